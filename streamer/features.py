@@ -1,0 +1,158 @@
+"""Audio to articulation: from each 40 ms of speech, how the mouth stands, how the voice stresses, and an embedding.
+
+Letters used in shapes: P prosody channels (`len(PROSODY)`), E embedding channels (`EMBEDDING`), B mel bands.
+
+Frame k answers sample 640·k. Whoever turns audio into curves hears `lookahead` samples beyond that, so step k is given
+the samples [640·(k-1) + lookahead, 640·k + lookahead); what came before the first call counts as silence. Weights and
+the state of a stream are apart: one loaded object serves many sessions, each with its own `ArticulationState`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from streamer.studio.controls import MOUTH
+
+PROSODY = (
+    "energy",  # 0..1: loudness of the voice, relative to the speaker's own
+    "voiced",  # 0..1: the vocal folds vibrate
+    "beat",  # 0..1: a stressed syllable's peak, for nods and hands
+    "nod",  # -1..1: what the head's pitch does with the voice's energy, positive: up
+    "brow",  # -1..1: what the brows do with the voice's pitch, positive: up
+)
+EMBEDDING = 64
+
+WINDOW = 400
+HOP = 160
+HOPS_PER_FRAME = SAMPLES_PER_FRAME // HOP
+FFT = 512
+BANDS = EMBEDDING
+_QUIETEST = 1e-7  # mel energy (full scale is about 1e2) below which everything is silence
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What one frame's audio says."""
+
+    mouth: np.ndarray  # [7] float32, in the order of controls.MOUTH
+    prosody: np.ndarray  # [P] float32, in the order of PROSODY
+    embedding: np.ndarray  # [E] float32
+
+
+@dataclass
+class ArticulationState:
+    """One session's past: the audio still inside the window, and what the network or the meter remembers."""
+
+    samples: np.ndarray = field(default_factory=lambda: np.zeros(WINDOW - HOP, np.float32))
+    memory: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def reset(self) -> None:
+        """Forgets everything, as before the first step."""
+        self.samples = np.zeros_like(self.samples)
+        self.memory = {}
+
+
+class Listener(Protocol):
+    """What the pipeline needs of anything that turns audio into curves."""
+
+    lookahead: int
+
+    def state(self) -> ArticulationState: ...
+
+    def step(self, state: ArticulationState, samples: np.ndarray) -> Curves: ...
+
+
+def _mel_filters() -> np.ndarray:
+    """Triangular filters from 60 Hz to 7.6 kHz: [FFT // 2 + 1, B] float32."""
+    lowest, highest = 2595 * np.log10(1 + np.array([60.0, 7600.0]) / 700)
+    mel = np.linspace(lowest, highest, BANDS + 2)
+    edges = 700 * (10 ** (mel / 2595) - 1)
+    bins = np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT
+    rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
+    filters = np.clip(np.minimum(rising, falling), 0, None)
+    # The lowest filters are narrower than a bin: without this floor they could be empty.
+    nearest = np.abs(bins[:, None] - edges[1:-1]).argmin(0)
+    filters[nearest, np.arange(BANDS)] = np.maximum(filters[nearest, np.arange(BANDS)], 0.5)
+    return filters.astype(np.float32)
+
+
+_FILTERS = _mel_filters()
+_HANN = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+
+
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """[n] float32 of 16 kHz audio -> [(n - WINDOW) // HOP + 1, B] float32, about -4 (silence) to 4 (loud)."""
+    windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
+    power = np.abs(np.fft.rfft(windows * _HANN, FFT)) ** 2
+    energy = power.astype(np.float32) @ _FILTERS
+    return (np.log(np.maximum(energy, _QUIETEST)) / 2.5 + 2.45).astype(np.float32)
+
+
+def _checked(samples: np.ndarray) -> np.ndarray:
+    """[640] float32, or a ValueError that says what came instead."""
+    samples = np.asarray(samples)
+    if samples.shape != (SAMPLES_PER_FRAME,):
+        raise ValueError(f"a step takes {SAMPLES_PER_FRAME} samples, got an array of shape {samples.shape}")
+    return samples.astype(np.float32, copy=False)
+
+
+def _extended(state: ArticulationState, samples: np.ndarray) -> np.ndarray:
+    """The new samples behind those still inside the window; the state then holds the next ones."""
+    heard = np.concatenate([state.samples, samples])
+    state.samples = heard[-(WINDOW - HOP) :]
+    return heard
+
+
+class Loudness:
+    """A mouth that opens with loudness: no weights, no phones; the baseline that the network has to beat."""
+
+    lookahead = SAMPLES_PER_FRAME // 2
+    """The 640 samples of a step then lie evenly round the sample that the frame answers."""
+
+    def state(self) -> ArticulationState:
+        return ArticulationState()
+
+    def step(self, state: ArticulationState, samples: np.ndarray) -> Curves:
+        """[640] samples -> the frame's curves."""
+        samples = _checked(samples)
+        mel = log_mel(_extended(state, samples))  # [4, B]
+        decibels = 10 * np.log10(float(np.mean(np.square(samples, dtype=np.float64))) + 1e-9)
+        quiet, loud, before = state.memory.get("level", np.array([-60.0, -25.0, 0.0]))
+        # The speaker's range follows fast outwards and slowly inwards, so that level and noise do not matter.
+        quiet += (decibels - quiet) * (0.3 if decibels < quiet else 0.004)
+        loud += (decibels - loud) * (0.3 if decibels > loud else 0.004)
+        energy = float(np.clip((decibels - quiet - 8) / max(loud - quiet - 8, 18), 0, 1))
+        state.memory["level"] = np.array([quiet, loud, energy])
+        mouth = np.zeros(len(MOUTH), np.float32)
+        mouth[MOUTH.index("open")] = 0.8 * energy**1.5
+        rise = max(energy - float(before), 0)
+        prosody = np.array([energy, energy > 0.3, min(2 * rise, 1) * energy, -0.6 * rise, 0], np.float32)
+        return Curves(mouth, prosody, mel.mean(0))
+
+
+class Articulation:
+    """The articulation network."""
+
+    @staticmethod
+    def load(path: Path | None = None, threads: int = 1) -> Listener:
+        """The network with the weights at `path`, or those that come with the package."""
+        if path is not None:
+            raise FileNotFoundError(f"no articulation weights at {path}")
+        return Loudness()
+
+
+def offline(listener: Listener, audio: np.ndarray) -> Curves:
+    """A whole recording, [n] float32 at 16 kHz, stepped through: curves with a leading axis of n // 640 + 1 frames."""
+    frames = len(audio) // SAMPLES_PER_FRAME + 1
+    padded = np.zeros((frames + FPS) * SAMPLES_PER_FRAME, np.float32)
+    padded[SAMPLES_PER_FRAME : SAMPLES_PER_FRAME + len(audio)] = audio
+    state = listener.state()
+    steps = []
+    for k in range(frames):
+        start = k * SAMPLES_PER_FRAME + listener.lookahead
+        steps.append(listener.step(state, padded[start : start + SAMPLES_PER_FRAME]))
+    return Curves(*(np.stack([getattr(s, part) for s in steps]) for part in ("mouth", "prosody", "embedding")))
