@@ -1,5 +1,10 @@
 """The numbers that every stage agrees on, and the server's options."""
 
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
 SAMPLE_RATE = 16_000
 """Rate (Hz) of the speech that every stage after ingest sees. A `pts` counts these samples."""
 
@@ -11,3 +16,90 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
 SIZES = (128, 192, 256, 384, 512, 768, 1024)
 """Edge lengths (pixels) that a session may ask for."""
+
+DEFAULT_SIZE = 256
+
+VIDEO_CLOCK = 90_000
+"""Rate (Hz) of the RTP timestamps of video."""
+
+AUDIO_CLOCK = 48_000
+"""Rate (Hz) of the RTP timestamps of Opus audio (RFC 7587)."""
+
+CLIENTS = Path(__file__).resolve().parent.parent / "clients"
+"""The web clients' folder: served at `/`."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether binding to `host` keeps the server on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """What `lipstream serve` was asked for. Raises ValueError, with the numbers, for what cannot work."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    udp_ports: tuple[int, int] | None = None
+    """First and last UDP port for media; None: the system picks."""
+    public_ip: str | None = None
+    """Address that remote peers reach this host's media ports under (Docker, NAT)."""
+    allow_origins: tuple[str, ...] = ()
+    """Origins, beside the server's own, whose pages may call the API."""
+    ice_servers: tuple[dict, ...] = ()
+    """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
+    max_sessions: int = 8
+    max_session_age: float = 8 * 3600.0
+    """Seconds after which a session is closed."""
+    connect_timeout: float = 15.0
+    """Seconds that a peer has to complete ICE and DTLS."""
+    silence_timeout: float = 15.0
+    """Seconds without any packet from the peer after which it counts as gone."""
+    max_picture_bytes: int = 10 * 2**20
+    max_characters: int = 256
+    """Built and uploaded characters kept; beyond it the least recently used one that no session shows is forgotten."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port {self.port} is not between 0 and 65535")
+        if not is_loopback(self.host) and not self.token:
+            raise ValueError(
+                f"refusing to serve on {self.host} without a token: anyone who reaches it could use this machine. "
+                "Give --token, or set LIPSTREAM_TOKEN."
+            )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together: only one of the two was given")
+        if self.udp_ports is not None:
+            first, last = self.udp_ports
+            if not 1024 <= first <= last <= 65535:
+                raise ValueError(f"UDP ports {first}-{last}: want 1024 <= first <= last <= 65535")
+        if self.public_ip is not None:
+            try:
+                ipaddress.ip_address(self.public_ip)
+            except ValueError:
+                raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
+        for name in ("max_sessions", "max_session_age", "connect_timeout", "silence_timeout"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
+
+    @property
+    def loopback(self) -> bool:
+        return is_loopback(self.host)
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self.tls_cert else "http"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}"
+
+
+def token_from_environment() -> str | None:
+    return os.environ.get("LIPSTREAM_TOKEN") or None

@@ -1,0 +1,143 @@
+"""The characters a server knows: the studio's by seed, those built from traits, and uploaded pictures."""
+
+import hashlib
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from streamer.pipeline import Drawable
+from streamer.signalling import Refused
+from streamer.studio.character import Character
+from streamer.studio.picture import BadPicture, PictureRig, open_picture
+from streamer.studio.rig import Rig, expression
+
+SHOWN_SEEDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
+"""The studio's characters that every server offers."""
+
+MAX_SEED = 2**31 - 1
+
+
+@dataclass
+class Entry:
+    """One character: either the studio's traits, or a picture [H, W, 4] uint8 RGBA."""
+
+    id: str
+    name: str
+    character: Character | None = None
+    seed: int | None = None
+    picture: np.ndarray | None = None
+    built_in: bool = False
+    thumbnails: dict[tuple[int, bool], bytes] = field(default_factory=dict)
+
+    def rig(self, size: int, background: bool) -> Drawable:
+        """A fresh rig that draws it; takes tens of milliseconds."""
+        if self.character is not None:
+            return Rig(self.character, size, background)
+        assert self.picture is not None
+        return PictureRig(self.picture, size, background)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "kind": "studio" if self.character is not None else "picture",
+            "traits": dict(self.character.traits) if self.character is not None else None,
+            "seed": self.seed,
+            "picture": f"/v1/characters/{self.id}/picture",
+        }
+
+
+def portrait(drawable: Drawable, emotion: str = "neutral") -> bytes:
+    """A PNG of what `drawable` draws at rest, in an emotion of `controls.EMOTIONS`. Closes it."""
+    try:
+        image = drawable.draw(expression(emotion, 1.0), 0.0)
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "PNG", compress_level=3)
+        return stream.getvalue()
+    finally:
+        drawable.close()
+
+
+class Characters:
+    """The store. Thread-safe. Past `most` built or uploaded characters the least recently used is forgotten."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._built_in: dict[str, Entry] = {}
+        self._added: OrderedDict[str, Entry] = OrderedDict()
+        for seed in SHOWN_SEEDS:
+            character = Character.from_seed(seed)
+            self._built_in[str(seed)] = Entry(str(seed), character.name, character, seed=seed, built_in=True)
+
+    @property
+    def default(self) -> str:
+        return str(SHOWN_SEEDS[0])
+
+    def all(self) -> list[Entry]:
+        with self._lock:
+            return [*self._built_in.values(), *self._added.values()]
+
+    def get(self, character_id: str) -> Entry:
+        """By id, or by a seed that was never listed. Raises `Refused` (404)."""
+        with self._lock:
+            if entry := self._built_in.get(character_id):
+                return entry
+            if entry := self._added.get(character_id):
+                self._added.move_to_end(character_id)
+                return entry
+        if character_id.isdecimal() and len(character_id) <= 10 and int(character_id) <= MAX_SEED:
+            return self.from_seed(int(character_id))
+        raise Refused(404, "unknown_character", f"there is no character {character_id[:40]!r}")
+
+    def from_seed(self, seed: int) -> Entry:
+        if not 0 <= seed <= MAX_SEED:
+            raise Refused(422, "bad_traits", f"seed {seed} is not between 0 and {MAX_SEED}")
+        with self._lock:
+            if entry := self._built_in.get(str(seed)):
+                return entry
+        character = Character.from_seed(seed)
+        return self._add(Entry(str(seed), character.name, character, seed=seed))
+
+    def from_traits(self, traits: Mapping[str, Any], name: str | None = None) -> Entry:
+        character = checked_traits(traits)
+        digest = hashlib.sha256(repr((sorted(character.traits.items()), name)).encode()).hexdigest()[:12]
+        return self._add(Entry(f"c-{digest}", name or character.name, character))
+
+    def from_picture(self, data: bytes, name: str | None = None) -> Entry:
+        """Decodes and keeps an uploaded picture. Raises `Refused`. Blocking: run it off the event loop."""
+        try:
+            picture = open_picture(data)
+        except BadPicture as error:
+            raise Refused(422, "bad_picture", str(error)) from None
+        digest = hashlib.sha256(data).hexdigest()[:12]
+        return self._add(Entry(f"p-{digest}", name or "My picture", picture=picture))
+
+    def _add(self, entry: Entry) -> Entry:
+        with self._lock:
+            self._added[entry.id] = entry
+            self._added.move_to_end(entry.id)
+            while len(self._added) > self._most:
+                self._added.popitem(last=False)
+        return entry
+
+    def thumbnail(self, entry: Entry, size: int, background: bool) -> bytes:
+        """A PNG, drawn once. Blocking."""
+        key = (size, background)
+        if key not in entry.thumbnails:
+            entry.thumbnails[key] = portrait(entry.rig(size, background))
+        return entry.thumbnails[key]
+
+
+def checked_traits(traits: Mapping[str, Any]) -> Character:
+    """Traits to a character. Raises `Refused` (422) naming the trait."""
+    try:
+        return Character.from_traits(traits)
+    except (ValueError, TypeError) as error:
+        raise Refused(422, "bad_traits", str(error)) from None

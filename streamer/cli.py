@@ -1,0 +1,142 @@
+"""The `lipstream` command. No subcommand serves. Each command imports what it needs when it runs."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamer import __version__
+from streamer.config import ServerConfig, token_from_environment
+
+COMMANDS = ("serve", "render", "bench", "studio", "data", "train")
+
+
+def _ports(text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    if not dash or not first.isdecimal() or not last.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range like 50000-50100")
+    return int(first), int(last)
+
+
+def _ice_server(text: str) -> dict:
+    """URL[,USERNAME,CREDENTIAL]"""
+    url, *account = text.split(",")
+    if url.split(":")[0] not in ("stun", "stuns", "turn", "turns") or len(account) not in (0, 2):
+        raise argparse.ArgumentTypeError(f"{text!r} is not stun:HOST[:PORT] or turn:HOST[:PORT],USERNAME,CREDENTIAL")
+    return {"urls": [url], **dict(zip(("username", "credential"), account, strict=bool(account)))}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lipstream", description="Speak, and your character speaks.")
+    parser.add_argument("--version", action="version", version=f"lipstream {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="{" + ",".join(COMMANDS) + "}")
+
+    serve = commands.add_parser("serve", help="serve the page and the API (the default)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to bind; anything but loopback needs a token")
+    serve.add_argument("--port", type=int, default=8080)
+    serve.add_argument("--token", help="what clients must send as a bearer token; or set LIPSTREAM_TOKEN")
+    serve.add_argument("--tls-cert", type=Path, help="certificate chain (PEM): browsers give a microphone to HTTPS only")
+    serve.add_argument("--tls-key", type=Path, help="its private key (PEM)")
+    serve.add_argument("--udp-ports", type=_ports, metavar="A-B", help="UDP ports for media, for firewalls and Docker")
+    serve.add_argument("--public-ip", help="address that clients reach those ports under, behind NAT")
+    serve.add_argument("--allow-origin", action="append", default=[], help="a page's origin that may call the API")
+    serve.add_argument(
+        "--ice-server", action="append", default=[], type=_ice_server, metavar="URL[,USER,CREDENTIAL]",
+        help="STUN or TURN server handed to clients",
+    )  # fmt: skip
+    serve.add_argument("--max-sessions", type=int, default=8)
+    serve.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
+    serve.set_defaults(run=_serve)
+
+    for name, text in (
+        ("render", "draw a recording's video to a file, without a network"),
+        ("bench", "measure latency, faults and stability on this machine"),
+        ("studio", "draw characters: `studio sheet OUT.png`"),
+        ("data", "make the training set"),
+        ("train", "train a network: `train articulation`"),
+    ):
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in COMMANDS[1:]:
+        return _forward(arguments[0], arguments[1:])
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        arguments = ["serve", *arguments]
+    options = build_parser().parse_args(arguments)
+    return options.run(options)
+
+
+def _forward(command: str, arguments: list[str]) -> int:
+    """Runs a command that lives in a module of its own."""
+    try:
+        if command == "render":
+            from streamer import render as module
+        elif command == "bench":
+            from streamer import bench as module
+        elif command == "studio":
+            from streamer.studio import sheet as module
+        elif command == "data":
+            from streamer.studio import dataset as module
+        else:
+            from streamer.training import command as module
+        return module.main(arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import uvicorn
+
+    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        config = ServerConfig(
+            host=options.host,
+            port=options.port,
+            token=options.token or token_from_environment(),
+            tls_cert=options.tls_cert,
+            tls_key=options.tls_key,
+            udp_ports=options.udp_ports,
+            public_ip=options.public_ip,
+            allow_origins=tuple(options.allow_origin),
+            ice_servers=tuple(options.ice_server),
+            max_sessions=options.max_sessions,
+        )
+        for path in (config.tls_cert, config.tls_key):
+            if path is not None and not path.is_file():
+                raise ValueError(f"{path} is not a file")
+    except ValueError as error:
+        print(f"lipstream: {error}", file=sys.stderr)
+        return 2
+
+    from streamer.server import create_app
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: list | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                print(f"lipstream {__version__}: open {config.url} and talk (Ctrl-C ends)", flush=True)
+
+    server = Announcing(
+        uvicorn.Config(
+            create_app(config),
+            host=config.host,
+            port=config.port,
+            log_level=options.log_level,
+            ssl_certfile=config.tls_cert,
+            ssl_keyfile=config.tls_key,
+            access_log=options.log_level == "debug",
+            timeout_graceful_shutdown=5,
+        )
+    )
+    try:
+        server.run()
+    except RuntimeError as error:
+        print(f"lipstream: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0 if server.started else 1

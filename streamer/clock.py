@@ -1,0 +1,22 @@
+"""One clock for the whole server: `time.monotonic()`, and its relation to wall time for RTCP."""
+
+import time
+
+_NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970
+_WALL_MINUS_MONOTONIC = time.time() - time.monotonic()
+# Read once: were wall time to step (NTP, suspend), audio and video would still share one mapping.
+
+
+def now() -> float:
+    """Seconds on the server's monotonic clock."""
+    return time.monotonic()
+
+
+def to_ms(seconds: float) -> float:
+    """Milliseconds with 0.01 ms resolution, as clients see times."""
+    return round(seconds * 1e3, 2)
+
+
+def to_ntp(monotonic: float) -> int:
+    """64-bit NTP timestamp (RFC 5905 section 6) of a moment on the monotonic clock."""
+    return int((monotonic + _WALL_MINUS_MONOTONIC + _NTP_EPOCH) * 2**32)

@@ -1,0 +1,105 @@
+"""The data channel's messages from a client, checked. Pure; `clients/PROTOCOL.md` is the text, `vectors/` the truth."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from streamer.studio.controls import EMOTIONS
+
+MAX_BYTES = 16 * 1024
+
+
+class BadMessage(ValueError):
+    """A message that is not of the protocol; its text says why."""
+
+
+@dataclass(frozen=True)
+class Ping:
+    id: int
+    t: float
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    pass
+
+
+@dataclass(frozen=True)
+class Mute:
+    muted: bool
+
+
+@dataclass(frozen=True)
+class Wear:
+    id: str
+    background: bool | None
+
+
+@dataclass(frozen=True)
+class Feel:
+    name: str
+    strength: float
+
+
+Control = Ping | Interrupt | Mute | Wear | Feel
+
+
+def _number(message: dict[str, Any], name: str) -> float:
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadMessage(f"{name!r} must be a finite number, not {_shown(value)}")
+    return value
+
+
+def _flag(message: dict[str, Any], name: str) -> bool:
+    value = message.get(name)
+    if not isinstance(value, bool):
+        raise BadMessage(f"{name!r} must be true or false, not {_shown(value)}")
+    return value
+
+
+def _text(message: dict[str, Any], name: str) -> str:
+    value = message.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= 200:
+        raise BadMessage(f"{name!r} must be a text of 1 to 200 characters, not {_shown(value)}")
+    return value
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:60]
+
+
+def parse(data: str | bytes) -> Control:
+    """One message to what it asks for. Raises BadMessage."""
+    if isinstance(data, bytes):
+        raise BadMessage(f"{len(data)} bytes of binary where JSON text is due")
+    if len(data.encode()) > MAX_BYTES:
+        raise BadMessage(f"{len(data.encode())} bytes: a message has at most {MAX_BYTES}")
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(f"not JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise BadMessage(f"a message is a JSON object, not {_shown(message)}")
+    match message.get("type"):
+        case "ping":
+            number = message.get("id")
+            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**53:
+                raise BadMessage(f"'id' must be a whole number from 0 to 2^53 - 1, not {_shown(number)}")
+            return Ping(number, _number(message, "t"))
+        case "interrupt":
+            return Interrupt()
+        case "mute":
+            return Mute(_flag(message, "muted"))
+        case "character":
+            return Wear(_text(message, "id"), _flag(message, "background") if "background" in message else None)
+        case "emotion":
+            name, strength = _text(message, "name"), _number(message, "strength") if "strength" in message else 1.0
+            if name not in EMOTIONS:
+                raise BadMessage(f"emotion {name!r} is not one of {', '.join(EMOTIONS)}")
+            if not 0 <= strength <= 1:
+                raise BadMessage(f"'strength' is {strength}: must be between 0 and 1")
+            return Feel(name, float(strength))
+        case other:
+            raise BadMessage(f"type {_shown(other)} is none of ping, interrupt, mute, character, emotion")

@@ -1,0 +1,35 @@
+"""What Prometheus reads at `/metrics`."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_MILLISECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5)
+_LATENCY = (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1.0)
+
+
+class Metrics:
+    """One server's metrics, in a registry of their own so that several servers may live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.sessions = Gauge("lipstream_sessions", "Sessions now, by state", ["state"], registry=registry)
+        self.opened = Counter("lipstream_sessions_opened", "Sessions answered", registry=registry)
+        self.closed = Counter("lipstream_sessions_closed", "Sessions closed, by reason", ["reason"], registry=registry)
+        self.refused = Counter("lipstream_refused", "Requests refused, by reason", ["reason"], registry=registry)
+        self.frames = Counter(
+            "lipstream_frames", "Frames, by fate: sent, skipped (late), dropped (overtaken)", ["fate"], registry=registry
+        )
+        self.step = Histogram(
+            "lipstream_step_seconds", "A generator step, hearing and drawing", registry=registry, buckets=_MILLISECONDS
+        )
+        self.latency = Histogram(
+            "lipstream_capture_to_sent_seconds",
+            "From a sample's capture to its frame's last packet handed to the socket",
+            registry=registry,
+            buckets=_LATENCY,
+        )
+        self.load = Gauge("lipstream_generator_load", "Share of the generator's thread in use", registry=registry)
+        self.audio = Counter("lipstream_audio_packets", "Audio packets, by fate", ["fate"], registry=registry)
+        self.concealed = Counter("lipstream_audio_concealed_seconds", "Audio made up for lost packets", registry=registry)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

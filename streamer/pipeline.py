@@ -1,0 +1,150 @@
+"""The way of the data, and one character's part of it. Read this first.
+
+    microphone ─Opus/RTP▶ ingest ─16 kHz▶ Speech ─Step▶ generator: Avatar ─Frame▶ encode ─Encoded▶ RTP
+                            │                                                                      ▲
+                            └──────────── the same Opus packets, timed by pacing ──────────────────┘
+
+`session.py` moves these messages for one peer; `generator.py` owns the thread that runs every session's `Avatar`;
+`render.py` runs one without a network. This module knows no asyncio and no aiortc.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+
+from streamer.config import SAMPLES_PER_FRAME
+from streamer.features import Listener
+from streamer.messages import Step, Times
+from streamer.pacing import FramePacer
+from streamer.studio.animate import Life
+from streamer.vad import Vad, VadEvent
+
+
+class Drawable(Protocol):
+    """What draws a character: the studio's `Rig`, or a picture that moves as a whole."""
+
+    size: int
+
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
+        """[C] float32 controls at `t` seconds to [S, S, 4] uint8 straight RGBA, valid until the next call."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Speech:
+    """Collects speech and cuts it into the steps that it makes answerable.
+
+    Step k holds the samples [640·(k-1) + look-ahead, 640·k + look-ahead); what precedes sample 0 is silence.
+    """
+
+    def __init__(self, lookahead: int) -> None:
+        self._lookahead = lookahead
+        self._pacer = FramePacer(lookahead)
+        self._end = 0
+        silence = max(0, SAMPLES_PER_FRAME - lookahead)  # step 0 reaches back before the first sample
+        self._start = -silence
+        self._buffer = np.zeros(silence, np.float32)  # the samples from _start to _end
+
+    @property
+    def end(self) -> int:
+        """pts one past the newest sample."""
+        return self._end
+
+    @property
+    def next_frame(self) -> int:
+        """The frame that is answered next."""
+        return self._pacer.next_frame
+
+    def push(self, pts: int, samples: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Adds samples [n] float32 that begin at `pts`. Returns (k, [640] samples) for each frame now answerable.
+
+        Raises ValueError where they do not continue what came before: ingest never leaves a gap.
+        """
+        if pts != self._end:
+            raise ValueError(f"speech continues at sample {pts}, but {self._end} comes next")
+        self._end += len(samples)
+        self._buffer = np.concatenate([self._buffer, samples])
+        steps = []
+        for frame in self._pacer.due(self._end):
+            first = SAMPLES_PER_FRAME * (frame - 1) + self._lookahead - self._start
+            steps.append((frame, self._buffer[first : first + SAMPLES_PER_FRAME]))
+            self._buffer = self._buffer[first + SAMPLES_PER_FRAME :]
+            self._start += first + SAMPLES_PER_FRAME
+        return steps
+
+
+class Avatar:
+    """A character that hears a step at a time and can be drawn: all of one session's state in the generator.
+
+    Not thread-safe: whoever runs the steps owns it. `wear` and `feel` alone may be called from elsewhere.
+    """
+
+    def __init__(self, listener: Listener, rig: Drawable, life: Life, vad: Vad | None = None) -> None:
+        self._listener = listener
+        self._articulation = listener.state()
+        self._life = life
+        self._vad = vad
+        self._rig = rig
+        self._next_rig: Drawable | None = None
+        self._feeling: tuple[str, float] | None = None
+        self._epoch = 0
+
+    @property
+    def size(self) -> int:
+        return self._rig.size
+
+    def wear(self, rig: Drawable) -> None:
+        """Has the next picture drawn by `rig`, which must be of the same size; the one worn until then is closed."""
+        if rig.size != self._rig.size:
+            raise ValueError(f"rig of size {rig.size}, session of {self._rig.size}")
+        displaced, self._next_rig = self._next_rig, rig
+        if displaced is not None:
+            displaced.close()
+
+    def feel(self, emotion: str, strength: float) -> None:
+        """Turns towards an emotion of `controls.EMOTIONS`, strength 0..1, from the next step on."""
+        self._feeling = (emotion, strength)
+
+    def hear(self, step: Step) -> tuple[np.ndarray, list[VadEvent]]:
+        """One step: controls [C] of its frame, and whether somebody began or ceased to speak.
+
+        A step whose speech is `muted`, or the first of a new epoch, finds the mouth at rest at once.
+        """
+        events = self._vad.push(step.samples, step.frame * SAMPLES_PER_FRAME) if self._vad else []
+        if step.epoch != self._epoch:
+            self._epoch = step.epoch
+            self._articulation.reset()
+        if self._feeling is not None:
+            feeling, self._feeling = self._feeling, None
+            self._life.emotion(*feeling)
+        heard = np.zeros_like(step.samples) if step.muted else step.samples
+        curves = self._listener.step(self._articulation, heard)
+        return self._life.step(curves.mouth, curves.prosody), events
+
+    def draw(self, controls: np.ndarray, seconds: float) -> np.ndarray:
+        """[S, S, 4] uint8 RGBA, valid until the next call."""
+        if self._next_rig is not None:
+            old, self._rig, self._next_rig = self._rig, self._next_rig, None
+            old.close()
+        return self._rig.draw(controls, seconds)
+
+    def close(self) -> None:
+        self._rig.close()
+        if self._next_rig is not None:
+            self._next_rig.close()
+            self._next_rig = None
+
+
+def steps_of(samples: np.ndarray, lookahead: int) -> Iterable[Step]:
+    """A whole recording, [n] float32 at 16 kHz, as the steps that a live session would make of it.
+
+    Every frame whose own sample lies inside the recording is answered: silence is appended for the look-ahead.
+    """
+    frames = -(-len(samples) // SAMPLES_PER_FRAME)
+    missing = (frames - 1) * SAMPLES_PER_FRAME + lookahead - len(samples)
+    padded = np.concatenate([samples, np.zeros(max(missing, 0), np.float32)])
+    for frame, window in Speech(lookahead).push(0, padded):
+        if frame < frames:
+            yield Step(frame, 0, window, muted=False, times=Times())

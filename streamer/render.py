@@ -1,0 +1,190 @@
+"""`lipstream render`: a recording to a video of its character, through the live pipeline less the network."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from streamer.characters import MAX_SEED, Characters, Entry
+from streamer.config import DEFAULT_SIZE, FPS, SAMPLE_RATE, SIZES
+from streamer.encode import to_yuv
+from streamer.features import Articulation, Listener
+from streamer.pipeline import Avatar, steps_of
+from streamer.signalling import Refused
+from streamer.studio.animate import Life
+from streamer.studio.controls import EMOTIONS
+
+MAX_SECONDS = 4 * 3600
+_AUDIO_RATE = 48_000
+
+
+class BadSpeech(ValueError):
+    """A file that holds no speech to render; the text says why."""
+
+
+def read_speech(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """What PyAV reads, mixed to mono: ([n] float32 at 16 kHz for the network, [m] float32 at 48 kHz for the ear).
+
+    Raises BadSpeech.
+    """
+    if not path.is_file():
+        raise BadSpeech(f"{path} is not a file")
+    if path.stat().st_size == 0:
+        raise BadSpeech(f"{path} is empty: 0 bytes")
+    heard, kept, read = [], [], 0.0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+                raise BadSpeech(f"{path} holds no sound, only {kinds}")
+            stream = container.streams.audio[0]
+            if stream.duration and stream.time_base and stream.duration * stream.time_base > MAX_SECONDS:
+                raise BadSpeech(f"{path} lasts {float(stream.duration * stream.time_base):.0f} s: at most {MAX_SECONDS} s")
+            to_network = av.AudioResampler("flt", "mono", SAMPLE_RATE)
+            to_ear = av.AudioResampler("flt", "mono", _AUDIO_RATE)
+            for frame in _frames(container, stream):
+                heard += [f.to_ndarray()[0] for f in to_network.resample(frame)]
+                kept += [f.to_ndarray()[0] for f in to_ear.resample(frame)]
+                read += frame.samples / frame.sample_rate
+                if read > MAX_SECONDS:  # files without a stated duration
+                    raise BadSpeech(f"{path} lasts more than {MAX_SECONDS} s")
+            heard += [f.to_ndarray()[0] for f in to_network.resample(None)]
+            kept += [f.to_ndarray()[0] for f in to_ear.resample(None)]
+    except av.FFmpegError as error:
+        raise BadSpeech(f"{path} could not be read: {error.strerror or error}") from None
+    samples = np.concatenate(heard) if heard else np.zeros(0, np.float32)
+    if len(samples) < SAMPLE_RATE // FPS:
+        raise BadSpeech(f"{path} holds {len(samples)} samples of sound at 16 kHz: less than one frame (640)")
+    return samples.astype(np.float32), np.concatenate(kept).astype(np.float32)
+
+
+def _frames(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    """Decoded sound; a damaged packet in the middle is skipped, not the end of the file."""
+    broken = 0
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            broken += 1
+            if broken > 50:
+                raise
+
+
+def draw_frames(
+    samples: np.ndarray, entry: Entry, size: int, background: bool, listener: Listener, emotion: str = "neutral"
+) -> Iterator[np.ndarray]:
+    """[n] float32 at 16 kHz to ceil(n / 640) images [S, S, 4] uint8, each valid until the next."""
+    avatar = Avatar(listener, entry.rig(size, background), Life(entry.seed or 0))
+    try:
+        if emotion != "neutral":
+            avatar.feel(emotion, 1.0)
+        for step in steps_of(samples, listener.lookahead):
+            controls, _ = avatar.hear(step)
+            yield avatar.draw(controls, step.frame / FPS)
+    finally:
+        avatar.close()
+
+
+def find_character(text: str, characters: Characters) -> Entry:
+    """A seed, a shown character's name, or the path of a picture. Raises `Refused`."""
+    path = Path(text)
+    if path.is_file():
+        return characters.from_picture(path.read_bytes(), path.stem)
+    if text.isdecimal():
+        return characters.get(text)
+    named = [entry for entry in characters.all() if entry.name.lower() == text.lower()]
+    if not named:
+        names = ", ".join(entry.name for entry in characters.all())
+        raise Refused(404, "unknown_character", f"{text!r} is no picture, no seed up to {MAX_SEED} and none of {names}")
+    return named[0]
+
+
+def write_video(
+    out: Path, frames: Iterator[np.ndarray], sound: np.ndarray, size: int, progress: Callable[[int], None]
+) -> int:
+    """Writes an MP4 of H.264 and AAC; [m] float32 `sound` is at 48 kHz. Returns the number of frames."""
+    count = 0
+    with av.open(str(out), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        video = container.add_stream("libx264", rate=FPS, options={"crf": "17", "preset": "veryfast", "threads": "1"})
+        video.width = video.height = size
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=_AUDIO_RATE, layout="mono")
+        audio.bit_rate = 128_000
+        position = 0
+        per_frame = _AUDIO_RATE // FPS
+        for count, image in enumerate(frames, 1):
+            picture = to_yuv(image)
+            picture.pts, picture.time_base = count - 1, Fraction(1, FPS)
+            container.mux(video.encode(picture))
+            block = sound[position : position + per_frame]
+            if len(block):
+                container.mux(audio.encode(_sound_frame(block, position)))
+            position += per_frame
+            progress(count)
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return count
+
+
+def _sound_frame(block: np.ndarray, position: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format="fltp", layout="mono")
+    frame.sample_rate = _AUDIO_RATE
+    frame.pts, frame.time_base = position, Fraction(1, _AUDIO_RATE)
+    return frame
+
+
+def _bar(total: int) -> Callable[[int], None]:
+    if not sys.stderr.isatty():
+        return lambda done: None
+
+    def show(done: int) -> None:
+        if done == total or done % 5 == 0:
+            filled = 40 * done // total
+            end = "\n" if done == total else ""
+            print(f"\r[{'█' * filled}{'·' * (40 - filled)}] {done}/{total} frames", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="lipstream render", description=__doc__)
+    parser.add_argument("speech", type=Path, help="a recording, in any format that PyAV reads")
+    parser.add_argument("out", type=Path, help="the MP4 to write")
+    parser.add_argument("--character", default="1", help="a seed, a shown character's name, or a picture's path")
+    parser.add_argument("--size", type=int, default=DEFAULT_SIZE, choices=SIZES)
+    parser.add_argument("--emotion", default="neutral", choices=EMOTIONS)
+    parser.add_argument("--frames", type=Path, help="a folder to write each frame into as a PNG as well")
+    options = parser.parse_args(arguments)
+    if options.out.suffix.lower() != ".mp4":
+        parser.error(f"{options.out}: the output is MP4, so name it .mp4")
+    try:
+        samples, sound = read_speech(options.speech)
+        entry = find_character(options.character, Characters())
+    except (BadSpeech, Refused) as error:
+        print(f"lipstream render: {error}", file=sys.stderr)
+        return 1
+    frames = draw_frames(samples, entry, options.size, True, Articulation.load(), options.emotion)
+    if options.frames:
+        options.frames.mkdir(parents=True, exist_ok=True)
+        frames = _keep(frames, options.frames)
+    partial = options.out.with_name(options.out.name + ".part")
+    try:
+        write_video(partial, frames, sound, options.size, _bar(-(-len(samples) // (SAMPLE_RATE // FPS))))
+        partial.replace(options.out)
+    except OSError as error:
+        print(f"lipstream render: {options.out} could not be written: {error}", file=sys.stderr)
+        return 1
+    finally:
+        partial.unlink(missing_ok=True)
+    return 0
+
+
+def _keep(frames: Iterator[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
+    for i, image in enumerate(frames):
+        Image.fromarray(image).save(folder / f"{i:06d}.png")
+        yield image

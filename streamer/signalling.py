@@ -1,0 +1,214 @@
+"""SDP offers to peers, in WHIP's shape (RFC 9725): what is refused here is refused with a status and a reason."""
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.exceptions import OperationError
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+from aiortc.rtcrtptransceiver import RTCRtpTransceiver
+from aiortc.sdp import SessionDescription, candidate_from_sdp
+
+from streamer import tracks
+from streamer.tracks import PushSender, UdpPorts
+
+MAX_SDP_BYTES = 64 * 1024
+
+
+class Refused(Exception):
+    """A request that cannot be met: an HTTP status, a stable reason and a sentence for a person."""
+
+    def __init__(self, status: int, reason: str, detail: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+@dataclass
+class Peer:
+    """One WebRTC connection and the handles a session needs of it."""
+
+    connection: RTCPeerConnection
+    audio: PushSender
+    video: PushSender
+    codec: str
+    """"H264" or "VP8"."""
+    answer: str
+    etag: str
+    ufrag: str
+    """The remote ICE user name: a trickled fragment must carry it."""
+
+
+def parse_offer(text: str) -> SessionDescription:
+    """Checks an offer. Raises `Refused` with what it lacks."""
+    if not text.lstrip().startswith("v=0"):
+        raise Refused(400, "malformed_sdp", "the body is not an SDP offer: it does not start with v=0")
+    try:
+        offer = SessionDescription.parse(text)
+    except Exception as error:  # aiortc's parser raises whatever its string handling meets
+        raise Refused(400, "malformed_sdp", f"the SDP offer could not be parsed: {error or type(error).__name__}") from None
+    kinds = [media.kind for media in offer.media]
+    for kind in kinds:
+        if kind not in ("audio", "video", "application"):
+            raise Refused(422, "unsupported_media", f"media section of kind {kind!r}: audio, video and application are taken")
+    for kind, most in (("audio", 1), ("video", 1), ("application", 1)):
+        if kinds.count(kind) > most:
+            raise Refused(422, "unsupported_media", f"{kinds.count(kind)} {kind} sections: at most {most} is taken")
+    audio = next((m for m in offer.media if m.kind == "audio"), None)
+    if audio is None or audio.direction not in ("sendrecv", "sendonly"):
+        raise Refused(422, "no_audio", "the offer sends no audio: it needs one audio section, sendrecv or sendonly")
+    if not any(c.mimeType.lower() == "audio/opus" for c in audio.rtp.codecs):
+        offered = ", ".join(c.mimeType for c in audio.rtp.codecs) or "none"
+        raise Refused(422, "unsupported_codec", f"audio codecs offered: {offered}; Opus is needed")
+    video = next((m for m in offer.media if m.kind == "video"), None)
+    if video is None or video.direction not in ("sendrecv", "recvonly"):
+        raise Refused(422, "no_video", "the offer takes no video: it needs one video section, recvonly or sendrecv")
+    for media in offer.media:
+        if not media.ice.usernameFragment or not media.ice.password:
+            raise Refused(400, "malformed_sdp", "a media section has no ICE credentials (a=ice-ufrag, a=ice-pwd)")
+        if media.dtls is None or not media.dtls.fingerprints:
+            raise Refused(400, "malformed_sdp", "a media section has no DTLS fingerprint (a=fingerprint)")
+    return offer
+
+
+def _without_unreachable_candidates(text: str) -> str:
+    """The offer less mDNS candidates, which the peer's own checks make needless, and less the end of candidates.
+
+    The peer reaches us at our candidates, so nothing waits for a name that multicast DNS may never resolve; when
+    connecting takes too long, the session's own time-out ends it.
+    """
+    lines = text.splitlines()
+    keep = [
+        line
+        for line in lines
+        if not (line.startswith("a=candidate:") and ".local" in line) and not line.startswith("a=end-of-candidates")
+    ]
+    return "\r\n".join(keep) + "\r\n"
+
+
+def _rank_video(codec: RTCRtpCodecParameters) -> int | None:
+    """H.264 Baseline in packetization mode 1 first (x264 is the fastest encoder at hand), then VP8."""
+    if codec.name == "H264" and codec.parameters.get("packetization-mode") == "1":
+        return 0
+    return 1 if codec.name == "VP8" else None
+
+
+def _transceiver(connection: RTCPeerConnection, kind: str) -> RTCRtpTransceiver:
+    return next(t for t in connection.getTransceivers() if t.kind == kind)
+
+
+async def accept(
+    text: str,
+    *,
+    on_audio: Callable[[int, int, bytes, float], None],
+    on_keyframe: Callable[[], None],
+    on_bitrate: Callable[[int], None],
+    addresses: list[str],
+    ports: UdpPorts,
+    public_ip: str | None = None,
+) -> Peer:
+    """Answers an offer. The connection is established in the background once this returns.
+
+    Raises `Refused`; whatever was opened until then is closed again.
+    """
+    offer = parse_offer(text)
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))  # without the argument it would ask a public STUN
+    try:
+        try:
+            await connection.setRemoteDescription(
+                RTCSessionDescription(sdp=_without_unreachable_candidates(text), type="offer")
+            )
+        except OperationError:
+            raise Refused(422, "unsupported_codec", "no codec in common: audio needs Opus, video H264 or VP8") from None
+        except Exception as error:
+            raise Refused(400, "malformed_sdp", f"the offer was not accepted: {error or type(error).__name__}") from None
+
+        stream_id = secrets.token_hex(8)  # one msid: receivers keep audio and video in step
+        audio, video = _transceiver(connection, "audio"), _transceiver(connection, "video")
+        if tracks.prefer_codec(audio, lambda c: 0 if c.name == "opus" else None) is None:
+            raise Refused(422, "unsupported_codec", "no audio codec in common: Opus is needed")
+        codec = tracks.prefer_codec(video, _rank_video)
+        if codec is None:
+            raise Refused(422, "unsupported_codec", "no video codec in common: H264 (packetization-mode 1) or VP8 is needed")
+        audio_sender = tracks.replace_sender(audio, stream_id)
+        video_sender = tracks.replace_sender(video, stream_id, on_keyframe, on_bitrate)
+        audio.direction, video.direction = "sendrecv", "sendonly"
+        tracks.tap_audio(audio, on_audio)
+        tracks.offer_playout_delay(video, next(m for m in offer.media if m.kind == "video").rtp.headerExtensions)
+        tracks.gather_on(connection, addresses, ports)
+        try:
+            await connection.setLocalDescription(await connection.createAnswer())
+        except OSError as error:
+            raise Refused(503, "no_udp_port", f"no UDP port is free for media: {error}", retry_after=5) from None
+        answer = connection.localDescription.sdp
+        if public_ip is not None:
+            answer = _advertise(answer, public_ip)
+        ufrag = offer.media[0].ice.usernameFragment
+        return Peer(connection, audio_sender, video_sender, codec, answer, f'"{secrets.token_hex(8)}"', ufrag)
+    except BaseException:
+        await connection.close()
+        raise
+
+
+def _advertise(sdp: str, public_ip: str) -> str:
+    """Puts `public_ip` in the place of every candidate's own address: the port is mapped one to one."""
+    seen = set()
+    lines = []
+    for line in sdp.splitlines():
+        match = re.match(r"(a=candidate:\S+ \d+ \S+ \d+ )(\S+)( \d+ .*)", line)
+        if match:
+            line = match[1] + public_ip + match[3]
+            port = match[3].split()[0]
+            if port in seen:
+                continue
+            seen.add(port)
+        lines.append(line)
+    return "\r\n".join(lines) + "\r\n"
+
+
+def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
+    """Candidates of a trickle-ICE fragment (RFC 8840 section 9) as (mid, candidate) pairs, mDNS ones left out.
+
+    Raises `Refused`: 400 for what is no fragment, 422 for other credentials (an ICE restart, which is not offered).
+    """
+    mid = ""
+    candidates = []
+    fragment_ufrag = None
+    for line in text.splitlines():
+        if line.startswith("a=ice-ufrag:"):
+            fragment_ufrag = line.partition(":")[2].strip()
+        elif line.startswith("a=mid:"):
+            mid = line.partition(":")[2].strip()
+        elif line.startswith("a=candidate:"):
+            value = line.partition(":")[2].strip()
+            if ".local" in value:
+                continue
+            try:
+                candidate_from_sdp(value)
+            except Exception:
+                raise Refused(400, "bad_fragment", f"not an ICE candidate: {value[:80]!r}") from None
+            candidates.append((mid, value))
+        elif line and not re.match(r"[a-z]=", line):
+            raise Refused(400, "bad_fragment", f"not a line of an SDP fragment: {line[:80]!r}")
+    if fragment_ufrag is None:
+        raise Refused(400, "bad_fragment", "the fragment has no a=ice-ufrag line")
+    if fragment_ufrag != ufrag:
+        raise Refused(422, "ice_restart", "the fragment's ICE credentials are not the offer's: restarts are not offered")
+    return candidates
+
+
+async def trickle(peer: Peer, text: str) -> int:
+    """Adds a fragment's candidates to a peer. Returns how many were new to us."""
+    candidates = parse_fragment(text, peer.ufrag)
+    for mid, value in candidates:
+        candidate = candidate_from_sdp(value)
+        candidate.sdpMid = mid or peer.connection.getTransceivers()[0].mid
+        try:
+            await peer.connection.addIceCandidate(candidate)
+        except ValueError as error:
+            raise Refused(400, "bad_fragment", str(error)) from None
+    return len(candidates)

@@ -1,0 +1,108 @@
+"""An uploaded picture as a character of the rig: it moves as a whole, as PNG-tubers do.
+
+The rig has no parts of a foreign picture to move, so it bobs, tilts and stretches it with the voice. The neural
+generator is what makes such a picture talk.
+"""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from streamer.studio.controls import INDEX
+
+MAX_PIXELS = 4096 * 4096
+MIN_EDGE = 64
+_KEPT_EDGE = 1024  # pixels: no session is larger
+_FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+class BadPicture(ValueError):
+    """A picture that cannot become a character; the text says why, with the number."""
+
+
+def open_picture(data: bytes) -> np.ndarray:
+    """PNG, JPEG or WebP bytes to [H, W, 4] uint8 straight RGBA, at most 1024 pixels an edge.
+
+    Refuses, before decoding, what is too large to be decoded safely. Raises BadPicture.
+    """
+    if not data:
+        raise BadPicture("the picture is empty: 0 bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower and comes first
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise BadPicture(f"the picture has more pixels than the {MAX_PIXELS} that are taken") from None
+    except Exception:
+        raise BadPicture(f"these {len(data)} bytes are no PNG, JPEG or WebP picture") from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BadPicture(f"the picture is {width}×{height}: at most {MAX_PIXELS} pixels (4096×4096) are taken")
+    if min(width, height) < MIN_EDGE:
+        raise BadPicture(f"the picture is {width}×{height}: at least {MIN_EDGE} pixels an edge are needed")
+    if getattr(image, "n_frames", 1) > 1:
+        raise BadPicture(f"the picture is animated ({image.n_frames} frames): one still picture is needed")
+    if image.mode == "CMYK":
+        raise BadPicture("the picture is in CMYK, made for print: save it as RGB")
+    try:
+        image.thumbnail((_KEPT_EDGE, _KEPT_EDGE), Image.Resampling.LANCZOS)
+        return np.asarray(image.convert("RGBA"))
+    except Exception as error:
+        raise BadPicture(f"the picture is truncated or damaged: {error}") from None
+
+
+class PictureRig:
+    """Draws a picture [H, W, 4] on a square, moved by the controls. One rig per thread at a time."""
+
+    def __init__(self, picture: np.ndarray, size: int = 256, background: bool = True) -> None:
+        self.size = size
+        height, width = picture.shape[:2]
+        edge = min(height, width)
+        opaque = picture[..., 3].min() == 255
+        image = Image.fromarray(picture)
+        if opaque:  # fills the frame: the middle square, a little enlarged so that moving shows no border
+            left, top = (width - edge) // 2, (height - edge) // 3
+            self._image = image.crop((left, top, left + edge, top + edge)).resize((size, size), Image.Resampling.LANCZOS)
+            self._zoom = 1.10
+        else:  # a cut-out stands whole on the background
+            scale = size / max(height, width)
+            resized = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
+            self._image = Image.new("RGBA", (size, size))
+            self._image.paste(resized, ((size - resized.width) // 2, size - resized.height))
+            self._zoom = 0.94
+        self._premultiplied = self._image.convert("RGBa")
+        self._background = self._paint() if background else None
+
+    def _paint(self) -> Image.Image:
+        rows = np.linspace(0, 1, self.size)[:, None, None]
+        colour = np.array([46, 52, 70]) * (1 - rows) + np.array([22, 24, 34]) * rows
+        pixels = np.broadcast_to(colour, (self.size, self.size, 3)).astype(np.uint8)
+        return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGBA")
+
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
+        """[C] float32 to [S, S, 4] uint8 straight RGBA."""
+        half = self.size / 2
+        opening = float(controls[INDEX["open"]])
+        stretch = 1 + 0.045 * opening + 0.006 * float(controls[INDEX["breath"]])
+        angle = 0.22 * float(controls[INDEX["roll"]])
+        shift_x = 0.045 * self.size * float(controls[INDEX["yaw"]])
+        shift_y = -self.size * (0.012 * opening + 0.05 * float(controls[INDEX["pitch"]]))
+        # Output pixel to source pixel: undo the shift, turn and stretch about the picture's foot.
+        cos, sin = np.cos(angle) / self._zoom, np.sin(angle) / self._zoom
+        foot = self.size
+        a, b = cos * np.sqrt(stretch), sin * np.sqrt(stretch)
+        d, e = -sin / stretch, cos / stretch
+        dx, dy = half + shift_x, foot + shift_y
+        centre = self.size * (1 - 0.5 * (1 - 1 / self._zoom)) if self._zoom > 1 else foot
+        matrix = (a, b, half - a * dx - b * dy, d, e, centre - d * dx - e * dy)
+        moved = self._premultiplied.transform(
+            (self.size, self.size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+        ).convert("RGBA")
+        if self._background is None:
+            return np.array(moved)
+        return np.array(Image.alpha_composite(self._background, moved))
+
+    def close(self) -> None:
+        """Nothing is held beyond memory."""
