@@ -36,7 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to bind; anything but loopback needs a token")
     serve.add_argument("--port", type=int, default=8080)
     serve.add_argument("--token", help="what clients must send as a bearer token; or set LIPSTREAM_TOKEN")
-    serve.add_argument("--tls-cert", type=Path, help="certificate chain (PEM): browsers give a microphone to HTTPS only")
+    serve.add_argument(
+        "--tls-cert", type=Path, help="certificate chain (PEM): browsers give a microphone to HTTPS only"
+    )
     serve.add_argument("--tls-key", type=Path, help="its private key (PEM)")
     serve.add_argument("--udp-ports", type=_ports, metavar="A-B", help="UDP ports for media, for firewalls and Docker")
     serve.add_argument("--public-ip", help="address that clients reach those ports under, behind NAT")

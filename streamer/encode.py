@@ -25,7 +25,9 @@ TIME_BASE = Fraction(1, VIDEO_CLOCK)
 TICKS = VIDEO_CLOCK // FPS
 """3600: RTP ticks a frame."""
 
-_REBUILD_RATIO = 1.5  # libvpx cannot change its bitrate in place: rebuild, at the price of a key frame, only beyond this
+_REBUILD_RATIO = (
+    1.5  # libvpx cannot change its bitrate in place: rebuild, at the price of a key frame, only beyond this
+)
 
 
 def ceiling(size: int) -> int:

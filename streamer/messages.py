@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import av
 import numpy as np
 
 from streamer.config import SAMPLES_PER_FRAME
@@ -59,7 +60,6 @@ class Encoded:
 
     frame: int
     epoch: int
-    packet: object
-    """av.Packet"""
+    packet: av.Packet
     keyframe: bool
     times: Times

@@ -16,7 +16,10 @@ class Metrics:
         self.closed = Counter("lipstream_sessions_closed", "Sessions closed, by reason", ["reason"], registry=registry)
         self.refused = Counter("lipstream_refused", "Requests refused, by reason", ["reason"], registry=registry)
         self.frames = Counter(
-            "lipstream_frames", "Frames, by fate: sent, skipped (late), dropped (overtaken)", ["fate"], registry=registry
+            "lipstream_frames",
+            "Frames, by fate: sent, skipped (late), dropped (overtaken)",
+            ["fate"],
+            registry=registry,
         )
         self.step = Histogram(
             "lipstream_step_seconds", "A generator step, hearing and drawing", registry=registry, buckets=_MILLISECONDS
@@ -29,7 +32,9 @@ class Metrics:
         )
         self.load = Gauge("lipstream_generator_load", "Share of the generator's thread in use", registry=registry)
         self.audio = Counter("lipstream_audio_packets", "Audio packets, by fate", ["fate"], registry=registry)
-        self.concealed = Counter("lipstream_audio_concealed_seconds", "Audio made up for lost packets", registry=registry)
+        self.concealed = Counter(
+            "lipstream_audio_concealed_seconds", "Audio made up for lost packets", registry=registry
+        )
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -62,6 +62,48 @@ class LipSync:
         return self._last_send
 
 
+@dataclass(frozen=True)
+class BitrateConfig:
+    lowest: int = 80_000
+    """bit/s below which a picture is not worth sending."""
+    loss_backs_off: float = 0.05
+    """Share of packets lost above which the cap falls, by half the share."""
+    loss_recovers: float = 0.02
+    """Share below which the cap grows again."""
+    growth: float = 1.08
+    """Factor a report (about a second)."""
+
+
+class BitrateRule:
+    """How much video may be sent, from the receiver's reports.
+
+    A receiver's estimate (REMB) is bounded by what it was sent, so for a sender whose content needs little it says
+    little: it counts only where it is below what is being sent. Loss counts always.
+    """
+
+    def __init__(self, ceiling: int, config: BitrateConfig | None = None) -> None:
+        self.config = config or BitrateConfig()
+        self._ceiling = ceiling
+        self.cap = ceiling
+
+    def estimate(self, bitrate: int, sent: float) -> int:
+        """The receiver estimates `bitrate` (bit/s) while `sent` bit/s go out. Returns the new cap."""
+        if bitrate < sent:
+            self._set(bitrate)
+        return self.cap
+
+    def report(self, loss: float) -> int:
+        """A receiver report with a share of packets lost since the last. Returns the new cap."""
+        if loss > self.config.loss_backs_off:
+            self._set(self.cap * (1 - 0.5 * loss))
+        elif loss < self.config.loss_recovers:
+            self._set(self.cap * self.config.growth)
+        return self.cap
+
+    def _set(self, bitrate: float) -> None:
+        self.cap = int(min(max(bitrate, self.config.lowest), self._ceiling))
+
+
 class FramePacer:
     """Decides which frames a growing stretch of speech makes answerable.
 

@@ -44,7 +44,9 @@ def read_speech(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 raise BadSpeech(f"{path} holds no sound, only {kinds}")
             stream = container.streams.audio[0]
             if stream.duration and stream.time_base and stream.duration * stream.time_base > MAX_SECONDS:
-                raise BadSpeech(f"{path} lasts {float(stream.duration * stream.time_base):.0f} s: at most {MAX_SECONDS} s")
+                raise BadSpeech(
+                    f"{path} lasts {float(stream.duration * stream.time_base):.0f} s: at most {MAX_SECONDS} s"
+                )
             to_network = av.AudioResampler("flt", "mono", SAMPLE_RATE)
             to_ear = av.AudioResampler("flt", "mono", _AUDIO_RATE)
             for frame in _frames(container, stream):
@@ -146,7 +148,9 @@ def _bar(total: int) -> Callable[[int], None]:
         if done == total or done % 5 == 0:
             filled = 40 * done // total
             end = "\n" if done == total else ""
-            print(f"\r[{'█' * filled}{'·' * (40 - filled)}] {done}/{total} frames", end=end, file=sys.stderr, flush=True)
+            print(
+                f"\r[{'█' * filled}{'·' * (40 - filled)}] {done}/{total} frames", end=end, file=sys.stderr, flush=True
+            )
 
     return show
 

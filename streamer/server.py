@@ -291,6 +291,7 @@ def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articula
                 on_audio=session.take_packet,
                 on_keyframe=session.on_keyframe_request,
                 on_bitrate=session.on_bandwidth,
+                on_loss=session.on_loss,
                 addresses=tracks.local_addresses(config.loopback),
                 ports=held.ports,
                 public_ip=config.public_ip,

@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict
 from statistics import quantiles
 from typing import Any
 
@@ -20,13 +21,13 @@ import numpy as np
 from streamer import __version__, clock, control, tracks
 from streamer.characters import Characters, Entry
 from streamer.config import AUDIO_CLOCK, FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
-from streamer.encode import TICKS, EncoderThread, VideoEncoder
+from streamer.encode import TICKS, EncoderThread, VideoEncoder, ceiling
 from streamer.features import Listener
 from streamer.generator import Engine, Seat
 from streamer.ingest import Chunk, Ingest
 from streamer.messages import Encoded, Frame, Step, Times
 from streamer.metrics import Metrics
-from streamer.pacing import LipSync
+from streamer.pacing import BitrateRule, LipSync
 from streamer.pipeline import Avatar, Drawable, Speech
 from streamer.signalling import Peer, Refused
 from streamer.stamp import stamp
@@ -119,6 +120,8 @@ class Session:
         self._ingest = Ingest()
         self._speech = Speech(listener.lookahead)
         self._lip_sync = LipSync()
+        self._bitrate = BitrateRule(ceiling(rig.size))
+        self._sizes: deque[tuple[float, int]] = deque(maxlen=2 * FPS)  # when and how many bytes
         self._rig_size = rig.size
         self._engine = engine
         self._seat: Seat | None = None
@@ -284,7 +287,9 @@ class Session:
             self._loud_at = now
             self._warned.discard("silent_microphone")
         elif now - self._loud_at > _SILENT_AFTER:
-            self._warn("silent_microphone", f"nothing above -60 dB for {_SILENT_AFTER:.0f} s: is the microphone switched on?")
+            self._warn(
+                "silent_microphone", f"nothing above -60 dB for {_SILENT_AFTER:.0f} s: is the microphone switched on?"
+            )
         self._clipped = self._clipped + 1 if peak > 0.999 else max(0, self._clipped - 0.02)
         if self._clipped > 20:
             self._warn("clipping", "the microphone is overdriven: turn its level down")
@@ -359,6 +364,7 @@ class Session:
             coded.times.sent = clock.now()
             self._last_frame = coded.frame
             self._sent += 1
+            self._sizes.append((coded.times.sent, coded.packet.size))
             self._lip_sync.frame_sent(coded.times.captured, coded.times.sent)
             latency = coded.times.sent - coded.times.captured
             self._latencies.append(latency)
@@ -479,9 +485,22 @@ class Session:
             self._encoder.request_keyframe()
 
     def on_bandwidth(self, bitrate: int) -> None:
-        """The receiver's estimate (bit/s); sound needs a share of it."""
+        """The receiver's estimate (bit/s) of what the path carries."""
+        self._cap(self._bitrate.estimate(bitrate, self._sent_rate()))
+
+    def on_loss(self, share: float) -> None:
+        """The share of video packets lost since the last receiver report."""
+        self._cap(self._bitrate.report(share))
+
+    def _cap(self, bitrate: int) -> None:
         if self._encoder is not None:
-            self._encoder.request_bitrate(int(0.85 * bitrate) - 40_000)
+            self._encoder.request_bitrate(bitrate)
+
+    def _sent_rate(self) -> float:
+        """bit/s of video over the last seconds."""
+        if len(self._sizes) < 2:
+            return 0.0
+        return 8 * sum(size for _, size in self._sizes) / max(0.5, self._sizes[-1][0] - self._sizes[0][0])
 
     # What others may know
 
@@ -504,9 +523,9 @@ class Session:
                 "overtaken": encoder.dropped if encoder else 0,
                 "keyframes": encoder.keyframes if encoder else 0,
             },
-            "bitrate_cap": encoder.bitrate if encoder else None,
+            "bitrate": {"sent": round(self._sent_rate()), "cap": self._bitrate.cap},
             "step_ms": round(seat.cost * 1e3, 2) if seat else None,
-            "audio": {**self._ingest.counters(), "dropped": self._audio_dropped},
+            "audio": {**asdict(self._ingest.stats), "dropped": self._audio_dropped},
             "latency_ms": {
                 "server_p50": round(percentiles[9] * 1e3, 1) if percentiles else None,
                 "server_p95": round(percentiles[18] * 1e3, 1) if percentiles else None,

@@ -50,11 +50,15 @@ def parse_offer(text: str) -> SessionDescription:
     try:
         offer = SessionDescription.parse(text)
     except Exception as error:  # aiortc's parser raises whatever its string handling meets
-        raise Refused(400, "malformed_sdp", f"the SDP offer could not be parsed: {error or type(error).__name__}") from None
+        raise Refused(
+            400, "malformed_sdp", f"the SDP offer could not be parsed: {error or type(error).__name__}"
+        ) from None
     kinds = [media.kind for media in offer.media]
     for kind in kinds:
         if kind not in ("audio", "video", "application"):
-            raise Refused(422, "unsupported_media", f"media section of kind {kind!r}: audio, video and application are taken")
+            raise Refused(
+                422, "unsupported_media", f"media section of kind {kind!r}: audio, video and application are taken"
+            )
     for kind, most in (("audio", 1), ("video", 1), ("application", 1)):
         if kinds.count(kind) > most:
             raise Refused(422, "unsupported_media", f"{kinds.count(kind)} {kind} sections: at most {most} is taken")
@@ -107,6 +111,7 @@ async def accept(
     on_audio: Callable[[int, int, bytes, float], None],
     on_keyframe: Callable[[], None],
     on_bitrate: Callable[[int], None],
+    on_loss: Callable[[float], None],
     addresses: list[str],
     ports: UdpPorts,
     public_ip: str | None = None,
@@ -125,7 +130,9 @@ async def accept(
         except OperationError:
             raise Refused(422, "unsupported_codec", "no codec in common: audio needs Opus, video H264 or VP8") from None
         except Exception as error:
-            raise Refused(400, "malformed_sdp", f"the offer was not accepted: {error or type(error).__name__}") from None
+            raise Refused(
+                400, "malformed_sdp", f"the offer was not accepted: {error or type(error).__name__}"
+            ) from None
 
         stream_id = secrets.token_hex(8)  # one msid: receivers keep audio and video in step
         audio, video = _transceiver(connection, "audio"), _transceiver(connection, "video")
@@ -133,9 +140,11 @@ async def accept(
             raise Refused(422, "unsupported_codec", "no audio codec in common: Opus is needed")
         codec = tracks.prefer_codec(video, _rank_video)
         if codec is None:
-            raise Refused(422, "unsupported_codec", "no video codec in common: H264 (packetization-mode 1) or VP8 is needed")
+            raise Refused(
+                422, "unsupported_codec", "no video codec in common: H264 (packetization-mode 1) or VP8 is needed"
+            )
         audio_sender = tracks.replace_sender(audio, stream_id)
-        video_sender = tracks.replace_sender(video, stream_id, on_keyframe, on_bitrate)
+        video_sender = tracks.replace_sender(video, stream_id, on_keyframe, on_bitrate, on_loss)
         audio.direction, video.direction = "sendrecv", "sendonly"
         tracks.tap_audio(audio, on_audio)
         tracks.offer_playout_delay(video, next(m for m in offer.media if m.kind == "video").rtp.headerExtensions)
@@ -197,7 +206,9 @@ def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
     if fragment_ufrag is None:
         raise Refused(400, "bad_fragment", "the fragment has no a=ice-ufrag line")
     if fragment_ufrag != ufrag:
-        raise Refused(422, "ice_restart", "the fragment's ICE credentials are not the offer's: restarts are not offered")
+        raise Refused(
+            422, "ice_restart", "the fragment's ICE credentials are not the offer's: restarts are not offered"
+        )
     return candidates
 
 

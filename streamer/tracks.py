@@ -92,6 +92,7 @@ class PushSender(RTCRtpSender):
         transport,  # noqa: ANN001  aiortc's DTLS transport
         on_keyframe: Callable[[], None] = lambda: None,
         on_bitrate: Callable[[int], None] = lambda bitrate: None,
+        on_loss: Callable[[float], None] = lambda share: None,
     ) -> None:
         super().__init__(_SilentTrack(kind), transport)
         self.timestamp_offset = random32()
@@ -99,6 +100,7 @@ class PushSender(RTCRtpSender):
         self.bytes_sent = 0
         self.retransmitted = 0
         self._on_keyframe = on_keyframe
+        self._on_loss = on_loss
         self._codec: RTCRtpCodecParameters | None = None
         self._packetizer = None
         self._parameters_mid = ""
@@ -182,6 +184,13 @@ class PushSender(RTCRtpSender):
     def _send_keyframe(self) -> None:
         self._on_keyframe()
 
+    async def _handle_rtcp_packet(self, packet: aiortc_rtp.AnyRtcpPacket) -> None:
+        await super()._handle_rtcp_packet(packet)
+        if isinstance(packet, aiortc_rtp.RtcpRrPacket | aiortc_rtp.RtcpSrPacket):
+            for report in packet.reports:
+                if report.ssrc == self._ssrc:
+                    self._on_loss(report.fraction_lost / 256)
+
     async def _retransmit(self, sequence_number: int) -> None:
         packet = self._sent.get(sequence_number % _HISTORY)
         if packet is None or packet.sequence_number != sequence_number:
@@ -220,9 +229,10 @@ def replace_sender(
     stream_id: str,
     on_keyframe: Callable[[], None] = lambda: None,
     on_bitrate: Callable[[int], None] = lambda bitrate: None,
+    on_loss: Callable[[float], None] = lambda share: None,
 ) -> PushSender:
     """Gives a transceiver, before the answer is made, a pushed sender; `stream_id` is the msid's first half."""
-    sender = PushSender(transceiver.kind, transceiver.receiver.transport, on_keyframe, on_bitrate)
+    sender = PushSender(transceiver.kind, transceiver.receiver.transport, on_keyframe, on_bitrate, on_loss)
     sender._stream_id = stream_id
     transceiver.receiver._set_rtcp_ssrc(sender._ssrc)
     transceiver._RTCRtpTransceiver__sender = sender

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = os.environ.get("LIPSTREAM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.ogg"
+SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -31,7 +31,9 @@ CHROMIUM_FLAGS = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--require-browser", action="store_true", help="fail, rather than skip, browser tests where there is no Chromium"
+        "--require-browser",
+        action="store_true",
+        help="fail, rather than skip, browser tests where there is no Chromium",
     )
 
 

@@ -64,11 +64,15 @@ class PictureRig:
         image = Image.fromarray(picture)
         if opaque:  # fills the frame: the middle square, a little enlarged so that moving shows no border
             left, top = (width - edge) // 2, (height - edge) // 3
-            self._image = image.crop((left, top, left + edge, top + edge)).resize((size, size), Image.Resampling.LANCZOS)
+            self._image = image.crop((left, top, left + edge, top + edge)).resize(
+                (size, size), Image.Resampling.LANCZOS
+            )
             self._zoom = 1.10
         else:  # a cut-out stands whole on the background
             scale = size / max(height, width)
-            resized = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
+            resized = image.resize(
+                (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS
+            )
             self._image = Image.new("RGBA", (size, size))
             self._image.paste(resized, ((size - resized.width) // 2, size - resized.height))
             self._zoom = 0.94
