@@ -14,7 +14,7 @@ from streamer.studio.phones import PHONES, SILENCE, TimedPhone
 
 OPEN, PRESS, TUCK = MOUTH.index("open"), MOUTH.index("press"), MOUTH.index("tuck")
 
-# Decay of a phone's dominance outside its own time, a second: the lips prepare earlier than the jaw (Cohen and Massaro).
+# Decay (1/s) of a phone's dominance outside its own time: the lips prepare earlier than the jaw (Cohen, Massaro).
 _JAW_BEFORE, _JAW_AFTER = 24.0, 26.0
 _LIPS_BEFORE, _LIPS_AFTER = 17.0, 22.0
 _SHAPE = 1.3
@@ -30,8 +30,8 @@ def frame_count(samples: int) -> int:
 
 def curves(phones: list[TimedPhone], frames: int, loudness: np.ndarray | None = None) -> np.ndarray:
     """
-    The mouth while these phones are spoken: [T, M] float32. `loudness` [T], in decibels relative to the speaker's usual,
-    opens the jaw more or less.
+    The mouth while these phones are spoken: [T, M] float32. `loudness` [T], in decibels relative to the speaker's
+    usual, opens the jaw more or less.
     """
     mouth = np.zeros((frames, len(MOUTH)), np.float32)
     if not phones:
@@ -115,7 +115,7 @@ def levels(audio: np.ndarray) -> np.ndarray:
 
 
 def pitch(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n] -> the fundamental in Hz (0: unvoiced) and the strength of its period (0..1), [H] each, by autocorrelation."""
+    """[n] -> the fundamental in Hz (0: unvoiced) and how periodic the sound is (0..1), [H] each, by autocorrelation."""
     lags = np.arange(SAMPLE_RATE // 400, SAMPLE_RATE // 70)
     padded = np.pad(audio.astype(np.float64), (_F0_WINDOW // 2, _F0_WINDOW // 2 + _HOP))
     windows = np.lib.stride_tricks.sliding_window_view(padded, _F0_WINDOW)[::_HOP][: len(audio) // _HOP + 1]
@@ -139,8 +139,8 @@ def pitch(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def prosody(audio: np.ndarray) -> np.ndarray:
     """
-    What the voice does besides its phones, [T, P] float32 in the order of features.PROSODY: energy and its beats, voicing,
-    the head's nod that goes with energy, the brows that go with pitch.
+    What the voice does besides its phones, [T, P] float32 in the order of features.PROSODY: energy and its beats,
+    voicing, the head's nod that goes with energy, the brows that go with pitch.
     """
     decibels = levels(audio)
     top = max(float(np.percentile(decibels, 95)), _QUIET + 10)
@@ -156,7 +156,7 @@ def prosody(audio: np.ndarray) -> np.ndarray:
             height = np.clip((syllable[h] - syllable[max(h - 25, 0) : h + 26].min()) * 2, 0, 1)
             reach = np.arange(max(h - 25, 0), min(h + 26, len(beat)))
             beat[reach] = np.maximum(beat[reach], height * np.exp(-0.5 * ((reach - h) / 7.0) ** 2))
-            last = h
+            last = int(h)
     nod = -np.clip(1.6 * (_smooth(energy, 7.0) - _smooth(energy, 35.0)), -1, 1)
 
     spoken = (f0 > 0) & (energy > 0.2)

@@ -1,7 +1,7 @@
 """One inventory of phones for every language, and what the mouth does for each.
 
 Recordings and synthesizers label speech in their own alphabets: ARPAbet (pocketsphinx, flite), IPA (espeak-ng), and
-that of festvox-ru. All are mapped here to about fifty phones, told apart as far as lips, jaw and tongue tip can be seen.
+that of festvox-ru. All are mapped here to about fifty phones, told apart as far as lips, jaw and tongue tip show.
 
 Letters used in shapes: M mouth channels (`len(MOUTH)` = 7).
 """
@@ -135,7 +135,7 @@ def from_festvox_ru(label: str) -> list[str]:
 
 _IPA = {
     "a": "aa", "ɑ": "aa", "ɐ": "ah", "ʌ": "ah", "æ": "ae", "ɒ": "ao", "ɔ": "ao", "o": "ow", "ɤ": "ah", "ə": "ax",
-    "ɘ": "ax", "ɚ": "er", "ɜ": "er", "ɝ": "er", "ᵻ": "ih", "e": "eh", "ɛ": "eh", "ɪ": "ih", "i": "iy", "ɨ": "ix",
+    "ɘ": "ax", "ɚ": "er", "ɜ": "er", "ɝ": "er", "ᵻ": "ih", "e": "eh", "ɛ": "eh", "ε": "eh", "ɪ": "ih", "i": "iy", "ɨ": "ix",
     "ɯ": "ix", "u": "uw", "ʊ": "uh", "ʉ": "ue", "y": "ue", "ʏ": "ue", "ø": "oe", "œ": "oe", "ɵ": "oe", "ɞ": "er",
     "ɶ": "oe", "p": "p", "b": "b", "m": "m", "ɱ": "m", "f": "f", "v": "v", "ʋ": "v", "β": "bh", "ɸ": "f", "θ": "th",
     "ð": "dh", "t": "t", "d": "d", "ʈ": "t", "ɖ": "d", "n": "n", "ɳ": "n", "ɲ": "ny", "ŋ": "ng", "ɴ": "ng", "l": "l",
