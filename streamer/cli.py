@@ -1,6 +1,7 @@
 """The `lipstream` command. No subcommand serves. Each command imports what it needs when it runs."""
 
 import argparse
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -72,20 +73,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return options.run(options)
 
 
+_MODULES = {
+    "render": "streamer.render",
+    "bench": "streamer.bench",
+    "studio": "streamer.studio.sheet",
+    "data": "streamer.studio.dataset",
+    "train": "streamer.training",
+}
+
+
 def _forward(command: str, arguments: list[str]) -> int:
-    """Runs a command that lives in a module of its own."""
+    """Runs a command whose module has a `main` of its own."""
     try:
-        if command == "render":
-            from streamer import render as module
-        elif command == "bench":
-            from streamer import bench as module
-        elif command == "studio":
-            from streamer.studio import sheet as module
-        elif command == "data":
-            from streamer.studio import dataset as module
-        else:
-            from streamer.training import command as module
-        return module.main(arguments)
+        return importlib.import_module(_MODULES[command]).main(arguments)
     except KeyboardInterrupt:
         return 130
 

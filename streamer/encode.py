@@ -66,7 +66,7 @@ class VideoEncoder:
         if self._context is not None and bitrate != self._bitrate:
             if self.codec == "H264":
                 self._context.bit_rate = bitrate
-            elif not 1 / _REBUILD_RATIO < bitrate / self._context.bit_rate < _REBUILD_RATIO:
+            elif not 1 / _REBUILD_RATIO < bitrate / (self._context.bit_rate or 1) < _REBUILD_RATIO:
                 self._context = None
         self._bitrate = bitrate
 
@@ -97,8 +97,8 @@ class VideoEncoder:
         context.thread_count = 1
         context.gop_size = 1_000_000  # key frames only where a receiver asks for one
         if self.codec == "H264":
-            # Opened at its ceiling with an equal buffer rate, x264 follows later changes of `bit_rate` without a restart;
-            # the quantizer's floor keeps the rate down to what the content needs.
+            # Opened at its ceiling with an equal buffer rate, x264 follows later changes of `bit_rate` in place; the
+            # quantizer's floor keeps the rate down to what the content needs.
             context.bit_rate = self._ceiling
             context.options = {
                 "preset": "ultrafast" if self.size <= 512 else "superfast",

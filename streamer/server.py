@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 _MAX_JSON_BYTES = 64 * 1024
 _PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp")
 _CSP = (
-    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; "
+    "style-src 'self' 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
 
@@ -59,6 +60,9 @@ class State:
     ports: tracks.UdpPorts = field(default_factory=tracks.UdpPorts)
     drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "draw"))
     ready: bool = False
+
+    def forget(self, session: Session) -> None:
+        self.sessions.pop(session.id, None)
 
     def cost(self, size: int) -> float:
         """Estimated share of the engine's thread that a session of `size` takes."""
@@ -283,7 +287,7 @@ def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articula
                 background=background,
                 stamped=stamped,
                 metrics=metrics,
-                on_closed=lambda closed: held.sessions.pop(closed.id, None),
+                on_closed=held.forget,
             )
             held.sessions[session.id] = session
             peer = await signalling.accept(
@@ -462,7 +466,8 @@ def ice_links(config: ServerConfig) -> str:
         for url in urls:
             link = f'<{url}>; rel="ice-server"'
             if "username" in server:
-                link += f'; username="{server["username"]}"; credential="{server["credential"]}"; credential-type="password"'
+                link += f'; username="{server["username"]}"; credential="{server["credential"]}"'
+                link += '; credential-type="password"'
             links.append(link)
     return ", ".join(links)
 

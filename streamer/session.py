@@ -64,7 +64,7 @@ _MAY_FOLLOW = {
 
 
 class Gate:
-    """Whether the voice may move the mouth and be heard: shut while muted, and for the rest of an interrupted utterance."""
+    """Whether the voice moves the mouth and is heard: not while muted, nor for the rest of an interrupted utterance."""
 
     def __init__(self) -> None:
         self.muted = False
@@ -140,7 +140,7 @@ class Session:
         self._audio_dropped = 0
         self._loudest = 0.0
         self._loud_at = self._born
-        self._clipped = 0
+        self._clipped = 0.0
         self._warned: set[str] = set()
         self._tasks: set[asyncio.Task] = set()
         self._closing: asyncio.Task | None = None

@@ -72,7 +72,7 @@ def parse_offer(text: str) -> SessionDescription:
     if video is None or video.direction not in ("sendrecv", "recvonly"):
         raise Refused(422, "no_video", "the offer takes no video: it needs one video section, recvonly or sendrecv")
     for media in offer.media:
-        if not media.ice.usernameFragment or not media.ice.password:
+        if media.ice is None or not media.ice.usernameFragment or not media.ice.password:
             raise Refused(400, "malformed_sdp", "a media section has no ICE credentials (a=ice-ufrag, a=ice-pwd)")
         if media.dtls is None or not media.dtls.fingerprints:
             raise Refused(400, "malformed_sdp", "a media section has no DTLS fingerprint (a=fingerprint)")
@@ -156,8 +156,11 @@ async def accept(
         answer = connection.localDescription.sdp
         if public_ip is not None:
             answer = _advertise(answer, public_ip)
-        ufrag = offer.media[0].ice.usernameFragment
-        return Peer(connection, audio_sender, video_sender, codec, answer, f'"{secrets.token_hex(8)}"', ufrag)
+        ice = offer.media[0].ice
+        assert ice is not None and ice.usernameFragment is not None  # checked by parse_offer
+        return Peer(
+            connection, audio_sender, video_sender, codec, answer, f'"{secrets.token_hex(8)}"', ice.usernameFragment
+        )
     except BaseException:
         await connection.close()
         raise

@@ -2,7 +2,7 @@
 
 - Audio packets are handed over as they arrive, past aiortc's jitter buffer, which would delay them and ratchet.
 - Senders are *pushed* to the moment a packet is ready, instead of pulling from a track on a timer.
-- Sender reports pair RTP timestamps with the time of *capture*, so that a receiver's lip sync is not skewed by encoding.
+- Sender reports pair RTP timestamps with the time of *capture*, so that encoding does not skew lip sync.
 - Video carries the `playout-delay` extension at 0/0, without which Chromium holds frames back for lip sync.
 - Retransmission reaches back further than 128 packets; a picture's packets are paced instead of sent in one burst.
 """
@@ -16,6 +16,7 @@ from aiortc import RTCPeerConnection, RTCRtpSender
 from aiortc import clock as aiortc_clock
 from aiortc import rtp as aiortc_rtp
 from aiortc.codecs import get_encoder, is_rtx
+from aiortc.codecs.base import Encoder
 from aiortc.mediastreams import MediaStreamTrack
 from aiortc.rtcrtpparameters import (
     RTCRtpCodecParameters,
@@ -102,7 +103,8 @@ class PushSender(RTCRtpSender):
         self._on_keyframe = on_keyframe
         self._on_loss = on_loss
         self._codec: RTCRtpCodecParameters | None = None
-        self._packetizer = None
+        self._payload_type = 0
+        self._packetizer: Encoder | None = None
         self._parameters_mid = ""
         self._sequence = random16() % 32768  # the lower half: SRTP's roll-over counter starts unambiguous (RFC 3711)
         self._rtx_payload_type: int | None = None
@@ -131,6 +133,7 @@ class PushSender(RTCRtpSender):
         if self.kind == "video":
             self._packetizer = get_encoder(codec)
         self._codec = codec
+        self._payload_type = codec.payloadType or 0
         try:
             await asyncio.Event().wait()  # until stop() cancels: packets are pushed
         except asyncio.CancelledError:
@@ -147,18 +150,21 @@ class PushSender(RTCRtpSender):
         """
         if self._codec is None:
             return False
-        payloads = [data] if isinstance(data, bytes) else self._packetizer.pack(data)[0]
+        if isinstance(data, bytes):
+            payloads = [data]
+        else:
+            assert self._packetizer is not None
+            payloads = self._packetizer.pack(data)[0]
         rtp_timestamp = (self.timestamp_offset + timestamp) & 0xFFFFFFFF
         pause = min(_PACE, _LONGEST_PACING / max(1, len(payloads) - _BURST))
         async with self._sending:
             for i, payload in enumerate(payloads):
                 if i >= _BURST:
                     await asyncio.sleep(pause)
-                codec = self._codec
-                if codec is None:
+                if self._codec is None:
                     return False
                 packet = aiortc_rtp.RtpPacket(
-                    payload_type=codec.payloadType,
+                    payload_type=self._payload_type,
                     sequence_number=self._sequence,
                     timestamp=rtp_timestamp,
                     marker=int(i == len(payloads) - 1) if self.kind == "video" else 0,
@@ -296,7 +302,7 @@ def local_addresses(loopback: bool) -> list[str]:
 
 
 def gather_on(connection: RTCPeerConnection, addresses: list[str], ports: UdpPorts) -> None:
-    """Has ICE bind host candidates on `addresses` and `ports` instead of aioice's own choice, which leaves out loopback.
+    """Has ICE bind host candidates on `addresses` and `ports` instead of aioice's choice, which leaves loopback out.
 
     Raises OSError from `setLocalDescription` where no port of the range is free.
     """
@@ -304,11 +310,11 @@ def gather_on(connection: RTCPeerConnection, addresses: list[str], ports: UdpPor
     def gather_for(ice: aioice_ice.Connection) -> None:
         async def get_component_candidates(component: int, **_: object) -> list[Candidate]:
             loop = asyncio.get_running_loop()
-            candidates = []
+            candidates: list[Candidate] = []
             for address in addresses:
                 for port in ports.candidates():
                     try:
-                        _, protocol = await loop.create_datagram_endpoint(
+                        transport, protocol = await loop.create_datagram_endpoint(
                             lambda: aioice_ice.StunProtocol(ice), local_addr=(address, port)
                         )
                     except OSError:
@@ -316,7 +322,7 @@ def gather_on(connection: RTCPeerConnection, addresses: list[str], ports: UdpPor
                     break
                 else:
                     continue
-                host, bound = protocol.transport.get_extra_info("sockname")[:2]
+                host, bound = transport.get_extra_info("sockname")[:2]
                 protocol.local_candidate = Candidate(
                     foundation=candidate_foundation("host", "udp", host),
                     component=component,
@@ -332,7 +338,7 @@ def gather_on(connection: RTCPeerConnection, addresses: list[str], ports: UdpPor
                 raise OSError(f"no UDP port could be bound on any of {', '.join(addresses)}")
             return candidates
 
-        ice.get_component_candidates = get_component_candidates  # type: ignore[method-assign]
+        ice.get_component_candidates = get_component_candidates  # type: ignore[assignment]
 
-    for transport in connection._RTCPeerConnection__iceTransports:
-        gather_for(transport._connection)
+    for ice_transport in connection._RTCPeerConnection__iceTransports:
+        gather_for(ice_transport._connection)
