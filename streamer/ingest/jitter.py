@@ -36,7 +36,7 @@ class JitterConfig:
     """Seconds, except `capacity` (packets) and `quantile` (share)."""
 
     min_wait: float = 0.024  # one usual packet and a little: its successor, which may carry its FEC, arrives meanwhile
-    max_wait: float = 0.060
+    max_wait: float = 0.100
     quantile: float = 0.98  # of recent lateness; only gaps pay for the wait, so it covers nearly all packets
     jitter_window: float = 2.0  # how far back lateness is looked at: so fast the wait falls on a path that got clean
     reference_window: float = 4.0  # of the minimum: 500 ppm of drift move it by 2 ms in this time
@@ -297,6 +297,7 @@ class JitterBuffer:
         self._shift += start - packet.start
         packet.start = start
         self._transit = now - packet.end / TICKS
+        self._released = packet.sequence - 1  # nothing can come any more between the old place and the new
         self._restarting = False
         self.restarts += 1
 
@@ -336,11 +337,12 @@ class JitterBuffer:
                     spans.append(self._conceal())
                     continue
             due = self._due()
-            if now < due or self._spared(now, due):
+            if now < due:
+                self._hold = None  # nothing is overdue any more
+                break
+            if self._spared(now, due):
                 break
             spans.append(self._conceal())
-        if self._hold is not None and now >= self._hold:
-            self._hold = None
         self._called = now
         return spans
 
