@@ -1,0 +1,32 @@
+# CPU by default; `docker build --build-arg DEVICE=cuda .` installs onnxruntime-gpu and CUDA's PyTorch instead.
+ARG PYTHON=3.11
+FROM python:${PYTHON}-slim
+
+ARG DEVICE=cpu
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+RUN useradd --create-home --uid 10001 lipstream
+WORKDIR /app
+
+COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY streamer streamer
+COPY kernels kernels
+COPY clients clients
+
+# PyTorch's own index carries CPU wheels, a tenth the size of the default ones; the version is pyproject's.
+RUN if [ "$DEVICE" = cpu ]; then \
+        pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu; \
+    fi \
+    && pip install -e . \
+    && if [ "$DEVICE" = cuda ]; then \
+        pip uninstall -y onnxruntime && pip install onnxruntime-gpu; \
+    fi
+
+USER lipstream
+EXPOSE 8080/tcp 50000-50100/udp
+
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
+
+# A token is required (LIPSTREAM_TOKEN), for the container binds all addresses.
+ENTRYPOINT ["lipstream", "serve", "--host", "0.0.0.0", "--udp-ports", "50000-50100"]

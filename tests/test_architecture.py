@@ -1,0 +1,135 @@
+"""The floor plan holds: imports flow down, importing costs nothing, and the README's plan is the tree."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Later layers may import earlier ones, never the other way; modules of one layer do not know each other unless listed.
+LAYERS = [
+    {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.studio"},
+    {"streamer.messages", "streamer.studio.controls", "streamer.studio.canvas", "streamer.metrics", "streamer.admission"},
+    {"streamer.features", "streamer.ingest", "streamer.vad", "streamer.pacing", "streamer.control"},
+    {"streamer.studio.*"},
+    {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
+    {"streamer.generator", "streamer.signalling"},
+    {"streamer.characters"},
+    {"streamer.session", "streamer.render"},
+    {"streamer.server"},
+    {"streamer.training", "streamer.bench", "streamer.cli"},
+    {"streamer.__main__"},
+]
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted((ROOT / "streamer").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def _layer(module: str) -> int:
+    for i, layer in enumerate(LAYERS):
+        if module in layer:
+            return i
+    for i, layer in enumerate(LAYERS):
+        for name in layer:
+            stem = name.removesuffix(".*")
+            if module.startswith(stem + ".") and stem != "streamer":
+                return i
+    raise AssertionError(f"{module} has no place in the floor plan: give it one in LAYERS")
+
+
+def _imports(path: Path) -> set[str]:
+    """Modules that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_imports_flow_down() -> None:
+    """No module imports one of a later layer."""
+    modules = _modules()
+    upward = []
+    for module, path in modules.items():
+        for imported in _imports(path) & modules.keys():
+            if imported != "streamer" and _layer(imported) > _layer(module):
+                upward.append(f"{module} imports {imported}")
+    assert not upward, "\n".join(upward)
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("streamer/model", {"asyncio", "aiortc", "fastapi"}),
+        ("streamer/studio", {"asyncio", "aiortc", "fastapi"}),
+        ("streamer/ingest", {"asyncio", "aiortc", "fastapi"}),
+        ("kernels", {"streamer", "asyncio", "aiortc"}),
+    ],
+)
+def test_pure_packages_stay_pure(package: str, forbidden: set[str]) -> None:
+    """Drawing, models, ingest and kernels know no event loop and no network."""
+    for path in (ROOT / package).rglob("*.py"):
+        roots = {name.partition(".")[0] for name in _imports(path)}
+        assert not roots & forbidden, f"{path.relative_to(ROOT)} imports {roots & forbidden}"
+
+
+def test_only_tracks_touches_aiortcs_internals() -> None:
+    """Name-mangled attributes of aiortc's classes appear in one module alone."""
+    for module, path in _modules().items():
+        if module != "streamer.tracks":
+            assert not re.search(r"_RTC[A-Za-z]+__", path.read_text()), module
+
+
+def test_importing_costs_nothing() -> None:
+    """Importing the command and the server's modules loads neither torch nor a model, and starts no thread."""
+    code = (
+        "import sys, threading, streamer.cli, streamer.pipeline, streamer.session\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+        "assert threading.active_count() == 1, threading.enumerate()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
+
+
+def test_kernels_is_no_package() -> None:
+    """A package importable as `kernels` would break transformers, and one named `tests` would shadow others'."""
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+    assert not (ROOT / "tests" / "__init__.py").exists()
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
+
+
+def test_the_readmes_floor_plan_is_the_tree() -> None:
+    """Every path that the README's floor plan names exists, and every package folder is named."""
+    text = (ROOT / "README.md").read_text()
+    plan = re.search(r"## Floor plan\n.*?```\n(.*?)```", text, re.S)
+    assert plan, "README.md has no floor plan"
+    named = {line.split()[0] for line in plan[1].splitlines() if line and not line[0].isspace()}
+    for name in named:
+        assert (ROOT / name).exists(), f"the floor plan names {name}, which does not exist"
+    tracked = {"streamer/", "kernels/", "clients/", "benchmarks/", "tests/", "docs/"}
+    assert tracked <= named, tracked - named
+
+
+def test_the_readme_holds_the_two_commands() -> None:
+    """The commands that CI proves are the ones that a newcomer reads first."""
+    text = (ROOT / "README.md").read_text()
+    first_screen = "\n".join(text.splitlines()[:45])
+    assert "pip install -e . && lipstream" in first_screen
+    assert "pip install -e '.[test]' && pytest" in first_screen
+
+
+def test_tracked_weights_stay_small() -> None:
+    """All weights together have at most 44 MB."""
+    total = sum(path.stat().st_size for path in (ROOT / "streamer" / "weights").rglob("*") if path.is_file())
+    assert total <= 44e6, f"{total / 1e6:.1f} MB of weights"

@@ -1,0 +1,155 @@
+"""The engine: one thread, earliest first, late work dropped whole, failures kept apart."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from streamer.features import Loudness
+from streamer.generator import Engine, Seat
+from streamer.messages import Frame, Step, Times
+from streamer.pipeline import Avatar
+from streamer.studio.animate import Life
+
+
+class Brush:
+    """A rig whose drawing can be held up, or fail."""
+
+    size = 16
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        self.drawing = threading.Event()
+        self.fail = False
+        self.closed = threading.Event()
+
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
+        self.drawing.set()
+        assert self.go.wait(10)
+        if self.fail:
+            raise RuntimeError("the brush broke")
+        return np.full((16, 16, 4), round(t * 25) % 256, np.uint8)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Sitter:
+    """A seated session that collects what the engine gives it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.brush = Brush()
+        self.frames: list[Frame] = []
+        self.failures: list[Exception] = []
+        self.came = threading.Semaphore(0)
+        avatar = Avatar(Loudness(), self.brush, Life(0))
+        self.seat: Seat = engine.add(avatar, self._frame, lambda events: None, self._failure)
+
+    def _frame(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        self.came.release()
+
+    def _failure(self, error: Exception) -> None:
+        self.failures.append(error)
+        self.came.release()
+
+    def submit(self, frame: int, arrived: float = 0.0) -> None:
+        self.seat.submit(Step(frame, 0, np.zeros(640, np.float32), times=Times(arrived=arrived)))
+
+    def wait(self, count: int = 1) -> None:
+        for _ in range(count):
+            assert self.came.acquire(timeout=10)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine()
+    engine.start()
+    yield engine
+    engine.close()
+    engine.close()
+
+
+def test_a_step_gives_its_frame(engine: Engine) -> None:
+    """The picture is the frame's own copy, and its moments are in order."""
+    sitter = Sitter(engine)
+    for k in range(3):
+        sitter.submit(k)
+        sitter.wait()
+    assert [(f.frame, int(f.image[0, 0, 0])) for f in sitter.frames] == [(0, 0), (1, 1), (2, 2)]
+    assert all(0 < f.times.started <= f.times.drawn for f in sitter.frames)
+    assert sitter.seat.cost > 0
+    assert engine.load > 0
+
+
+def test_late_frames_are_heard_but_not_drawn(engine: Engine) -> None:
+    """While one frame holds the thread up, of those that wait only the newest is drawn."""
+    sitter = Sitter(engine)
+    sitter.brush.go.clear()
+    sitter.submit(0)
+    assert sitter.brush.drawing.wait(10)
+    for k in range(1, 6):
+        sitter.submit(k)
+    sitter.brush.go.set()
+    sitter.wait(2)
+    assert [f.frame for f in sitter.frames] == [0, 5]
+    assert sitter.seat.skipped == 4
+
+
+def test_what_waits_is_bounded(engine: Engine) -> None:
+    """Past two seconds of waiting steps the oldest are dropped and counted."""
+    sitter = Sitter(engine)
+    sitter.brush.go.clear()
+    sitter.submit(0)
+    assert sitter.brush.drawing.wait(10)
+    for k in range(1, 71):
+        sitter.submit(k)
+    sitter.brush.go.set()
+    sitter.wait(2)
+    assert sitter.frames[-1].frame == 70
+    assert sitter.seat.unheard == 20
+
+
+def test_the_longest_waiting_session_goes_first(engine: Engine) -> None:
+    """Of two sessions with work, the one whose speech arrived first is served first."""
+    holder, later, earlier = Sitter(engine), Sitter(engine), Sitter(engine)
+    order: list[str] = []
+    later.brush.draw = lambda *a: order.append("later") or np.zeros((16, 16, 4), np.uint8)  # type: ignore[method-assign,func-returns-value]
+    earlier.brush.draw = lambda *a: order.append("earlier") or np.zeros((16, 16, 4), np.uint8)  # type: ignore[method-assign,func-returns-value]
+    holder.brush.go.clear()
+    holder.submit(0)
+    assert holder.brush.drawing.wait(10)
+    later.submit(0, arrived=2.0)
+    earlier.submit(0, arrived=1.0)
+    holder.brush.go.set()
+    later.wait()
+    earlier.wait()
+    assert order == ["earlier", "later"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_failure_leaves_the_others_alone(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """A step that raises tells its own session; the thread goes on for the rest."""
+    broken, whole = Sitter(engine), Sitter(engine)
+    broken.brush.fail = True
+    broken.submit(0)
+    broken.wait()
+    whole.submit(0)
+    whole.wait()
+    assert [str(e) for e in broken.failures] == ["the brush broke"]
+    assert [f.frame for f in whole.frames] == [0]
+
+
+def test_leaving_closes_the_rig_and_frees_the_load(engine: Engine) -> None:
+    """A closed seat takes no more steps, its rig is closed on the engine's thread, and its load is gone."""
+    sitter = Sitter(engine)
+    sitter.submit(0)
+    sitter.wait()
+    sitter.seat.close()
+    sitter.seat.close()
+    assert sitter.brush.closed.wait(10)
+    sitter.submit(1)
+    assert engine.load == 0.0
+    assert len(sitter.frames) == 1

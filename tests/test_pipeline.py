@@ -1,0 +1,104 @@
+"""The pipeline without a network: speech is cut into steps, and an avatar hears and draws them."""
+
+import numpy as np
+import pytest
+
+from streamer.config import SAMPLES_PER_FRAME
+from streamer.features import Loudness
+from streamer.messages import Step
+from streamer.pipeline import Avatar, Speech, steps_of
+from streamer.studio.animate import Life
+from streamer.studio.controls import INDEX
+
+
+class Slate:
+    """A rig that records what it was asked to draw."""
+
+    def __init__(self, size: int = 128) -> None:
+        self.size = size
+        self.drawn: list[tuple[np.ndarray, float]] = []
+        self.closed = 0
+
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
+        self.drawn.append((controls.copy(), t))
+        return np.zeros((self.size, self.size, 4), np.uint8)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("lookahead", [0, 320, 640, 800, 960, 1500])
+@pytest.mark.parametrize("block", [1, 160, 320, 641, 5000])
+def test_steps_hold_the_promised_samples(lookahead: int, block: int) -> None:
+    """However speech arrives, step k holds the samples from 640·(k-1) + look-ahead, with silence before sample 0."""
+    recording = np.arange(1, 6001, dtype=np.float32)
+    speech, steps = Speech(lookahead), []
+    for start in range(0, len(recording), block):
+        steps += speech.push(start, recording[start : start + block])
+    assert [k for k, _ in steps] == list(range((len(recording) - lookahead) // SAMPLES_PER_FRAME + 1))
+    for k, samples in steps:
+        first = SAMPLES_PER_FRAME * (k - 1) + lookahead
+        expected = [recording[i] if 0 <= i else 0.0 for i in range(first, first + SAMPLES_PER_FRAME)]
+        np.testing.assert_array_equal(samples, expected)
+
+
+def test_a_gap_in_speech_is_refused() -> None:
+    """Ingest never leaves a gap, so one is an error that names both samples."""
+    speech = Speech(0)
+    speech.push(0, np.zeros(100, np.float32))
+    with pytest.raises(ValueError, match=r"160.*100"):
+        speech.push(160, np.zeros(10, np.float32))
+
+
+@pytest.mark.parametrize("samples", [640, 641, 1280, 16_000, 16_001])
+def test_a_recording_is_answered_to_its_end(samples: int) -> None:
+    """A recording of n samples gives ceil(n / 640) steps, numbered in order."""
+    steps = list(steps_of(np.zeros(samples, np.float32), 640))
+    assert [step.frame for step in steps] == list(range(-(-samples // 640)))
+
+
+def _voice(seconds: float) -> np.ndarray:
+    t = np.arange(int(16_000 * seconds)) / 16_000
+    return (0.3 * np.sin(2 * np.pi * 200 * t) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * t))).astype(np.float32)
+
+
+def _openings(avatar: Avatar, steps: list[Step]) -> list[float]:
+    return [float(avatar.hear(step)[0][INDEX["open"]]) for step in steps]
+
+
+def test_the_mouth_moves_with_the_voice_and_rests_without() -> None:
+    """Speech opens the mouth; silence before it leaves it closed."""
+    avatar = Avatar(Loudness(), Slate(), Life(3))
+    recording = np.concatenate([np.zeros(16_000, np.float32), _voice(2.0)])
+    openings = _openings(avatar, list(steps_of(recording, Loudness().lookahead)))
+    assert max(openings[:20]) < 0.05
+    assert max(openings[30:]) > 0.3
+
+
+def test_a_muted_step_closes_the_mouth() -> None:
+    """While muted the voice is not seen; a new epoch finds the mouth at rest with its first step."""
+    avatar = Avatar(Loudness(), Slate(), Life(3))
+    steps = list(steps_of(_voice(2.0), Loudness().lookahead))
+    for step in steps[25:]:
+        step.muted, step.epoch = True, 1
+    openings = _openings(avatar, steps)
+    assert max(openings[10:25]) > 0.3
+    assert openings[26] < 0.1, "one step after the interruption"
+    assert max(openings[27:]) < 0.05
+
+
+def test_a_new_rig_is_worn_with_the_next_picture() -> None:
+    """Switching closes the rig worn before exactly once, and a rig that never came to be worn too."""
+    first, passed_over, second = Slate(), Slate(), Slate()
+    avatar = Avatar(Loudness(), first, Life(0))
+    controls = np.zeros(len(INDEX), np.float32)
+    avatar.draw(controls, 0.0)
+    avatar.wear(passed_over)
+    avatar.wear(second)
+    assert (first.closed, passed_over.closed) == (0, 1)
+    avatar.draw(controls, 0.04)
+    assert (first.closed, len(second.drawn)) == (1, 1)
+    with pytest.raises(ValueError, match=r"256.*128"):
+        avatar.wear(Slate(256))
+    avatar.close()
+    assert second.closed == 1
