@@ -1,4 +1,4 @@
-# CPU by default; `docker build --build-arg DEVICE=cuda .` installs onnxruntime-gpu and CUDA's PyTorch instead.
+# CPU by default; `docker build --build-arg DEVICE=cuda .` puts onnxruntime-gpu in onnxruntime's place.
 ARG PYTHON=3.11
 FROM python:${PYTHON}-slim
 
@@ -13,10 +13,9 @@ COPY streamer streamer
 COPY kernels kernels
 COPY clients clients
 
-# PyTorch's own index carries CPU wheels, a tenth the size of the default ones; the version is pyproject's.
-RUN if [ "$DEVICE" = cpu ]; then \
-        pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu; \
-    fi \
+# On Linux PyTorch's default wheels bring CUDA along. TORCH_INDEX may name an index with CPU wheels, a tenth the size.
+ARG TORCH_INDEX=""
+RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0 \
     && pip install -e . \
     && if [ "$DEVICE" = cuda ]; then \
         pip uninstall -y onnxruntime && pip install onnxruntime-gpu; \
