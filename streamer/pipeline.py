@@ -112,7 +112,8 @@ class Avatar:
 
         A step whose speech is `muted`, or the first of a new epoch, finds the mouth at rest at once.
         """
-        events = self._vad.push(step.samples, step.frame * SAMPLES_PER_FRAME) if self._vad else []
+        first = SAMPLES_PER_FRAME * (step.frame - 1) + self._listener.lookahead
+        events = self._vad.push(step.samples, first) if self._vad else []
         if step.epoch != self._epoch:
             self._epoch = step.epoch
             self._articulation.reset()

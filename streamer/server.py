@@ -32,6 +32,7 @@ from streamer.signalling import MAX_SDP_BYTES, Refused
 from streamer.studio.character import TRAITS
 from streamer.studio.controls import EMOTIONS, rest
 from streamer.studio.rig import Rig
+from streamer.vad import Vad
 
 log = logging.getLogger(__name__)
 
@@ -473,13 +474,19 @@ def ice_links(config: ServerConfig) -> str:
 
 
 def measure_costs(state: State) -> dict[int, float]:
-    """Draws a few frames of the default size to learn what a session costs here; larger sizes scale with their area."""
+    """Runs a few steps of the default size to learn what a session costs here; larger sizes scale with their area.
+
+    It also warms up what the first session would otherwise wait for.
+    """
+    vad = Vad()
     rig = state.characters.get(state.characters.default).rig(DEFAULT_SIZE, True)
     listener_state = state.listener.state()
+    silence = np.zeros(SAMPLES_PER_FRAME, np.float32)
     seconds = []
     for i in range(6):
         began = clock.now()
-        state.listener.step(listener_state, np.zeros(SAMPLES_PER_FRAME, np.float32))
+        vad.push(silence, i * SAMPLES_PER_FRAME)
+        state.listener.step(listener_state, silence)
         rig.draw(rest(), i / FPS)
         seconds.append(clock.now() - began)
     rig.close()
