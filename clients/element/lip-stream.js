@@ -388,13 +388,19 @@ export class LipStreamError extends Error {
   constructor(reason, { detail = "", status = 0, retryAfter = null } = {}) {
     const base = MESSAGES[reason] ?? (detail ? "" : `Something went wrong (${reason}).`);
     const wait = retryAfter === null ? "" : ` Try again in ${retryAfter} s.`;
-    super([base, detail].filter(Boolean).join(" ") + wait);
+    super([base, sentence(detail)].filter(Boolean).join(" ") + wait);
     this.name = "LipStreamError";
     this.reason = reason;
     this.detail = detail;
     this.status = status;
     this.retryAfter = retryAfter;
   }
+}
+
+/** @param {string} text */
+function sentence(text) {
+  const capital = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?)]$/.test(capital) || !capital ? capital : `${capital}.`;
 }
 
 /** The error that a refused request stands for (RFC 9457). @param {Response} response */

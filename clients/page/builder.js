@@ -83,15 +83,17 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
         schema = /** @type {Record<string, Trait>} */ (await (await stream.fetch("/v1/traits")).json());
         $("traits").replaceChildren(...sections(schema, controls, () => traits, set));
       }
-      traits = { ...(await traitsOf(stream.character)) };
-      for (const [name, trait] of Object.entries(schema)) traits[name] ??= firstValue(trait);
-      for (const name of Object.keys(traits)) if (!(name in schema)) delete traits[name];
+      const given = await traitsOf(stream.character);
+      traits = {};
+      for (const [name, trait] of Object.entries(schema))
+        traits[name] = isValue(trait, given[name]) ? given[name] : firstValue(trait);
       controls.forEach((show) => show());
       preview();
     } catch (error) {
       complain(/** @type {Error} */ (error).message);
     }
     $("close-builder").focus({ preventScroll: true });
+    $("panel").scrollIntoView({ block: "start" }); // where it lies below the stage
   }
 
   /** The builder starts from the chosen character, where it has traits. @param {string} id */
@@ -140,6 +142,10 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
 
 /** @param {Trait} trait */
 const firstValue = (trait) => trait.choices?.[0].value ?? ((trait.min ?? 0) + (trait.max ?? 1)) / 2;
+
+/** @param {Trait} trait @param {unknown} value */
+const isValue = (trait, value) =>
+  trait.choices ? trait.choices.some((choice) => choice.value === value) : typeof value === "number";
 
 /** @param {Trait} trait */
 function anyValue(trait) {

@@ -64,7 +64,7 @@ export function createHud() {
       if (!row.hidden) told += `${LABELS[stage][0]} ${tenth(p50)} ms, `;
     }
     $("stack").setAttribute("aria-label", `Median by stage: ${told}${whole(stats.total.p50)} ms in all`);
-    $("fps").textContent = tenth(stats.fps);
+    $("fps").textContent = `${tenth(stats.fps)} fps`;
     $("dropped").textContent = String(stats.dropped);
     $("frozen").textContent = stats.freezes ? `${stats.freezes}, ${whole(stats.freezeMs)} ms` : "0";
     $("rtt").textContent = `${tenth(stats.rtt)} ms`;
