@@ -156,7 +156,8 @@ class JitterBuffer:
         self._step = 960  # ticks of the last packet: what a missing one is taken to have
         self._buffer: list[Packet] = []  # waiting behind a gap, by start
         self._started = False
-        self._restarting = False
+        self._restarting = False  # the next packet needs a new place,
+        self._new_run = False  # and its sequence number has nothing to do with those before
         self._minimum = WindowedMinimum(self.config.reference_window)
         self._lateness: deque[tuple[float, float]] = deque(maxlen=200)  # (arrival, seconds late)
         self._transit = 0.0
@@ -181,7 +182,7 @@ class JitterBuffer:
 
     def restart(self) -> None:
         """The next packet is from a sender that counts anew (a new SSRC)."""
-        self._restarting = self._started
+        self._restarting = self._new_run = self._started
 
     def deadline(self) -> float | None:
         """When to poll if no packet comes; None before the first packet."""
@@ -227,7 +228,8 @@ class JitterBuffer:
     def _track(self, sequence: int) -> int | None:
         """The extended sequence number, counted; None for one that was there before."""
         delta = (sequence - self._highest + 0x8000) % 0x1_0000 - 0x8000
-        if not self._expected or not -MAX_MISORDER <= delta <= MAX_DROPOUT:
+        if not self._expected or self._new_run or not -MAX_MISORDER <= delta <= MAX_DROPOUT:
+            self._new_run = False
             # A new run. It leaves a number free, so that it never passes for the old run's continuation, and keeps the
             # low 16 bits.
             self._highest += (sequence - self._highest - 2) % 0x1_0000 + 2

@@ -238,11 +238,15 @@ def repeat_pitch(history: Samples, count: int) -> Samples:
         if likeness > best + 1e-3:  # of equals the shortest
             best, period = likeness, lag
     cycle = history[-period:].copy()
-    # The period's end leads into its own beginning over a quarter of it, or each repetition would click.
+    # The period's end leads into its own beginning over a quarter of it, or each repetition would click;
     blend = max(1, period // 4)
     weight = np.linspace(0, 1, blend, dtype=np.float32)
     cycle[-blend:] = cycle[-blend:] * (1 - weight) + history[-period - blend : -period] * weight
-    return np.resize(cycle, count)
+    repeated: Samples = np.resize(cycle, count)
+    # and the first one begins where the history ended.
+    blend = min(blend, count)
+    repeated[:blend] += (history[-1] - history[-period - 1]) * np.linspace(1, 0, blend, dtype=np.float32)
+    return repeated
 
 
 class OpusDecoder:
