@@ -1,6 +1,7 @@
 """The `lipstream` command. No subcommand serves. Each command imports what it needs when it runs."""
 
 import argparse
+import dataclasses
 import importlib
 import logging
 import sys
@@ -120,7 +121,9 @@ def _serve(options: argparse.Namespace) -> int:
         async def startup(self, sockets: list | None = None) -> None:
             await super().startup(sockets)
             if self.started:
-                print(f"lipstream {__version__}: open {config.url} and talk (Ctrl-C ends)", flush=True)
+                port = self.servers[0].sockets[0].getsockname()[1]  # with --port 0 the system chose it
+                url = dataclasses.replace(config, port=port).url
+                print(f"lipstream {__version__}: open {url} and talk (Ctrl-C ends)", flush=True)
 
     server = Announcing(
         uvicorn.Config(

@@ -13,7 +13,13 @@ ROOT = Path(__file__).parent.parent
 # Later layers may import earlier ones, never the other way; modules of one layer do not know each other unless listed.
 LAYERS = [
     {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.studio"},
-    {"streamer.messages", "streamer.studio.controls", "streamer.studio.canvas", "streamer.metrics", "streamer.admission"},
+    {
+        "streamer.messages",
+        "streamer.studio.controls",
+        "streamer.studio.canvas",
+        "streamer.metrics",
+        "streamer.admission",
+    },
     {"streamer.features", "streamer.ingest", "streamer.vad", "streamer.pacing", "streamer.control"},
     {"streamer.studio.*"},
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},

@@ -52,7 +52,11 @@ def test_what_is_no_message_says_why(data: str | bytes, says: str) -> None:
     assert len(str(caught.value)) < 300
 
 
-@given(st.one_of(st.text(), st.binary(), st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(str)))
+@given(
+    st.one_of(
+        st.text(), st.binary(), st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(str)
+    )
+)
 def test_nothing_a_peer_sends_escapes(data: str | bytes) -> None:
     """Whatever comes, the answer is a message or BadMessage."""
     try:

@@ -1,0 +1,58 @@
+"""The command line."""
+
+import pytest
+
+from streamer import cli
+
+
+def test_no_subcommand_serves() -> None:
+    """Bare options are serve's options."""
+    assert cli.build_parser().parse_args(["serve", "--port", "9"]).port == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--host", "0.0.0.0"], "token"),
+        (["--port", "99999"], "99999"),
+        (["--tls-cert", "missing.pem", "--tls-key", "missing.key"], "missing.pem is not a file"),
+        (["--tls-cert", "missing.pem"], "go together"),
+        (["serve", "--udp-ports", "9-5"], "9-5"),
+        (["--public-ip", "home"], "'home'"),
+    ],
+)
+def test_what_cannot_be_served_says_why(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit status 2 and one line with the reason, before anything is loaded."""
+    monkeypatch.delenv("LIPSTREAM_TOKEN", raising=False)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["5000", "a-b", "5000-", "http://x"])
+def test_a_bad_port_range_is_refused(text: str) -> None:
+    """argparse's own error for what is no range."""
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--udp-ports", text])
+
+
+def test_ice_servers_are_parsed() -> None:
+    """STUN alone, or TURN with an account, in RTCIceServer's shape."""
+    options = cli.build_parser().parse_args(
+        ["serve", "--ice-server", "stun:a.example", "--ice-server", "turn:b.example:3478,me,secret"]
+    )
+    assert options.ice_server == [
+        {"urls": ["stun:a.example"]},
+        {"urls": ["turn:b.example:3478"], "username": "me", "credential": "secret"},
+    ]
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--ice-server", "ftp:a.example"])
+
+
+def test_an_unknown_recipe_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """`lipstream train` without a known recipe lists those there are."""
+    assert cli.main(["train", "nothing"]) == 2
+    assert "articulation" in capsys.readouterr().err
