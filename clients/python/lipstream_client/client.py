@@ -1,0 +1,175 @@
+"""The server's HTTP side: characters, configuration, and opening sessions."""
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from lipstream_client.errors import Refused, Unreachable
+from lipstream_client.session import Session
+from lipstream_client.speech import RATE, Source, Voice
+
+_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Client:
+    """A lipstream server. Use it as an async context manager: it closes its sessions and connections."""
+
+    def __init__(self, url: str = "http://127.0.0.1:8080", token: str | None = None, timeout: float = 15.0) -> None:
+        """`timeout` (s): for an answer of the server, and for media to connect."""
+        self.url = url.rstrip("/")
+        self.loopback = _is_loopback(httpx.URL(self.url).host)
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout,
+            trust_env=not self.loopback,  # a proxy does not reach this machine
+        )
+        self._config: dict[str, Any] | None = None
+        self._sessions: set[Session] = set()
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(session.close() for session in list(self._sessions)))
+        await self._http.aclose()
+
+    async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """A request whose refusal raises `Refused`, and whose failure `Unreachable`."""
+        try:
+            response = await self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise Unreachable(f"{self.url} does not answer: {error or type(error).__name__}") from None
+        if response.is_success:
+            return response
+        try:
+            problem = response.json()
+        except ValueError:
+            problem = {}
+        if not isinstance(problem, dict):
+            problem = {}
+        after = response.headers.get("retry-after", "")
+        raise Refused(
+            response.status_code,
+            problem.get("reason", "unknown"),
+            problem.get("detail", response.text[:200]),
+            float(after) if after.isdecimal() else None,
+        )
+
+    # Characters
+
+    async def config(self) -> dict[str, Any]:
+        """What the server offers: sizes, emotions, default character, ICE servers. Asked once."""
+        if self._config is None:
+            self._config = (await self.request("GET", "/v1/config")).json()
+        return self._config
+
+    async def traits(self) -> dict[str, Any]:
+        """What a character can be built from."""
+        return (await self.request("GET", "/v1/traits")).json()
+
+    async def characters(self) -> list[dict[str, Any]]:
+        return (await self.request("GET", "/v1/characters")).json()["characters"]
+
+    async def character(self, character: str) -> dict[str, Any]:
+        return (await self.request("GET", f"/v1/characters/{quote(character, safe='')}")).json()
+
+    async def picture(self, character: str, size: int = 256, background: bool = True) -> bytes:
+        """A PNG of the character at rest."""
+        path = f"/v1/characters/{quote(character, safe='')}/picture"
+        return (await self.request("GET", path, params={"size": size, "background": int(background)})).content
+
+    async def build(
+        self, traits: Mapping[str, Any] | None = None, *, seed: int | None = None, name: str | None = None
+    ) -> dict[str, Any]:
+        """A character from traits or from a seed."""
+        if (traits is None) == (seed is None):
+            raise ValueError("give either traits or a seed")
+        body: dict[str, Any] = {"seed": seed} if traits is None else {"traits": dict(traits)}
+        if name is not None:
+            body["name"] = name
+        return (await self.request("POST", "/v1/characters", json=body)).json()
+
+    async def upload(self, picture: str | Path | bytes, name: str | None = None) -> dict[str, Any]:
+        """A character from a picture (PNG, JPEG or WebP): its path or its bytes."""
+        if isinstance(picture, bytes):
+            data = picture
+        else:
+            data = await asyncio.to_thread(Path(picture).read_bytes)
+        kind = next((kind for magic, kind in _TYPES.items() if data.startswith(magic)), "application/octet-stream")
+        params = {"name": name} if name else {}
+        options = {"content": data, "headers": {"Content-Type": kind}, "params": params}
+        return (await self.request("POST", "/v1/characters", **options)).json()
+
+    async def preview(self, traits: Mapping[str, Any], emotion: str = "neutral", size: int = 256) -> bytes:
+        """A PNG of a character that is not kept."""
+        body = {"traits": dict(traits), "emotion": emotion}
+        return (await self.request("POST", "/v1/characters/preview", params={"size": size}, json=body)).content
+
+    # Sessions
+
+    def session(
+        self,
+        speech: Source | None = None,
+        *,
+        rate: int = RATE,
+        character: str | None = None,
+        size: int | None = None,
+        background: bool = True,
+        stamp: bool = False,
+        packet_ms: int = 20,
+        linger: float = 0.5,
+        frame_queue: int = 8,
+    ) -> Session:
+        """A session, to be used as an async context manager.
+
+        `speech` is a recording's path (any format that PyAV reads), samples [n] or [n, channels] at `rate`, an async
+        iterator of such blocks, "microphone", or None for silence without end. It is sent at real time, in packets of
+        10 or 20 ms; `linger` seconds of silence after its end (math.inf: never) the session's iterations end.
+        `frame_queue` frames wait at most for whoever is slow to take them.
+        """
+        query = {"background": str(int(background)), "stamp": str(int(stamp))}
+        if character is not None:
+            query["character"] = character
+        if size is not None:
+            query["size"] = str(size)
+        session = Session(self, query, Voice(speech, rate, packet_ms / 1000), linger, self._timeout, frame_queue)
+        self._sessions.add(session)
+        return session
+
+    async def sessions(self) -> list[str]:
+        return (await self.request("GET", "/v1/sessions")).json()["sessions"]
+
+    async def session_state(self, session_id: str) -> dict[str, Any]:
+        return (await self.request("GET", f"/v1/sessions/{session_id}")).json()
+
+    async def _open_session(self, query: dict[str, str], offer: str) -> tuple[str, str]:
+        """Location and answer."""
+        headers = {"Content-Type": "application/sdp"}
+        response = await self.request("POST", "/v1/sessions", params=query, content=offer, headers=headers)
+        return response.headers["location"], response.text
+
+    async def _close_session(self, session_id: str) -> None:
+        """Whether or not the server still knows it, or is there at all."""
+        try:
+            await self.request("DELETE", f"/v1/sessions/{session_id}")
+        except (Refused, Unreachable):
+            pass

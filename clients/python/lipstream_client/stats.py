@@ -1,0 +1,122 @@
+"""Latency by stage, from the server's account of each frame, its arrival here and how the two clocks relate. Pure.
+
+Times are milliseconds; the server's on its monotonic clock, ours on ours.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+STAGES = ("listen", "wait", "draw", "encode", "send", "network")
+"""captured → arrived (look-ahead included) → started → drawn → encoded → sent → received."""
+
+_ROWS = 1500  # frames remembered: a minute
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Milliseconds over `count` frames."""
+
+    p50: float
+    p95: float
+    p99: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Percentiles":
+        p50, p95, p99 = np.percentile(np.asarray(values, float), (50, 95, 99))
+        return cls(round(float(p50), 2), round(float(p95), 2), round(float(p99), 2), len(values))
+
+
+@dataclass(frozen=True)
+class Stats:
+    """One session so far. `latency` has an entry for each of `STAGES` and `total`, from capture to reception.
+
+    Capture is the server's estimate from packet timing: the microphone's own delay and the Opus encoder's (6.5 ms) are
+    not in it. It is empty until the first frames were both received and accounted for.
+    """
+
+    frames: int = 0
+    """Decoded."""
+    frames_dropped: int = 0
+    """Decoded, but overtaken before `frames()` took them."""
+    frames_missing: int = 0
+    """Numbers skipped between the first frame and the newest."""
+    sounds: int = 0
+    """Packets of sound that came back."""
+    sounds_dropped: int = 0
+    fps: float | None = None
+    """Over the last two seconds."""
+    packets_sent: int = 0
+    underruns: int = 0
+    """Packets for which the speech was not there in time, sent as silence."""
+    rtt_ms: float | None = None
+    clock_offset_ms: float | None = None
+    """The server's clock minus ours."""
+    latency: dict[str, Percentiles] = field(default_factory=dict)
+
+
+class ClockSync:
+    """Offset of the server's clock from ours, by the quickest of the recent pings."""
+
+    def __init__(self, window: int = 40) -> None:
+        self._pings: deque[tuple[float, float]] = deque(maxlen=window)  # (round trip, offset)
+
+    def add(self, sent: float, received: float, server: float) -> None:
+        """A ping left at `sent`, was stamped `server` over there, and its answer came at `received`."""
+        self._pings.append((received - sent, server - (sent + received) / 2))
+
+    @property
+    def rtt(self) -> float | None:
+        return min(self._pings)[0] if self._pings else None
+
+    @property
+    def offset(self) -> float | None:
+        return min(self._pings)[1] if self._pings else None
+
+
+class Latencies:
+    """Joins the server's rows with the arrivals of their frames; bounded, the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[int, Sequence[float]] = OrderedDict()
+        self._received: OrderedDict[int, float] = OrderedDict()
+
+    def row(self, row: Sequence[float]) -> None:
+        """[k, epoch, captured, arrived, started, drawn, encoded, sent]"""
+        self._rows[int(row[0])] = row[2:]
+        if len(self._rows) > _ROWS:
+            self._rows.popitem(last=False)
+
+    def received(self, frame: int, time: float) -> None:
+        self._received[frame] = time
+        if len(self._received) > _ROWS:
+            self._received.popitem(last=False)
+
+    def by_stage(self, offset: float | None) -> dict[str, Percentiles]:
+        """`offset`: the server's clock minus ours; None: nothing can be said."""
+        if offset is None:
+            return {}
+        joined = [(*row, self._received[k] + offset) for k, row in self._rows.items() if k in self._received]
+        if not joined:
+            return {}
+        moments = np.array(joined)  # [N, 7]
+        stages = {name: Percentiles.of(column) for name, column in zip(STAGES, np.diff(moments).T, strict=True)}
+        return {**stages, "total": Percentiles.of(moments[:, -1] - moments[:, 0])}
+
+
+class Timeline:
+    """RTP timestamps, which wrap after 2^32 ticks, to a count of units from the session's start."""
+
+    def __init__(self, offset: int, ticks: int) -> None:
+        self._offset = offset
+        self._ticks = ticks
+        self._last = 0  # ticks from the start, unwrapped
+
+    def index(self, timestamp: int) -> int:
+        """Units (of `ticks` each) since the start; timestamps come in any order, less than half a wrap apart."""
+        delta = (timestamp - self._offset - self._last + 2**31) % 2**32 - 2**31
+        self._last += delta
+        return self._last // self._ticks
