@@ -30,7 +30,8 @@ HOP = 160
 HOPS_PER_FRAME = SAMPLES_PER_FRAME // HOP
 FFT = 512
 BANDS = EMBEDDING
-_QUIETEST = 1e-7  # mel energy (full scale is about 1e2) below which everything is silence
+_QUIETEST = 1e-7  # mel energy below which everything is silence; a loud voice reaches 1e4
+SILENT_MEL = float(np.log(_QUIETEST) / 2.5 + 2.45)
 
 
 @dataclass(frozen=True)
