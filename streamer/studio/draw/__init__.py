@@ -1,0 +1,1 @@
+"""The illustrator's parts: each file draws one, on a `Sketch`."""

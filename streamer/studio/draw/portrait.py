@@ -1,0 +1,43 @@
+"""Puts the parts together, back to front."""
+
+from streamer.studio.character import Character
+from streamer.studio.draw import body, eyes, garments, hair, hands, head, mouth
+from streamer.studio.draw.anatomy import Anatomy
+from streamer.studio.draw.palette import alpha
+from streamer.studio.draw.sketch import Sketch, points3
+
+
+def portrait(character: Character, size: int, straight: bool) -> Anatomy:
+    """The character's sketch, ready to draw, with its key points."""
+    a = Anatomy(Sketch(size, straight), character)
+    s = a.sketch
+    locks = hair.dress(a)
+    cut, tailor = garments.garment(a), garments.Tailor(a)
+    for stroke in locks.back:
+        s.draw_stroke(stroke)
+    if cut.back:
+        cut.back(tailor)
+    body.neck_and_shoulders(a)
+    cut.front(tailor)
+    for stroke in locks.behind:
+        s.draw_stroke(stroke)
+    head.ears(a)
+    face = head.face(a)
+    with s.group(face):
+        shadows = [points3(p) + (0.0, 0.045, 0.0) for st in locks.front if st.casts for p in st.paths]
+        if shadows:
+            shade = s.outline(shadows, hair.flowing())
+            s.paint(shade, alpha(a.skin.shadow, 0.9))
+    mouth.mouth(a)
+    eyes.eyes(a)
+    head.contour(a, face)
+    eyes.brow_outlines(a)
+    eyes.paint_brows(a, 1.0)
+    for stroke in locks.front:
+        s.draw_stroke(stroke)
+    eyes.paint_brows(a, 0.35)
+    for stroke in locks.top:
+        s.draw_stroke(stroke)
+    hands.hands(a, *cut.sleeve_and_cuff(a))
+    s.finish()
+    return a

@@ -1,0 +1,409 @@
+"""A retained vector picture whose control points move: the paper every part of a character is drawn on.
+
+Letters used in shapes: N control points, F points as the rasteriser reads them, S picture size in pixels.
+
+Parts describe themselves once, in rest space: unit = half a face's width times two, x to the viewer's right, y down, z
+towards the viewer, the head's centre at 0. A frame then moves all control points at once (numpy, no loop), turns them
+into cubic curves at once, and hands each shape its slice. What changes otherwise (mouth, eyes, hands) writes its own
+control points beforehand, through an `animate` callback.
+
+Curves pass through their control points (Catmull-Rom). A point given twice in a row is a sharp corner.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from streamer.studio import canvas as cv
+from streamer.studio.controls import INDEX
+
+Color = tuple[int, ...]  # (r, g, b) or (r, g, b, a), 0..255
+Stops = list[tuple[float, Color]]
+Points = Any  # [n, 2] or [n, 3] array or list of tuples in rest space; without z the skull's surface is meant
+Skin = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # [n,3] -> share of the body's motion [n], sway [n]
+
+UNIT = 0.352  # of the picture's height
+CENTRE = (0.5, 0.425)  # of the picture: where the head's centre rests
+PIVOT_Y, PIVOT_Z = 0.52, -0.12  # the joint the head turns about
+PERSPECTIVE = 0.11
+
+FACE, EAR, HAND, COVER = "face", "ear", "hand", "cover"
+LABEL_COLORS: dict[str, Color] = {FACE: (255, 0, 0), EAR: (255, 0, 255), HAND: (0, 255, 0), COVER: (0, 0, 255)}
+
+
+def skull_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Depth of the head's surface at (x, y): flat enough at the sides that a turned face keeps its far eye."""
+    return 0.45 * np.maximum(0.0, 1.0 - (x / 0.60) ** 2 - 0.45 * y**2)
+
+
+def points3(points: Points) -> np.ndarray:
+    """[n,3] float64 from points with or without depth (mixed lengths allowed)."""
+    if isinstance(points, np.ndarray) and points.shape[1] == 3:
+        return points.astype(np.float64)
+    rows = []
+    for p in points:
+        x, y = float(p[0]), float(p[1])
+        rows.append((x, y, float(p[2]) if len(p) > 2 else float(skull_z(np.float64(x), np.float64(y)))))
+    return np.array(rows, np.float64).reshape(-1, 3)
+
+
+def head(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Skin: moves with the head alone."""
+    return np.zeros(len(p)), np.zeros(len(p))
+
+
+def body(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Skin: moves with the torso alone."""
+    return np.ones(len(p)), np.zeros(len(p))
+
+
+def ramp(values: np.ndarray, start: float, end: float) -> np.ndarray:
+    """0 before `start`, 1 after `end`, smooth between; `start` may lie above `end`."""
+    t = np.clip((values - start) / (end - start), 0.0, 1.0)
+    return t * t * (3 - 2 * t)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A gradient between two control points."""
+
+    start: Sequence[float]
+    end: Sequence[float]
+    stops: Stops
+
+
+@dataclass(frozen=True)
+class Radial:
+    """A gradient about a control point, out to the distance of a second one."""
+
+    centre: Sequence[float]
+    edge: Sequence[float]
+    stops: Stops
+
+
+Fill = Color | Linear | Radial
+
+
+@dataclass
+class Outline:
+    """Sub-paths over consecutive control points: `points` in the sketch, `start`..`start+count` as the rasteriser reads."""
+
+    points: slice
+    start: int
+    count: int
+    commands: np.ndarray
+    skin: Skin
+
+    def __post_init__(self) -> None:
+        self.address, self.n_commands = self.commands.ctypes.data, len(self.commands)
+
+
+@dataclass
+class Ink:
+    """One drawn shape, and where its gradient's two control points are."""
+
+    shape: int
+    outline: Outline
+    gradient: tuple[bool, int, Any, int] | None = None  # radial?, first of two control points, stops, their number
+    visible: bool = True
+
+
+@dataclass
+class Stroke:
+    """A description of one shape to be drawn later, for parts that must know of each other before they are drawn."""
+
+    paths: list[Points]
+    fill: Fill | None = None
+    line: Color | None = None
+    width: float = 0.0
+    closed: bool = True
+    skin: Skin | None = None
+    label: str | None = None
+    casts: bool = False
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Moment:
+    """What an `animate` callback sees of a frame: controls by name, seconds, and the picture's unit in pixels."""
+
+    controls: np.ndarray
+    t: float
+
+    def __getitem__(self, name: str) -> float:
+        return float(self.controls[INDEX[name]])
+
+
+class Sketch:
+    """The picture. Build it once (`outline`, `paint`, `group`, `animate`, `finish`), then `draw` frames."""
+
+    def __init__(self, size: int, straight: bool = False) -> None:
+        self.size, self.unit = size, UNIT * size
+        self.canvas, self.truth_canvas = cv.Canvas(size, straight), cv.Canvas(size)
+        self._lib = self.canvas.lib
+        self._scenes: list[int] = []
+        self.inks: list[Ink] = []
+        self._labelled: list[tuple[Ink, Ink]] = []  # (label shape, the ink it follows)
+        self._callbacks: list[Callable[[Moment], None]] = []
+        self._rest: list[np.ndarray] = []
+        self._weight: list[np.ndarray] = []
+        self._sway: list[np.ndarray] = []
+        self._n = self._f = 0
+        self._gather: list[tuple[int, int, int, float]] = []
+        self._finished = False
+
+    # Building -------------------------------------------------------------------------------------------------------
+
+    def place(self, points: Points, skin: Skin = head) -> slice:
+        """Registers control points and returns where they are in `rest`."""
+        p = points3(points)
+        weight, sway = skin(p)
+        self._rest.append(p)
+        self._weight.append(np.broadcast_to(weight, len(p)))
+        self._sway.append(np.broadcast_to(sway, len(p)))
+        self._n += len(p)
+        return slice(self._n - len(p), self._n)
+
+    def outline(self, paths: Sequence[Points] | Points, skin: Skin = head, closed: bool = True) -> Outline:
+        """An outline of one path (a list of points) or several (a list of such lists)."""
+        several = [paths] if np.isscalar(paths[0][0]) else list(paths)
+        first, start, commands = self._n, self._f, []
+        for path in several:
+            p = points3(path)
+            corner, keep = np.zeros(len(p), bool), np.ones(len(p), bool)
+            for i in range(1, len(p)):
+                if np.array_equal(p[i], p[i - 1]):
+                    keep[i], corner[i - 1] = False, True
+            p, corner = p[keep], corner[keep]
+            base = self.place(p, skin).start
+            commands += self._curves(base, len(p), corner, closed)
+        return Outline(slice(first, self._n), start, self._f - start, np.array(commands, np.uint8), skin)
+
+    def blank(self, *counts: int, closed: bool = True, corners: Sequence[int] = (), skin: Skin = head) -> Outline:
+        """An outline of paths with these numbers of points, for an `animate` callback to write; `corners` are sharp."""
+        first, start, commands = self._n, self._f, []
+        for n in counts:
+            corner = np.zeros(n, bool)
+            corner[list(corners)] = True
+            base = self.place(np.zeros((n, 3)), skin).start
+            commands += self._curves(base, n, corner, closed)
+        return Outline(slice(first, self._n), start, self._f - start, np.array(commands, np.uint8), skin)
+
+    def _curves(self, base: int, n: int, corner: np.ndarray, closed: bool) -> list[int]:
+        """Gathers: point f = x[i] + k (x[j] - x[m]), so that a frame's curves are one numpy expression."""
+
+        def at(i: int) -> int:
+            return base + i % n
+
+        self._gather.append((base, base, base, 0.0))
+        for i in range(n if closed else n - 1):
+            b, d = at(i), at(i + 1)
+            sharp_b = corner[i % n] or (not closed and i == 0)
+            sharp_d = corner[(i + 1) % n] or (not closed and i == n - 2)
+            self._gather.append((b, d, b, 1 / 3) if sharp_b else (b, d, at(i - 1), 1 / 6))
+            self._gather.append((d, b, d, 1 / 3) if sharp_d else (d, b, at(i + 2), 1 / 6))
+            self._gather.append((d, d, d, 0.0))
+        segments = n if closed else n - 1
+        self._f += 1 + 3 * segments
+        return [cv.MOVE] + [cv.CUBIC] * segments + ([cv.CLOSE] if closed else [])
+
+    def paint(
+        self,
+        outline: Outline,
+        fill: Fill | None = None,
+        line: Color | None = None,
+        width: float = 0.0,
+        label: str | None = None,
+        even_odd: bool = False,
+        least: float = 0.0,
+    ) -> Ink:
+        """Draws an outline after all that was painted before. `width` in units, at least `least` pixels."""
+        lib = self._lib
+        shape = lib.tvg_shape_new()
+        ink = Ink(shape, outline)
+        if isinstance(fill, (Linear, Radial)):
+            radial = isinstance(fill, Radial)
+            ends = (fill.centre, fill.edge) if isinstance(fill, Radial) else (fill.start, fill.end)
+            ink.gradient = (radial, self.place(list(ends), outline.skin).start, cv.color_stops(fill.stops), len(fill.stops))
+        elif fill is not None:
+            lib.tvg_shape_set_fill_color(shape, *_rgba(fill))
+        if even_odd:
+            lib.tvg_shape_set_fill_rule(shape, 1)
+        if line is not None:
+            self._stroke(shape, width, line, least)
+        if self._scenes:
+            cv.check(lib.tvg_scene_add(self._scenes[-1], shape), "tvg_scene_add")
+        else:
+            self.canvas.add(shape)
+        self.inks.append(ink)
+        if label is not None and not self._scenes:
+            mark = lib.tvg_shape_new()
+            color = LABEL_COLORS[label]
+            if fill is not None:
+                lib.tvg_shape_set_fill_color(mark, *_rgba(color))
+            if line is not None:
+                self._stroke(mark, width, color, least)
+            self.truth_canvas.add(mark)
+            self._labelled.append((Ink(mark, outline), ink))
+        return ink
+
+    def _stroke(self, shape: int, width: float, color: Color, least: float) -> None:
+        self._lib.tvg_shape_set_stroke_width(shape, max(width * self.unit, least))
+        self._lib.tvg_shape_set_stroke_color(shape, *_rgba(color))
+        self._lib.tvg_shape_set_stroke_cap(shape, cv.ROUND)
+        self._lib.tvg_shape_set_stroke_join(shape, cv.ROUND)
+
+    def draw_stroke(self, stroke: Stroke, skin: Skin = head) -> Ink:
+        """Paints a description."""
+        outline = self.outline(stroke.paths, stroke.skin or skin, stroke.closed)
+        return self.paint(outline, stroke.fill, stroke.line, stroke.width, stroke.label, **stroke.more)
+
+    @contextmanager
+    def group(self, clip: Outline | None = None, opacity: float = 1.0) -> Iterator[int]:
+        """What is painted inside is drawn together: cut to `clip`, faded by `opacity`. Yields the group's handle."""
+        lib = self._lib
+        scene = lib.tvg_scene_new()
+        if clip is not None:
+            cutter = lib.tvg_shape_new()
+            cv.check(lib.tvg_paint_set_clip(scene, cutter), "tvg_paint_set_clip")
+            self.inks.append(Ink(cutter, clip))
+        if opacity < 1.0:
+            lib.tvg_paint_set_opacity(scene, round(255 * opacity))
+        self._scenes.append(scene)
+        yield scene
+        self._scenes.pop()
+        if self._scenes:
+            cv.check(lib.tvg_scene_add(self._scenes[-1], scene), "tvg_scene_add")
+        else:
+            self.canvas.add(scene)
+
+    def animate(self, callback: Callable[[Moment], None]) -> None:
+        """`callback` runs before each frame: it may write `rest`, and call `show` and `fade`."""
+        self._callbacks.append(callback)
+
+    def finish(self) -> None:
+        """Ends building: from now on `rest` [N,3] may be written by callbacks."""
+        self.rest = np.concatenate(self._rest)
+        self.weight = np.concatenate(self._weight)
+        self.sway = np.concatenate(self._sway)
+        gather = np.array(self._gather, np.float64)
+        self._i, self._j, self._m = (np.ascontiguousarray(gather[:, k]).astype(np.intp) for k in range(3))
+        self._k = np.ascontiguousarray(gather[:, 3])
+        self._flat = np.zeros((self._f, 2), np.float32)
+        self._address = self._flat.ctypes.data
+        self.x, self.y = np.zeros(self._n), np.zeros(self._n)
+        # Shapes of the torso's motion, from the rest pose: they do not change where callbacks write other points.
+        r = self.rest
+        self._shoulder = ramp(np.abs(r[:, 0]), 0.25, 0.55) * ramp(r[:, 1], 2.2, 1.1)
+        self._chest = ramp(r[:, 1], 1.9, 1.0) * (r[:, 1] != 0)
+        self._finished = True
+
+    # Drawing --------------------------------------------------------------------------------------------------------
+
+    def show(self, ink: Ink, visible: bool) -> None:
+        """Shows or hides a shape from the next frame on."""
+        if ink.visible != visible:
+            ink.visible = visible
+            self._lib.tvg_paint_set_visible(ink.shape, visible)
+            for mark, followed in self._labelled:
+                if followed is ink:
+                    mark.visible = visible
+                    self._lib.tvg_paint_set_visible(mark.shape, visible)
+
+    def fade(self, handle: int, opacity: float) -> None:
+        """Opacity 0..1 of a shape or group."""
+        self._lib.tvg_paint_set_opacity(handle, round(255 * min(1.0, max(0.0, opacity))))
+
+    def move(self, controls: np.ndarray, t: float) -> None:
+        """Poses all control points: fills `x`, `y` [N] in pixels."""
+        now = Moment(controls, t)
+        for callback in self._callbacks:
+            callback(now)
+        self.x, self.y = self.project(self.rest, self.weight, self.sway, self._shoulder, self._chest, now)
+
+    def project(
+        self, p: np.ndarray, weight: np.ndarray, sway: np.ndarray, shoulder: np.ndarray, chest: np.ndarray, now: Moment
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rest space [n,3] -> pixels x [n], y [n]: the head's and the torso's motions, blended by each point's weight."""
+        yaw, pitch, roll = now["yaw"], now["pitch"], now["roll"]
+        lean, breath, shrug = now["lean"], now["breath"], now["shrug"]
+        idle = 0.02 * math.sin(1.7 * now.t)
+        x = p[:, 0] + sway * (0.16 * now["sway_x"] + idle)
+        y = p[:, 1] + sway * (0.10 * now["sway_y"])
+        z = p[:, 2]
+        # torso: a third of the head's turn, a shear for the lean, shoulders that rise
+        sin_b, cos_b = math.sin(0.35 * yaw), math.cos(0.35 * yaw)
+        k_body = 1 + PERSPECTIVE * 0.5 * z
+        x_body = (x * cos_b + z * sin_b) * k_body + lean * 0.10 * (1.9 - y)
+        y_body = y + np.abs(lean) * 0.01 - breath * 0.014 * chest - shrug * 0.11 * shoulder
+        # head: turn, nod, perspective, tilt, carried by the torso's lean
+        sin_y, cos_y = math.sin(yaw), math.cos(yaw)
+        sin_p, cos_p = math.sin(pitch), math.cos(pitch)
+        sin_r, cos_r = math.sin(roll), math.cos(roll)
+        zr, yr = z - PIVOT_Z, y - PIVOT_Y
+        # What is near the silhouette keeps its width, as the outline of a ball does when the ball turns.
+        rim = np.clip(1.0 - np.abs(z) / 0.3, 0.0, 1.0)
+        xh = x * (cos_y + 0.75 * (1 - cos_y) * rim) + zr * sin_y
+        zh = zr * cos_y - x * sin_y
+        yh = yr * cos_p - zh * sin_p
+        zh = zh * cos_p + yr * sin_p
+        k = 1 + PERSPECTIVE * (zh + PIVOT_Z)
+        xh, yh = xh * k, yh * k
+        x_head = xh * cos_r - yh * sin_r + lean * 0.10 * (1.9 - PIVOT_Y) + 0.03 * yaw - 0.05 * sin_y
+        y_head = xh * sin_r + yh * cos_r + PIVOT_Y - breath * 0.008
+        x = x_head + weight * (x_body - x_head)
+        y = y_head + weight * (y_body - y_head)
+        return CENTRE[0] * self.size + x * self.unit, CENTRE[1] * self.size + y * self.unit
+
+    def draw(self, clear: bool = True) -> None:
+        """Rasterises the moved points into `canvas.pixels`."""
+        self._bend()
+        lib, flat = self._lib, self._address
+        reset, append, set_gradient = lib.tvg_shape_reset, lib.tvg_shape_append_path, lib.tvg_shape_set_gradient
+        for ink in self.inks:
+            if not ink.visible:
+                continue
+            o = ink.outline
+            reset(ink.shape)
+            append(ink.shape, o.address, o.n_commands, flat + 8 * o.start, o.count)
+            if ink.gradient is not None:
+                radial, i, stops, n = ink.gradient
+                x, y, u, v = self.x[i], self.y[i], self.x[i + 1], self.y[i + 1]
+                if radial:
+                    gradient = lib.tvg_radial_gradient_new()
+                    lib.tvg_radial_gradient_set(gradient, x, y, max(0.1, math.hypot(u - x, v - y)), x, y, 0.0)
+                else:
+                    gradient = lib.tvg_linear_gradient_new()
+                    lib.tvg_linear_gradient_set(gradient, x, y, u, v)
+                lib.tvg_gradient_set_color_stops(gradient, stops, n)
+                set_gradient(ink.shape, gradient)
+        self.canvas.draw(clear)
+
+    def draw_labels(self) -> np.ndarray:
+        """After `draw`: who is in front at each pixel, as LABEL_COLORS blended by coverage. [S,S,4] uint8."""
+        lib, flat = self._lib, self._address
+        for mark, _ in self._labelled:
+            if mark.visible:
+                o = mark.outline
+                lib.tvg_shape_reset(mark.shape)
+                lib.tvg_shape_append_path(mark.shape, o.address, o.n_commands, flat + 8 * o.start, o.count)
+        self.truth_canvas.draw()
+        return self.truth_canvas.pixels
+
+    def _bend(self) -> None:
+        for column, values in ((0, self.x), (1, self.y)):
+            self._flat[:, column] = values[self._i] + self._k * (values[self._j] - values[self._m])
+
+    def close(self) -> None:
+        """Frees both canvases; safe to call twice."""
+        self.canvas.close()
+        self.truth_canvas.close()
+
+
+def _rgba(color: Color) -> tuple[int, int, int, int]:
+    r, g, b, *a = color
+    return r, g, b, a[0] if a else 255

@@ -1,0 +1,132 @@
+"""The rig: a character that is drawn from a control vector, frame by frame, with exact truth beside the picture.
+
+Letters used in shapes: S picture size, C controls, K key points.
+"""
+
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from streamer.studio.character import Character
+from streamer.studio.controls import CONTROLS, INDEX
+from streamer.studio.draw.background import background as paint_background
+from streamer.studio.draw.portrait import portrait
+from streamer.studio.emotions import expression
+
+__all__ = ["BODY_KEYPOINTS", "FACE_KEYPOINTS", "HAND_KEYPOINTS", "KEYPOINTS", "Rig", "Truth", "expression"]
+
+SIZES = (32, 2048)
+
+_SIDES = ("left", "right")  # the viewer's
+FINGERS = ("thumb", "index", "middle", "ring", "little")
+FACE_KEYPOINTS = (
+    *(f"brow_{side}_{part}" for side in _SIDES for part in ("outer", "mid", "inner")),
+    *(f"eye_{side}_{part}" for side in _SIDES for part in ("outer", "top", "inner", "bottom")),
+    *(f"iris_{side}" for side in _SIDES),
+    "nose_bridge", "nose_tip",
+    "inner_lip_left", "inner_lip_right", "inner_lip_top", "inner_lip_bottom", "lip_top", "lip_bottom",
+    "cheek_left", "jaw_left", "chin", "jaw_right", "cheek_right",
+    "ear_left", "ear_right",
+)  # fmt: skip
+BODY_KEYPOINTS = ("neck", "shoulder_left", "shoulder_right")
+HAND_KEYPOINTS = tuple(
+    f"hand_{side}_{part}"
+    for side in _SIDES
+    for part in ("wrist", *(f"{finger}_{joint}" for finger in FINGERS for joint in range(1, 5)))
+)
+KEYPOINTS = (*FACE_KEYPOINTS, *BODY_KEYPOINTS, *HAND_KEYPOINTS)
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is exactly where in one frame."""
+
+    face_mask: np.ndarray  # [S,S] bool: the face's skin and features where nothing is in front of them
+    mouth_box: Box  # lips and lines included
+    eye_boxes: tuple[Box, Box]  # lashes included; the viewer's left eye first
+    keypoints: np.ndarray  # [K,3] float32: x, y in pixels and 1 where visible, else 0; KEYPOINTS names them
+    inner_lip: float  # distance of the inner lips' middles in pixels
+    inner_lip_share: float  # the same as a share of this character's widest opening, without the head's foreshortening
+
+
+class Rig:
+    """Draws one character. Use it from one thread at a time; as many rigs as you like may live side by side."""
+
+    def __init__(self, character: Character, size: int = 256, background: bool = True) -> None:
+        if not SIZES[0] <= size <= SIZES[1]:
+            raise ValueError(f"a picture's size is between {SIZES[0]} and {SIZES[1]} pixels, not {size}")
+        self.character, self.size = character, size
+        self._anatomy = portrait(character, size, straight=not background)
+        self._sketch = self._anatomy.sketch
+        self._background = paint_background(self._anatomy, size) if background else None
+        keypoints = self._anatomy.keypoints
+        self._keypoints = np.array([keypoints[name] for name in KEYPOINTS])
+        self._kind = np.array([name.split("_")[0] if name.split("_")[0] in ("ear", "hand") else "face" for name in KEYPOINTS])
+
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
+        """The picture for `controls` [C] at `t` seconds: [S,S,4] uint8 straight RGBA. The next call reuses the buffer."""
+        controls = np.asarray(controls, np.float32)
+        if controls.shape != (len(CONTROLS),):
+            raise ValueError(f"the control vector has shape ({len(CONTROLS)},), not {controls.shape}")
+        if not np.isfinite(controls).all():
+            bad = [name for name, v in zip(CONTROLS, controls, strict=True) if not np.isfinite(v)]
+            raise ValueError(f"the control vector is not finite at {', '.join(bad)}")
+        sketch = self._sketch
+        sketch.move(controls, t)
+        self._opening = float(np.clip(controls[INDEX["open"]], 0.0, 1.0))
+        if self._background is not None:
+            np.copyto(sketch.canvas.pixels, self._background)
+        sketch.draw(clear=self._background is None)
+        return sketch.canvas.pixels
+
+    def draw_with_truth(self, controls: np.ndarray, t: float = 0.0) -> tuple[np.ndarray, Truth]:
+        """The picture as `draw` gives it, and what is where in it."""
+        image = self.draw(controls, t)
+        labels = self._sketch.draw_labels()
+        front = labels[..., :3] >= 128  # red: face or ear; blue: ear or cover; green: hand
+        face_mask = front[..., 0] & ~front[..., 1] & ~front[..., 2]
+        keypoints = self._locate(front)
+        boxes = [self._box(*self._anatomy.marks[name]) for name in ("mouth_box", "eye_box_left", "eye_box_right")]
+        top, bottom = KEYPOINTS.index("inner_lip_top"), KEYPOINTS.index("inner_lip_bottom")
+        inner_lip = float(np.hypot(*(keypoints[bottom, :2] - keypoints[top, :2])))
+        truth = Truth(face_mask, boxes[0], (boxes[1], boxes[2]), keypoints, inner_lip, self._opening)
+        return image, truth
+
+    def _locate(self, front: np.ndarray) -> np.ndarray:
+        """Key points [K,3] from the moved control points, and whether their part is in front at their pixel."""
+        x, y = self._sketch.x[self._keypoints], self._sketch.y[self._keypoints]
+        column, row = np.floor(x).astype(int), np.floor(y).astype(int)
+        inside = (column >= 0) & (column < self.size) & (row >= 0) & (row < self.size) & self._shown()
+        red, green, blue = front[row.clip(0, self.size - 1), column.clip(0, self.size - 1)].T
+        free = np.select(
+            [self._kind == "face", self._kind == "ear", self._kind == "hand"],
+            [~green & ~blue, red & blue & ~green, green],
+            ~green & ~blue,
+        )
+        return np.stack([x, y, inside & free], -1).astype(np.float32)
+
+    def _shown(self) -> np.ndarray:
+        """[K] whether the part is drawn at all: a lowered hand is not."""
+        shown = np.ones(len(KEYPOINTS), bool)
+        for side, visible in self._anatomy.marks.get("hands_shown", {}).items():
+            if not visible:
+                shown[[name.startswith(f"hand_{side}") for name in KEYPOINTS]] = False
+        return shown
+
+    def _box(self, *parts: slice) -> Box:
+        x = np.concatenate([self._sketch.x[p] for p in parts])
+        y = np.concatenate([self._sketch.y[p] for p in parts])
+        return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+    def close(self) -> None:
+        """Frees the rasteriser's memory; safe to call twice."""
+        self._sketch.close()
+
+    def __enter__(self) -> "Rig":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
