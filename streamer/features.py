@@ -9,12 +9,17 @@ the state of a stream are apart: one loaded object serves many sessions, each wi
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from streamer.config import SAMPLE_RATE, SAMPLES_PER_FRAME
 from streamer.studio.controls import MOUTH
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+WEIGHTS = Path(__file__).parent / "weights" / "articulation.onnx"
 
 PROSODY = (
     "energy",  # 0..1: loudness of the voice, relative to the speaker's own
@@ -136,24 +141,71 @@ class Loudness:
 
 
 class Articulation:
-    """The articulation network."""
+    """The articulation network: log-mel bands through an onnxruntime session, which runs without the GIL."""
 
-    @staticmethod
-    def load(path: Path | None = None, threads: int = 1) -> Listener:
+    def __init__(self, session: "onnxruntime.InferenceSession") -> None:
+        self._session = session
+        about = session.get_modelmeta().custom_metadata_map
+        self.lookahead = int(about["lookahead"])
+        """Samples heard beyond the one that the frame answers."""
+        self._states = {i.name: tuple(i.shape) for i in session.get_inputs() if i.name != "mel"}
+        self._outputs = ["mouth", "prosody", "embedding", *(f"{name}_next" for name in self._states)]
+
+    @classmethod
+    def load(cls, path: Path | None = None, threads: int = 1) -> "Articulation":
         """The network with the weights at `path`, or those that come with the package."""
-        if path is not None:
+        if path is None and not WEIGHTS.is_file():
+            return Loudness()  # type: ignore[return-value]  # until the first trained weights are in the package
+        path = path or WEIGHTS
+        if not path.is_file():
             raise FileNotFoundError(f"no articulation weights at {path}")
-        return Loudness()
+        import onnxruntime  # 0.1 s that only a session needs
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # A waiting thread sleeps: spinning would take the core that draws or encodes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return cls(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+
+    def state(self) -> ArticulationState:
+        return ArticulationState()
+
+    def _memory(self, state: ArticulationState) -> dict[str, np.ndarray]:
+        return state.memory or {name: np.zeros(shape, np.float32) for name, shape in self._states.items()}
+
+    def step(self, state: ArticulationState, samples: np.ndarray) -> Curves:
+        """[640] samples -> the frame's curves."""
+        mouth, prosody, embedding = self._run(state, _extended(state, _checked(samples)))
+        return Curves(mouth[0], prosody[0], embedding[0])
+
+    def whole(self, audio: np.ndarray) -> Curves:
+        """[n] float32 at 16 kHz -> the curves of its n // 640 + 1 frames at once, with a leading axis of frames."""
+        state = self.state()
+        fed = feed(audio, self.lookahead)
+        return Curves(*self._run(state, _extended(state, fed)))
+
+    def _run(self, state: ArticulationState, heard: np.ndarray) -> list[np.ndarray]:
+        """Samples with those still inside the window before them -> mouth [T, 7], prosody [T, P], embedding [T, E]."""
+        inputs = {"mel": log_mel(heard)[None], **self._memory(state)}
+        out = self._session.run(self._outputs, inputs)
+        state.memory = dict(zip(self._states, out[3:], strict=True))
+        return [part[0] for part in out[:3]]
 
 
-def offline(listener: Listener, audio: np.ndarray) -> Curves:
-    """A whole recording, [n] float32 at 16 kHz, stepped through: curves with a leading axis of n // 640 + 1 frames."""
+def feed(audio: np.ndarray, lookahead: int) -> np.ndarray:
+    """What the steps of a whole recording, [n], are given one after the other: [(n // 640 + 1) * 640]."""
     frames = len(audio) // SAMPLES_PER_FRAME + 1
-    padded = np.zeros((frames + FPS) * SAMPLES_PER_FRAME, np.float32)
-    padded[SAMPLES_PER_FRAME : SAMPLES_PER_FRAME + len(audio)] = audio
+    before = SAMPLES_PER_FRAME - lookahead
+    audio = np.concatenate([np.zeros(max(before, 0), np.float32), audio[max(-before, 0) :].astype(np.float32)])
+    return np.pad(audio, (0, max(frames * SAMPLES_PER_FRAME - len(audio), 0)))[: frames * SAMPLES_PER_FRAME]
+
+
+def stepped(listener: Listener, audio: np.ndarray) -> Curves:
+    """A whole recording, [n] float32 at 16 kHz, a step at a time: curves with a leading axis of n // 640 + 1 frames."""
     state = listener.state()
-    steps = []
-    for k in range(frames):
-        start = k * SAMPLES_PER_FRAME + listener.lookahead
-        steps.append(listener.step(state, padded[start : start + SAMPLES_PER_FRAME]))
+    steps = [
+        listener.step(state, samples) for samples in feed(audio, listener.lookahead).reshape(-1, SAMPLES_PER_FRAME)
+    ]
     return Curves(*(np.stack([getattr(s, part) for s in steps]) for part in ("mouth", "prosody", "embedding")))

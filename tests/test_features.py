@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamer.config import SAMPLE_RATE
-from streamer.features import EMBEDDING, PROSODY, Loudness, log_mel, offline
+from streamer.features import EMBEDDING, PROSODY, Loudness, log_mel, stepped
 from streamer.studio.controls import MOUTH
 
 
@@ -17,7 +17,7 @@ def bursts(seconds: float = 3.0) -> np.ndarray:
 
 def test_loudness_opens_in_sound_and_closes_in_silence():
     """The mouth is open during a burst and closed between bursts."""
-    opening = offline(Loudness(), bursts()).mouth[:, MOUTH.index("open")]
+    opening = stepped(Loudness(), bursts()).mouth[:, MOUTH.index("open")]
     t = np.arange(len(opening)) / 25 % 1.0
     assert opening[(t > 0.6) & (t < 0.9)].min() > 0.3
     assert opening[(t > 0.1) & (t < 0.4)].max() < 0.05
@@ -25,7 +25,7 @@ def test_loudness_opens_in_sound_and_closes_in_silence():
 
 def test_loudness_answers_the_right_frame():
     """With its look-ahead the mouth starts to open within one frame of the sound's onset."""
-    opening = offline(Loudness(), bursts()).mouth[:, 0]
+    opening = stepped(Loudness(), bursts()).mouth[:, 0]
     assert abs(int(np.argmax(opening > 0.2)) - 12.5) <= 1
 
 

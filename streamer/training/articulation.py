@@ -1,0 +1,468 @@
+"""Trains the articulation network: `lipstream train articulation SET` from the set that `lipstream data` built.
+
+The network hears log-mel bands at 100 Hz through causal convolutions, four hops of which become one frame, and
+remembers through two GRU layers at 25 Hz. Its heads tell the mouth, whether the lips are closed (which gates the
+opening), prosody, and, for training only, the phones, which are read from the embedding that the generator later gets.
+
+Letters used in shapes: B rows, T frames, H hops (4 T), F mel bands, M mouth channels, P prosody channels, E embedding.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamer.config import FPS, SAMPLE_RATE
+from streamer.features import BANDS, EMBEDDING, HOP, HOPS_PER_FRAME, PROSODY, SILENT_MEL, WINDOW, log_mel
+from streamer.studio.controls import MOUTH
+from streamer.studio.dataset import read_shard
+from streamer.studio.phones import INDEX, NAMES, PHONES, TimedPhone
+
+OPEN = MOUTH.index("open")
+LOOKAHEADS = (0, 20, 40, 60, 80)
+"""Milliseconds that the network can be trained to hear ahead; it is told which."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The network's size."""
+
+    channels: int = 128
+    hidden: int = 256
+    dilations: tuple[int, ...] = (1, 2, 4)
+    kernel: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "hidden", "kernel"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+class Block(nn.Module):
+    """A causal depthwise convolution over hops and a pointwise one, added to their input."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.past = (kernel - 1) * dilation
+        self.depth = nn.Conv1d(channels, channels, kernel, dilation=dilation, groups=channels)
+        self.mix = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, C, H], past [B, C, self.past] -> the same, one block later."""
+        heard = torch.cat([past, x], 2)
+        y = functional.silu(self.depth(heard))
+        return x + self.mix(y), heard[:, :, heard.shape[2] - self.past :]
+
+
+class Network(nn.Module):
+    """Log-mel hops to curves, with the state of the stream as an argument."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        c, h = config.channels, config.hidden
+        self.listen = nn.Conv1d(BANDS, c, config.kernel)
+        self.blocks = nn.ModuleList(Block(c, config.kernel, d) for d in config.dilations)
+        self.frame = nn.Linear(HOPS_PER_FRAME * c, h)
+        self.ahead = nn.Embedding(len(LOOKAHEADS), h)
+        self.memory = nn.GRU(h, h, 2, batch_first=True)
+        self.embed = nn.Linear(2 * h, EMBEDDING)
+        self.face = nn.Sequential(nn.Linear(2 * h + EMBEDDING, h // 2), nn.SiLU(), nn.Linear(h // 2, len(MOUTH) + 1))
+        self.voice = nn.Linear(2 * h, len(PROSODY))
+        self.phones = nn.Linear(EMBEDDING, 2 * len(NAMES))
+        # An opening that the network is this sure is closed becomes 0; calibrated on validation after training.
+        self.gate: Tensor
+        self.register_buffer("gate", torch.tensor([0.35, 0.65]))
+
+    def initial(self, rows: int) -> list[Tensor]:
+        """The state before anything was heard: silence."""
+        c = self.config
+        past = [torch.zeros(rows, BANDS, c.kernel - 1)]
+        past += [torch.zeros(rows, c.channels, (c.kernel - 1) * d) for d in c.dilations]
+        return [*past, torch.zeros(2, rows, c.hidden)]
+
+    def forward(self, mel: Tensor, ahead: Tensor, state: list[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """mel [B, H, F], ahead [B] an index into LOOKAHEADS -> outputs over frames, and the next state."""
+        heard = torch.cat([state[0], (mel - SILENT_MEL).transpose(1, 2)], 2)
+        following = [heard[:, :, heard.shape[2] - (self.config.kernel - 1) :]]
+        x = functional.silu(self.listen(heard))
+        for block, past in zip(self.blocks, state[1:-1], strict=True):
+            x, kept = block(x, past)
+            following.append(kept)
+        rows, channels, _ = x.shape
+        x = x.transpose(1, 2).reshape(rows, -1, HOPS_PER_FRAME * channels)
+        x = functional.silu(self.frame(x) + self.ahead(ahead)[:, None])
+        y, memory = self.memory(x, state[-1])
+        following.append(memory)
+        y = torch.cat([x, y], 2)
+        embedding = self.embed(y)
+        face = self.face(torch.cat([y, embedding], 2))
+        return {
+            "raw": face[..., : len(MOUTH)],
+            "closed": face[..., len(MOUTH)],
+            "prosody": self.voice(y),
+            "embedding": embedding,
+            "phones": self.phones(embedding),
+        }, following
+
+    def mouth(self, out: dict[str, Tensor]) -> Tensor:
+        """The mouth as it is shown, [B, T, M]: within 0..1, its opening gated by the certainty that the lips meet."""
+        raw = out["raw"].clamp(0, 1)
+        low, high = self.gate[0], self.gate[1]
+        shut = ((torch.sigmoid(out["closed"]) - low) / (high - low)).clamp(0, 1)
+        return torch.cat([raw[..., :1] * (1 - shut[..., None]), raw[..., 1:]], -1)
+
+
+class Runtime(nn.Module):
+    """What is exported: the network at one look-ahead, with only the outputs that a live session reads."""
+
+    def __init__(self, network: Network, lookahead: int) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("index", torch.tensor([LOOKAHEADS.index(lookahead)]))
+
+    def forward(self, mel: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """mel [1, H, F] -> mouth [1, T, M], prosody [1, T, P], embedding [1, T, E], next state."""
+        out, following = self.network(mel, self.index, list(state))
+        # energy, voiced and beat are shares; nod and brow have a sign
+        prosody = torch.cat([out["prosody"][..., :3].clamp(0, 1), out["prosody"][..., 3:].clamp(-1, 1)], -1)
+        return self.network.mouth(out), prosody, out["embedding"], *following
+
+
+# Data ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A clip as the network is trained on it."""
+
+    line: dict
+    mel: np.ndarray  # [H, F] float16, H = 4 T; hop h ends at sample 160·(h + 1)
+    mouth: np.ndarray  # [T, M] float16
+    prosody: np.ndarray  # [T, P] float16
+    phones: np.ndarray  # [T, 2] int16: the phone at the frame's sample, and that 20 ms before
+    closed: np.ndarray  # [T] bool: the lips are closed for p, b or m
+    timed: list[TimedPhone]
+
+
+def heard(line: dict, arrays: dict[str, np.ndarray]) -> Heard:
+    """A clip of the set with its log-mel bands."""
+    frames = len(arrays["mouth"])
+    audio = arrays["audio"].astype(np.float32) / 32768
+    padded = np.zeros(WINDOW - HOP + frames * HOPS_PER_FRAME * HOP, np.float32)
+    kept = min(len(audio), frames * HOPS_PER_FRAME * HOP)
+    padded[WINDOW - HOP :][:kept] = audio[:kept]
+    starts = arrays["times"][:, 0]
+    at = np.arange(frames) / FPS
+    phones = np.stack(
+        [arrays["phone"][np.clip(np.searchsorted(starts, at - back, "right") - 1, 0, None)] for back in (0, 0.02)], 1
+    )
+    timed = [
+        TimedPhone(NAMES[i], float(a), float(b)) for i, (a, b) in zip(arrays["phone"], arrays["times"], strict=True)
+    ]
+    lips = np.isin(phones[:, 0], [INDEX[name] for name, phone in PHONES.items() if phone.closes])
+    closed = (arrays["mouth"][:, OPEN] <= 0.02) & (arrays["mouth"][:, MOUTH.index("press")] > 0.5) | (
+        lips & (arrays["mouth"][:, OPEN] <= 0.02)
+    )
+    return Heard(line, log_mel(padded).astype(np.float16), arrays["mouth"], arrays["prosody"], phones, closed, timed)
+
+
+class Clips:
+    """The clips of a growing folder, by split; `refresh` reads the shards that have come since."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.splits: dict[str, list[Heard]] = {"train": [], "val": [], "test": []}
+        self._seen: set[str] = set()
+
+    def refresh(self, at_most: int | None = None) -> int:
+        """Reads new shards, `at_most` so many; returns how many there are now."""
+        fresh = [p for p in sorted(self.folder.glob("shard_*.npz")) if p.name not in self._seen]
+        for path in fresh[:at_most]:
+            self._seen.add(path.name)
+            for line, arrays in read_shard(path):
+                self.splits[line["split"]].append(heard(line, arrays))
+        return len(self._seen)
+
+
+def offset_hops(mel: np.ndarray, lookahead: int) -> np.ndarray:
+    """[H, F] -> [H, F] as steps of this look-ahead (ms) hear it: row 4 k is the first hop that is new to frame k."""
+    shift = HOPS_PER_FRAME - lookahead // 10
+    silence = np.full((abs(shift), mel.shape[1]), SILENT_MEL, mel.dtype)
+    if shift > 0:
+        return np.concatenate([silence, mel])[: len(mel)]
+    return np.concatenate([mel, silence])[-shift:][: len(mel)]
+
+
+def batch(
+    clips: list[Heard], rows: int, frames: int, lookaheads: list[int], rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """`rows` rows of `frames` frames, each of clips one after the other, at a random level and colour."""
+    made: dict[str, list[np.ndarray]] = {name: [] for name in ("mel", "mouth", "prosody", "phones", "closed", "ahead")}
+    for _ in range(rows):
+        chosen: list[Heard] = []
+        while sum(len(c.mouth) for c in chosen) < frames:
+            chosen.append(clips[rng.integers(len(clips))])
+        lookahead = lookaheads[rng.integers(len(lookaheads))]
+        mel = np.concatenate([c.mel for c in chosen])[: (frames + 8) * HOPS_PER_FRAME].astype(np.float32)
+        knots = np.linspace(0, BANDS - 1, 5)
+        colour = np.interp(np.arange(BANDS), knots, rng.normal(0, 0.15, 5)) + rng.normal(0, 0.25)
+        # Full silence stays so: only sound has a level.
+        mel = SILENT_MEL + np.logaddexp((mel - SILENT_MEL + colour) * 2.5, rng.uniform(-3, 1)) / 2.5
+        made["mel"].append(offset_hops(mel, lookahead)[: frames * HOPS_PER_FRAME].astype(np.float32))
+        for name in ("mouth", "prosody", "phones", "closed"):
+            made[name].append(np.concatenate([getattr(c, name) for c in chosen])[:frames])
+        made["ahead"].append(np.array(LOOKAHEADS.index(lookahead)))
+    out = {name: torch.from_numpy(np.stack(parts)) for name, parts in made.items()}
+    return out | {name: out[name].float() for name in ("mouth", "prosody")} | {"phones": out["phones"].long()}
+
+
+# Training ------------------------------------------------------------------------------------------------------------
+
+_CHANNEL_WEIGHTS = torch.tensor([4.0, 1.0, 1.5, 1.0, 1.0, 0.6, 0.8])  # in the order of MOUTH
+
+
+def loss(network: Network, out: dict[str, Tensor], truth: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum, and its parts."""
+    closed = truth["closed"].float()
+    error = out["raw"] - truth["mouth"]
+    # While the lips are closed the gate opens or shuts the mouth; the raw opening is then free to be the vowels' own.
+    weight = torch.ones_like(error)
+    weight[..., OPEN] = 1 + 2 * closed
+    place = (error.square() * weight * _CHANNEL_WEIGHTS).mean()
+    velocity = (error.diff(dim=1).square() * _CHANNEL_WEIGHTS).mean()
+    shut = functional.binary_cross_entropy_with_logits(out["closed"], closed, pos_weight=torch.tensor(3.0))
+    prosody = functional.mse_loss(out["prosody"], truth["prosody"])
+    logits = out["phones"].reshape(-1, len(NAMES))
+    phones = functional.cross_entropy(logits, truth["phones"].reshape(-1), label_smoothing=0.05)
+    total = 4 * place + 2 * velocity + 0.25 * shut + 0.5 * prosody + 0.1 * phones
+    parts = {"place": place, "velocity": velocity, "shut": shut, "prosody": prosody, "phones": phones}
+    return total, {name: value.item() for name, value in parts.items()}
+
+
+@torch.no_grad()
+def predict(network: Network, clip: Heard, lookahead: int) -> np.ndarray:
+    """The mouth of a whole clip, [T, M]."""
+    mel = torch.from_numpy(offset_hops(clip.mel.astype(np.float32), lookahead))[None]
+    out, _ = network(mel, torch.tensor([LOOKAHEADS.index(lookahead)]), network.initial(1))
+    return network.mouth(out)[0].numpy()
+
+
+def evaluate(network: Network, clips: list[Heard], lookahead: int) -> dict[str, float]:
+    """The numbers of `measure` for these clips."""
+    return measure([(predict(network, clip, lookahead), clip) for clip in clips])
+
+
+def measure(pairs: list[tuple[np.ndarray, Heard]]) -> dict[str, float]:
+    """
+    Predicted mouths [T, M] against their clips: the opening's correlation, how often p, b and m are closed, how often
+    the mouth shuts that should be open, and the lag in ms (positive: the prediction is late).
+    """
+    if not pairs:
+        raise ValueError("no clips to measure")
+    told = np.concatenate([mouth[:, OPEN] for mouth, _ in pairs]).astype(np.float64)
+    true = np.concatenate([clip.mouth[:, OPEN] for _, clip in pairs]).astype(np.float64)
+    spoken = np.concatenate([clip.phones[:, 0] != INDEX["sil"] for _, clip in pairs])
+    shut = 0.1 * min(1.0, float(np.percentile(told, 99.5)))
+    occurrences = hits = 0
+    for mouth, clip in pairs:
+        for phone in clip.timed:
+            if PHONES[phone.phone].closes:
+                k = round((phone.start + phone.end) / 2 * FPS)
+                near = mouth[max(k - 1, 0) : k + 2, OPEN]
+                occurrences += 1
+                hits += bool(len(near) and near.min() <= shut)
+    lags = np.arange(-5, 6)
+    scores = []
+    for lag in lags:
+        pieces = [(m[5 + lag : len(m) - 5 + lag, OPEN], c.mouth[5 : len(m) - 5, OPEN]) for m, c in pairs if len(m) > 12]
+        scores.append(np.corrcoef(*(np.concatenate(p).astype(np.float64) for p in zip(*pieces, strict=True)))[0, 1])
+    best = int(np.clip(np.argmax(scores), 1, len(lags) - 2))
+    a, b, c = scores[best - 1 : best + 2]
+    lag = lags[best] + 0.5 * (a - c) / (a - 2 * b + c)
+    others = {}
+    for i, name in enumerate(MOUTH[1:], 1):
+        x = np.concatenate([mouth[:, i] for mouth, _ in pairs]).astype(np.float64)
+        y = np.concatenate([clip.mouth[:, i] for _, clip in pairs]).astype(np.float64)
+        others[f"pcc_{name}"] = float(np.corrcoef(x, y)[0, 1])
+    return {
+        "minutes": len(told) / FPS / 60,
+        "pcc_open": float(np.corrcoef(told, true)[0, 1]),
+        "pcc_open_spoken": float(np.corrcoef(told[spoken], true[spoken])[0, 1]),
+        "rmse_open": float(np.sqrt(np.mean((told - true) ** 2))),
+        "closures": occurrences,
+        "closed": hits / max(occurrences, 1),
+        "falsely_closed": float(np.mean(told[true > 0.3] <= shut)),
+        "lag_ms": float(1000 / FPS * lag),
+        **others,
+    }
+
+
+def save(path: Path, **parts) -> None:
+    """Written beside and renamed, so that an interruption leaves the last whole checkpoint."""
+    part = path.with_suffix(".part")
+    torch.save(parts, part)
+    part.replace(path)
+
+
+def train(
+    folder: Path,
+    work: Path,
+    config: Config,
+    steps: int,
+    rows: int,
+    lookaheads: list[int],
+    rate: float,
+    start: Path | None = None,
+) -> Network:
+    """Trains for `steps`, continuing from the checkpoint in `work` if there is one; returns the averaged network."""
+    work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    network, averaged = Network(config), Network(config)
+    if start is not None:
+        network.load_state_dict(torch.load(start, weights_only=True)["averaged"])
+    averaged.load_state_dict(network.state_dict())
+    averaged.requires_grad_(False)
+    optimizer = torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
+    checkpoint, step = work / "checkpoint.pt", 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(saved["network"])
+        averaged.load_state_dict(saved["averaged"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step = saved["step"]
+    clips = Clips(folder)
+    if clips.refresh() == 0 or not clips.splits["train"]:
+        raise ValueError(f"{folder} holds no shards to train on: build them with `lipstream data {folder}`")
+    rng = np.random.default_rng(step)
+    began, running = time.monotonic(), dict[str, float]()
+    while step < steps:
+        progress = step / steps
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        truth = batch(clips.splits["train"], rows, 200, lookaheads, rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            out, _ = network(truth["mel"], truth["ahead"], network.initial(rows))
+        total, parts = loss(network, {name: value.float() for name, value in out.items()}, truth)
+        optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        with torch.no_grad():
+            decay = min(0.998, step / (step + 20))
+            for slow, fast in zip(averaged.parameters(), network.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        for name, value in parts.items():
+            running[name] = 0.98 * running.get(name, value) + 0.02 * value
+        if step % 100 == 0 or step == steps:
+            shown = " ".join(f"{name} {value:.4f}" for name, value in running.items())
+            print(f"step {step} {shown} {(time.monotonic() - began):.0f} s", flush=True)
+        if step % 400 == 0 or step == steps:
+            clips.refresh(at_most=12)
+            save(
+                checkpoint, network=network.state_dict(), averaged=averaged.state_dict(),
+                optimizer=optimizer.state_dict(), step=step, config=dataclasses.asdict(config),
+            )  # fmt: skip
+            some = clips.splits["val"][:150]
+            for lookahead in lookaheads if some else []:
+                numbers = {name: round(value, 3) for name, value in evaluate(averaged, some, lookahead).items()}
+                print(f"  validation, {lookahead} ms ahead: {json.dumps(numbers)}", flush=True)
+    return averaged
+
+
+def calibrate(network: Network, clips: list[Heard], lookahead: int, wanted: float = 0.93) -> None:
+    """
+    Sets the gate, on validation speakers: as high as it can be while p, b and m are still closed as often as wanted,
+    so that as few openings as possible are shut by mistake.
+    """
+    for middle in np.arange(0.80, 0.04, -0.025):
+        network.gate.copy_(torch.tensor([0.75 * middle, middle]))
+        numbers = evaluate(network, clips, lookahead)
+        if numbers["closed"] >= wanted:
+            break
+    print(f"gate {network.gate.tolist()}: {json.dumps(numbers)}", flush=True)
+
+
+def export(network: Network, lookahead: int, path: Path) -> None:
+    """Writes the network at one look-ahead as ONNX with float16 weights, for features.Articulation."""
+    import onnx  # only training needs it
+    from onnx import helper, numpy_helper
+
+    runtime = Runtime(network, lookahead).eval()
+    state = network.initial(1)
+    names = [f"state{i}" for i in range(len(state))]
+    part = path.with_suffix(".part")
+    with warnings.catch_warnings():
+        # The exporter warns of its own retirement and of batches of other sizes, which are never run.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            runtime,
+            (torch.zeros(1, 2 * HOPS_PER_FRAME, BANDS), *state),
+            str(part),
+            input_names=["mel", *names],
+            output_names=["mouth", "prosody", "embedding", *(f"{name}_next" for name in names)],
+            dynamic_axes={"mel": {1: "H"}, "mouth": {1: "T"}, "prosody": {1: "T"}, "embedding": {1: "T"}},
+            opset_version=17,
+            dynamo=False,
+        )
+    model = onnx.load(part)
+    part.unlink()
+    small = []
+    for i, weight in enumerate(model.graph.initializer):
+        array = numpy_helper.to_array(weight)
+        if array.dtype == np.float32 and array.size > 256:
+            # Stored in half, used in full: onnxruntime casts once, when it loads.
+            small.append(helper.make_node("Cast", [f"{weight.name}_half"], [weight.name], to=onnx.TensorProto.FLOAT))
+            model.graph.initializer[i].CopyFrom(
+                numpy_helper.from_array(array.astype(np.float16), f"{weight.name}_half")
+            )
+    nodes = [*small, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    helper.set_model_props(model, {"lookahead": str(lookahead * SAMPLE_RATE // 1000)})
+    onnx.checker.check_model(model)
+    part.write_bytes(model.SerializeToString())
+    part.replace(path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`lipstream train articulation SET`: the whole recipe, resumable."""
+    parser = argparse.ArgumentParser(prog="lipstream train articulation", description=__doc__)
+    parser.add_argument("set", type=Path, help="folder that `lipstream data` built")
+    parser.add_argument("--work", type=Path, default=Path("articulation"), help="folder for checkpoints")
+    parser.add_argument("--out", type=Path, help="where the weights go (default: WORK/articulation.onnx)")
+    parser.add_argument("--lookahead", type=int, default=40, choices=LOOKAHEADS, help="ms")
+    parser.add_argument("--steps", type=int, default=4000, help="steps at all look-aheads, to compare them")
+    parser.add_argument("--more-steps", type=int, default=6000, help="steps at the chosen look-ahead, after those")
+    parser.add_argument("--rows", type=int, default=16, help="rows of 8 s in a batch")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    try:
+        config = Config()
+        train(args.set, args.work / "all", config, args.steps, args.rows, list(LOOKAHEADS), 2e-3)
+        start = args.work / "all" / "checkpoint.pt"
+        network = train(
+            args.set, args.work / "one", config, args.more_steps, args.rows, [args.lookahead], 1.2e-3, start
+        )
+        clips = Clips(args.set)
+        clips.refresh()
+        calibrate(network, clips.splits["val"][:400], args.lookahead)
+        out = args.out or args.work / "articulation.onnx"
+        export(network, args.lookahead, out)
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"lipstream train articulation: {error}", file=sys.stderr)
+        return 1
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
+    return 0
