@@ -674,6 +674,7 @@ export class LipStream extends Base {
   #statsTimer = 0;
   #startedAt = 0;
   #firstFrameMs = NaN;
+  #worn = ""; // the character that the session was made with or changed to
   #near = 0;
   #delay = 0;
   #presented = { first: 0, last: 0, seen: 0 };
@@ -854,7 +855,7 @@ export class LipStream extends Base {
     this.#firstFrameMs = NaN;
     this.#attempt = 0;
     this.#log = new FrameLog(this.#log.capacity);
-    const live = new Promise((resolve) => this.#starting.push(resolve));
+    const live = /** @type {Promise<boolean>} */ (new Promise((resolve) => this.#starting.push(resolve)));
     try {
       if (!globalThis.RTCPeerConnection) throw new LipStreamError("no_webrtc");
       this.#setState(stream ? "connecting" : "microphone");
@@ -893,15 +894,13 @@ export class LipStream extends Base {
 
   /** Changes the character; a running session goes on with it. @param {string} id */
   async setCharacter(id) {
-    const before = this.character;
-    this.character = id;
-    if (!this.#connection || this.#state === "connecting") return null;
-    try {
-      return await this.#ask(commands.character(id, this.background), "character");
-    } catch (error) {
-      this.character = before;
-      throw error;
+    if (this.#state !== "live") {
+      this.character = id; // a session that is being made gets it once it can be told
+      return null;
     }
+    const answer = await this.#ask(commands.character(id, this.background), "character");
+    this.character = this.#worn = id;
+    return answer;
   }
 
   /** @param {string} name @param {number} [strength] 0..1 */
@@ -952,6 +951,7 @@ export class LipStream extends Base {
     const query = new URLSearchParams();
     const character = this.character || config.default_character;
     if (character) query.set("character", character);
+    this.#worn = character;
     query.set("size", String(this.size || config.default_size));
     if (!this.background) query.set("background", "0");
     if (this.hasAttribute("stamp")) query.set("stamp", "1");
@@ -1082,8 +1082,12 @@ export class LipStream extends Base {
     return 1000 * (/** @type {any} */ (track?.getSettings?.())?.latency ?? 0);
   }
 
-  /** What the user had set before this connection. */
+  /** What the user has set before this connection stood. */
   #restore() {
+    if (this.character && this.character !== this.#worn) {
+      const report = (/** @type {Error} */ error) => this.#report(error);
+      this.#ask(commands.character(this.character, this.background), "character").then(() => (this.#worn = this.character), report);
+    }
     if (this.#muted) this.#ask(commands.mute(true), "muted").catch(() => {});
     if (this.#emotion) this.#ask(commands.emotion(this.#emotion.name, this.#emotion.strength), "emotion").catch(() => {});
   }

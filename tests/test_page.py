@@ -1,0 +1,347 @@
+"""The page and <lip-stream> in a real Chromium, against a real server, with a recording as the microphone."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SLOW = 20_000  # ms: a busy machine may take long, a broken page takes for ever
+STREAM = "document.querySelector('lip-stream')"
+
+
+@pytest.fixture
+def page(browser: Any, server: Any) -> Iterator[Any]:
+    """The page, loaded, its gallery there. Fails the test afterwards if the browser had anything to complain about."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    complaints: list[str] = []
+    page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.complaints = complaints
+    page.goto(server.url)
+    page.wait_for_selector(".tile input:checked", state="attached", timeout=SLOW)
+    yield page
+    page.close(run_before_unload=False)
+    assert not complaints, complaints
+    assert no_sessions(server)
+
+
+def sessions(server: Any) -> list[str]:
+    return httpx.get(f"{server.url.rstrip('/')}/v1/sessions", timeout=10).json()["sessions"]
+
+
+def session(server: Any) -> dict[str, Any]:
+    """The state of the one session there is."""
+    [identifier] = sessions(server)
+    return httpx.get(f"{server.url.rstrip('/')}/v1/sessions/{identifier}", timeout=10).json()
+
+
+def eventually(page: Any, holds: Callable[[], bool], seconds: float = 10) -> bool:
+    """Whether `holds` comes true in time; the page goes on meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < deadline:
+        page.evaluate("new Promise(requestAnimationFrame)")
+    return held
+
+
+def no_sessions(server: Any, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while (left := sessions(server)) and time.monotonic() < deadline:
+        pass
+    return not left
+
+
+def until(page: Any, condition: str) -> None:
+    """Waits for a condition in the page (Playwright's own wait_for_function needs eval, which the page forbids)."""
+    assert eventually(page, lambda: page.evaluate(condition), SLOW / 1000), f"never came true: {condition}"
+
+
+def without_microphone(page: Any, error: str) -> None:
+    """From now on the browser refuses the microphone with this error."""
+    page.evaluate(
+        """(name) => {
+          navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("refused", name));
+        }""",
+        error,
+    )
+
+
+def start(page: Any) -> None:
+    page.click("#start")
+    until(page, f"{STREAM}.state === 'live'")
+
+
+class TestBeforeTheStart:
+    def test_shows_the_chosen_character_and_what_to_do(self, page: Any) -> None:
+        """Without a session the stage shows the chosen character's picture, and one button says what to do."""
+        picture = f"{STREAM}.shadowRoot.querySelector('img')"
+        until(page, f"{picture}.complete && {picture}.naturalWidth >= 256 && !{picture}.hidden")
+        assert page.inner_text("#start") == "Start talking"
+        assert page.inner_text("#status") == "Ready"
+        until(page, "[...document.querySelectorAll('.tile img')].slice(0, 6).every((img) => img.naturalWidth > 0)")
+
+    def test_every_control_has_a_name(self, page: Any) -> None:
+        """Whatever can be operated has a text for screen readers, in every tab and in the builder."""
+        page.click("#open-builder")
+        page.wait_for_selector("#traits select")
+        controls = "button, input, select, [role=tab], canvas, dialog"
+        unnamed = page.evaluate(
+            """(controls) => [...document.querySelectorAll(controls)].filter((one) => {
+              const labels = [...(one.labels ?? [])].map((label) => label.textContent.trim()).join("");
+              const by = document.getElementById(one.getAttribute("aria-labelledby"))?.textContent;
+              const name = one.getAttribute("aria-label") || by || labels || one.textContent.trim();
+              return !name && one.getAttribute("aria-hidden") !== "true";
+            }).map((one) => one.outerHTML)""",
+            controls,
+        )
+        assert unnamed == []
+
+    @pytest.mark.parametrize("width", [360, 390, 820, 1024])
+    def test_fits_small_screens(self, page: Any, width: int) -> None:
+        """Nothing sticks out sideways, and the start button is in the first view."""
+        page.set_viewport_size({"width": width, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        box = page.locator("#start").bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= 740
+
+    def test_a_microphone_that_is_refused_is_explained(self, page: Any) -> None:
+        """The user reads what to do, is offered the sample voice, and no session was made."""
+        without_microphone(page, "NotAllowedError")
+        page.click("#start")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert "microphone is blocked" in page.inner_text("#problem-text")
+        assert page.is_visible("#problem-sample")
+        assert page.is_visible("#start")
+        page.click("#problem-close")
+        assert page.is_hidden("#problem")
+
+    @pytest.mark.parametrize(
+        ("error", "reads"),
+        [("NotFoundError", "No microphone was found"), ("NotReadableError", "in use by another program")],
+    )
+    def test_other_troubles_with_the_microphone_are_explained(self, page: Any, error: str, reads: str) -> None:
+        """Each of the browser's reasons has its own sentence."""
+        without_microphone(page, error)
+        page.click("#start")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert reads in page.inner_text("#problem-text")
+
+    def test_a_full_server_says_when_to_come_again(self, page: Any) -> None:
+        """503 becomes a sentence with the server's numbers and the wait it asked for."""
+        problem = {"status": 503, "reason": "too_many_sessions", "detail": "8 of 8 sessions are open"}
+        page.route(
+            "**/v1/sessions?**",
+            lambda route: route.fulfill(
+                status=503,
+                headers={"Retry-After": "7"},
+                content_type="application/problem+json",
+                body=json.dumps(problem),
+            ),
+        )
+        page.click("#start")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert page.inner_text("#problem-text") == (
+            "The server is full at the moment. 8 of 8 sessions are open. Try again in 7 s."
+        )
+        page.complaints.clear()  # the browser logs each 503
+
+
+class TestLive:
+    def test_a_voice_makes_the_character_live_and_timed(self, page: Any, server: Any) -> None:
+        """After one click frames arrive, each is joined with the server's times, and the panel shows the numbers."""
+        start(page)
+        until(page, f"{STREAM}.stats().frames > 40")
+        assert session(server)["state"] == "live"
+        stats = page.evaluate(f"{STREAM}.stats()")
+        assert stats["total"]["p50"] <= stats["total"]["p95"] <= stats["total"]["p99"]
+        records = page.evaluate(f"{STREAM}.records.filter((one) => one.captured !== null)")
+        for one in records:
+            times = [one[name] for name in ("captured", "arrived", "started", "drawn", "encoded", "sent")]
+            assert times == sorted(times), one
+            assert one["sent"] - one["receiveTime"] < page.evaluate(f"{STREAM}.clock.rtt") + 1, "received before sent"
+        frames = [one["k"] for one in records]
+        assert frames == sorted(set(frames)), "each frame once, in order"
+        until(page, "/^\\d+$/.test(document.querySelector('#p50').textContent)")
+        assert page.locator("#stages tr:visible").count() >= 8
+        assert page.inner_text("#status") == "Live"
+
+    def test_a_displayed_frame_is_the_one_that_its_timestamp_names(self, page: Any) -> None:
+        """The number in a frame's pixels equals the number that its RTP timestamp gives."""
+        page.evaluate(f"() => {{ const s = {STREAM}; s.setAttribute('stamp', ''); s.readStamps = true; }}")
+        start(page)
+        until(page, f"{STREAM}.records.length > 50")
+        read = page.evaluate(f"{STREAM}.records.map((one) => [one.k, one.stamp])")
+        assert sum(stamp is not None for _, stamp in read) >= 0.95 * len(read)
+        assert all(stamp == k for k, stamp in read if stamp is not None)
+
+    def test_the_voice_is_noticed(self, page: Any) -> None:
+        """The recording's speech is shown as speech."""
+        page.click("#start")
+        page.wait_for_selector("#frame.speaking", timeout=SLOW)
+        assert page.inner_text("#listening-text") == "Speaking"
+
+    def test_controls_reach_the_server(self, page: Any, server: Any) -> None:
+        """Mute, interrupt, emotion and another character change the running session, not only the page."""
+        start(page)
+        before = session(server)
+        page.click("#mute")
+        until(page, "document.querySelector('#mute').getAttribute('aria-pressed') === 'true'")
+        assert eventually(page, lambda: session(server)["muted"] is True)
+        assert page.evaluate(f"{STREAM}.input.getAudioTracks()[0].enabled") is False, "no sound leaves the page"
+        page.click("#mute")
+        assert eventually(page, lambda: session(server)["muted"] is False)
+
+        page.click("#interrupt")
+        assert eventually(page, lambda: session(server)["epoch"] == before["epoch"] + 1)
+
+        assert page.evaluate(f"{STREAM}.setEmotion('happy', 0.5)")["strength"] == 0.5
+
+        page.click("#tab-characters")
+        other = page.locator(".tile input:not(:checked)").first
+        wanted = other.get_attribute("value")
+        other.check(force=True)
+        assert eventually(page, lambda: session(server)["character"] == wanted)
+        assert session(server)["id"] == before["id"], "without a new session"
+
+        refused = page.evaluate(f"{STREAM}.setCharacter('nobody').catch((error) => error.reason)")
+        assert refused == "unknown_character"
+        assert session(server)["character"] == wanted
+
+    def test_hearing_oneself_is_off_until_asked_for(self, page: Any) -> None:
+        """The voice that comes back is received, but played only once the switch is on."""
+        start(page)
+        video = f"{STREAM}.shadowRoot.querySelector('video')"
+        assert page.evaluate(f"{video}.srcObject.getAudioTracks().length") == 1
+        assert page.evaluate(f"{video}.muted") is True
+        page.click("#hear")
+        assert page.evaluate(f"{video}.muted") is False
+        page.click("#hear")
+        assert page.evaluate(f"{video}.muted") is True
+
+    def test_stopping_leaves_nothing_behind(self, page: Any, server: Any) -> None:
+        """The server's session, the microphone and the timers go, and one can start again."""
+        start(page)
+        microphone = page.evaluate_handle(f"{STREAM}.input.getAudioTracks()[0]")
+        page.click("#stop")
+        assert no_sessions(server)
+        assert microphone.evaluate("(track) => track.readyState") == "ended"
+        assert page.inner_text("#status") == "Ready"
+        start(page)
+        assert len(sessions(server)) == 1
+
+    def test_leaving_the_page_ends_the_session(self, page: Any, server: Any) -> None:
+        """Going elsewhere sends the DELETE."""
+        start(page)
+        assert len(sessions(server)) == 1
+        page.goto("about:blank")
+        assert no_sessions(server, seconds=3)
+
+    def test_stopping_while_connecting_leaves_nothing_behind(self, page: Any, server: Any) -> None:
+        """A session that the server grants after the user has given up is given back."""
+        page.evaluate(f"() => {{ const s = {STREAM}; s.start(); setTimeout(() => s.stop(), 30); }}")
+        until(page, f"{STREAM}.state === 'idle'")
+        assert no_sessions(server)
+
+    def test_a_lost_connection_is_made_again(self, page: Any, server: Any) -> None:
+        """When the server lets a session go, a new one follows by itself, with what the user had set."""
+        start(page)
+        page.click("#mute")
+        before = session(server)["id"]
+        running = server.state.sessions[before]
+        asyncio.run_coroutine_threadsafe(running.close("shutdown"), running._loop).result(10)
+        until(page, f"{STREAM}.state === 'live' && {STREAM}.session && {STREAM}.session !== '{before}'")
+        assert eventually(page, lambda: session(server)["muted"] is True)
+
+    def test_the_sample_voice_speaks_for_whoever_has_no_microphone(self, page: Any) -> None:
+        """The built-in recording drives the character without any microphone."""
+        without_microphone(page, "NotFoundError")
+        page.click("#start-other")
+        page.click("#start")
+        page.wait_for_selector("#frame.speaking", timeout=SLOW)
+
+    def test_keys_do_what_the_list_says(self, page: Any) -> None:
+        """S starts and ends, M mutes, H hears; not while one types."""
+        page.keyboard.press("?")
+        assert page.is_visible("#shortcuts")
+        page.keyboard.press("Escape")
+        page.keyboard.press("s")
+        until(page, f"{STREAM}.state === 'live'")
+        page.keyboard.press("m")
+        until(page, f"{STREAM}.muted")
+        page.keyboard.press("h")
+        assert page.evaluate(f"{STREAM}.hear") is True
+        page.click("#tab-characters")
+        page.click("#open-builder")
+        page.fill("#builder-name", "")
+        page.type("#builder-name", "sms")
+        assert page.evaluate(f"{STREAM}.state") == "live"
+        page.click("#close-builder")
+        page.keyboard.press("s")
+        until(page, f"{STREAM}.state === 'idle'")
+
+
+class TestCharacters:
+    def test_the_builder_previews_and_makes(self, page: Any, server: Any) -> None:
+        """Each change draws a new preview; the character that is made is chosen and has those traits."""
+        page.click("#open-builder")
+        page.wait_for_selector("#stage-preview:not([hidden])")
+        first = page.get_attribute("#stage-preview", "src")
+        stepper = page.locator(".stepper").first
+        stepper.locator("button").last.click()
+        chosen = stepper.locator("select").input_value()
+        until(page, f"document.querySelector('#stage-preview').src !== '{first}'")
+        until(page, "document.querySelector('#stage-preview').naturalWidth === 512")
+        page.fill("#builder-name", "Ada")
+        page.click("#builder-use")
+        page.wait_for_selector("#builder", state="hidden")
+        assert page.inner_text(".tile:has(:checked) .tile-name") == "Ada"
+        made = httpx.get(f"{server.url.rstrip('/')}/v1/characters/{page.evaluate(f'{STREAM}.character')}").json()
+        assert made["name"] == "Ada"
+        assert chosen in made["traits"].values()
+
+    def test_a_picture_becomes_a_character(self, page: Any) -> None:
+        """An uploaded picture joins the gallery and is chosen."""
+        picture = page.locator(".tile").nth(1).screenshot()
+        page.set_input_files("#file", {"name": "me.png", "mimeType": "image/png", "buffer": picture})
+        until(page, "document.querySelector('.tile:has(:checked) .tile-name').textContent === 'me'")
+        assert page.is_hidden("#gallery-problem")
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "content", "reads"),
+        [
+            ("notes.txt", "text/plain", b"hello", "Pictures may be PNG, JPEG or WebP"),
+            ("broken.png", "image/png", b"\x89PNG\r\n\x1a\n" + bytes(40), ""),
+        ],
+        ids=["no picture", "broken"],
+    )
+    def test_what_is_no_picture_is_refused_with_the_reason(
+        self, page: Any, name: str, kind: str, content: bytes, reads: str
+    ) -> None:
+        """The reason stands under the gallery, and the chosen character stays."""
+        before = page.evaluate(f"{STREAM}.character")
+        page.set_input_files("#file", {"name": name, "mimeType": kind, "buffer": content})
+        page.wait_for_selector("#gallery-problem:not([hidden])")
+        assert len(page.inner_text("#gallery-problem")) > 20
+        assert reads in page.inner_text("#gallery-problem")
+        assert page.evaluate(f"{STREAM}.character") == before
+        page.complaints.clear()  # the browser logs each 4xx
+
+    def test_a_picture_that_is_too_large_is_not_even_sent(self, page: Any) -> None:
+        """The page knows the server's limit and names both sizes."""
+        page.evaluate(
+            """() => {
+              const files = new DataTransfer();
+              files.items.add(new File([new Uint8Array(11 * 2 ** 20)], "large.png", { type: "image/png" }));
+              const input = document.querySelector("#file");
+              input.files = files.files;
+              input.dispatchEvent(new Event("change"));
+            }"""
+        )
+        page.wait_for_selector("#gallery-problem:not([hidden])")
+        assert page.inner_text("#gallery-problem") == "“large.png” has 11 MB; the server takes up to 10 MB."
