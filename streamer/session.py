@@ -305,12 +305,13 @@ class Session:
 
     def _hold_audio(self, chunk: Chunk, now: float) -> None:
         assert chunk.payload is not None
-        captured = self._ingest.captured(chunk.pts)
-        send_at = self._lip_sync.send_at(captured, len(chunk.samples) / SAMPLE_RATE, now)
+        pts = chunk.end - chunk.duration  # where the whole packet begins; the chunk lacks what was concealed of it
+        captured = self._ingest.captured(pts)
+        send_at = self._lip_sync.send_at(captured, chunk.duration / SAMPLE_RATE, now)
         if len(self._audio_out) >= _AUDIO_WAITING:
             self._audio_out.popleft()
             self._audio_dropped += 1
-        self._audio_out.append((send_at, chunk.pts, chunk.payload, captured, self._epoch))
+        self._audio_out.append((send_at, pts, chunk.payload, captured, self._epoch))
         self._audio_ready.set()
 
     async def _send_audio(self) -> None:
