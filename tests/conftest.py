@@ -1,15 +1,21 @@
 """Fixtures: a running server, a real Chromium, and a check that nobody leaves tasks or threads behind."""
 
+import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "clients" / "python")]
 
 CHROMIUM = os.environ.get("LIPSTREAM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
@@ -55,6 +61,8 @@ def free_port() -> int:
 class RunningServer:
     """A lipstream server in a thread of this process."""
 
+    running: ClassVar[list["RunningServer"]] = []
+
     def __init__(self, **options: object) -> None:
         import uvicorn
 
@@ -67,11 +75,29 @@ class RunningServer:
         self._server = uvicorn.Server(
             uvicorn.Config(self.app, host=self.config.host, port=self.config.port, log_level="error", ws="none")
         )
-        self._thread = threading.Thread(target=self._server.run, name="server")
+        self._thread = threading.Thread(target=self._run, name="server")
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            self.loop = asyncio.get_running_loop()
+            await self._server.serve()
+
+        asyncio.run(serve())
 
     @property
     def state(self):  # noqa: ANN201
         return self.app.state.lipstream
+
+    def call(self, coroutine: Coroutine[Any, Any, Any], timeout: float = 10.0) -> Any:
+        """Runs a coroutine on the server's event loop."""
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
+
+    async def closed(self, session: Any, timeout: float = 10.0) -> str:  # noqa: ASYNC109
+        """Waits until one of its sessions is closed; returns why it was."""
+        done = asyncio.run_coroutine_threadsafe(_closed(session), self.loop)  # type: ignore[arg-type]
+        return await asyncio.wait_for(asyncio.wrap_future(done), timeout)
 
     def __enter__(self) -> "RunningServer":
         self._thread.start()
@@ -80,18 +106,77 @@ class RunningServer:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("the server did not start")
             self._thread.join(0.02)
+        self.running.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.running.remove(self)
         self._server.should_exit = True
         self._thread.join(30)
         assert not self._thread.is_alive(), "the server did not end within 30 s"
+
+
+async def _closed(session: Any) -> str:
+    while session._closing is None:  # noqa: ASYNC110  a session that begins to close tells nobody
+        await asyncio.sleep(0.01)
+    await session._closing
+    return session.close_reason
+
+
+async def _tasks() -> set[asyncio.Task]:
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+async def _unfinished(tasks: set[asyncio.Task]) -> set[asyncio.Task]:
+    """Those that do not end within 3 s."""
+    return (await asyncio.wait(tasks, timeout=3))[1] if tasks else set()
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[RunningServer]:
     with RunningServer() as running:
         yield running
+
+
+class _Errors(logging.Handler):
+    """Keeps what is logged as an error, which is how asyncio tells of a task that failed unseen."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+_SHARED_THREADS = ("asyncio_", "AnyIO worker", "draw", "ThreadPoolExecutor")  # pools, which live as long as their loop
+
+
+@pytest.fixture
+async def leaves_nothing() -> AsyncIterator[None]:
+    """Fails a test after which a session, task or thread is left, here or in a server, or an error was logged."""
+    servers = list(RunningServer.running)
+    ours, theirs = await _tasks(), {server.url: server.call(_tasks()) for server in servers}
+    threads = set(threading.enumerate())
+    errors = _Errors()
+    logging.getLogger().addHandler(errors)
+    try:
+        yield
+        for server in servers:
+            for session in list(server.state.sessions.values()):
+                assert session._closing is not None, f"session {session.id} is left in state {session.state.value}"
+                await server.closed(session)
+            assert not server.state.sessions
+            assert server.state.opening == 0
+            assert not server.call(_unfinished(server.call(_tasks()) - theirs[server.url]))
+        assert not await _unfinished(await _tasks() - ours)
+        for thread in set(threading.enumerate()) - threads:
+            if not thread.name.startswith(_SHARED_THREADS):
+                thread.join(3)
+                assert not thread.is_alive(), f"thread {thread.name} is left"
+        assert not errors.records, [record.getMessage() for record in errors.records]
+    finally:
+        logging.getLogger().removeHandler(errors)
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +195,7 @@ def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser(microphone: Path) -> Iterator[object]:
     """A Chromium (Playwright's sync API) whose microphone plays the sample voice."""
     from playwright.sync_api import sync_playwright

@@ -13,17 +13,15 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtcconfiguration import RTCBundlePolicy
 
-from lipstream_client import media
+from lipstream_client import media, protocol
 from lipstream_client.errors import ControlFailed, LipstreamError, SessionLost, Unreachable
 from lipstream_client.newest import Newest
 from lipstream_client.speech import Voice
-from lipstream_client.stats import ClockSync, Latencies, Stats, Timeline
+from lipstream_client.stats import ClockSync, Latencies, Stats
 
 if TYPE_CHECKING:
     from lipstream_client.client import Client
 
-_VIDEO_TICKS = 3600  # of the 90 kHz RTP clock: one frame
-_AUDIO_TICKS = 3  # of the 48 kHz RTP clock: one sample at 16 kHz
 _QUICK_PINGS = 8
 _PING_EVERY = 0.5
 _ANSWER_WITHIN = 10.0  # seconds a control message has to be answered
@@ -98,13 +96,14 @@ class Session:
         self._commanding = asyncio.Lock()
         self._greeted: asyncio.Future | None = None
         self._early: deque[tuple[Any, tuple]] = deque(maxlen=_EARLY)
-        self._frame_of: Timeline | None = None
-        self._pts_of: Timeline | None = None
         self._epochs: deque[tuple[int, int]] = deque([(0, 0)], maxlen=64)  # (first frame, epoch)
         self._clock = ClockSync()
         self._latencies = Latencies()
         self._decoded = self._heard = self._missing = 0
         self._newest = -1
+        self._newest_pts = 0
+        self.malformed = 0
+        """Messages and timestamps that were not of the protocol, passed over."""
         self._arrivals: deque[float] = deque(maxlen=250)
         self._tasks: set[asyncio.Task] = set()
         self._ended = False
@@ -162,7 +161,7 @@ class Session:
     async def _ping(self) -> None:
         number = 0
         while True:
-            self._send({"type": "ping", "id": number, "t": _now_ms()})
+            self._send(protocol.ping(number, _now_ms()))
             number += 1
             await asyncio.sleep(0.02 if number < _QUICK_PINGS else _PING_EVERY)
 
@@ -217,10 +216,13 @@ class Session:
     # What comes down
 
     def _on_picture(self, timestamp: int, image: np.ndarray, received: float) -> None:
-        if self._frame_of is None:
+        if not self.hello:
             self._early.append((self._on_picture, (timestamp, image, received)))
             return
-        k = self._frame_of.index(timestamp)
+        k = protocol.frame_of(timestamp, self.hello["video_rtp_offset"], max(0, self._newest))
+        if k is None:
+            self.malformed += 1
+            return
         epoch = next(epoch for first, epoch in reversed(self._epochs) if first <= k or epoch == self._epochs[0][1])
         if self._newest >= 0:
             self._missing += max(0, k - self._newest - 1)
@@ -231,19 +233,27 @@ class Session:
         self._frames.put(Frame(image, k, 640 * k, epoch, received))
 
     def _on_sound(self, timestamp: int, samples: np.ndarray, received: float) -> None:
-        if self._pts_of is None:
+        if not self.hello:
             self._early.append((self._on_sound, (timestamp, samples, received)))
             return
+        pts = protocol.sample_of(timestamp, self.hello["audio_rtp_offset"], self._newest_pts)
+        if pts is None:
+            self.malformed += 1
+            return
+        self._newest_pts = max(self._newest_pts, pts)
         self._heard += 1
-        self._sounds.put(Sound(samples, self._pts_of.index(timestamp), received))
+        self._sounds.put(Sound(samples, pts, received))
 
     def _on_message(self, data: str | bytes) -> None:
         received = _now_ms()
         try:
-            message = json.loads(data)
-            kind = message["type"]
-        except (ValueError, TypeError, KeyError):
+            message = protocol.read_message(data)
+        except protocol.BadMessage:
+            self.malformed += 1
             return
+        if message is None:
+            return
+        kind = message["type"]
         if kind == "pong":
             self._clock.add(message["t"], received, message["server"])
             return
@@ -254,8 +264,6 @@ class Session:
         if kind == "hello":
             self.hello = message
             self._epochs = deque([(0, message["epoch"])], maxlen=64)
-            self._frame_of = Timeline(message["video_rtp_offset"], _VIDEO_TICKS)
-            self._pts_of = Timeline(message["audio_rtp_offset"], _AUDIO_TICKS)
             if self._greeted is not None and not self._greeted.done():
                 self._greeted.set_result(None)
             for take, arguments in self._early:
@@ -264,7 +272,7 @@ class Session:
         elif kind == "interrupted":
             self._epochs.append((message["frame"], message["epoch"]))
         elif kind == "error":
-            self._answer(None, ControlFailed(message.get("reason", ""), message.get("detail", "")))
+            self._answer(None, ControlFailed(message["reason"], message.get("detail", "")))
         self._answer(kind, message)
         for entry in [e for e in self._expected if e[0] == kind and e[1].items() <= message.items()]:
             self._expected.remove(entry)
@@ -272,7 +280,7 @@ class Session:
                 entry[2].set_result(message)
         self._events.put(message)
         if kind == "closed":
-            self._end(SessionLost(message.get("reason", "closed")))
+            self._end(SessionLost(message["reason"]))
 
     def _answer(self, kind: str | None, result: dict[str, Any] | Exception) -> None:
         """Hands an answer, or an error (`kind` None), to the command that waits for it."""
@@ -333,22 +341,19 @@ class Session:
 
     async def interrupt(self) -> Interrupted:
         """Cuts the utterance: its sound stops, the mouth closes; the next utterance is spoken again."""
-        answer = await self._command({"type": "interrupt"}, "interrupted")
+        answer = await self._command(protocol.interrupt(), "interrupted")
         return Interrupted(answer["epoch"], answer["pts"], answer["frame"])
 
     async def mute(self, muted: bool = True) -> None:
-        await self._command({"type": "mute", "muted": muted}, "muted")
+        await self._command(protocol.mute(muted), "muted")
 
     async def wear(self, character: str, background: bool | None = None) -> int:
         """Switches the character live; returns the first frame that may show it."""
-        message: dict[str, Any] = {"type": "character", "id": character}
-        if background is not None:
-            message["background"] = background
-        return (await self._command(message, "character"))["frame"]
+        return (await self._command(protocol.character(character, background), "character"))["frame"]
 
     async def feel(self, emotion: str, strength: float = 1.0) -> None:
         """Turns towards an emotion of the server's `config()["emotions"]`, strength 0 to 1."""
-        await self._command({"type": "emotion", "name": emotion, "strength": strength}, "emotion")
+        await self._command(protocol.emotion(emotion, strength), "emotion")
 
     # Measurement
 
@@ -370,6 +375,12 @@ class Session:
             clock_offset_ms=round(offset, 3) if offset is not None else None,
             latency=self._latencies.by_stage(offset),
         )
+
+    def moments(self) -> np.ndarray:
+        """[N, 8] of the last minute's frames: k, then when its sample was captured, the audio that it needs had arrived,
+        drawing started, it was drawn, encoded, sent, received; milliseconds on `time.monotonic()`.
+        """
+        return self._latencies.moments(self._clock.offset or 0.0)
 
     async def server_stats(self) -> dict[str, Any]:
         """The server's own account of the session."""

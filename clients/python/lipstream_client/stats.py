@@ -95,28 +95,24 @@ class Latencies:
         if len(self._received) > _ROWS:
             self._received.popitem(last=False)
 
+    def moments(self, offset: float) -> np.ndarray:
+        """[N, 8] for the frames known from both sides: k, then captured, arrived, ... received, on our clock.
+
+        `offset`: the server's clock minus ours.
+        """
+        joined = [
+            (k, *(moment - offset for moment in row), self._received[k])
+            for k, row in self._rows.items()
+            if k in self._received
+        ]
+        return np.array(joined, float).reshape(-1, 2 + len(STAGES))
+
     def by_stage(self, offset: float | None) -> dict[str, Percentiles]:
         """`offset`: the server's clock minus ours; None: nothing can be said."""
         if offset is None:
             return {}
-        joined = [(*row, self._received[k] + offset) for k, row in self._rows.items() if k in self._received]
-        if not joined:
+        moments = self.moments(offset)[:, 1:]
+        if not len(moments):
             return {}
-        moments = np.array(joined)  # [N, 7]
         stages = {name: Percentiles.of(column) for name, column in zip(STAGES, np.diff(moments).T, strict=True)}
         return {**stages, "total": Percentiles.of(moments[:, -1] - moments[:, 0])}
-
-
-class Timeline:
-    """RTP timestamps, which wrap after 2^32 ticks, to a count of units from the session's start."""
-
-    def __init__(self, offset: int, ticks: int) -> None:
-        self._offset = offset
-        self._ticks = ticks
-        self._last = 0  # ticks from the start, unwrapped
-
-    def index(self, timestamp: int) -> int:
-        """Units (of `ticks` each) since the start; timestamps come in any order, less than half a wrap apart."""
-        delta = (timestamp - self._offset - self._last + 2**31) % 2**32 - 2**31
-        self._last += delta
-        return self._last // self._ticks

@@ -1,0 +1,156 @@
+"""The control channel's messages, and the names of frames and samples in RTP timestamps. Pure.
+
+`clients/PROTOCOL.md` is the text, `clients/vectors/` the truth.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+
+class BadMessage(ValueError):
+    """A message that is not of the protocol; its text says why."""
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _u32(value: object) -> bool:
+    return _count(value) and value < 2**32  # type: ignore[operator]
+
+
+def _positive(value: object) -> bool:
+    return _number(value) and value > 0  # type: ignore[operator]
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _share(value: object) -> bool:
+    return _number(value) and 0 <= value <= 1  # type: ignore[operator]
+
+
+def _flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _any_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _rows(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, list) and len(row) == 8 and _count(row[0]) and _count(row[1]) and all(map(_number, row[2:]))
+        for row in value
+    )
+
+
+_Check = Callable[[object], bool]
+
+_FIELDS: dict[str, dict[str, _Check]] = {
+    "hello": {
+        "session": _text,
+        "version": _any_text,
+        "fps": _positive,
+        "samples_per_frame": _positive,
+        "sample_rate": _positive,
+        "lookahead_ms": _number,
+        "video_rtp_offset": _u32,
+        "audio_rtp_offset": _u32,
+        "epoch": _count,
+    },
+    "pong": {"id": _count, "t": _number, "server": _number},
+    "interrupted": {"epoch": _count, "pts": _count, "frame": _count},
+    "muted": {"muted": _flag},
+    "character": {"id": _text, "frame": _count},
+    "emotion": {"name": _text, "strength": _share},
+    "state": {"state": _text},
+    "vad": {"speaking": _flag, "pts": _number},
+    "frames": {"rows": _rows},
+    "warning": {"reason": _text},
+    "error": {"reason": _text},
+    "closed": {"reason": _text},
+}
+
+_OPTIONAL: dict[str, _Check] = {"detail": _any_text}
+
+
+def read_message(data: str | bytes) -> dict[str, Any] | None:
+    """A message from the server; None for a type that is not known, which is passed over. Raises BadMessage."""
+    if isinstance(data, bytes):
+        raise BadMessage(f"{len(data)} bytes of binary where JSON text is due")
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(f"not JSON: {error}") from None
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise BadMessage(f"a message is an object with a type, not {data[:60]!r}")
+    fields = _FIELDS.get(message["type"])
+    if fields is None:
+        return None
+    for name, check in fields.items():
+        if name not in message:
+            raise BadMessage(f"{message['type']}: {name!r} is missing")
+        if not check(message[name]):
+            raise BadMessage(f"{message['type']}: {name!r} is {str(message[name])[:60]!r}")
+    for name, check in _OPTIONAL.items():
+        if name in message and not check(message[name]):
+            raise BadMessage(f"{message['type']}: {name!r} is {str(message[name])[:60]!r}")
+    return message
+
+
+def _checked(kind: str, message: dict[str, Any], checks: dict[str, _Check]) -> dict[str, Any]:
+    for name, check in checks.items():
+        if not check(message[name]):
+            raise ValueError(f"{kind}: {name!r} cannot be {message[name]!r}")
+    return {"type": kind, **message}
+
+
+def ping(number: int, t: float) -> dict[str, Any]:
+    """`t`: our clock in milliseconds; it comes back with the answer."""
+    return _checked("ping", {"id": number, "t": t}, {"id": _count, "t": _number})
+
+
+def interrupt() -> dict[str, Any]:
+    return {"type": "interrupt"}
+
+
+def mute(muted: bool) -> dict[str, Any]:
+    return _checked("mute", {"muted": muted}, {"muted": _flag})
+
+
+def character(character_id: str, background: bool | None = None) -> dict[str, Any]:
+    if background is None:
+        return _checked("character", {"id": character_id}, {"id": _text})
+    return _checked("character", {"id": character_id, "background": background}, {"id": _text, "background": _flag})
+
+
+def emotion(name: str, strength: float = 1) -> dict[str, Any]:
+    return _checked("emotion", {"name": name, "strength": strength}, {"name": _text, "strength": _share})
+
+
+def unit_of(timestamp: int, offset: int, ticks: int, near: int) -> int | None:
+    """The unit, of `ticks` RTP ticks each, that a 32-bit timestamp names: the one nearest to `near`.
+
+    None where the timestamp names none. Unit 0 has the timestamp `offset`.
+    """
+    delta = (timestamp - offset - near * ticks + 2**31) % 2**32 - 2**31
+    unit, rest = divmod(near * ticks + delta, ticks)
+    return unit if rest == 0 and unit >= 0 else None
+
+
+def frame_of(timestamp: int, offset: int, near: int) -> int | None:
+    """The frame that an RTP timestamp of the video names; `near`: a frame known to be close, as the one before."""
+    return unit_of(timestamp, offset, 3600, near)
+
+
+def sample_of(timestamp: int, offset: int, near: int) -> int | None:
+    """The sample at 16 kHz that an RTP timestamp of the sound names."""
+    return unit_of(timestamp, offset, 3, near)

@@ -1,0 +1,122 @@
+"""What the tests of a live server share: speech of a known shape, offers without a connection, a meter for mouths."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc.rtcconfiguration import RTCBundlePolicy
+from lipstream_client.speech import RATE, read_file
+
+from streamer.studio.controls import controls, rest
+
+SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
+
+_SPOKEN = 0.76  # seconds into the sample at which the voice begins: it goes on without a pause for 2 s
+SDP = {"Content-Type": "application/sdp"}
+
+
+@lru_cache(maxsize=1)
+def _sample() -> np.ndarray:
+    return np.concatenate(list(read_file(SAMPLE)))
+
+
+def spoken(seconds: float) -> np.ndarray:
+    """[n] float32 at 48 kHz of an uninterrupted voice, at most 2 s."""
+    assert seconds <= 2.0
+    first = round(_SPOKEN * RATE)
+    return _sample()[first : first + round(seconds * RATE)].copy()
+
+
+def silence(seconds: float) -> np.ndarray:
+    """[n] float32 at 48 kHz of a quiet room, -80 dB."""
+    return (1e-4 * np.random.default_rng(1).standard_normal(round(seconds * RATE))).astype(np.float32)
+
+
+def tone(seconds: float, pitch: float = 300.0) -> np.ndarray:
+    """[n] float32 at 48 kHz, a chord that is louder and softer three times a second."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    wave = sum(np.sin(2 * np.pi * pitch * n * t) / n for n in (1, 2, 3, 5))
+    return (0.15 * wave * (1 + np.sin(2 * np.pi * 3 * t))).astype(np.float32)
+
+
+def bare_peer() -> RTCPeerConnection:
+    """A peer with the sections that an offer needs, not connected to anything."""
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+    peer.addTransceiver("audio", "sendrecv")
+    peer.addTransceiver("video", "recvonly")
+    peer.createDataChannel("control")
+    return peer
+
+
+async def offer_of(peer: RTCPeerConnection) -> str:
+    """Its offer, with candidates."""
+    await peer.setLocalDescription(await peer.createOffer())
+    return peer.localDescription.sdp
+
+
+class MouthMeter:
+    """How far a character's mouth is open in a picture, from the pixels around it that show its inside.
+
+    Not every character suits: the colour may occur elsewhere in a face that turns. `clearest` finds one that does.
+    """
+
+    def __init__(self, entry: Any, size: int = 256) -> None:
+        self.entry = entry
+        rig = entry.rig(size, True)
+        try:
+            shut = rig.draw(rest())[..., :3].astype(int)
+            wide = rig.draw(controls(open=1.0))[..., :3].astype(int)
+            change = np.abs(wide - shut).sum(-1)
+            rows, columns = np.nonzero(change > 0.5 * change.max())
+            margin = size // 12  # the head moves
+            self._rows = slice(max(0, rows.min() - margin), rows.max() + margin)
+            self._columns = slice(max(0, columns.min() - margin), columns.max() + margin)
+            inside = wide[rows, columns]
+            self._colour = np.median(inside[inside.sum(-1) <= np.median(inside.sum(-1))], axis=0)
+            self._shut = self._count(shut)
+            self._range = max(1, self._count(wide) - self._shut)
+            turned = [rig.draw(controls(yaw=yaw, pitch=pitch)) for yaw in (-0.2, 0.2) for pitch in (-0.1, 0.1)]
+            self.error = max(abs(self(image)) for image in turned) + 10 / self._range
+            """What it reads, at worst, for a shut mouth in a head that turns."""
+        finally:
+            rig.close()
+
+    @classmethod
+    def clearest(cls, entries: Sequence[Any]) -> "MouthMeter":
+        return min((cls(entry) for entry in entries), key=lambda meter: meter.error)
+
+    def _count(self, image: np.ndarray) -> int:
+        part = image[self._rows, self._columns, :3].astype(int)
+        return int((np.abs(part - self._colour).sum(-1) < 70).sum())
+
+    def __call__(self, image: np.ndarray) -> float:
+        """[S, S, 3] RGB to 0 (as at rest) ... 1 (as wide as it opens)."""
+        return (self._count(image) - self._shut) / self._range
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """How alike two signals of one length are, -1 to 1."""
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / (np.sqrt((a @ a) * (b @ b)) + 1e-9))
+
+
+def place(sounds: Sequence[Any], seconds: float) -> np.ndarray:
+    """What came back, [n] float32 at 48 kHz, each packet where its `pts` says; silence elsewhere."""
+    line = np.zeros(round(seconds * RATE), np.float32)
+    for sound in sounds:
+        part = sound.samples[: max(0, len(line) - 3 * sound.pts)]
+        line[3 * sound.pts : 3 * sound.pts + len(part)] = part
+    return line
+
+
+def delay(returned: np.ndarray, sent: np.ndarray, most: int = RATE // 20) -> tuple[int, float]:
+    """Samples by which `returned` trails `sent`, found by correlation up to `most`, and how well it fits there."""
+    length = min(len(returned), len(sent)) - most
+    fits = [correlation(returned[d : d + length], sent[:length]) for d in range(0, most, 6)]
+    coarse = 6 * int(np.argmax(fits))
+    near = range(max(0, coarse - 6), coarse + 7)
+    best = max(near, key=lambda d: correlation(returned[d : d + length], sent[:length]))
+    return best, correlation(returned[best : best + length], sent[:length])
