@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -42,8 +43,8 @@ RECORDINGS = ("asterisk-en", "asterisk-es", "asterisk-fr", "asterisk-ru", "aster
               "tuxpaint")  # fmt: skip
 _FLITE = ("awb", "kal16", "slt", "rms")
 _ESPEAK_LANGUAGES = {
-    "en": ("en-us", "en", "en-gb-scotland", "en-gb-x-rp"), "de": ("de",), "es": ("es", "es-419"), "fr": ("fr",), "nl": ("nl",),
-    "pl": ("pl",), "ru": ("ru",), "sv": ("sv",), "cs": ("cs",), "bg": ("bg",),
+    "en": ("en-us", "en", "en-gb-scotland", "en-gb-x-rp"), "de": ("de",), "es": ("es", "es-419"), "fr": ("fr",),
+    "nl": ("nl",), "pl": ("pl",), "ru": ("ru",), "sv": ("sv",), "cs": ("cs",), "bg": ("bg",),
 }  # fmt: skip
 _ESPEAK_VARIANTS = ("", "+m1", "+m3", "+m5", "+m7", "+f1", "+f2", "+f3", "+f4", "+klatt2", "+klatt4", "+anika", "+adam",
                     "+linda", "+max", "+Annie", "+Gene", "+quincy", "+steph", "+paul")  # fmt: skip
@@ -86,13 +87,8 @@ def stretch(audio: np.ndarray, factor: float) -> np.ndarray:
 
 def warped(utterance: Utterance, size: float, rate: float) -> Utterance:
     """The same words from a vocal tract `size` times as long (pitch and formants fall), spoken `rate` times as fast."""
-    from scipy.signal import resample_poly  # only training needs scipy
-
-    audio = utterance.audio
-    up = round(100 * size)
-    if up != 100:
-        audio = resample_poly(audio, up, 100).astype(np.float32)
-    factor = 100 / (up * rate)
+    audio = speech.resample(utterance.audio, SAMPLE_RATE, round(SAMPLE_RATE * size))
+    factor = 1 / (size * rate)
     if abs(factor - 1) > 0.01:
         audio = stretch(audio, factor)
     scale = len(audio) / max(len(utterance.audio), 1)
@@ -102,15 +98,15 @@ def warped(utterance: Utterance, size: float, rate: float) -> Utterance:
 
 def room(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A small room: the direct sound, then reflections and a tail that decays."""
-    from scipy.signal import fftconvolve
-
     decay = rng.uniform(0.08, 0.45)  # seconds to -60 dB
     t = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
     tail = rng.standard_normal(len(t)) * 10 ** (-3 * t / decay)
     tail[: int(rng.uniform(0.001, 0.006) * SAMPLE_RATE)] = 0
     tail *= 10 ** (-rng.uniform(2, 14) / 20) / (np.sqrt(np.sum(tail**2)) + 1e-9)
     tail[0] = 1
-    return fftconvolve(audio, tail)[: len(audio)].astype(np.float32)
+    size = 1 << (len(audio) + len(tail)).bit_length()
+    heard = np.fft.irfft(np.fft.rfft(audio, size) * np.fft.rfft(tail, size), size)
+    return heard[: len(audio)].astype(np.float32)
 
 
 def noise(samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -324,7 +320,7 @@ def _build_shard(job: tuple[int, list[Task], str]) -> tuple[int, list[dict], int
             lines.append(line | {"shard": number, "index": len(parts["audio"])})
             for name in _ARRAYS:
                 parts[name].append(arrays[name])
-    packed: dict[str, np.ndarray] = {}
+    packed: dict[str, Any] = {}
     for name in _ARRAYS:
         packed[name] = np.concatenate(parts[name]) if parts[name] else np.zeros(0)
         packed[f"{name}_lengths"] = np.array([len(a) for a in parts[name]], np.int64)

@@ -90,21 +90,19 @@ def read_audio(path: Path) -> np.ndarray:
     form = "g722" if path.suffix == ".g722" else None
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
     with av.open(str(path), format=form) as container:
-        pieces = [
-            out.to_ndarray()[0] for frame in container.decode(audio=0) for out in resampler.resample(frame)
-        ]
+        pieces = [out.to_ndarray()[0] for frame in container.decode(audio=0) for out in resampler.resample(frame)]
     pieces += [out.to_ndarray()[0] for out in resampler.resample(None)]
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
 
-def resample(audio: np.ndarray, rate: int) -> np.ndarray:
-    """[n] at `rate` -> [m] at 16 kHz, both float32."""
-    from math import gcd
-
-    from scipy.signal import resample_poly  # only training needs scipy
-
-    shared = gcd(rate, SAMPLE_RATE)
-    return resample_poly(audio, SAMPLE_RATE // shared, rate // shared).astype(np.float32)
+def resample(audio: np.ndarray, rate: int, to: int = SAMPLE_RATE) -> np.ndarray:
+    """[n] at `rate` -> [n * to / rate] at `to`, both float32."""
+    if rate == to:
+        return audio
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=to)
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio[None], np.float32), "flt", "mono")
+    frame.sample_rate = rate
+    return np.concatenate([out.to_ndarray()[0] for out in [*resampler.resample(frame), *resampler.resample(None)]])
 
 
 # Which recordings there are ------------------------------------------------------------------------------------------
@@ -301,17 +299,19 @@ def flite(text: str, voice: str, stretch: float = 1.0, pitch: float | None = Non
         if done.returncode != 0 or not out.exists():
             raise Rejected(f"flite failed with {done.returncode}: {done.stderr[-200:]}")
         audio = read_audio(out)
+    return Utterance(audio, flite_phones(done.stdout), Clip("flite", f"flite_{voice}", "en", text), 0.0)
+
+
+def flite_phones(printed: str) -> list[TimedPhone]:
+    """What `flite -psdur` prints: each phone with its end, and a new sentence starts again at 0."""
     phones: list[TimedPhone] = []
-    # "-psdur" prints each phone with its end; a new sentence starts again at 0.
     base = start = 0.0
-    for name, printed in re.findall(r"(\S+?):([\d.]+)", done.stdout):
-        end = base + float(printed)
-        if end < start - 1e-6:
+    for name, after in re.findall(r"(\S+?):([\d.]+)", printed):
+        if base + float(after) < start - 1e-6:
             base = start
-            end = base + float(printed)
-        phones += timed(from_arpabet(name), start, end)
-        start = end
-    return Utterance(audio, phones, Clip("flite", f"flite_{voice}", "en", text), 0.0)
+        phones += timed(from_arpabet(name), start, base + float(after))
+        start = base + float(after)
+    return phones
 
 
 # Alignment -----------------------------------------------------------------------------------------------------------

@@ -49,19 +49,17 @@ class Config:
 
 
 class Block(nn.Module):
-    """A causal depthwise convolution over hops and a pointwise one, added to their input."""
+    """A causal dilated convolution over hops, added to its input."""
 
     def __init__(self, channels: int, kernel: int, dilation: int) -> None:
         super().__init__()
         self.past = (kernel - 1) * dilation
-        self.depth = nn.Conv1d(channels, channels, kernel, dilation=dilation, groups=channels)
-        self.mix = nn.Conv1d(channels, channels, 1)
+        self.mix = nn.Conv1d(channels, channels, kernel, dilation=dilation)
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """x [B, C, H], past [B, C, self.past] -> the same, one block later."""
         heard = torch.cat([past, x], 2)
-        y = functional.silu(self.depth(heard))
-        return x + self.mix(y), heard[:, :, heard.shape[2] - self.past :]
+        return x + functional.silu(self.mix(heard)), heard[:, :, heard.shape[2] - self.past :]
 
 
 class Network(nn.Module):
@@ -214,7 +212,7 @@ def batch(
         while sum(len(c.mouth) for c in chosen) < frames:
             chosen.append(clips[rng.integers(len(clips))])
         lookahead = lookaheads[rng.integers(len(lookaheads))]
-        mel = np.concatenate([c.mel for c in chosen])[: (frames + 8) * HOPS_PER_FRAME].astype(np.float32)
+        mel: np.ndarray = np.concatenate([c.mel for c in chosen])[: (frames + 8) * HOPS_PER_FRAME].astype(np.float32)
         knots = np.linspace(0, BANDS - 1, 5)
         colour = np.interp(np.arange(BANDS), knots, rng.normal(0, 0.15, 5)) + rng.normal(0, 0.25)
         # Full silence stays so: only sound has a level.
@@ -284,9 +282,11 @@ def measure(pairs: list[tuple[np.ndarray, Heard]]) -> dict[str, float]:
                 hits += bool(len(near) and near.min() <= shut)
     lags = np.arange(-5, 6)
     scores = []
+    long = [(mouth, clip) for mouth, clip in pairs if len(mouth) > 12]
     for lag in lags:
-        pieces = [(m[5 + lag : len(m) - 5 + lag, OPEN], c.mouth[5 : len(m) - 5, OPEN]) for m, c in pairs if len(m) > 12]
-        scores.append(np.corrcoef(*(np.concatenate(p).astype(np.float64) for p in zip(*pieces, strict=True)))[0, 1])
+        x = np.concatenate([mouth[5 + lag : len(mouth) - 5 + lag, OPEN] for mouth, _ in long])
+        y = np.concatenate([clip.mouth[5 : len(mouth) - 5, OPEN] for mouth, clip in long])
+        scores.append(np.corrcoef(x.astype(np.float64), y.astype(np.float64))[0, 1])
     best = int(np.clip(np.argmax(scores), 1, len(lags) - 2))
     a, b, c = scores[best - 1 : best + 2]
     lag = lags[best] + 0.5 * (a - c) / (a - 2 * b + c)
@@ -368,16 +368,22 @@ def train(
         if step % 100 == 0 or step == steps:
             shown = " ".join(f"{name} {value:.4f}" for name, value in running.items())
             print(f"step {step} {shown} {(time.monotonic() - began):.0f} s", flush=True)
+        if step % 100 == 0 or step == steps:
+            save(
+                checkpoint,
+                network=network.state_dict(),
+                averaged=averaged.state_dict(),
+                optimizer=optimizer.state_dict(),
+                step=step,
+                config=dataclasses.asdict(config),
+            )
         if step % 400 == 0 or step == steps:
             clips.refresh(at_most=12)
-            save(
-                checkpoint, network=network.state_dict(), averaged=averaged.state_dict(),
-                optimizer=optimizer.state_dict(), step=step, config=dataclasses.asdict(config),
-            )  # fmt: skip
-            some = clips.splits["val"][:150]
-            for lookahead in lookaheads if some else []:
-                numbers = {name: round(value, 3) for name, value in evaluate(averaged, some, lookahead).items()}
-                print(f"  validation, {lookahead} ms ahead: {json.dumps(numbers)}", flush=True)
+            some = clips.splits["val"][:100]
+            for lookahead in lookaheads if step == steps else lookaheads[len(lookaheads) // 2 :][:1]:
+                if some:
+                    numbers = {name: round(value, 3) for name, value in evaluate(averaged, some, lookahead).items()}
+                    print(f"  validation, {lookahead} ms ahead: {json.dumps(numbers)}", flush=True)
     return averaged
 
 
@@ -445,7 +451,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lookahead", type=int, default=40, choices=LOOKAHEADS, help="ms")
     parser.add_argument("--steps", type=int, default=4000, help="steps at all look-aheads, to compare them")
     parser.add_argument("--more-steps", type=int, default=6000, help="steps at the chosen look-ahead, after those")
-    parser.add_argument("--rows", type=int, default=16, help="rows of 8 s in a batch")
+    parser.add_argument("--rows", type=int, default=20, help="rows of 8 s in a batch")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

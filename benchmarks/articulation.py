@@ -1,0 +1,151 @@
+"""How well the articulation network follows speakers it never heard: `python benchmarks/articulation.py SET`.
+
+SET is what `lipstream data` built. Every held-out clip is streamed step by step through features.Articulation, as live
+sessions do it, once as recorded and once through Opus, and compared with the truth of its timed phones; so is the
+loudness-driven baseline. Also measured: the cost of a step on one thread, and the aligner behind the truth, against the
+hand-made labels of festvox-ru. `--compare CHECKPOINT` adds the look-aheads that the training's first part learned.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from streamer.config import SAMPLES_PER_FRAME
+from streamer.features import WEIGHTS, Articulation, Listener, Loudness, stepped
+from streamer.studio import speech
+from streamer.studio.dataset import read_shard
+from streamer.studio.phones import PHONES, SILENCE
+from streamer.training.articulation import LOOKAHEADS, Config, Heard, Network, evaluate, heard, measure
+
+TARGETS = {"pcc_open": 0.85, "closed": 0.90, "closures": 300, "lag_ms": 15.0, "pcc_open_italian": 0.65, "step_ms": 5.0}
+
+
+def held_out(folder: Path) -> list[tuple[Heard, np.ndarray]]:
+    """The test clips with their sound, [n] float32."""
+    clips = []
+    for path in sorted(folder.glob("shard_*.npz")):
+        for line, arrays in read_shard(path):
+            if line["split"] == "test":
+                clips.append((heard(line, arrays), arrays["audio"].astype(np.float32) / 32768))
+    return clips
+
+
+def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
+    """Numbers for each held-out speaker, as recorded and through Opus, and for groups of them."""
+    told = [(stepped(listener, audio).mouth, clip) for clip, audio in clips]
+    groups: dict[str, list[tuple[np.ndarray, Heard]]] = {}
+    for mouth, clip in told:
+        line = clip.line
+        condition = "as recorded" if line["variant"] == 0 else "through Opus"
+        real = line["source"] not in ("flite", "espeak-ng")
+        names = [f"{line['speaker']}, {condition}"]
+        if line["language"] == "it":
+            names.append(f"Italian, {condition}")
+        else:
+            names += [f"all but Italian, {condition}", "all but Italian"]
+            names += [f"recorded people but Italian, {condition}"] if real else []
+        for name in names:
+            groups.setdefault(name, []).append((mouth[: len(clip.mouth)], clip))
+    return {
+        name: {key: round(value, 4) for key, value in measure(pairs).items()}
+        for name, pairs in sorted(groups.items())
+        if sum(len(mouth) for mouth, _ in pairs) > 500
+    }
+
+
+def step_cost(listener: Listener, steps: int = 2000) -> dict[str, float]:
+    """Milliseconds of a step: its median and worse."""
+    state, rng = listener.state(), np.random.default_rng(0)
+    took = []
+    for _ in range(steps):
+        samples = rng.normal(0, 0.05, SAMPLES_PER_FRAME).astype(np.float32)
+        start = time.perf_counter()
+        listener.step(state, samples)
+        took.append((time.perf_counter() - start) * 1000)
+    return {f"p{p}": round(float(np.percentile(took, p)), 3) for p in (50, 95, 99)}
+
+
+def aligner_error(clips: int = 60) -> dict[str, float]:
+    """Starts of phones as the aligner finds them against festvox-ru's labels, in ms."""
+    errors: list[float] = []
+    rejected = 0
+    for clip in speech.recordings("festvox-ru")[:clips]:
+        by_hand = [p for p in speech.labelled(clip).phones if p.phone != SILENCE]
+        try:
+            found = [p for p in speech.align(clip).phones if p.phone != SILENCE]
+        except speech.Rejected:
+            rejected += 1
+            continue
+        # Reduced vowels are written differently: any vowel matches any.
+        kinds = [["V" if PHONES[p.phone].vowel else p.phone for p in phones] for phones in (by_hand, found)]
+        for i, j, n in difflib.SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks():
+            errors += [1000 * (found[j + x].start - by_hand[i + x].start) for x in range(n)]
+    off = np.abs(errors)
+    return {
+        "phones": len(errors), "rejected_clips": rejected, "bias": round(statistics.median(errors), 1),
+        "median": round(float(np.median(off)), 1), "p90": round(float(np.percentile(off, 90)), 1),
+    }  # fmt: skip
+
+
+def compared(checkpoint: Path, clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
+    """The look-aheads, by the network that learned all of them, before the gate was calibrated."""
+    import torch
+
+    saved = torch.load(checkpoint, weights_only=True)
+    network = Network(Config(**{**saved["config"], "dilations": tuple(saved["config"]["dilations"])}))
+    network.load_state_dict(saved["averaged"])
+    some = [clip for clip, _ in clips if clip.line["language"] != "it"]
+    kept = ("pcc_open", "pcc_open_spoken", "closed", "falsely_closed", "lag_ms", "pcc_round", "pcc_tuck")
+    return {
+        f"{ahead} ms": {k: round(v, 4) for k, v in evaluate(network, some, ahead).items() if k in kept}
+        for ahead in LOOKAHEADS
+    }
+
+
+def hardware() -> dict[str, str | int | None]:
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.processor())  # fmt: skip
+    return {"cpu": model, "cores": os.cpu_count(), "load": str(os.getloadavg()), "onnxruntime": onnxruntime.__version__}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("set", type=Path)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--compare", type=Path, help="checkpoint of the training's first part")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "articulation.json")
+    args = parser.parse_args(argv)
+    clips = held_out(args.set)
+    if not clips:
+        parser.error(f"{args.set} holds no test clips")
+    network = Articulation.load(args.weights)
+    result = {
+        "hardware": hardware(),
+        "weights_bytes": args.weights.stat().st_size,
+        "lookahead_ms": network.lookahead / 16,
+        "targets": TARGETS,
+        "network": scores(network, clips),
+        "loudness_baseline": scores(Loudness(), clips),
+        "step_ms": step_cost(network),
+        "aligner_ms": aligner_error(),
+    }
+    if args.compare:
+        result["lookaheads"] = compared(args.compare, clips)
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    for who in ("all but Italian", "Italian, as recorded", "Italian, through Opus"):
+        for name in ("network", "loudness_baseline"):
+            print(f"{who}, {name}: {result[name].get(who)}")
+    print(f"step: {result['step_ms']}, aligner: {result['aligner_ms']}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
