@@ -154,9 +154,9 @@ def test_another_source_continues_the_timeline(packets: list[bytes]) -> None:
 
 def test_a_late_half_is_used(packets: list[bytes]) -> None:
     """A 60 ms packet whose first 20 ms were concealed gives its last 40 ms; its payload ends with the chunk."""
-    encoder = OpusEncoder(SAMPLE_RATE)
-    long = encoder.encode(np.zeros(3 * SAMPLES, np.float32))
-    ingest = Ingest()
+    tone = 0.3 * np.sin(2 * np.pi * 440 / SAMPLE_RATE * np.arange(3 * SAMPLES))
+    long = OpusEncoder(SAMPLE_RATE).encode((tone * np.linspace(0, 1, len(tone))).astype(np.float32))
+    ingest, decoder = Ingest(), OpusDecoder()
     chunks = receive(ingest, arrivals(packets[:10]))
     at = START + 10 * PACKET + 0.030
     chunks += poll_until(ingest, at)
@@ -164,6 +164,12 @@ def test_a_late_half_is_used(packets: list[bytes]) -> None:
     assert (chunk.pts, len(chunk.samples), chunk.duration) == (11 * SAMPLES, 2 * SAMPLES, 3 * SAMPLES)
     assert chunk.payload == long
     assert_contiguous([*chunks, chunk])
+    for packet in packets[:10]:
+        decoder.decode(packet)
+    decoder.conceal(SAMPLES)
+    whole = decoder.decode(long)
+    assert whole is not None
+    np.testing.assert_array_equal(chunk.samples, whole[SAMPLES:])
 
 
 def test_before_the_first_packet() -> None:

