@@ -71,14 +71,20 @@ class MouthMeter:
             wide = rig.draw(controls(open=1.0))[..., :3].astype(int)
             change = np.abs(wide - shut).sum(-1)
             rows, columns = np.nonzero(change > 0.5 * change.max())
-            margin = size // 12  # the head moves
-            self._rows = slice(max(0, rows.min() - margin), rows.max() + margin)
-            self._columns = slice(max(0, columns.min() - margin), columns.max() + margin)
-            inside = wide[rows, columns]
+            reach = round(
+                0.09 * size
+            )  # the mouth and what the head moves it by; the chin falls too, so the middle counts
+            row, column = round(np.median(rows)), round(np.median(columns))
+            self._part = slice(max(0, row - reach), row + reach), slice(max(0, column - reach), column + reach)
+            inside = wide[self._part][change[self._part] > 0.5 * change.max()]
             self._colour = np.median(inside[inside.sum(-1) <= np.median(inside.sum(-1))], axis=0)
             self._shut = self._count(shut)
             self._range = max(1, self._count(wide) - self._shut)
-            turned = [rig.draw(controls(yaw=yaw, pitch=pitch)) for yaw in (-0.2, 0.2) for pitch in (-0.1, 0.1)]
+            turned = [
+                rig.draw(controls(yaw=0.15 * x, pitch=0.1 * y, roll=0.08 * x * y, lean=0.4 * x, sway_x=0.5 * y))
+                for x in (-1, 1)
+                for y in (-1, 1)
+            ]
             self.error = max(abs(self(image)) for image in turned) + 10 / self._range
             """What it reads, at worst, for a shut mouth in a head that turns."""
         finally:
@@ -89,7 +95,7 @@ class MouthMeter:
         return min((cls(entry) for entry in entries), key=lambda meter: meter.error)
 
     def _count(self, image: np.ndarray) -> int:
-        part = image[self._rows, self._columns, :3].astype(int)
+        part = image[self._part][..., :3].astype(int)
         return int((np.abs(part - self._colour).sum(-1) < 70).sum())
 
     def __call__(self, image: np.ndarray) -> float:

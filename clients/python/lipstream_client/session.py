@@ -377,8 +377,8 @@ class Session:
         )
 
     def moments(self) -> np.ndarray:
-        """[N, 8] of the last minute's frames: k, then when its sample was captured, the audio that it needs had arrived,
-        drawing started, it was drawn, encoded, sent, received; milliseconds on `time.monotonic()`.
+        """[N, 8] for the frames of the last minute: k, then when its sample was captured, the audio that it needs
+        had arrived, drawing started, it was drawn, encoded, sent, received; milliseconds on `time.monotonic()`.
         """
         return self._latencies.moments(self._clock.offset or 0.0)
 
