@@ -261,6 +261,13 @@ def evaluate(network: Network, clips: list[Heard], lookahead: int) -> dict[str, 
     return measure([(predict(network, clip, lookahead), clip) for clip in clips])
 
 
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's, and 0 where one of them never changes."""
+    x, y = x.astype(np.float64) - np.mean(x, dtype=np.float64), y.astype(np.float64) - np.mean(y, dtype=np.float64)
+    spread = math.sqrt(float(np.sum(x * x)) * float(np.sum(y * y)))
+    return float(np.sum(x * y)) / spread if spread > 0 else 0.0
+
+
 def measure(pairs: list[tuple[np.ndarray, Heard]]) -> dict[str, float]:
     """
     Predicted mouths [T, M] against their clips: the opening's correlation, how often p, b and m are closed, how often
@@ -286,19 +293,19 @@ def measure(pairs: list[tuple[np.ndarray, Heard]]) -> dict[str, float]:
     for lag in lags:
         x = np.concatenate([mouth[5 + lag : len(mouth) - 5 + lag, OPEN] for mouth, _ in long])
         y = np.concatenate([clip.mouth[5 : len(mouth) - 5, OPEN] for mouth, clip in long])
-        scores.append(np.corrcoef(x.astype(np.float64), y.astype(np.float64))[0, 1])
+        scores.append(correlation(x, y))
     best = int(np.clip(np.argmax(scores), 1, len(lags) - 2))
     a, b, c = scores[best - 1 : best + 2]
     lag = lags[best] + 0.5 * (a - c) / (a - 2 * b + c)
     others = {}
     for i, name in enumerate(MOUTH[1:], 1):
-        x = np.concatenate([mouth[:, i] for mouth, _ in pairs]).astype(np.float64)
-        y = np.concatenate([clip.mouth[:, i] for _, clip in pairs]).astype(np.float64)
-        others[f"pcc_{name}"] = float(np.corrcoef(x, y)[0, 1])
+        x = np.concatenate([mouth[:, i] for mouth, _ in pairs])
+        y = np.concatenate([clip.mouth[:, i] for _, clip in pairs])
+        others[f"pcc_{name}"] = correlation(x, y)
     return {
         "minutes": len(told) / FPS / 60,
-        "pcc_open": float(np.corrcoef(told, true)[0, 1]),
-        "pcc_open_spoken": float(np.corrcoef(told[spoken], true[spoken])[0, 1]),
+        "pcc_open": correlation(told, true),
+        "pcc_open_spoken": correlation(told[spoken], true[spoken]),
         "rmse_open": float(np.sqrt(np.mean((told - true) ** 2))),
         "closures": occurrences,
         "closed": hits / max(occurrences, 1),
@@ -324,6 +331,7 @@ def train(
     lookaheads: list[int],
     rate: float,
     start: Path | None = None,
+    frames: int = 200,
 ) -> Network:
     """Trains for `steps`, continuing from the checkpoint in `work` if there is one; returns the averaged network."""
     work.mkdir(parents=True, exist_ok=True)
@@ -350,7 +358,7 @@ def train(
         progress = step / steps
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        truth = batch(clips.splits["train"], rows, 200, lookaheads, rng)
+        truth = batch(clips.splits["train"], rows, frames, lookaheads, rng)
         with torch.autocast("cpu", torch.bfloat16):
             out, _ = network(truth["mel"], truth["ahead"], network.initial(rows))
         total, parts = loss(network, {name: value.float() for name, value in out.items()}, truth)
