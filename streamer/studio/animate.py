@@ -413,14 +413,17 @@ class Life:
         rng = self._rng
         self._until_gesture -= _DT * temper
         if self._until_gesture <= 0 and stressed and talk > 0.5:
-            self._until_gesture = 4.0 + rng.gamma(2.0, 2.2)
+            self._until_gesture = 5.0 + rng.gamma(2.0, 2.2)
             sides = ("left", "right") if rng.random() < 0.25 else (str(rng.choice(("left", "right"))),)
             pointing = len(sides) == 1 and rng.random() < 0.25
             goal = {
-                "raise": float(rng.uniform(0.65, 1.0)), "x": float(rng.uniform(-0.05, 0.3)),
-                "y": float(rng.uniform(-0.2, 0.12)), "turn": float(rng.uniform(-0.15, 0.35)),
-                "curl": 0.8 if pointing else float(rng.uniform(0.0, 0.3)), "point": 1.0 if pointing else 0.0,
-            }  # fmt: skip
+                "raise": float(rng.uniform(0.5, 0.9)),
+                "x": float(rng.uniform(-0.22, 0.12)),
+                "y": float(rng.uniform(-0.3, 0.05)),
+                "turn": float(rng.uniform(-0.3, 0.35)),
+                "curl": 0.8 if pointing else float(rng.uniform(0.12, 0.45)),
+                "point": 1.0 if pointing else 0.0,
+            }
             seconds = float(rng.uniform(1.0, 2.4))
             for side in sides:
                 self._hands[side].begin(seconds, goal)
