@@ -167,10 +167,12 @@ async def accept(
 
 
 def _advertise(sdp: str, public_ip: str) -> str:
-    """Puts `public_ip` in the place of every candidate's own address: the port is mapped one to one."""
+    """Puts `public_ip` in the place of every address of ours: the port is mapped one to one."""
     seen = set()
     lines = []
     for line in sdp.splitlines():
+        if line.startswith("c=IN "):
+            line = f"c=IN IP{6 if ':' in public_ip else 4} {public_ip}"
         match = re.match(r"(a=candidate:\S+ \d+ \S+ \d+ )(\S+)( \d+ .*)", line)
         if match:
             line = match[1] + public_ip + match[3]

@@ -110,8 +110,8 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def place(sounds: Sequence[Any], seconds: float) -> np.ndarray:
-    """What came back, [n] float32 at 48 kHz, each packet where its `pts` says; silence elsewhere."""
-    line = np.zeros(round(seconds * RATE), np.float32)
+    """What came back, [n] float32 at 48 kHz, each packet where its `pts` says; nan where none came."""
+    line = np.full(round(seconds * RATE), np.nan, np.float32)
     for sound in sounds:
         part = sound.samples[: max(0, len(line) - 3 * sound.pts)]
         line[3 * sound.pts : 3 * sound.pts + len(part)] = part
@@ -119,10 +119,13 @@ def place(sounds: Sequence[Any], seconds: float) -> np.ndarray:
 
 
 def delay(returned: np.ndarray, sent: np.ndarray, most: int = RATE // 20) -> tuple[int, float]:
-    """Samples by which `returned` trails `sent`, found by correlation up to `most`, and how well it fits there."""
+    """Samples by which `returned` trails `sent`, at most `most`, and how well it fits there where anything came."""
     length = min(len(returned), len(sent)) - most
-    fits = [correlation(returned[d : d + length], sent[:length]) for d in range(0, most, 6)]
-    coarse = 6 * int(np.argmax(fits))
-    near = range(max(0, coarse - 6), coarse + 7)
-    best = max(near, key=lambda d: correlation(returned[d : d + length], sent[:length]))
-    return best, correlation(returned[best : best + length], sent[:length])
+
+    def fit(late: int) -> float:
+        came = ~np.isnan(returned[late : late + length])
+        return correlation(returned[late : late + length][came], sent[:length][came])
+
+    coarse = max(range(0, most, 6), key=fit)
+    best = max(range(max(0, coarse - 6), coarse + 7), key=fit)
+    return best, fit(best)

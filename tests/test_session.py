@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lipstream_client import Client, ControlFailed, Frame, Refused, Session, SessionLost, Sound, Stats
-from peers import MouthMeter, bare_peer, correlation, delay, offer_of, place, silence, spoken, tone
+from peers import MouthMeter, bare_peer, delay, offer_of, place, silence, spoken, tone
 
 from streamer import stamp
 from streamer.config import SAMPLE_RATE
@@ -360,8 +360,9 @@ class TestTwoSessions:
         part = slice(round(0.3 * RATE), round(1.8 * RATE))
         for recording, other in ((a, b), (b, a)):
             returned = place(recording.sounds, 2.0)[part]
+            assert np.isnan(returned).mean() < 0.5
             assert delay(returned, recording.speech[part])[1] > 0.9
-            assert abs(correlation(returned[312:], other.speech[part][:-312])) < 0.2
+            assert delay(returned, other.speech[part])[1] < 0.3
 
 
 @pytest.mark.usefixtures("leaves_nothing")
