@@ -1,9 +1,10 @@
 """The page and <lip-stream> in a real Chromium, against a real server, with a recording as the microphone."""
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -29,6 +30,54 @@ def page(browser: Any, server: Any) -> Iterator[Any]:
     page.close(run_before_unload=False)
     assert not complaints, complaints
     assert no_sessions(server)
+
+
+class Site(ThreadingHTTPServer):
+    """Somebody's site: one page, under two names, that is two origins. (Chromium lets no page that Playwright makes up
+    reach a server on this machine.)"""
+
+    html = ""
+
+    @property
+    def allowed(self) -> str:
+        return f"http://localhost:{self.server_port}"
+
+    @property
+    def unknown(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Visit(BaseHTTPRequestHandler):
+    server: Site
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/" else 404)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(self.server.html.encode() if self.path == "/" else b"")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with Site(("127.0.0.1", 0), Visit) as site:
+        thread = Thread(target=site.serve_forever, name="site")
+        thread.start()
+        yield site
+        site.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def guarded(server: Any, site: Site) -> Iterator[Any]:
+    """A server with a token that pages of one other origin may use."""
+    with type(server)(token="correct horse", allow_origins=(site.allowed,)) as running:
+        site.html = f"""<!doctype html><title>A bot's site</title>
+            <script type="module" src="{running.url}/element/lip-stream.js"></script>
+            <lip-stream token="correct horse" character="2"></lip-stream>"""
+        yield running
 
 
 def sessions(server: Any) -> list[str]:
@@ -253,8 +302,7 @@ class TestLive:
         start(page)
         page.click("#mute")
         before = session(server)["id"]
-        running = server.state.sessions[before]
-        asyncio.run_coroutine_threadsafe(running.close("shutdown"), running._loop).result(10)
+        server.call(server.state.sessions[before].close("shutdown"))
         until(page, f"{STREAM}.state === 'live' && {STREAM}.session && {STREAM}.session !== '{before}'")
         assert eventually(page, lambda: session(server)["muted"] is True)
 
@@ -345,3 +393,49 @@ class TestCharacters:
         )
         page.wait_for_selector("#gallery-problem:not([hidden])")
         assert page.inner_text("#gallery-problem") == "“large.png” has 11 MB; the server takes up to 10 MB."
+
+
+class TestElsewhere:
+    """A server with a token, and pages of other origins."""
+
+    def test_the_page_asks_for_the_token(self, browser: Any, guarded: Any) -> None:
+        """A wrong token is told so; the right one opens the gallery, its pictures included, and the session."""
+        page = browser.new_page()
+        page.goto(guarded.url)
+        page.wait_for_selector("#token-dialog[open]")
+        page.fill("#token", "battery staple")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#token-problem:not([hidden])")
+        page.fill("#token", "correct horse")
+        page.keyboard.press("Enter")
+        until(page, "document.querySelectorAll('.tile').length > 0 && !document.querySelector('dialog[open]')")
+        until(page, "document.querySelector('.tile img').naturalWidth > 0")
+        start(page)
+        page.close()
+
+    def test_a_link_may_carry_the_token(self, browser: Any, guarded: Any) -> None:
+        """`#token=…` opens the page and does not stay in the address."""
+        page = browser.new_page()
+        page.goto(f"{guarded.url}#token=correct%20horse")
+        page.wait_for_selector(".tile")
+        assert page.url.rstrip("/") == guarded.url
+        page.close()
+
+    def test_the_element_lives_on_a_page_of_another_origin(self, browser: Any, guarded: Any, site: Site) -> None:
+        """Two lines of HTML elsewhere give a talking character, and removing it ends the session."""
+        page = browser.new_page()
+        page.goto(site.allowed)
+        until(page, "!!customElements.get('lip-stream')")
+        assert page.evaluate(f"{STREAM}.start()") is True
+        until(page, f"{STREAM}.stats().frames > 5")
+        page.evaluate(f"{STREAM}.remove()")
+        assert eventually(page, lambda: not guarded.state.sessions)
+        page.close()
+
+    def test_an_origin_that_is_not_allowed_gets_nothing(self, browser: Any, guarded: Any, site: Site) -> None:
+        """The server does not give the module to pages that it was not told of."""
+        page = browser.new_page()
+        with page.expect_console_message(lambda line: "Access-Control-Allow-Origin" in line.text):
+            page.goto(site.unknown)
+        assert page.evaluate("!customElements.get('lip-stream')")
+        page.close()
