@@ -44,7 +44,7 @@ def lids(shape: EyeShape, now: Moment, blink: float) -> tuple[np.ndarray, np.nda
     base = shape.inner + (shape.outer - shape.inner) * (U + 1) / 2
     # A peak at `peak`: each half is stretched so that the lid is highest there.
     v = np.where(U < shape.peak, (U - shape.peak) / (1 + shape.peak), (U - shape.peak) / (1 - shape.peak))
-    arch = (1 - np.abs(v) ** shape.power) ** 0.8
+    arch = (1 - np.abs(v) ** shape.power) ** 0.66
     bowl = 1 - np.abs(U) ** 2.4
     upper = base - shape.upper * (1 + 0.20 * wide - 0.14 * squint) * arch
     lower = base + shape.lower * (1 + 0.08 * wide - 0.55 * squint - 0.12 * smile) * bowl
@@ -83,7 +83,7 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
     opening = s.blank(2 * n - 2, corners=(0, n - 1))
     lash = s.blank(2 * n + 1, corners=(n,))
     s_lower = s.blank(5, closed=False)
-    crease = s.blank(5, closed=False)
+    crease = s.blank(4, closed=False)
     shade = s.blank(2 * n)
     white = s.paint(opening, Linear((cx, EYE_Y - 0.12), (cx, EYE_Y + 0.08), [(0, (226, 220, 232)), (0.5, (252, 250, 252)), (1, (255, 255, 255))]))
     ry0 = min(0.128, (shape.upper + shape.lower) * 0.60) * size
@@ -127,20 +127,21 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         # lash: over the lid, thick outwards, with a wing; a closed eye's lash hangs down
         thick = weight * size * (0.28 + 0.72 * taper) * (0.8 + 0.2 * openness)
         reach = 0.030 if a.is_("lashes", "winged") else 0.018 if not a.masculine else 0.008
-        wing_y = up[-1] - reach * (0.9 if a.is_("lashes", "winged") else 0.3) * openness + 0.012 * blink
+        wing_y = up[-1] - reach * (1.0 if a.is_("lashes", "winged") else 0.4) * (openness - 0.35 * blink) + 0.008 * blink
         tip = [(cx + side * (width + reach), wing_y)] * 2
         outer = np.c_[x_lid + side * 0.010 * taper, up - thick]
         rest[lash.points] = _surface(np.r_[np.c_[x_lid, up + 0.004], tip[:1], outer[::-1]], 0.004)
         if spikes is not None:
             roots, arrows = (-3, -2, -1), []
             for k, (dx, dy) in zip(roots, ((0.020, -0.040), (0.036, -0.030), (0.040, -0.006)), strict=True):
-                dy = dy * (0.3 + 0.7 * openness) + 0.030 * blink
+                dy = dy * openness + 0.045 * blink
                 x0, y0 = x_lid[k], up[k] - thick[k] * 0.6
                 arrows.append(np.array([(x0 - side * 0.014, y0), (x0 + side * dx, y0 + dy), (x0 + side * 0.010, y0 + 0.010)]))
             rest[spikes.points] = _surface(np.concatenate(arrows), 0.004)
         rest[s_lower.points] = _surface(np.c_[x_lid, low][4:], 0.002)
         lift = 0.040 * size
-        rest[crease.points] = _surface(np.c_[x_lid[2:7] + side * 0.006, (up - thick - lift * (0.55 + 0.45 * openness))[2:7]], 0.002)
+        fold = np.interp([-0.45, 0.0, 0.42, 0.78], U, up - thick) - lift * (0.55 + 0.45 * openness) * np.array([0.9, 1.0, 0.95, 0.75])
+        rest[crease.points] = _surface(np.c_[cx + side * width * np.array([-0.45, 0.0, 0.45, 0.86]), fold], 0.002)
         s.show(crease_ink, blink < 0.6)
         if not is_open:
             return

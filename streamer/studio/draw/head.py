@@ -51,19 +51,19 @@ def face(a: Anatomy) -> Outline:
     with s.group(o):
         # cheek away from the light, and the turn under the jaw
         shade = [(0.50, -0.3), (0.53, 0.1), (0.5, 0.42), (0.2, 0.68), (0.0, 0.7), (-0.25, 0.68), (-0.25, 0.68),
-                 (0.0, a.chin_y - 0.022), (0.16, a.chin_y - 0.06), (0.33, 0.36), (0.415, 0.12), (0.43, -0.1)]
-        s.paint(s.outline(shade), alpha(skin.shadow, 0.55))
+                 (0.0, a.chin_y - 0.018), (0.17, a.chin_y - 0.05), (0.35, 0.38), (0.435, 0.14), (0.45, -0.1)]
+        s.paint(s.outline(shade), alpha(skin.shadow, 0.5))
         for side in (-1, 1):
             x, y = side * 0.285, 0.285
             z = 0.40
-            blush = s.outline(ring(x, y, 0.135, 0.085, z))
-            s.paint(blush, Radial((x, y, z), (x + 0.13, y, z), [(0, alpha(skin.blush, 0.42)), (0.5, alpha(skin.blush, 0.22)),
+            blush = s.outline(ring(x, y, 0.15, 0.15, z))
+            s.paint(blush, Radial((x, y, z), (x + 0.125, y, z), [(0, alpha(skin.blush, 0.42)), (0.5, alpha(skin.blush, 0.22)),
                                                                 (1, alpha(skin.blush, 0.0))]))
         with s.group() as flush:
             for side in (-1, 1):
                 x, y, z = side * 0.275, 0.275, 0.41
-                s.paint(s.outline(ring(x, y, 0.17, 0.10, z)), Radial(
-                    (x, y, z), (x + 0.165, y, z), [(0, alpha(skin.blush, 0.75)), (1, alpha(skin.blush, 0.0))]))
+                s.paint(s.outline(ring(x, y, 0.17, 0.17, z)), Radial(
+                    (x, y, z), (x + 0.14, y, z), [(0, alpha(skin.blush, 0.75)), (1, alpha(skin.blush, 0.0))]))
                 lines = [[(x + d - 0.012, y + 0.022, z), (x + d + 0.012, y - 0.022, z)] for d in (-0.05, 0.0, 0.05)]
                 s.paint(s.outline(lines, closed=False), line=alpha(mix(skin.blush, skin.line, 0.45), 0.8), width=0.009)
         s.animate(lambda now: s.fade(flush, now["blush"]))

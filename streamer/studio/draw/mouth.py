@@ -26,9 +26,9 @@ def inner_lips(now: Moment, size: float) -> tuple[np.ndarray, np.ndarray, np.nda
     bowl = (1 - np.abs(U) ** (2.0 + 0.6 * wide)) ** (q - 0.12 * glad * (1 - rounded))
     rise = 0.26 + 0.16 * rounded - 0.10 * glad
     bend = (0.020 + 0.050 * glad - 0.052 * sad) * (1 - 0.6 * rounded)
-    curve = MOUTH_Y - bend * (np.abs(U) ** 1.7) + 0.35 * bend - 0.010 * rounded
+    curve = MOUTH_Y - bend * (np.abs(U) ** 2.0) + 0.35 * bend - 0.010 * rounded
     # the dip of the upper lip's middle shows when lips touch
-    curve = curve + 0.006 * np.exp(-((U / 0.22) ** 2)) * (1 - ramp(np.float64(opening), 0.0, 0.25)) * (1 - rounded)
+    curve = curve + 0.0035 * np.exp(-((U / 0.22) ** 2)) * (1 - ramp(np.float64(opening), 0.0, 0.25)) * (1 - rounded)
     return half * U, curve - rise * gap * arch, curve + (1 - rise) * gap * bowl, gap
 
 
@@ -68,7 +68,7 @@ def mouth(a: Anatomy) -> None:
         upper_teeth = s.blank(2 * n)
         upper_ink = s.paint(upper_teeth, (255, 253, 250), alpha((120, 60, 70), 0.35), 0.006)
     tuck = s.blank(12)
-    tuck_ink = s.paint(tuck, (255, 252, 248), alpha(mix(line, skin.lip, 0.3), 0.9), 0.009)
+    tuck_ink = s.paint(tuck, (255, 252, 248), alpha(mix(skin.lip, line, 0.35), 0.8), 0.006)
     lower_line = s.blank(2 * n - 2)
     s.paint(lower_line, alpha(line, 0.85))
     upper_line = s.blank(2 * n - 2, corners=(0, n - 1))
@@ -126,14 +126,14 @@ def mouth(a: Anatomy) -> None:
             t = np.linspace(-0.62, 0.62, 6)
             tx = x[-1] * t
             ty = np.interp(t, U, up)
-            reach = np.maximum(np.interp(t, U, low) - ty, 0.0) + 0.030 * folded * size
+            reach = np.maximum(np.interp(t, U, low) - ty, 0.0) * (1 - 0.3 * folded) + 0.020 * folded * size
             rest[tuck.points] = np.r_[_surface(tx, ty, forward), _surface(tx, ty + reach * (1 - 0.35 * t**2), forward)[::-1]]
         # lines: the upper one carries the drawing, the lower one only where the mouth is open
         weight = (0.015 + 0.005 * min(1.0, 4 * opening)) * (1 + 0.15 * press)
         body = 0.45 + 0.55 * (1 - U**2)
         reach = 1.05
         rest[upper_line.points] = band(x * reach, up - weight * body * 0.6, up + weight * body * 0.4, forward)
-        thin = 0.011 * min(1.0, 6 * opening) * (1 - np.abs(U) ** 3 * 0.3)
+        thin = 0.011 * min(1.0, 6 * opening) * (1 - np.abs(U) ** 3 * 0.3) * (1 - 0.75 * folded * (np.abs(U) < 0.7))
         rest[lower_line.points] = band(x, low, low + thin, forward)
 
     s.animate(update)

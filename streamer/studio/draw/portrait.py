@@ -35,7 +35,7 @@ def portrait(character: Character, size: int, straight: bool) -> Anatomy:
     eyes.paint_brows(a, 1.0)
     for stroke in locks.front:
         s.draw_stroke(stroke)
-    eyes.paint_brows(a, 0.35)
+    eyes.paint_brows(a, 0.5)
     for stroke in locks.top:
         s.draw_stroke(stroke)
     hands.hands(a, *cut.sleeve_and_cuff(a))
