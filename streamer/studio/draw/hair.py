@@ -70,6 +70,7 @@ class Kit:
         self.behind: list[Stroke] = []
         self.front: list[Stroke] = []
         self.top: list[Stroke] = []
+        self.height, self.side = 0.85, 0.575  # of the silhouette at the crown and beside the eyes, for what sits on it
         self.length = 0.6  # where the tips' colour is full
 
     def fill(self, shade: float = 0.0, top: float = -0.85) -> Linear:
@@ -285,6 +286,7 @@ def hime_cut(k: Kit) -> None:
 
 def long_waves(k: Kit) -> None:
     """Deep waves over the shoulders, parted at the side."""
+    k.height, k.side = 0.895, 0.61
     k.length = 1.35
     right = [(0.05, -0.92, -0.12), (0.40, -0.82, -0.12), (0.63, -0.48, -0.12), (0.64, -0.1, -0.15), (0.74, 0.22, -0.18), (0.66, 0.5, -0.2),
              (0.80, 0.82, -0.2), (0.70, 1.08, -0.2), (0.80, 1.32, -0.2), (0.62, 1.50, -0.2), (0.62, 1.50, -0.2), (0.4, 1.36, -0.2), (0.2, 1.42, -0.2)]
@@ -327,6 +329,7 @@ def long_straight(k: Kit) -> None:
 
 def wavy_bob(k: Kit) -> None:
     """To the chin, tousled, a wispy fringe to one side."""
+    k.height, k.side = 0.895, 0.61
     k.length = 0.6
     right = [(0.0, -0.88, -0.1), (0.42, -0.78, -0.1), (0.66, -0.40, -0.1), (0.68, -0.05, -0.1), (0.80, 0.20, -0.1), (0.72, 0.40, -0.1), (0.80, 0.60, -0.1),
              (0.80, 0.60, -0.1), (0.62, 0.62, -0.1), (0.56, 0.74, -0.1), (0.56, 0.74, -0.1), (0.40, 0.64, -0.12), (0.2, 0.66, -0.15)]
@@ -344,6 +347,7 @@ def wavy_bob(k: Kit) -> None:
 
 def sleek_bob(k: Kit) -> None:
     """Glossy, longer in front, a full round fringe."""
+    k.height, k.side = 0.885, 0.6
     k.length = 0.7
     right = [(0.0, -0.88, -0.1), (0.40, -0.78, -0.1), (0.62, -0.42, -0.1), (0.655, 0.0, -0.1), (0.66, 0.3, -0.1), (0.60, 0.46, -0.1), (0.60, 0.46, -0.1),
              (0.36, 0.40, -0.12), (0.2, 0.38, -0.15)]
@@ -404,9 +408,10 @@ def twin_tails(k: Kit) -> None:
 
 def high_ponytail(k: Kit) -> None:
     """Swept up tight, a tail that swings behind one shoulder."""
+    k.height, k.side = 0.83, 0.55
     k.length = 1.2
     swing = flowing(0.9, 2.2, 0.4, 1.6)
-    k.lock(k.back, [(0.08, -0.86, -0.2), (0.50, -1.02, -0.2), (0.84, -0.62, -0.2), (0.82, 0.0, -0.2), (0.90, 0.55, -0.2), (0.72, 1.05, -0.2)], 0.44,
+    k.lock(k.back, [(0.08, -0.86, -0.2), (0.48, -0.97, -0.2), (0.82, -0.62, -0.2), (0.82, 0.0, -0.2), (0.90, 0.55, -0.2), (0.72, 1.05, -0.2)], 0.44,
            (0.4, 0.85, 1.0, 1.0, 0.8, 0.5, 0.0), 0.15, swing)
     k.lock(k.back, [(0.10, -0.88, -0.18), (0.44, -0.92, -0.18), (0.68, -0.55, -0.18), (0.68, 0.0, -0.18), (0.72, 0.5, -0.18)], 0.20, TAIL, 0.05, swing)
     k.strands(k.back, [[(0.2, -0.93, -0.18), (0.62, -0.86, -0.18), (0.82, -0.4, -0.18), (0.83, 0.2, -0.18)]], 0.5, skin=swing)
@@ -462,6 +467,7 @@ def twin_buns(k: Kit) -> None:
 
 def drill_curls(k: Kit) -> None:
     """An heiress's ringlets."""
+    k.height, k.side = 0.885, 0.6
     k.length = 1.2
     right = [(0.0, -0.88, -0.1), (0.42, -0.78, -0.1), (0.61, -0.40, -0.1), (0.62, 0.05, -0.1), (0.56, 0.4, -0.1), (0.3, 0.5, -0.1)]
     for e in (-1, 1):
@@ -480,6 +486,7 @@ def drill_curls(k: Kit) -> None:
 
 def big_curls(k: Kit) -> None:
     """A mane of loose round curls."""
+    k.height, k.side = 0.99, 0.74
     k.length = 0.85
     rng = k.rng
     k.mass(k.back, k.cloud(0.0, -0.06, 0.80, 0.90, 17, 0.06, -0.15), 0.55, flowing(0.5, 1.5, 0.6, 0.6))
@@ -497,6 +504,7 @@ def big_curls(k: Kit) -> None:
 
 def afro(k: Kit) -> None:
     """A round, soft crown of coils."""
+    k.height, k.side = 0.96, 0.8
     k.length = 0.4
     k.mass(k.back, k.cloud(0.0, -0.26, 0.86, 0.80, 26, 0.035, -0.12), 0.35)
     k.coils(k.back, 0.0, -0.2, 0.80, 0.72, 90, lambda x, y: abs(x) < 0.5 and y > -0.5, -0.1)
@@ -517,6 +525,7 @@ def afro(k: Kit) -> None:
 
 def coily_puffs(k: Kit) -> None:
     """Parted in the middle, two coily puffs."""
+    k.height, k.side = 0.82, 0.54
     k.length = 0.4
     for e in (-1, 1):
         puff = k.cloud(e * 0.58, -0.70, 0.36, 0.34, 15, 0.05, -0.1)
@@ -530,8 +539,8 @@ def coily_puffs(k: Kit) -> None:
     for e in (-1, 1):
         k.strands(k.front, [[(e * x, y), (e * (x * 0.85 + 0.06), y - 0.16), (e * 0.45, -0.60, 0.06)] for x, y in ((0.06, -0.56), (0.2, -0.50), (0.34, -0.42), (0.45, -0.26))], 0.55)
         k.tie(k.front, (e * 0.46, -0.60, 0.02), 0.105)
-        edges = [[(e * 0.46, -0.12), (e * 0.43, -0.2), (e * 0.40, -0.16), (e * 0.42, -0.08), (e * 0.45, -0.02)], [(e * 0.2, -0.50), (e * 0.26, -0.42), (e * 0.32, -0.42)]]
-        k.strands(k.front, edges, 0.8, 0.012)
+        edges = [[(e * 0.465, -0.14), (e * 0.435, -0.17), (e * 0.432, -0.11), (e * 0.452, -0.07)], [(e * 0.24, -0.49), (e * 0.26, -0.445), (e * 0.30, -0.44)]]
+        k.strands(k.front, edges, 0.8, 0.011)
     k.strands(k.front, [[(0.0, -0.57), (0.0, -0.70, 0.2), (0.0, -0.81, 0.1)]], 0.9, 0.014)
 
 
@@ -559,6 +568,7 @@ def box_braids(k: Kit) -> None:
 
 def locs(k: Kit) -> None:
     """Thick locs to the jaw, falling as they like."""
+    k.height, k.side = 0.88, 0.66
     k.length = 0.9
     right = [(0.0, -0.86, -0.1), (0.44, -0.76, -0.1), (0.64, -0.36, -0.1), (0.62, 0.2, -0.1), (0.46, 0.4, -0.1)]
     k.mass(k.back, right + [(-x, y, z) for x, y, z in right[:0:-1]], 0.6)
@@ -579,10 +589,10 @@ def messy(k: Kit) -> None:
     right = [(0.0, -0.85, -0.1), (0.42, -0.72, -0.1), (0.60, -0.3, -0.1), (0.62, 0.05, -0.1), (0.70, 0.24, -0.1), (0.70, 0.24, -0.1),
              (0.58, 0.24, -0.1), (0.59, 0.40, -0.1), (0.59, 0.40, -0.1), (0.43, 0.36, -0.1), (0.36, 0.52, -0.1), (0.36, 0.52, -0.1), (0.2, 0.42, -0.1)]
     k.mass(k.back, right + [(-x, y, z) for x, y, z in right[:0:-1]], 0.5)
+    k.crown(-0.005)
     for x, y, dx, dy, w in ((-0.5, -0.5, -0.24, 0.02, 0.26), (0.52, -0.46, 0.24, 0.06, 0.26), (-0.56, -0.2, -0.16, 0.16, 0.22), (0.57, -0.16, 0.17, 0.15, 0.22),
                             (-0.36, -0.72, -0.22, -0.10, 0.26), (0.34, -0.74, 0.26, -0.08, 0.26), (-0.1, -0.82, -0.10, -0.15, 0.24), (0.12, -0.82, 0.16, -0.16, 0.24)):
         k.lock(k.front, [(x - dx * 0.7, y - dy * 0.4 + 0.05, 0.05), (x, y, 0.03), (x + dx * 0.6, y + dy * 0.35, 0.0), (x + dx, y + dy + 0.05, 0.0)], w, LOCK, casts=False)
-    k.crown(-0.005)
     for e in (-1, 1):
         k.lock(k.front, [(e * 0.42, -0.5), (e * 0.53, -0.2, 0.12), (e * 0.55, 0.06, 0.08), (e * 0.50, 0.28, 0.08)], 0.16, WISP)
     k.fringe([(0.45, 0.07, 0.17), (-0.47, 0.09, 0.17), (0.36, -0.02, 0.18), (-0.36, 0.03, 0.18), (0.20, -0.05, 0.18), (-0.21, -0.03, 0.19), (-0.03, -0.09, 0.18)], 0.08, -0.68, 0.4, -0.05)
@@ -597,11 +607,11 @@ def spiky(k: Kit) -> None:
     right = [(0.0, -0.8, -0.1), (0.5, -0.6, -0.1), (0.64, -0.1, -0.1), (0.76, 0.18, -0.1), (0.76, 0.18, -0.1), (0.58, 0.16, -0.1), (0.62, 0.38, -0.1), (0.62, 0.38, -0.1),
              (0.44, 0.28, -0.1), (0.36, 0.44, -0.1), (0.36, 0.44, -0.1), (0.2, 0.36, -0.1)]
     k.mass(k.back, right + [(-x, y, z) for x, y, z in right[:0:-1]], 0.5)
+    k.crown(-0.02, None, 0.0)
     for tip, base, w in (((-0.86, -0.20), (-0.40, -0.22), 0.30), ((0.88, -0.14), (0.40, -0.18), 0.30), ((-0.88, -0.54), (-0.36, -0.44), 0.34), ((0.90, -0.50), (0.36, -0.42), 0.34),
                          ((-0.70, -0.90), (-0.26, -0.58), 0.36), ((0.74, -0.86), (0.28, -0.56), 0.36), ((-0.34, -1.10), (-0.12, -0.62), 0.36), ((0.42, -1.08), (0.16, -0.62), 0.36), ((0.04, -1.16), (0.02, -0.6), 0.34)):
         mid = ((tip[0] + base[0]) / 2 * 1.02, (tip[1] + base[1]) / 2 - 0.04)
         k.lock(k.front, [(*base, 0.08), (*mid, 0.04), (*tip, 0.0)], w, (1.0, 1.0, 0.9, 0.68, 0.4, 0.0), casts=False)
-    k.crown(-0.03, None, 0.0)
     k.pair(k.front, [(0.42, -0.45), (0.52, -0.15, 0.12), (0.54, 0.08, 0.08), (0.47, 0.26, 0.1)], 0.17, profile=WISP)
     for tip, y, w in ((0.44, -0.02, 0.19), (-0.45, 0.02, 0.19), (0.30, -0.12, 0.20), (-0.30, 0.0, 0.20), (0.13, -0.03, 0.20), (-0.12, -0.10, 0.20)):
         k.lock(k.front, [(tip * 0.35, -0.68), (tip * 0.8, -0.44), (tip * 1.08, -0.24), (tip * 0.92, y)], w, (0.9, 1.0, 0.95, 0.78, 0.45, 0.0))
@@ -610,6 +620,7 @@ def spiky(k: Kit) -> None:
 
 def side_swept(k: Kit) -> None:
     """Neat, parted, one big wave across."""
+    k.height, k.side = 0.87, 0.57
     k.length = 0.2
     right = [(0.0, -0.84, -0.1), (0.42, -0.72, -0.1), (0.565, -0.34, -0.1), (0.555, 0.0, -0.1), (0.50, 0.2, -0.1), (0.36, 0.34, -0.1), (0.15, 0.36, -0.1)]
     k.mass(k.back, right + [(-x, y, z) for x, y, z in right[:0:-1]], 0.5)
@@ -619,13 +630,15 @@ def side_swept(k: Kit) -> None:
     for spine, w in (([(0.28, -0.72), (0.0, -0.76), (-0.36, -0.62), (-0.53, -0.32, 0.1), (-0.54, -0.02, 0.08)], 0.28), ([(0.29, -0.70), (0.04, -0.62), (-0.26, -0.48), (-0.46, -0.22, 0.18), (-0.51, 0.04, 0.1)], 0.28),
                      ([(0.30, -0.68), (0.10, -0.54), (-0.14, -0.38), (-0.34, -0.24), (-0.44, -0.04)], 0.24), ([(0.31, -0.66), (0.20, -0.52), (0.02, -0.37), (-0.18, -0.27), (-0.30, -0.13)], 0.18)):
         k.lock(k.front, spine, w, (0.5, 1.0, 1.0, 0.85, 0.55, 0.0))
-    k.lock(k.front, [(0.26, -0.76, 0.1), (0.10, -0.92, 0.05), (-0.16, -0.94, 0.02), (-0.38, -0.82, 0.0)], 0.18, casts=False)
+    k.lock(k.front, [(0.30, -0.72, 0.15), (0.14, -0.84, 0.08), (-0.10, -0.90, 0.04), (-0.36, -0.84, 0.0), (-0.52, -0.70, 0.0)], 0.15, casts=False)
+    k.lock(k.front, [(0.31, -0.70, 0.2), (0.12, -0.78, 0.14), (-0.16, -0.79, 0.1), (-0.45, -0.60, 0.06), (-0.62, -0.36, 0.02)], 0.15, casts=False)
     k.strands(k.front, [[(0.26, -0.74, 0.2), (-0.05, -0.72, 0.2), (-0.40, -0.50, 0.15)], [(0.36, -0.60), (0.48, -0.36, 0.12), (0.51, -0.1, 0.1)]], 0.5)
     k.shine(k.front, -0.58, 0.38, 0.055, 5)
 
 
 def undercut(k: Kit) -> None:
     """Shaved sides, a heavy lock over one eye."""
+    k.height, k.side = 0.97, 0.53
     k.length = 0.5
     _shaved(k)
     k.mass(k.front, [(-0.44, -0.38, 0.14), (-0.56, -0.56, 0.05), (-0.44, -0.84, 0.0), (-0.1, -0.98, 0.0), (0.28, -0.92, 0.0), (0.48, -0.72, 0.02), (0.47, -0.50, 0.1), (0.36, -0.50), (0.2, -0.54), (-0.1, -0.48), (-0.3, -0.40)], casts=True)
@@ -640,12 +653,13 @@ def undercut(k: Kit) -> None:
 
 def slick_back(k: Kit) -> None:
     """Combed back, a high forehead, a gleam."""
+    k.height, k.side = 0.88, 0.58
     k.length = 0.2
     right = [(0.0, -0.86, -0.1), (0.40, -0.76, -0.1), (0.55, -0.36, -0.1), (0.54, 0.0, -0.1), (0.50, 0.3, -0.1), (0.46, 0.44, -0.1), (0.46, 0.44, -0.1), (0.3, 0.4, -0.1), (0.1, 0.42, -0.1)]
     k.mass(k.back, right + [(-x, y, z) for x, y, z in right[:0:-1]], 0.5)
     line = [(0.495, 0.10, 0.1), (0.475, -0.1, 0.16), (0.465, -0.30, 0.17), (0.36, -0.46), (0.22, -0.53), (0.10, -0.52), (0.0, -0.485), (-0.10, -0.52), (-0.22, -0.53), (-0.36, -0.46), (-0.465, -0.30, 0.17), (-0.475, -0.1, 0.16), (-0.495, 0.10, 0.1)]
     k.crown(0.03, line, 0.1, casts=False)
-    k.strands(k.front, [[(x, y), (x * 0.92, -0.70, 0.22), (x * 0.75, -0.90, 0.05)] for x, y in ((-0.4, -0.43), (-0.26, -0.52), (-0.14, -0.54), (0.0, -0.49), (0.12, -0.53), (0.25, -0.53), (0.38, -0.45))]
+    k.strands(k.front, [[(x, y), (x * 0.92, -0.66, 0.24), (x * 0.8, -0.83, 0.10)] for x, y in ((-0.4, -0.43), (-0.26, -0.52), (-0.14, -0.54), (0.0, -0.49), (0.12, -0.53), (0.25, -0.53), (0.38, -0.45))]
               + [[(e * 0.49, -0.05, 0.12), (e * 0.54, -0.25, 0.06), (e * 0.56, -0.45, 0.0)] for e in (-1, 1)], 0.55)
     k.shine(k.front, -0.72, 0.34, 0.06, 6, 0.65)
     k.lock(k.front, [(0.1, -0.58), (0.18, -0.46), (0.20, -0.32), (0.13, -0.22)], 0.06, WISP)
@@ -653,6 +667,7 @@ def slick_back(k: Kit) -> None:
 
 def curtains(k: Kit) -> None:
     """Middle parting, two soft arcs to the cheekbones."""
+    k.height, k.side = 0.88, 0.6
     k.length = 0.35
     right = [(0.0, -0.86, -0.1), (0.42, -0.75, -0.1), (0.595, -0.36, -0.1), (0.60, 0.05, -0.1), (0.55, 0.30, -0.1), (0.44, 0.44, -0.1), (0.2, 0.44, -0.1)]
     k.mass(k.back, right + [(-x, y, z) for x, y, z in right[:0:-1]], 0.5)
@@ -667,6 +682,7 @@ def curtains(k: Kit) -> None:
 
 def wolf_cut(k: Kit) -> None:
     """Shaggy layers, choppy fringe, thin ends on the shoulders."""
+    k.height, k.side = 0.9, 0.625
     k.length = 1.0
     for e in (-1, 1):
         for x, y, w in ((0.62, 0.98, 0.2), (0.48, 1.10, 0.22), (0.34, 1.06, 0.2), (0.75, 0.76, 0.2)):
@@ -686,6 +702,7 @@ def wolf_cut(k: Kit) -> None:
 
 def man_bun(k: Kit) -> None:
     """Drawn up into a knot, short sides."""
+    k.height, k.side = 0.86, 0.52
     k.length = 0.2
     k.back.append(Stroke([ring3(0.0, -0.99, 0.21, 0.17, -0.15)], k.fill(0.0, -1.2), k.h.line, LINE))
     k.back.append(Stroke([[(-0.14, -0.94, -0.15), (-0.02, -1.08, -0.15), (0.14, -1.0, -0.15)], [(-0.1, -0.9, -0.15), (0.04, -1.0, -0.15), (0.17, -0.94, -0.15)]], None, alpha(k.h.line, 0.55), 0.010, False))
@@ -700,20 +717,21 @@ def man_bun(k: Kit) -> None:
 
 def buzz_cut(k: Kit) -> None:
     """Clipped close."""
+    k.height, k.side = 0.8, 0.52
     k.length = 0.2
     _shaved(k, 0.85)
 
 
 def bald(k: Kit) -> None:
     """None: a gleam on the scalp instead."""
+    k.height, k.side = 0.76, 0.5
     skin = k.a.skin
-    skull = [(-0.49, 0.0, 0.05), (-0.50, -0.24, 0.03), (-0.43, -0.55, 0.0), (-0.24, -0.73, 0.0), (0.0, -0.785, 0.0), (0.24, -0.73, 0.0), (0.43, -0.55, 0.0), (0.50, -0.24, 0.03), (0.49, 0.0, 0.05)]
-    k.behind.append(Stroke([skull], Linear((-0.2, -0.8, 0.1), (0.1, -0.2, 0.1), [(0, skin.light), (1, skin.base)]), k.a.line, LINE, False))
     k.front.append(Stroke([ring3(-0.17, -0.58, 0.17, 0.11, 0.25)], Radial((-0.17, -0.58, 0.25), (0.0, -0.58, 0.25), [(0, alpha(mix(skin.light, (255, 255, 255), 0.6), 0.8)), (1, alpha(skin.light, 0.0))])))
 
 
 def hijab(k: Kit) -> None:
     """A soft scarf about the head and the shoulders, in the accent's colour."""
+    k.height, k.side = 0.9, 0.62
     c = k.a.accent
     rest = flowing(0.5, 0.95, 1.0, 0.2)
 
@@ -815,8 +833,25 @@ STYLES: dict[str, Callable[[Kit], None]] = {
 }
 
 
+HATS = ("beret", "beanie", "cap", "witch hat")
+
+
 def dress(a: Anatomy) -> Kit:
     """Plans the character's hair."""
     kit = Kit(a)
     STYLES[str(a.traits["hair"])](kit)
+    if a.is_("headwear", *HATS):
+        for stroke in (*kit.back, *kit.behind, *kit.front, *kit.top):
+            stroke.paths = [_pressed(points3(path)) for path in stroke.paths]
+    a.marks["hair_top"], a.marks["hair_side"] = kit.height, kit.side
     return kit
+
+
+def _pressed(p: np.ndarray) -> np.ndarray:
+    """What a hat does to hair: nothing of the upper head stands off the skull."""
+    q = p.copy()
+    high = q[:, 1] < -0.32
+    q[high, 1] = np.maximum(q[high, 1], -0.84)
+    most = 0.585 * np.sqrt(np.maximum(0.0, 1 - np.clip((-0.32 - q[:, 1]) / 0.56, 0, 1) ** 2))
+    q[high, 0] = np.clip(q[high, 0], -most[high], most[high])
+    return q

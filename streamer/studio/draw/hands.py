@@ -12,7 +12,7 @@ from streamer.studio.draw.palette import Cloth, alpha
 from streamer.studio.draw.sketch import HAND, Ink, Linear, Moment, Outline, ramp
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
-SCALE = 0.98  # of a hand against the plane's unit
+SCALE = 1.08  # of a hand against the plane's unit
 LINE = 0.0125
 
 
@@ -109,9 +109,9 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
     fold = blank(3, closed=False)
     inks.append(s.paint(fold, line=alpha(tone.deep if tone else skin.shadow, 0.8), width=0.011))
     wrist = blank(6)
-    inks.append(s.paint(wrist, skin.base, a.line, LINE, HAND))
+    inks.append(s.paint(wrist, skin.base, a.line if tone else None, LINE, HAND))
     wrist_shade = blank(4)
-    inks.append(s.paint(wrist_shade, alpha(skin.shadow, 0.9)))
+    inks.append(s.paint(wrist_shade, alpha(skin.shadow, 0.9 if tone else 0.0)))
     band = None
     if cuff is not None:
         band = blank(8)

@@ -3,8 +3,8 @@
 import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy, jaw_line, mirror
-from streamer.studio.draw.palette import alpha, mix
-from streamer.studio.draw.sketch import EAR, FACE, Linear, Moment, Outline, Radial, ramp
+from streamer.studio.draw.palette import Color, alpha, mix
+from streamer.studio.draw.sketch import EAR, FACE, Linear, Moment, Outline, Radial, points3, ramp
 
 LINE = 0.0135  # the contour's width
 
@@ -38,15 +38,7 @@ def face(a: Anatomy) -> Outline:
     top = np.array([(0.0, -0.74, 0.10), (0.28, -0.68, 0.08), (0.44, -0.48, 0.06), (a.half_width + 0.005, -0.2, 0.06)])
     points = np.concatenate([top, right, [(0.0, a.chin_y, 0.345)], mirror3(right[::-1]), mirror3(top[:0:-1])])
     o = s.outline(points)
-    rest = points.copy()
-    drop = 0.050 * ramp(rest[:, 1], 0.28, a.chin_y)
-
-    def jaw(now: Moment) -> None:
-        moved = rest.copy()
-        moved[:, 1] += drop * now["open"] * (1 - 0.3 * now["round"])
-        s.rest[o.points] = moved
-
-    s.animate(jaw)
+    follow_jaw(a, o, points)
     s.paint(o, Linear((-0.2, -0.5), (0.25, 0.6), [(0, skin.light), (0.55, skin.base), (1, skin.base)]), label=FACE)
     with s.group(o):
         # cheek away from the light, and the turn under the jaw
@@ -79,6 +71,18 @@ def face(a: Anatomy) -> Outline:
         index = len(top) + 1 if side > 0 else len(top) + 2 * len(right) - 1
         a.keypoints[f"cheek_{name}"] = o.points.start + index
     return o
+
+
+def follow_jaw(a: Anatomy, o: Outline, points: np.ndarray) -> None:
+    """Lets an outline's points [n,3] sink with the chin when the mouth opens."""
+    drop = 0.050 * ramp(points[:, 1], 0.28, a.chin_y)
+
+    def jaw(now: Moment) -> None:
+        moved = points.copy()
+        moved[:, 1] += drop * now["open"] * (1 - 0.3 * now["round"])
+        a.sketch.rest[o.points] = moved
+
+    a.sketch.animate(jaw)
 
 
 def contour(a: Anatomy, o: Outline) -> None:
@@ -172,3 +176,49 @@ def _age(a: Anatomy) -> None:
         lines += [[(side * 0.13, 0.235), (side * 0.2, 0.262), (side * 0.28, 0.245)] for side in (-1, 1)]
         lines += [[(side * 0.375, y), (side * 0.42, y + d)] for side in (-1, 1) for y, d in ((0.1, -0.02), (0.14, 0.012))]
     s.paint(s.outline(lines, closed=False), line=alpha(skin.deep, 0.6 if strong else 0.28), width=0.010)
+
+
+def beard(a: Anatomy) -> None:
+    """Hair of the lower face, under the mouth's drawing."""
+    kind = str(a.traits["beard"])
+    if kind == "none":
+        return
+    s, h = a.sketch, a.hair
+    jaw = jaw_line(a)
+    c = a.chin_y
+    color = mix(h.base, h.shadow, 0.4)
+
+    def draw(paths: list[list[tuple[float, ...]]], closed: bool = True, fill: Color | None = None, line: Color | None = None, width: float = 0.0) -> None:
+        o = s.outline(paths, closed=closed)
+        kept = []
+        for path in paths:
+            p = points3(path)
+            kept.append(p[np.r_[True, np.any(p[1:] != p[:-1], axis=1)]])
+        follow_jaw(a, o, np.concatenate(kept))
+        s.paint(o, fill, line, width)
+
+    def patch(right: list[tuple[float, ...]], fill: Color, line: bool = False) -> None:
+        left = [p for p in mirror(right[::-1]) if p[0] != 0.0]
+        draw([right + left], True, fill, h.line if line else None, 0.0115)
+
+    moustache = [(0.0, 0.345), (0.06, 0.335), (0.13, 0.365), (0.185, 0.425), (0.185, 0.425), (0.12, 0.392), (0.05, 0.378), (0.0, 0.384)]
+    cheeks = [(x, y, z + 0.005) for x, y, z in jaw[1:]]
+    if kind == "stubble":
+        area = [(0.0, 0.345), (0.10, 0.335), (0.19, 0.39), (0.27, 0.38), (0.40, 0.27), (0.47, 0.10, 0.15), *cheeks, (0.0, c, 0.35)]
+        patch(area, alpha(mix(h.shadow, a.skin.deep, 0.35), 0.26))
+    elif kind == "goatee":
+        patch([(0.0, 0.465), (0.05, 0.47), (0.115, 0.50), (0.12, 0.55), (0.07, c + 0.03), (0.0, c + 0.065)], color, True)
+        patch(moustache, color, True)
+    elif kind == "moustache":
+        patch(moustache, color, True)
+    elif kind == "short beard":
+        lower = [(x * 1.008, y + 0.006, z) for x, y, z in cheeks]
+        patch([(0.0, 0.475), (0.10, 0.48), (0.20, 0.47), (0.20, 0.40), (0.28, 0.40), (0.395, 0.29, 0.26), (0.455, 0.12, 0.16), *lower, (0.0, c + 0.012, 0.35)], alpha(color, 0.88))
+        patch(moustache, color)
+    else:
+        lower = [(x * 1.05, y + 0.02 + 0.10 * k / len(cheeks), z) for k, (x, y, z) in enumerate(cheeks)]
+        area = [(0.0, 0.48), (0.10, 0.485), (0.20, 0.475), (0.20, 0.395), (0.27, 0.375), (0.38, 0.28, 0.28), (0.455, 0.06, 0.16), (0.49, 0.02, 0.1), *lower, (0.08, c + 0.16, 0.33), (0.0, c + 0.20, 0.34)]
+        patch(area, color, True)
+        strands = [[(x, 0.52 + 0.1 * abs(x) - 0.5 * x * x, 0.4), (x * 0.95, c + 0.10 - 0.6 * x * x, 0.36)] for x in (-0.26, -0.17, -0.08, 0.0, 0.08, 0.17, 0.26)]
+        draw(strands, False, None, alpha(h.line, 0.5), 0.009)
+        patch(moustache, color, True)

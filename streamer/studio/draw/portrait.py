@@ -1,7 +1,7 @@
 """Puts the parts together, back to front."""
 
 from streamer.studio.character import Character
-from streamer.studio.draw import body, eyes, garments, hair, hands, head, mouth
+from streamer.studio.draw import accessories, body, eyes, garments, hair, hands, head, mouth
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.palette import alpha
 from streamer.studio.draw.sketch import Sketch, points3
@@ -19,25 +19,31 @@ def portrait(character: Character, size: int, straight: bool) -> Anatomy:
         cut.back(tailor)
     body.neck_and_shoulders(a)
     cut.front(tailor)
+    accessories.wear(a, accessories.NECKWEAR, "neckwear")
     for stroke in locks.behind:
         s.draw_stroke(stroke)
+    accessories.wear(a, accessories.HEADWEAR_BEHIND, "headwear")
     head.ears(a)
+    accessories.earrings(a)
     face = head.face(a)
     with s.group(face):
         shadows = [points3(p) + (0.0, 0.045, 0.0) for st in locks.front if st.casts for p in st.paths]
         if shadows:
             shade = s.outline(shadows, hair.flowing())
             s.paint(shade, alpha(a.skin.shadow, 0.9))
+    head.beard(a)
     mouth.mouth(a)
     eyes.eyes(a)
     head.contour(a, face)
     eyes.brow_outlines(a)
     eyes.paint_brows(a, 1.0)
+    accessories.wear(a, accessories.EYEWEAR, "eyewear")
     for stroke in locks.front:
         s.draw_stroke(stroke)
     eyes.paint_brows(a, 0.5)
     for stroke in locks.top:
         s.draw_stroke(stroke)
+    accessories.wear(a, accessories.HEADWEAR, "headwear")
     hands.hands(a, *cut.sleeve_and_cuff(a))
     s.finish()
     return a
