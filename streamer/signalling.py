@@ -153,6 +153,10 @@ async def accept(
             await connection.setLocalDescription(await connection.createAnswer())
         except OSError as error:
             raise Refused(503, "no_udp_port", f"no UDP port is free for media: {error}", retry_after=5) from None
+        except Exception as error:  # sections that contradict each other, such as two of one name, show only here
+            raise Refused(
+                400, "malformed_sdp", f"the offer could not be answered: {error or type(error).__name__}"
+            ) from None
         answer = connection.localDescription.sdp
         if public_ip is not None:
             answer = _advertise(answer, public_ip)
