@@ -138,6 +138,14 @@ def server() -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.fixture
+def any_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has servers admit sessions however busy other work keeps this machine; their number still counts."""
+    from streamer.admission import admit
+
+    monkeypatch.setattr("streamer.server.admit", lambda config, sessions, load, cost: admit(config, sessions, 0, 0))
+
+
 class _Errors(logging.Handler):
     """Keeps what is logged as an error, which is how asyncio tells of a task that failed unseen."""
 

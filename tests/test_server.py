@@ -142,6 +142,7 @@ class TestSessions:
 
 
 class TestAdmission:
+    @pytest.mark.usefixtures("any_load")
     async def test_full_server_refuses(self, server: Any, http: httpx.AsyncClient) -> None:
         """Over the most sessions, 503 with a reason and a time to come back; after a DELETE there is room again."""
         object.__setattr__(server.config, "max_sessions", 2)
@@ -159,6 +160,7 @@ class TestAdmission:
         finally:
             object.__setattr__(server.config, "max_sessions", 8)
 
+    @pytest.mark.usefixtures("any_load")
     async def test_sessions_being_opened_count(self, server: Any, http: httpx.AsyncClient) -> None:
         """Offers that come at the same moment cannot slip in together beyond the limit."""
         object.__setattr__(server.config, "max_sessions", 2)

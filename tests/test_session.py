@@ -343,7 +343,7 @@ class TestControl:
         assert after > before + 0.15
 
 
-@pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.usefixtures("leaves_nothing", "any_load")
 class TestTwoSessions:
     async def test_neither_disturbs_the_other(self, server: Any) -> None:
         """Two at once: each has its own character and voice only, and every frame that the server did not leave out."""
@@ -365,7 +365,7 @@ class TestTwoSessions:
             assert delay(returned, other.speech[part])[1] < 0.3
 
 
-@pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.usefixtures("leaves_nothing", "any_load")
 class TestEnd:
     async def test_deleted_session_is_gone(self, server: Any) -> None:
         """DELETE ends a live session and tells it why; what it held is gone, and a second DELETE finds nothing."""

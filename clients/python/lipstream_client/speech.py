@@ -70,8 +70,12 @@ def read_file(path: Path) -> Iterator[np.ndarray]:
             if not container.streams.audio:
                 raise BadSpeech(f"{path} holds no sound")
             resampler = av.AudioResampler("flt", "mono", RATE)
+            read = 0
             for frame in container.decode(container.streams.audio[0]):
+                read += frame.samples
                 yield _joined(resampler.resample(frame))
+            if read == 0:
+                raise BadSpeech(f"{path} holds 0 samples of sound")
             yield _joined(resampler.resample(None))
     except av.FFmpegError as error:
         raise BadSpeech(f"{path} could not be read: {error.strerror or error}") from None
@@ -233,7 +237,8 @@ class Voice:
         self._queued -= filled
         self._changed.set()
         if self._ended and not self._queue:
-            self.exhausted.set()
+            if self._blocks is not None:
+                self.exhausted.set()
         elif filled < count:
             self.underruns += 1
         first = self.packets * count
