@@ -52,6 +52,10 @@ ONSET_MS = 400.0
 POSITIONS_PER_PTS = RATE // SAMPLE_RATE
 
 
+class Irregular(Unmeasurable):
+    """The fake microphone was starved as it began, so that this run says nothing; another may."""
+
+
 # From a recording to numbers ------------------------------------------------------------------------------------------
 
 
@@ -101,7 +105,7 @@ def tie(
         behind = (missed + np.median(lost - tapped) + voice.period / 2) % voice.period - voice.period / 2
         processing_ms = float(behind) / PER_MS
         if not -0.5 <= processing_ms < LONGEST_PROCESSING_MS:
-            raise Unmeasurable(
+            raise Irregular(
                 f"the microphone's blocks and what is in them are {processing_ms:.1f} ms apart: it began irregularly"
             )
     device = DeviceClock(blocks[:, 0], ends * scale + np.median(tapped - lost) + lost + processing_ms * PER_MS)
@@ -383,12 +387,12 @@ def verdicts(numbers: dict[str, Any]) -> dict[str, bool]:
 
 
 def run_once(**options: Any) -> list[dict[str, Any]]:
-    """`run_attempt`, again where it could not be measured; says so."""
+    """`run_attempt`, again where the microphone was irregular; says so."""
     for attempt in range(1, ATTEMPTS):
         try:
             return run_attempt(**options)
-        except (Unmeasurable, ValueError) as error:
-            print(f"attempt {attempt} of {ATTEMPTS} gave nothing: {error}", flush=True)
+        except Irregular as error:
+            print(f"attempt {attempt} of {ATTEMPTS} says nothing: {error}", flush=True)
     return run_attempt(**options)
 
 
@@ -578,7 +582,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command=options.command,
             pixels=not options.no_pixels and options.sessions == 1,
         )
-    except Unmeasurable as error:
+    except (Unmeasurable, ValueError) as error:
         print(f"mic_to_photon: {error}", file=sys.stderr)
         return 1
     out = options.out or (RESULTS if options.sessions == 1 else RESULTS.with_name("two_sessions.json"))
