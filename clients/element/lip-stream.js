@@ -437,6 +437,8 @@ const DISCONNECTED_MS = 4000; // ICE mends short breaks by itself
 const PING_BURST = 6;
 const PING_BURST_MS = 40;
 const PING_MS = 1000;
+const UNHEARD_MS = 5000; // a dead connection is noticed sooner than by ICE's own timers
+const UNANSWERED = 4; // pings: a clock that stood still while the computer slept is no dead connection
 
 /**
  * One session: offer and answer, trickled candidates, the control channel, the end. It is opened once and closed once.
@@ -461,6 +463,8 @@ class Connection {
   #timeout = 0;
   #ping = 0;
   #pings = 0;
+  #answered = 0;
+  #heard = 0;
   clock = new Clock();
 
   /** @param {ConnectionOptions} options */
@@ -488,6 +492,7 @@ class Connection {
     };
     pc.onconnectionstatechange = () => this.#watch();
     this.#control.onopen = () => {
+      this.#heard = performance.now();
       this.#sendPing();
       options.onReady();
     };
@@ -593,6 +598,8 @@ class Connection {
 
   #sendPing() {
     if (this.#closed) return;
+    const unheard = performance.now() - this.#heard > UNHEARD_MS;
+    if (unheard && this.#pings - this.#answered >= UNANSWERED) return this.#lose(new LipStreamError("network_lost"));
     this.send(commands.ping(this.#pings++, performance.now()));
     this.#ping = setTimeout(() => this.#sendPing(), this.#pings < PING_BURST ? PING_BURST_MS : PING_MS);
   }
@@ -607,7 +614,11 @@ class Connection {
       return this.options.onWarning("bad_message", String(/** @type {Error} */ (error).message));
     }
     if (message === null) return;
-    if (message.type === "pong") this.clock.add(message.t, now, message.server);
+    if (message.type === "pong") {
+      this.#answered = message.id + 1;
+      this.#heard = now;
+      this.clock.add(message.t, now, message.server);
+    }
     this.options.onMessage(message);
     if (message.type === "closed") {
       const reason = message.reason === "shutdown" ? "server_restarted" : "session_closed";
@@ -633,7 +644,7 @@ function lowestDelay(receiver) {
 
 // ------------------------------------------------------------------------------------------------------------ element
 
-const RETRY_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
+const RETRY_MS = [300, 1000, 2000, 4000, 6000, 8000, 8000];
 const STATS_MS = 500;
 const ANSWER_MS = 3000;
 
@@ -986,6 +997,7 @@ export class LipStream extends Base {
   #lost(run, config, error) {
     this.#connection = null;
     this.#forget(error);
+    this.#video.classList.remove("shown"); // an ended track is black; the picture is better
     const never = this.#attempt === 0 && Number.isNaN(this.#firstFrameMs);
     if (never || FATAL.has(error.reason) || this.#attempt >= RETRY_MS.length) return this.#fail(error);
     const wait = Math.max(RETRY_MS[this.#attempt] * (0.8 + 0.4 * Math.random()), (error.retryAfter ?? 0) * 1000);
@@ -1130,9 +1142,8 @@ export class LipStream extends Base {
 
   #showPicture() {
     if (!this.isConnected || !this.character) return;
-    const scale = Math.min(globalThis.devicePixelRatio || 1, 2);
-    const shown = Math.round((this.clientWidth || this.size || 256) * scale);
-    const size = [128, 192, 256, 384, 512, 768, 1024].find((one) => one >= shown) ?? 1024;
+    const shown = (this.clientWidth || this.size || 256) * (globalThis.devicePixelRatio || 1);
+    const size = [128, 256].find((one) => one >= shown) ?? 512; // larger ones take the server up to a second to draw
     const address = this.pictureUrl(this.character, size);
     if (this.#picture.src !== address) this.#picture.src = address;
   }

@@ -3,7 +3,7 @@
 
 import "../element/lip-stream.js";
 import { createBuilder } from "./builder.js";
-import { createGallery } from "./gallery.js";
+import { TILE, createGallery } from "./gallery.js";
 import { createHud } from "./hud.js";
 import { SampleVoice } from "./sample.js";
 
@@ -277,7 +277,7 @@ async function choose(id) {
 }
 
 function showAmbience() {
-  if (stream.character) $("ambience").src = stream.pictureUrl(stream.character, 128);
+  if (stream.character) $("ambience").src = stream.pictureUrl(stream.character, TILE);
 }
 $("ambience").onload = () => ($("ambience").hidden = false);
 $("ambience").onerror = () => ($("ambience").hidden = true);

@@ -3,6 +3,8 @@
 
 /** @typedef {{ id: string, name: string, kind: string, picture: string }} Character */
 
+/** Pixels of a tile's picture: the server draws each, so no more than the screen can show. */
+export const TILE = (globalThis.devicePixelRatio || 1) > 1.25 ? 256 : 128;
 const TYPES = new Set(["image/png", "image/jpeg", "image/webp"]);
 
 /** @param {string} id @returns {any} */
@@ -23,7 +25,7 @@ export function createGallery({ stream, icon, choose }) {
     const radio = Object.assign(document.createElement("input"), { type: "radio", name: "character", value: id });
     radio.onchange = () => choose(id);
     const picture = Object.assign(document.createElement("img"), {
-      src: stream.pictureUrl(id, 256),
+      src: stream.pictureUrl(id, TILE),
       alt: "",
       loading: "lazy",
       decoding: "async",
