@@ -457,8 +457,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("articulation"), help="folder for checkpoints")
     parser.add_argument("--out", type=Path, help="where the weights go (default: WORK/articulation.onnx)")
     parser.add_argument("--lookahead", type=int, default=40, choices=LOOKAHEADS, help="ms")
-    parser.add_argument("--steps", type=int, default=4000, help="steps at all look-aheads, to compare them")
-    parser.add_argument("--more-steps", type=int, default=6000, help="steps at the chosen look-ahead, after those")
+    parser.add_argument("--steps", type=int, default=1000, help="steps at all look-aheads, to compare them")
+    parser.add_argument("--more-steps", type=int, default=3600, help="steps at the chosen look-ahead, after those")
     parser.add_argument("--rows", type=int, default=20, help="rows of 8 s in a batch")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
@@ -468,7 +468,7 @@ def main(argv: list[str] | None = None) -> int:
         train(args.set, args.work / "all", config, args.steps, args.rows, list(LOOKAHEADS), 2e-3)
         start = args.work / "all" / "checkpoint.pt"
         network = train(
-            args.set, args.work / "one", config, args.more_steps, args.rows, [args.lookahead], 1.2e-3, start
+            args.set, args.work / "one", config, args.more_steps, args.rows, [args.lookahead], 1.5e-3, start
         )
         clips = Clips(args.set)
         clips.refresh()
