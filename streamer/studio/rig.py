@@ -17,6 +17,7 @@ from streamer.studio.emotions import expression
 __all__ = ["BODY_KEYPOINTS", "FACE_KEYPOINTS", "HAND_KEYPOINTS", "KEYPOINTS", "Rig", "Truth", "expression"]
 
 SIZES = (32, 2048)
+FINE_BELOW = 192  # smaller pictures are drawn twice as large and averaged: lines thinner than a pixel stay even
 
 _SIDES = ("left", "right")  # the viewer's
 FINGERS = ("thumb", "index", "middle", "ring", "little")
@@ -59,9 +60,12 @@ class Rig:
         if not SIZES[0] <= size <= SIZES[1]:
             raise ValueError(f"a picture's size is between {SIZES[0]} and {SIZES[1]} pixels, not {size}")
         self.character, self.size = character, size
-        self._anatomy = portrait(character, size, straight=not background)
+        self._factor = 2 if size < FINE_BELOW else 1
+        drawn = size * self._factor
+        self._anatomy = portrait(character, drawn, straight=not background and self._factor == 1)
         self._sketch = self._anatomy.sketch
-        self._background = paint_background(self._anatomy, size) if background else None
+        self._background = paint_background(self._anatomy, drawn) if background else None
+        self._averaged = np.zeros((size, size, 4), np.uint8)
         keypoints = self._anatomy.keypoints
         self._keypoints = np.array([keypoints[name] for name in KEYPOINTS])
         self._kind = np.array([name.split("_")[0] if name.split("_")[0] in ("ear", "hand") else "face" for name in KEYPOINTS])
@@ -80,12 +84,19 @@ class Rig:
         if self._background is not None:
             np.copyto(sketch.canvas.pixels, self._background)
         sketch.draw(clear=self._background is None)
-        return sketch.canvas.pixels
+        if self._factor == 1:
+            return sketch.canvas.pixels
+        np.copyto(self._averaged, _halve(sketch.canvas.pixels))
+        if self._background is None:
+            _straighten(self._averaged)
+        return self._averaged
 
     def draw_with_truth(self, controls: np.ndarray, t: float = 0.0) -> tuple[np.ndarray, Truth]:
         """The picture as `draw` gives it, and what is where in it."""
         image = self.draw(controls, t)
         labels = self._sketch.draw_labels()
+        if self._factor == 2:
+            labels = _halve(labels)
         front = labels[..., :3] >= 128  # red: face or ear; blue: ear or cover; green: hand
         face_mask = front[..., 0] & ~front[..., 1] & ~front[..., 2]
         keypoints = self._locate(front)
@@ -97,7 +108,8 @@ class Rig:
 
     def _locate(self, front: np.ndarray) -> np.ndarray:
         """Key points [K,3] from the moved control points, and whether their part is in front at their pixel."""
-        x, y = self._sketch.x[self._keypoints], self._sketch.y[self._keypoints]
+        x = self._sketch.x[self._keypoints] / self._factor
+        y = self._sketch.y[self._keypoints] / self._factor
         column, row = np.floor(x).astype(int), np.floor(y).astype(int)
         inside = (column >= 0) & (column < self.size) & (row >= 0) & (row < self.size) & self._shown()
         red, green, blue = front[row.clip(0, self.size - 1), column.clip(0, self.size - 1)].T
@@ -117,8 +129,8 @@ class Rig:
         return shown
 
     def _box(self, *parts: slice) -> Box:
-        x = np.concatenate([self._sketch.x[p] for p in parts])
-        y = np.concatenate([self._sketch.y[p] for p in parts])
+        x = np.concatenate([self._sketch.x[p] for p in parts]) / self._factor
+        y = np.concatenate([self._sketch.y[p] for p in parts]) / self._factor
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
     def close(self) -> None:
@@ -130,3 +142,17 @@ class Rig:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _halve(pixels: np.ndarray) -> np.ndarray:
+    """[2S,2S,4] uint8 to [S,S,4] uint8, the mean of four."""
+    rows = pixels[0::2].astype(np.uint16) + pixels[1::2]
+    return ((rows[:, 0::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
+
+
+def _straighten(pixels: np.ndarray) -> None:
+    """Premultiplied RGBA to straight, in place: where alpha is 0, colour is too."""
+    alpha = pixels[..., 3:]
+    partial = (alpha[..., 0] > 0) & (alpha[..., 0] < 255)
+    color = pixels[partial].astype(np.uint16)
+    pixels[partial, :3] = np.minimum(255, (color[:, :3] * 255 + color[:, 3:] // 2) // color[:, 3:])

@@ -52,8 +52,17 @@ def _shell(a: Anatomy) -> Cloth:
 # Head, behind the front hair -----------------------------------------------------------------------------------------
 
 
+def ears_over(a: Anatomy) -> bool:
+    """Whether ears and horns stand in front of the hair: voluminous hair would hide them."""
+    return bool(a.marks["hair_top"] > 0.91)
+
+
+def _ear_label(a: Anatomy) -> str | None:
+    return COVER if ears_over(a) else None
+
+
 def cat_ears(a: Anatomy) -> None:
-    b, top = Bench(a, label=None), a.marks["hair_top"]
+    b, top = Bench(a, label=_ear_label(a)), min(0.86, a.marks["hair_top"])
     fur = hair(a.hair.base) if not a.is_("hair", "bald", "hijab", "buzz cut") else hair((60, 50, 56))
     c = Cloth(fur.light, fur.base, fur.shadow, fur.deep, fur.line)
     for e in (-1, 1):
@@ -67,13 +76,13 @@ def cat_ears(a: Anatomy) -> None:
 
 
 def fox_ears(a: Anatomy) -> None:
-    b, y = Bench(a, label=None), -a.marks["hair_top"]
+    b, y = Bench(a, label=_ear_label(a)), -min(0.80, a.marks["hair_top"])
     fur = a.hair if not a.is_("hair", "bald", "hijab", "buzz cut") else hair((214, 126, 60))
     c = Cloth(fur.light, fur.base, fur.shadow, fur.deep, fur.line)
     for e in (-1, 1):
-        ear = [(e * 0.10, y + 0.08, -0.02), (e * 0.20, y - 0.18, -0.05), (e * 0.42, y - 0.46, -0.08), (e * 0.42, y - 0.46, -0.08), (e * 0.56, y - 0.10, -0.06), (e * 0.62, y + 0.32, -0.02), (e * 0.3, y + 0.3, -0.02)]
+        ear = [(e * 0.10, y + 0.08, -0.02), (e * 0.22, y - 0.14, -0.05), (e * 0.42, y - 0.38, -0.08), (e * 0.42, y - 0.38, -0.08), (e * 0.56, y - 0.10, -0.06), (e * 0.62, y + 0.32, -0.02), (e * 0.3, y + 0.3, -0.02)]
         b.piece(ear, c, y - 0.4, y + 0.3)
-        tip = [(e * 0.30, y - 0.30, -0.06), (e * 0.42, y - 0.46, -0.08), (e * 0.42, y - 0.46, -0.08), (e * 0.50, y - 0.26, -0.07), (e * 0.44, y - 0.29, -0.07), (e * 0.44, y - 0.29, -0.07), (e * 0.40, y - 0.22, -0.07), (e * 0.40, y - 0.22, -0.07), (e * 0.35, y - 0.29, -0.07)]
+        tip = [(e * 0.32, y - 0.26, -0.06), (e * 0.42, y - 0.38, -0.08), (e * 0.42, y - 0.38, -0.08), (e * 0.485, y - 0.22, -0.07), (e * 0.44, y - 0.25, -0.07), (e * 0.44, y - 0.25, -0.07), (e * 0.405, y - 0.19, -0.07), (e * 0.405, y - 0.19, -0.07), (e * 0.36, y - 0.25, -0.07)]
         b.shape(tip, mix(fur.deep, (40, 26, 34), 0.5))
         inner = [(e * 0.24, y + 0.04, -0.02), (e * 0.29, y - 0.12, -0.04), (e * 0.41, y - 0.25, -0.06), (e * 0.41, y - 0.25, -0.06), (e * 0.50, y - 0.04, -0.05), (e * 0.53, y + 0.2, -0.02), (e * 0.38, y + 0.12, -0.02)]
         b.shape(inner, mix((255, 246, 236), fur.light, 0.25))
@@ -81,9 +90,9 @@ def fox_ears(a: Anatomy) -> None:
 
 
 def bunny_ears(a: Anatomy) -> None:
-    y = -a.marks["hair_top"] + 0.02
+    y = -min(0.86, a.marks["hair_top"]) + 0.02
     skin: Skin = lambda p: (np.zeros(len(p)), 0.9 * ramp(p[:, 1], y, y - 0.6))  # noqa: E731
-    b = Bench(a, skin, None)
+    b = Bench(a, skin, _ear_label(a))
     c = cloth((248, 242, 240))
     for e in (-1, 1):
         bent = 0.10 if e > 0 else 0.0
@@ -94,7 +103,7 @@ def bunny_ears(a: Anatomy) -> None:
 
 
 def horns(a: Anatomy) -> None:
-    b, y = Bench(a, label=None), -a.marks["hair_top"]
+    b, y = Bench(a, label=_ear_label(a)), -min(0.88, a.marks["hair_top"])
     c = cloth((84, 66, 84))
     for e in (-1, 1):
         horn = [(e * 0.26, y + 0.16, 0.05), (e * 0.34, y - 0.04, 0.0), (e * 0.52, y - 0.14, -0.03), (e * 0.60, y - 0.32, -0.06), (e * 0.60, y - 0.32, -0.06), (e * 0.70, y - 0.10, -0.05), (e * 0.62, y + 0.10, -0.02), (e * 0.48, y + 0.24, 0.0)]
@@ -379,4 +388,4 @@ def wear(a: Anatomy, table: dict[str, Callable[[Anatomy], None]], trait: str) ->
         table[str(a.traits[trait])](a)
 
 
-__all__ = ["EYEWEAR", "HATS", "HEADWEAR", "HEADWEAR_BEHIND", "NECKWEAR", "earrings", "wear"]
+__all__ = ["EYEWEAR", "HATS", "HEADWEAR", "HEADWEAR_BEHIND", "NECKWEAR", "earrings", "ears_over", "wear"]

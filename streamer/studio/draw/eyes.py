@@ -102,11 +102,11 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         s.paint(light, (255, 255, 255))
     lower_ink = s.paint(s_lower, line=alpha(lash_color, 0.75), width=0.010)
     s.paint(lash, lash_color)
-    spikes = None
+    spikes, spikes_ink = None, None
     if a.is_("lashes", "long", "winged"):
         spikes = s.blank(3, 3, 3, corners=(1,))
-        s.paint(spikes, lash_color)
-    crease_ink = s.paint(crease, line=alpha(mix(a.skin.line, a.skin.deep, 0.4), 0.75), width=0.010)
+        spikes_ink = s.paint(spikes, lash_color)
+    crease_ink = s.paint(crease, line=alpha(mix(a.skin.line, a.skin.deep, 0.5), 0.6), width=0.010)
     grad_iris, grad_glow = iris_ink.gradient, glow_ink.gradient
     assert grad_iris is not None and grad_glow is not None
     unit_ring = ring(0, 0, 1, 1, 0, 10)[:, :2]
@@ -131,7 +131,8 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         tip = [(cx + side * (width + reach), wing_y)] * 2
         outer = np.c_[x_lid + side * 0.010 * taper, up - thick]
         rest[lash.points] = _surface(np.r_[np.c_[x_lid, up + 0.004], tip[:1], outer[::-1]], 0.004)
-        if spikes is not None:
+        if spikes is not None and spikes_ink is not None:
+            s.show(spikes_ink, blink < 0.75)
             roots, arrows = (-3, -2, -1), []
             for k, (dx, dy) in zip(roots, ((0.020, -0.040), (0.036, -0.030), (0.040, -0.006)), strict=True):
                 dy = dy * openness + 0.045 * blink

@@ -16,9 +16,10 @@ from streamer.studio.draw.sketch import COVER, Linear, Points, Radial, Skin, Str
 LINE = 0.0125
 Profile = Sequence[float]
 # A lock's width from root to tip, as shares of its greatest.
-LOCK: Profile = (0.80, 1.0, 1.0, 0.84, 0.52, 0.0)
+LOCK: Profile = (0.36, 0.84, 1.0, 0.86, 0.52, 0.0)
 TAIL: Profile = (0.30, 0.78, 1.0, 0.98, 0.74, 0.0)
 WISP: Profile = (1.0, 0.9, 0.72, 0.5, 0.27, 0.0)
+SPIKE: Profile = (1.0, 1.0, 0.9, 0.68, 0.4, 0.0)
 PANEL: Profile = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
@@ -109,18 +110,23 @@ class Kit:
         layer.append(Stroke(paths, None, alpha(self.h.line, strength), width, False, skin or flowing()))
 
     def shine(self, layer: list[Stroke], y: float = -0.46, width: float = 0.40, thick: float = 0.06, pieces: int = 7, strength: float = 0.6) -> None:
-        """The band of light about the crown: pointed flakes along an arc."""
-        edges = np.linspace(-width, width, pieces + 1)
+        """The band of light about the crown: slender flakes along the strands, touching, of uneven length."""
+        n = 2 * pieces + 3
+        edges = np.linspace(-width, width, n + 1) * (1 + 0.03 * np.sin(np.arange(n + 1) * 2.4))
         paths = []
         for k, (u, v) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-            m, gap = (u + v) / 2, (v - u) * 0.10
-            size = thick * (1 - 0.55 * (abs(m) / width) ** 2) * (1.0 if k % 2 else 0.7)
-            def at(x: float, dy: float) -> tuple[float, float, float]:
-                yy = y + 0.15 * (x / 0.5) ** 2 + dy
-                return (x, yy, 0.40 * max(0.0, 1 - (x / 0.62) ** 2) + 0.06)
+            if k % 5 == 3:
+                continue
+            m = (u + v) / 2
+            size = thick * (1.15 - 0.75 * (abs(m) / width) ** 2) * (0.72 + 0.36 * np.sin(k * 2.1) ** 2)
+            fan = 0.45 * m  # strands run outwards as they fall
 
-            paths.append([at(u + gap, 0), at(u + gap, 0), at(m, -size * 0.45), at(v - gap, 0), at(v - gap, 0),
-                          at(m + gap, size), at(m + gap, size)])
+            def at(x: float, dy: float, fan: float = fan) -> tuple[float, float, float]:
+                x = x + fan * dy
+                return (x, y + 0.17 * (x / 0.5) ** 2 + dy, 0.40 * max(0.0, 1 - (x / 0.62) ** 2) + 0.06)
+
+            top, bottom = at(m, -0.85 * size), at(m, size)
+            paths.append([top, top, at(v, -0.05 * size), bottom, bottom, at(u, 0.05 * size)])
         layer.append(Stroke(paths, alpha(self.h.shine, strength), skin=flowing()))
 
     def crown(self, volume: float = 0.0, hairline: Points | None = None, side_y: float = 0.05, casts: bool = True) -> None:
@@ -138,14 +144,14 @@ class Kit:
         self.lock(layer, spine, width, **more)
         self.lock(layer, [(-p[0], *p[1:]) for p in spine], width, **more)
 
-    def fringe(self, tips: Sequence[tuple[float, float, float]], part: float = 0.0, root_y: float = -0.66,
-               spread: float = 0.45, bow: float = 0.04, profile: Profile = LOCK) -> None:
+    def fringe(self, tips: Sequence[tuple[float, float, float]], part: float = 0.0, root_y: float = -0.78,
+               spread: float = 0.22, bow: float = 0.04, profile: Profile = LOCK) -> None:
         """Locks over the forehead from (tip x, tip y, width), painted in order; they fan out from the parting `part`."""
         for x, y, width in tips:
             root = part + (x - part) * spread
             middle = part + (x - part) * (0.55 + 0.5 * spread)
             away = bow if x >= part else -bow
-            spine = [(root, root_y), (middle + away, root_y * 0.62 + y * 0.38), (x + away * 0.8, root_y * 0.25 + y * 0.75 - 0.03),
+            spine = [(root, root_y, 0.2), (middle + away, root_y * 0.62 + y * 0.38), (x + away * 0.8, root_y * 0.25 + y * 0.75 - 0.03),
                      (x, y)]
             self.lock(self.front, spine, width, profile)
 
@@ -209,9 +215,13 @@ class Kit:
             pts = np.c_[x + r * wob * np.cos(t), y + r * wob * np.sin(t), np.full(9, z)]
             layer.append(Stroke([pts], self.fill(shade), self.h.line, LINE, True, skin, label, casts))
             hand = 1 if x >= 0 else -1
-            u = np.linspace(0.2, 4.6, 8)
-            spiral = np.c_[x + hand * r * (0.78 - 0.12 * u) * np.cos(u - 0.6), y + r * (0.78 - 0.12 * u) * np.sin(u - 0.6), np.full(8, z)]
-            layer.append(Stroke([spiral], None, alpha(self.h.line, 0.5), 0.010, False, skin))
+            v = np.linspace(-0.3, 2.2, 6)
+            inner = v[::-1]
+            dark = np.r_[np.c_[x + r * 0.97 * np.cos(v), y + r * 0.97 * np.sin(v)], np.c_[x - 0.22 * r + r * 0.86 * np.cos(inner), y - 0.24 * r + r * 0.86 * np.sin(inner)]]
+            layer.append(Stroke([np.c_[dark, np.full(12, z)]], alpha(self.h.shadow, 0.65), skin=skin))
+            u = np.linspace(0.4, 3.0, 6)
+            spiral = np.c_[x + hand * r * (0.62 - 0.10 * u) * np.cos(u - 0.4), y + r * (0.62 - 0.10 * u) * np.sin(u - 0.4), np.full(6, z)]
+            layer.append(Stroke([spiral], None, alpha(self.h.line, 0.42), 0.009, False, skin))
             v = np.linspace(3.5, 5.0, 4)
             gleam = np.c_[x + 0.68 * r * np.cos(v), y + 0.68 * r * np.sin(v), np.full(4, z)]
             layer.append(Stroke([gleam], None, alpha(self.h.shine, 0.6), r * 0.16, False, skin))
@@ -331,16 +341,16 @@ def wavy_bob(k: Kit) -> None:
     """To the chin, tousled, a wispy fringe to one side."""
     k.height, k.side = 0.895, 0.61
     k.length = 0.6
-    right = [(0.0, -0.88, -0.1), (0.42, -0.78, -0.1), (0.66, -0.40, -0.1), (0.68, -0.05, -0.1), (0.80, 0.20, -0.1), (0.72, 0.40, -0.1), (0.80, 0.60, -0.1),
-             (0.80, 0.60, -0.1), (0.62, 0.62, -0.1), (0.56, 0.74, -0.1), (0.56, 0.74, -0.1), (0.40, 0.64, -0.12), (0.2, 0.66, -0.15)]
+    right = [(0.0, -0.88, -0.1), (0.42, -0.78, -0.1), (0.65, -0.42, -0.1), (0.69, -0.08, -0.1), (0.75, 0.16, -0.1), (0.70, 0.36, -0.1), (0.75, 0.54, -0.1),
+             (0.66, 0.69, -0.1), (0.66, 0.69, -0.1), (0.60, 0.60, -0.1), (0.46, 0.73, -0.1), (0.46, 0.73, -0.1), (0.40, 0.62, -0.12), (0.2, 0.66, -0.15)]
     k.mass(k.back, right + [(-x, y, z) for x, y, z in right[:0:-1]], 0.42, flowing(0.6, 1.6, 0.4, 0.9))
     k.crown(0.045)
     for e, lift in ((-1, 0.0), (1, 0.02)):
-        k.lock(k.front, [(e * 0.36, -0.62), (e * 0.55, -0.3, 0.12), (e * 0.60, 0.05, 0.08), (e * 0.53, 0.32, 0.08), (e * 0.64, 0.60 + lift, 0.06)], 0.27,
+        k.lock(k.front, [(e * 0.36, -0.62), (e * 0.55, -0.3, 0.12), (e * 0.61, 0.05, 0.08), (e * 0.55, 0.32, 0.08), (e * 0.60, 0.50, 0.06), (e * 0.47, 0.66 + lift, 0.08)], 0.27,
                (0.5, 1.0, 1.0, 0.85, 0.55, 0.0))
         k.lock(k.front, [(e * 0.40, -0.50), (e * 0.49, -0.1, 0.16), (e * 0.47, 0.18, 0.14), (e * 0.42, 0.46, 0.14)], 0.14, WISP)
     k.fringe([(0.40, 0.02, 0.17), (0.30, -0.04, 0.17), (-0.42, 0.10, 0.18), (-0.33, 0.05, 0.19), (0.16, -0.09, 0.17), (-0.20, 0.03, 0.19), (-0.04, 0.0, 0.18)],
-             0.16, -0.68, 0.35, -0.05)
+             0.16, -0.78, 0.24, -0.05)
     k.strands(k.front, [[(0.12, -0.84, 0.15), (-0.2, -0.74, 0.14), (-0.48, -0.4, 0.1)], [(0.16, -0.84, 0.12), (0.38, -0.66, 0.1), (0.55, -0.3, 0.06)]], 0.5)
     k.shine(k.front, -0.50, 0.46, 0.07, 7)
 
@@ -399,7 +409,7 @@ def twin_tails(k: Kit) -> None:
     for e in (-1, 1):
         k.lock(k.front, [(e * 0.38, -0.55), (e * 0.52, -0.2, 0.14), (e * 0.545, 0.15, 0.1), (e * 0.50, 0.42, 0.1), (e * 0.53, 0.62, 0.1)], 0.15, WISP)
         k.tie(k.front, (e * 0.53, -0.53, -0.02), 0.085)
-    k.fringe([(0.42, 0.02, 0.19), (-0.42, 0.02, 0.19), (0.29, -0.02, 0.19), (-0.29, -0.02, 0.19), (0.14, -0.06, 0.18), (-0.15, -0.05, 0.18), (0.0, -0.01, 0.17)], 0.0, -0.68, 0.3)
+    k.fringe([(0.42, 0.02, 0.19), (-0.42, 0.02, 0.19), (0.29, -0.02, 0.19), (-0.29, -0.02, 0.19), (0.14, -0.06, 0.18), (-0.15, -0.05, 0.18), (0.0, -0.01, 0.17)], 0.0, -0.78, 0.24)
     k.strands(k.front, [[(0.0, -0.85, 0.1), (0.0, -0.74, 0.2), (0.0, -0.64, 0.25)]]
               + [[(e * 0.05, -0.80, 0.1), (e * 0.28, -0.72, 0.1), (e * 0.50, -0.53, 0.02)] for e in (-1, 1)]
               + [[(e * 0.2, -0.80, 0.08), (e * 0.38, -0.70, 0.06), (e * 0.50, -0.55, 0.02)] for e in (-1, 1)], 0.5)
@@ -477,7 +487,7 @@ def drill_curls(k: Kit) -> None:
         k.ringlet(k.behind, e * 0.60, 0.02, 1.28, 0.36, 0.02, 6)
     k.crown(0.035)
     k.pair(k.front, [(0.34, -0.64), (0.53, -0.36, 0.12), (0.60, 0.0, 0.06), (0.575, 0.2, 0.06)], 0.26, profile=(0.6, 1.0, 1.0, 0.9, 0.7, 0.0))
-    k.fringe([(0.44, 0.10, 0.17), (-0.44, 0.10, 0.17), (0.33, 0.0, 0.19), (-0.33, 0.0, 0.19), (-0.19, -0.05, 0.19), (0.20, -0.05, 0.19), (0.03, -0.03, 0.18)], 0.06, -0.68, 0.3, 0.05)
+    k.fringe([(0.44, 0.10, 0.17), (-0.44, 0.10, 0.17), (0.33, 0.0, 0.19), (-0.33, 0.0, 0.19), (-0.19, -0.05, 0.19), (0.20, -0.05, 0.19), (0.03, -0.03, 0.18)], 0.06, -0.78, 0.24, 0.05)
     for e in (-1, 1):
         k.lock(k.front, [(e * 0.40, -0.4), (e * 0.47, -0.05, 0.16), (e * 0.45, 0.22, 0.15), (e * 0.50, 0.42, 0.14)], 0.09, WISP)
     k.strands(k.front, [[(0.05, -0.86, 0.1), (e * 0.34, -0.74, 0.08), (e * 0.56, -0.36, 0.04)] for e in (-1, 1)], 0.5)
@@ -592,10 +602,10 @@ def messy(k: Kit) -> None:
     k.crown(-0.005)
     for x, y, dx, dy, w in ((-0.5, -0.5, -0.24, 0.02, 0.26), (0.52, -0.46, 0.24, 0.06, 0.26), (-0.56, -0.2, -0.16, 0.16, 0.22), (0.57, -0.16, 0.17, 0.15, 0.22),
                             (-0.36, -0.72, -0.22, -0.10, 0.26), (0.34, -0.74, 0.26, -0.08, 0.26), (-0.1, -0.82, -0.10, -0.15, 0.24), (0.12, -0.82, 0.16, -0.16, 0.24)):
-        k.lock(k.front, [(x - dx * 0.7, y - dy * 0.4 + 0.05, 0.05), (x, y, 0.03), (x + dx * 0.6, y + dy * 0.35, 0.0), (x + dx, y + dy + 0.05, 0.0)], w, LOCK, casts=False)
+        k.lock(k.front, [(x - dx * 0.7, y - dy * 0.4 + 0.05, 0.05), (x, y, 0.03), (x + dx * 0.6, y + dy * 0.35, 0.0), (x + dx, y + dy + 0.05, 0.0)], w, SPIKE, casts=False)
     for e in (-1, 1):
         k.lock(k.front, [(e * 0.42, -0.5), (e * 0.53, -0.2, 0.12), (e * 0.55, 0.06, 0.08), (e * 0.50, 0.28, 0.08)], 0.16, WISP)
-    k.fringe([(0.45, 0.07, 0.17), (-0.47, 0.09, 0.17), (0.36, -0.02, 0.18), (-0.36, 0.03, 0.18), (0.20, -0.05, 0.18), (-0.21, -0.03, 0.19), (-0.03, -0.09, 0.18)], 0.08, -0.68, 0.4, -0.05)
+    k.fringe([(0.45, 0.07, 0.17), (-0.47, 0.09, 0.17), (0.36, -0.02, 0.18), (-0.36, 0.03, 0.18), (0.20, -0.05, 0.18), (-0.21, -0.03, 0.19), (-0.03, -0.09, 0.18)], 0.08, -0.78, 0.24, -0.05)
     k.lock(k.front, [(0.05, -0.70), (0.12, -0.45), (0.08, -0.25), (0.12, -0.12)], 0.12, WISP)
     k.strands(k.front, [[(0.06, -0.82, 0.12), (-0.2, -0.74, 0.14), (-0.42, -0.52, 0.12)], [(0.1, -0.82, 0.12), (0.3, -0.72, 0.12), (0.48, -0.46, 0.08)]], 0.45)
     k.shine(k.front, -0.50, 0.42, 0.055, 7)
@@ -611,7 +621,7 @@ def spiky(k: Kit) -> None:
     for tip, base, w in (((-0.86, -0.20), (-0.40, -0.22), 0.30), ((0.88, -0.14), (0.40, -0.18), 0.30), ((-0.88, -0.54), (-0.36, -0.44), 0.34), ((0.90, -0.50), (0.36, -0.42), 0.34),
                          ((-0.70, -0.90), (-0.26, -0.58), 0.36), ((0.74, -0.86), (0.28, -0.56), 0.36), ((-0.34, -1.10), (-0.12, -0.62), 0.36), ((0.42, -1.08), (0.16, -0.62), 0.36), ((0.04, -1.16), (0.02, -0.6), 0.34)):
         mid = ((tip[0] + base[0]) / 2 * 1.02, (tip[1] + base[1]) / 2 - 0.04)
-        k.lock(k.front, [(*base, 0.08), (*mid, 0.04), (*tip, 0.0)], w, (1.0, 1.0, 0.9, 0.68, 0.4, 0.0), casts=False)
+        k.lock(k.front, [(*base, 0.08), (*mid, 0.04), (*tip, 0.0)], w, SPIKE, casts=False)
     k.pair(k.front, [(0.42, -0.45), (0.52, -0.15, 0.12), (0.54, 0.08, 0.08), (0.47, 0.26, 0.1)], 0.17, profile=WISP)
     for tip, y, w in ((0.44, -0.02, 0.19), (-0.45, 0.02, 0.19), (0.30, -0.12, 0.20), (-0.30, 0.0, 0.20), (0.13, -0.03, 0.20), (-0.12, -0.10, 0.20)):
         k.lock(k.front, [(tip * 0.35, -0.68), (tip * 0.8, -0.44), (tip * 1.08, -0.24), (tip * 0.92, y)], w, (0.9, 1.0, 0.95, 0.78, 0.45, 0.0))
@@ -695,7 +705,7 @@ def wolf_cut(k: Kit) -> None:
         k.lock(k.front, [(e * 0.40, -0.55), (e * 0.55, -0.2, 0.1), (e * 0.57, 0.12, 0.06), (e * 0.66, 0.40, 0.04)], 0.20, LOCK)
         k.lock(k.front, [(e * 0.42, -0.45), (e * 0.49, -0.08, 0.15), (e * 0.48, 0.2, 0.14), (e * 0.44, 0.46, 0.14)], 0.12, WISP)
         k.lock(k.front, [(e * 0.1, -0.88, 0.05), (e * 0.3, -0.93, 0.02), (e * 0.50, -0.84, 0.0), (e * 0.62, -0.66, 0.0)], 0.14, WISP, casts=False)
-    k.fringe([(0.42, 0.10, 0.14), (-0.42, 0.08, 0.14), (0.33, 0.02, 0.15), (-0.32, 0.04, 0.15), (0.22, 0.05, 0.14), (-0.22, 0.02, 0.14), (0.11, -0.01, 0.14), (-0.11, 0.04, 0.14), (0.0, 0.0, 0.14)], 0.0, -0.68, 0.45, 0.02)
+    k.fringe([(0.42, 0.10, 0.14), (-0.42, 0.08, 0.14), (0.33, 0.02, 0.15), (-0.32, 0.04, 0.15), (0.22, 0.05, 0.14), (-0.22, 0.02, 0.14), (0.11, -0.01, 0.14), (-0.11, 0.04, 0.14), (0.0, 0.0, 0.14)], 0.0, -0.78, 0.24, 0.02)
     k.strands(k.front, [[(0.0, -0.88, 0.1), (e * 0.3, -0.78, 0.1), (e * 0.56, -0.42, 0.06)] for e in (-1, 1)], 0.5)
     k.shine(k.front, -0.50, 0.46, 0.065, 9)
 

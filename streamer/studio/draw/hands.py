@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy
-from streamer.studio.draw.palette import Cloth, alpha
+from streamer.studio.draw.palette import Cloth, alpha, luminance, mix
 from streamer.studio.draw.sketch import HAND, Ink, Linear, Moment, Outline, ramp
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
@@ -88,6 +88,9 @@ def hands(a: Anatomy, sleeve: Cloth | None, cuff: Cloth | None) -> None:
 
 def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | None) -> None:
     s, skin = a.sketch, a.skin
+    # palms are fairer than the back of the hand, the more so the darker the skin
+    fair = 0.34 * max(0.0, 1 - luminance(skin.base) / 0.62)
+    palm_base, palm_light = mix(skin.base, (232, 172, 134), fair), mix(skin.light, (240, 186, 150), fair)
     inks: list[Ink] = []
     size = SCALE * (1.06 if a.masculine else 0.96)
 
@@ -109,7 +112,7 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
     fold = blank(3, closed=False)
     inks.append(s.paint(fold, line=alpha(tone.deep if tone else skin.shadow, 0.8), width=0.011))
     wrist = blank(6)
-    inks.append(s.paint(wrist, skin.base, a.line if tone else None, LINE, HAND))
+    inks.append(s.paint(wrist, palm_base if tone else skin.base, a.line if tone else None, LINE, HAND))
     wrist_shade = blank(4)
     inks.append(s.paint(wrist_shade, alpha(skin.shadow, 0.9 if tone else 0.0)))
     band = None
@@ -117,7 +120,7 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
         band = blank(8)
         inks.append(s.paint(band, gradient(cuff.light, cuff.base, cuff.shadow), cuff.line, LINE, HAND))
     palm = blank(len(PALM), closed=False)
-    inks.append(s.paint(palm, skin.base, a.line, LINE, HAND))
+    inks.append(s.paint(palm, palm_base, a.line, LINE, HAND))
     mound = blank(6)
     inks.append(s.paint(mound, alpha(skin.shadow, 0.45)))
     crease = [blank(3, closed=False), blank(3, closed=False)]
@@ -126,11 +129,9 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
     fingers = {}
     for finger in order:
         fingers[finger] = blank(9, closed=False)
-        inks.append(s.paint(fingers[finger], gradient(skin.light, skin.base, skin.base), a.line, LINE, HAND))
-    nails = blank(4)
+        inks.append(s.paint(fingers[finger], gradient(palm_light, palm_base, palm_base), a.line, LINE, HAND))
     ticks = s.blank(2, 2, 2, 2, closed=False, skin=on_torso)
     inks.append(s.paint(ticks, line=alpha(skin.deep, 0.5), width=0.009))
-    del nails
     start = s.place(np.zeros((21, 3)), on_torso).start
     parts = ("wrist", *(f"{finger}_{joint}" for finger in FINGERS for joint in range(1, 5)))
     for k, part in enumerate(parts):

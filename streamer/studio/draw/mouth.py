@@ -7,8 +7,8 @@ from streamer.studio.draw.palette import alpha, mix
 from streamer.studio.draw.sketch import Linear, Moment, ramp, skull_z
 
 MOUTH_Y = 0.405
-WIDTH = 0.118  # half, at rest
-GAP = 0.205  # inner lips' distance at open = 1
+WIDTH = 0.128  # half, at rest
+GAP = 0.225  # inner lips' distance at open = 1
 U = -np.cos(np.linspace(0, np.pi, 11))  # from the viewer's left to the right corner, denser at the corners
 
 
@@ -129,7 +129,7 @@ def mouth(a: Anatomy) -> None:
             reach = np.maximum(np.interp(t, U, low) - ty, 0.0) * (1 - 0.3 * folded) + 0.020 * folded * size
             rest[tuck.points] = np.r_[_surface(tx, ty, forward), _surface(tx, ty + reach * (1 - 0.35 * t**2), forward)[::-1]]
         # lines: the upper one carries the drawing, the lower one only where the mouth is open
-        weight = (0.015 + 0.005 * min(1.0, 4 * opening)) * (1 + 0.15 * press)
+        weight = (0.017 + 0.005 * min(1.0, 4 * opening)) * (1 + 0.15 * press)
         body = 0.45 + 0.55 * (1 - U**2)
         reach = 1.05
         rest[upper_line.points] = band(x * reach, up - weight * body * 0.6, up + weight * body * 0.4, forward)

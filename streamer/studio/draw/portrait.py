@@ -22,7 +22,8 @@ def portrait(character: Character, size: int, straight: bool) -> Anatomy:
     accessories.wear(a, accessories.NECKWEAR, "neckwear")
     for stroke in locks.behind:
         s.draw_stroke(stroke)
-    accessories.wear(a, accessories.HEADWEAR_BEHIND, "headwear")
+    if not accessories.ears_over(a):
+        accessories.wear(a, accessories.HEADWEAR_BEHIND, "headwear")
     head.ears(a)
     accessories.earrings(a)
     face = head.face(a)
@@ -43,6 +44,8 @@ def portrait(character: Character, size: int, straight: bool) -> Anatomy:
     eyes.paint_brows(a, 0.5)
     for stroke in locks.top:
         s.draw_stroke(stroke)
+    if accessories.ears_over(a):
+        accessories.wear(a, accessories.HEADWEAR_BEHIND, "headwear")
     accessories.wear(a, accessories.HEADWEAR, "headwear")
     hands.hands(a, *cut.sleeve_and_cuff(a))
     s.finish()
