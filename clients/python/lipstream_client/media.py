@@ -112,6 +112,11 @@ class FrameAssembler:
 
     def lose(self) -> None:
         """Gives up what is incomplete: nothing comes out before the next key frame."""
+        if self._next is not None:
+            missing = self._next
+            while missing in self._waiting:
+                missing += 1
+            self._waiting = {n: entry for n, entry in self._waiting.items() if n > missing}
         self._next = self._gap_since = None
         self.wants_keyframe = True
 

@@ -149,6 +149,8 @@ class Session:
             raise Unreachable(
                 f"media did not connect within {self._timeout:g} s: is UDP blocked between here and the server?"
             ) from None
+        except SessionLost as lost:
+            raise Unreachable(f"media did not connect ({lost.reason}): is UDP blocked on the way?") from None
         self._spawn(self._ping())
         if not math.isinf(self._linger):
             self._spawn(self._finish())
