@@ -382,7 +382,7 @@ function tokenFromAddress() {
 async function open() {
   try {
     const config = await stream.config();
-    const known = await gallery.load();
+    const known = await gallery.known();
     const remembered = memory.get("character");
     const first = known.find(({ id }) => id === remembered) ?? known.find(({ id }) => id === config.default_character) ?? known[0];
     const size = config.sizes.includes(Number(memory.get("size"))) ? Number(memory.get("size")) : config.default_size;
@@ -391,6 +391,8 @@ async function open() {
     gallery.limit(config.max_picture_bytes);
     fillEmotions(config.emotions);
     hideProblem();
+    if (first) stream.character = first.id; // its picture is asked for before the gallery's
+    gallery.fill(known);
     if (first) await choose(first.id);
   } catch (error) {
     showProblem(/** @type {any} */ (error));

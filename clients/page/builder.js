@@ -7,14 +7,16 @@
  */
 
 const PREVIEW_MS = 120; // after the last change
+/** Where a trait is shown, by its name; the first that fits. */
 const GROUPS = /** @type {[string, RegExp][]} */ ([
-  ["Hair", /hair|fringe|tips?$|bangs/],
-  ["Eyes", /eye|brow|lash|iris/],
-  ["Face", /skin|face|nose|mouth|lip|ear(?!ring)|cheek|mark|age|freckle|beard|stubble|jaw|blush/],
-  ["Clothes", /garment|cloth|shirt|dress|outfit|top/],
-  ["Extras", /access|glass|hat|headwear|earring|neck|horn|prop/],
-  ["Scene", /back|scene|light/],
+  ["Extras", /wear$|earring|accessor|glasses|hat$|prop/],
+  ["Hair", /^hair|fringe|bangs|beard/],
+  ["Eyes", /^eye|brow|lash/],
+  ["Clothes", /garment|cloth|shirt|dress|outfit/],
+  ["Scene", /background|scene|light/],
+  ["Face and body", /./],
 ]);
+const ORDER = ["Hair", "Eyes", "Face and body", "Clothes", "Extras", "Scene"];
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);
@@ -30,7 +32,8 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
   /** @type {Record<string, string | number>} */ let traits = {};
   /** @type {Map<string, () => void>} */ const controls = new Map(); // trait → show its value
   let timer = 0;
-  let asked = 0;
+  let drawing = false;
+  let stale = false;
   let address = "";
 
   /** @param {string} text */
@@ -47,8 +50,10 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
     timer = setTimeout(preview, PREVIEW_MS);
   }
 
+  /** One request at a time: what changed meanwhile is drawn next, and only the newest. */
   async function preview() {
-    const turn = ++asked;
+    if (drawing) return void (stale = true);
+    [drawing, stale] = [true, false];
     try {
       const response = await stream.fetch("/v1/characters/preview?size=512", {
         method: "POST",
@@ -56,16 +61,22 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
         body: JSON.stringify({ traits }),
       });
       const picture = await response.blob();
-      if (turn !== asked || $("builder").hidden) return; // a newer one is on its way
-      URL.revokeObjectURL(address);
-      address = URL.createObjectURL(picture);
-      for (const id of ["stage-preview", "panel-preview"]) {
-        $(id).src = address;
-        $(id).hidden = false;
-      }
+      if (!$("builder").hidden) show(picture);
       complain("");
     } catch (error) {
-      if (turn === asked) complain(/** @type {Error} */ (error).message);
+      complain(/** @type {Error} */ (error).message);
+    }
+    drawing = false;
+    if (stale && !$("builder").hidden) preview();
+  }
+
+  /** @param {Blob} picture */
+  function show(picture) {
+    URL.revokeObjectURL(address);
+    address = URL.createObjectURL(picture);
+    for (const id of ["stage-preview", "panel-preview"]) {
+      $(id).src = address;
+      $(id).hidden = false;
     }
   }
 
@@ -79,11 +90,9 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
     document.body.classList.add("building");
     complain("");
     try {
-      if (!schema) {
-        schema = /** @type {Record<string, Trait>} */ (await (await stream.fetch("/v1/traits")).json());
-        $("traits").replaceChildren(...sections(schema, controls, () => traits, set));
-      }
-      const given = await traitsOf(stream.character);
+      const [known, given] = await Promise.all([schema ?? traitSchema(), traitsOf(stream.character)]);
+      if (!schema) $("traits").replaceChildren(...sections(known, controls, () => traits, set));
+      schema = known;
       traits = {};
       for (const [name, trait] of Object.entries(schema))
         traits[name] = isValue(trait, given[name]) ? given[name] : firstValue(trait);
@@ -96,6 +105,9 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
     $("panel").scrollIntoView({ block: "start" }); // where it lies below the stage
   }
 
+  /** @returns {Promise<Record<string, Trait>>} */
+  const traitSchema = async () => (await stream.fetch("/v1/traits")).json();
+
   /** The builder starts from the chosen character, where it has traits. @param {string} id */
   async function traitsOf(id) {
     if (!id) return {};
@@ -105,7 +117,6 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
 
   function close() {
     if ($("builder").hidden) return;
-    asked++;
     clearTimeout(timer);
     $("builder").hidden = $("stage-preview").hidden = $("panel-preview").hidden = true;
     document.body.classList.remove("building");
@@ -163,15 +174,14 @@ function anyValue(trait) {
 function sections(schema, controls, current, set) {
   /** @type {Map<string, HTMLElement>} */ const groups = new Map();
   for (const [name, trait] of Object.entries(schema)) {
-    const title = (GROUPS.find(([, pattern]) => pattern.test(name)) ?? ["More"])[0];
+    const title = GROUPS.find(([, pattern]) => pattern.test(name))?.[0] ?? "";
     if (!groups.has(title)) groups.set(title, group(title));
     const make = trait.kind === "colour" ? swatches : trait.kind === "number" ? slider : stepper;
     const control = make(name, trait, current, (value) => set(name, value));
     controls.set(name, control.show);
     groups.get(title)?.append(control.element);
   }
-  const order = [...GROUPS.map(([title]) => title), "More"];
-  return order.flatMap((title) => groups.get(title) ?? []);
+  return ORDER.flatMap((title) => groups.get(title) ?? []);
 }
 
 /** @param {string} title */

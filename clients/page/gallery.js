@@ -32,6 +32,7 @@ export function createGallery({ stream, icon, choose }) {
       width: 128,
       height: 128,
     });
+    picture.onload = () => picture.classList.add("shown");
     const frame = document.createElement("span");
     frame.className = "tile-picture";
     frame.append(picture, icon("i-check"));
@@ -102,11 +103,10 @@ export function createGallery({ stream, icon, choose }) {
     add,
     /** @param {number} bytes */
     limit: (bytes) => (limit = bytes),
-    async load() {
-      const { characters } = await (await stream.fetch("/v1/characters")).json();
-      $("gallery").replaceChildren(...characters.map(card));
-      return /** @type {Character[]} */ (characters);
-    },
+    /** @returns {Promise<Character[]>} */
+    known: async () => (await (await stream.fetch("/v1/characters")).json()).characters,
+    /** @param {Character[]} characters */
+    fill: (characters) => $("gallery").replaceChildren(...characters.map(card)),
     /** @param {string} id */
     select(id) {
       for (const radio of document.querySelectorAll("input[name=character]")) {
