@@ -154,8 +154,6 @@ class Articulation:
     @classmethod
     def load(cls, path: Path | None = None, threads: int = 1) -> "Articulation":
         """The network with the weights at `path`, or those that come with the package."""
-        if path is None and not WEIGHTS.is_file():
-            return Loudness()  # type: ignore[return-value]  # until the first trained weights are in the package
         path = path or WEIGHTS
         if not path.is_file():
             raise FileNotFoundError(f"no articulation weights at {path}")

@@ -1,10 +1,13 @@
 """Audio to curves: the interface that the live path is built on."""
 
+import wave
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from streamer.config import SAMPLE_RATE
-from streamer.features import EMBEDDING, PROSODY, Loudness, log_mel, stepped
+from streamer.features import EMBEDDING, PROSODY, Articulation, Loudness, feed, log_mel, stepped
 from streamer.studio.controls import MOUTH
 
 
@@ -56,3 +59,85 @@ def test_log_mel_bands_follow_frequency():
     peaks = [log_mel(np.sin(2 * np.pi * f * t).astype(np.float32)).mean(0).argmax() for f in (200, 800, 2400, 6000)]
     assert peaks == sorted(set(peaks))
     assert log_mel(np.zeros(4000, np.float32)).max() < -3.9
+
+
+# The network that comes with the package
+
+
+@pytest.fixture(scope="module")
+def network() -> Articulation:
+    return Articulation.load()
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    """Ten seconds of a real voice: [n] float32."""
+    with wave.open(str(Path(__file__).parent.parent / "clients" / "page" / "sample.wav")) as file:
+        assert file.getframerate() == SAMPLE_RATE
+        pcm = np.frombuffer(file.readframes(10 * SAMPLE_RATE), np.int16)
+    return pcm.astype(np.float32) / 32768
+
+
+def test_streamed_equals_whole(network, speech):
+    """Step by step, the network says what it says of the whole recording, to float32 rounding."""
+    streamed, whole = stepped(network, speech), network.whole(speech)
+    for part in ("mouth", "prosody", "embedding"):
+        np.testing.assert_allclose(getattr(streamed, part), getattr(whole, part), atol=2e-5)
+
+
+def test_sessions_do_not_hear_each_other(network, speech):
+    """Two states stepped in turn give what each gives alone."""
+    one, two = feed(speech[:16000], network.lookahead), feed(speech[40000:56000], network.lookahead)
+    a, b = network.state(), network.state()
+    for k in range(0, 12800, 640):
+        first = network.step(a, one[k : k + 640]).mouth
+        second = network.step(b, two[k : k + 640]).mouth
+    np.testing.assert_array_equal(first, stepped_mouth(network, one[:12800]))
+    np.testing.assert_array_equal(second, stepped_mouth(network, two[:12800]))
+
+
+def stepped_mouth(network: Articulation, fed: np.ndarray) -> np.ndarray:
+    """The last frame's mouth of samples that are already fed as steps."""
+    state = network.state()
+    return [network.step(state, samples).mouth for samples in fed.reshape(-1, 640)][-1]
+
+
+def test_the_mouth_moves_with_speech_and_rests_in_silence(network, speech):
+    """Closed in silence, open and shut again and again while a real voice speaks, always within 0..1."""
+    said = network.whole(speech)
+    opening = said.mouth[:, MOUTH.index("open")]
+    assert said.mouth.min() >= 0 and said.mouth.max() <= 1
+    assert opening[25:].max() > 0.5 and np.percentile(opening[25:], 10) < 0.1
+    silent = network.whole(np.zeros(2 * SAMPLE_RATE, np.float32))
+    assert silent.mouth[:, MOUTH.index("open")].max() < 0.05
+    assert np.abs(silent.prosody[10:, PROSODY.index("energy")]).max() < 0.1
+    # Faint noise, as of a microphone nobody speaks into, is silence too.
+    hiss = np.random.default_rng(0).normal(0, 3e-4, 2 * SAMPLE_RATE).astype(np.float32)
+    assert network.whole(hiss).mouth[10:, MOUTH.index("open")].max() < 0.15
+
+
+def test_level_matters_little(network, speech):
+    """A voice 12 dB quieter moves the mouth in the same way."""
+    normal, quiet = network.whole(speech).mouth[:, 0], network.whole(speech / 4).mouth[:, 0]
+    assert np.corrcoef(normal, quiet)[0, 1] > 0.9
+
+
+def test_hostile_samples_give_finite_curves(network):
+    """Clipping, a constant, and full-scale noise give curves within their range, and the stream recovers."""
+    state = network.state()
+    rng = np.random.default_rng(1)
+    for samples in (np.ones(640), -np.ones(640), np.sign(rng.normal(size=640)), np.zeros(640)):
+        curves = network.step(state, samples.astype(np.float32))
+        assert np.isfinite(curves.mouth).all() and curves.mouth.min() >= 0 and curves.mouth.max() <= 1
+        assert np.isfinite(curves.embedding).all()
+
+
+def test_lookahead_is_within_the_budget(network):
+    """At most 60 ms are waited for."""
+    assert 0 <= network.lookahead <= 960
+
+
+def test_missing_weights_are_named(tmp_path):
+    """A path without weights is in the error."""
+    with pytest.raises(FileNotFoundError, match="nowhere.onnx"):
+        Articulation.load(tmp_path / "nowhere.onnx")
