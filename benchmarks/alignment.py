@@ -248,8 +248,8 @@ def percentiles(values: np.ndarray) -> dict[str, float] | None:
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    p50, p95, p99 = np.percentile(values, [50, 95, 99])
-    return {"p50": round(float(p50), 1), "p95": round(float(p95), 1), "p99": round(float(p99), 1)}
+    found = np.percentile(values, [50, 95, 99])
+    return {name: round(float(value), 1) + 0.0 for name, value in zip(("p50", "p95", "p99"), found, strict=True)}
 
 
 def slope(times: np.ndarray, values: np.ndarray, blocks: int = 20) -> tuple[float, float]:
