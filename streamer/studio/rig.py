@@ -3,6 +3,7 @@
 Letters used in shapes: S picture size, C controls, K key points.
 """
 
+import threading
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -60,6 +61,7 @@ class Rig:
         if not SIZES[0] <= size <= SIZES[1]:
             raise ValueError(f"a picture's size is between {SIZES[0]} and {SIZES[1]} pixels, not {size}")
         self.character, self.size = character, size
+        self._lock, self._closed = threading.Lock(), False
         self._factor = 2 if size < FINE_BELOW else 1
         drawn = size * self._factor
         self._anatomy = portrait(character, drawn, straight=not background and self._factor == 1)
@@ -78,6 +80,12 @@ class Rig:
         if not np.isfinite(controls).all():
             bad = [name for name, v in zip(CONTROLS, controls, strict=True) if not np.isfinite(v)]
             raise ValueError(f"the control vector is not finite at {', '.join(bad)}")
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(f"the rig of {self.character.name} is closed")
+            return self._draw(controls, t)
+
+    def _draw(self, controls: np.ndarray, t: float) -> np.ndarray:
         sketch = self._sketch
         sketch.move(controls, t)
         self._opening = float(np.clip(controls[INDEX["open"]], 0.0, 1.0))
@@ -94,7 +102,10 @@ class Rig:
     def draw_with_truth(self, controls: np.ndarray, t: float = 0.0) -> tuple[np.ndarray, Truth]:
         """The picture as `draw` gives it, and what is where in it."""
         image = self.draw(controls, t)
-        labels = self._sketch.draw_labels()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(f"the rig of {self.character.name} is closed")
+            labels = self._sketch.draw_labels()
         if self._factor == 2:
             labels = _halve(labels)
         front = labels[..., :3] >= 128  # red: face or ear; blue: ear or cover; green: hand
@@ -134,8 +145,10 @@ class Rig:
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
     def close(self) -> None:
-        """Frees the rasteriser's memory; safe to call twice."""
-        self._sketch.close()
+        """Frees the rasteriser's memory; safe to call twice, and while another thread draws: that frame is finished."""
+        with self._lock:
+            self._closed = True
+            self._sketch.close()
 
     def __enter__(self) -> "Rig":
         return self

@@ -85,6 +85,11 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
     s_lower = s.blank(5, closed=False)
     crease = s.blank(4, closed=False)
     shade = s.blank(2 * n)
+    # the upper lid's skin: lit, or painted where lashes are worn long; it is what shows when the eye closes
+    lid = s.blank(10)
+    painted = {"winged": mix(a.skin.lip, a.skin.shadow, 0.3), "long": mix(a.skin.blush, a.skin.light, 0.5)}
+    lid_color = painted.get(str(a.traits["lashes"]), a.skin.light)
+    s.paint(lid, alpha(lid_color, 0.55 if a.is_("lashes", "winged") else 0.42))
     white = s.paint(opening, Linear((cx, EYE_Y - 0.12), (cx, EYE_Y + 0.08), [(0, (226, 220, 232)), (0.5, (252, 250, 252)), (1, (255, 255, 255))]))
     ry0 = min(0.128, (shape.upper + shape.lower) * 0.60) * size
     rx0 = min(0.096 * size, ry0 * 0.86, width * 0.76)
@@ -144,6 +149,11 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         fold = np.interp([-0.45, 0.0, 0.42, 0.78], U, up - thick) - lift * (0.55 + 0.45 * openness) * np.array([0.9, 1.0, 0.95, 0.75])
         rest[crease.points] = _surface(np.c_[cx + side * width * np.array([-0.45, 0.0, 0.45, 0.86]), fold], 0.002)
         s.show(crease_ink, blink < 0.6)
+        five = np.array([-1.0, -0.55, 0.0, 0.55, 1.0])
+        edge = np.interp(five, U, up)
+        above = edge - thick[4] - (0.030 + 0.050 * blink) * size * (1 - 0.55 * five**2)
+        five_x = cx + side * width * five
+        rest[lid.points] = _surface(np.r_[np.c_[five_x, edge], np.c_[five_x, above][::-1]])
         if not is_open:
             return
         fall = 0.036 * size

@@ -32,10 +32,10 @@ def portrait(character: Character, size: int, straight: bool) -> Anatomy:
         if shadows:
             shade = s.outline(shadows, hair.flowing())
             s.paint(shade, alpha(a.skin.shadow, 0.9))
+    head.contour(a, face)
     head.beard(a)
     mouth.mouth(a)
     eyes.eyes(a)
-    head.contour(a, face)
     eyes.brow_outlines(a)
     eyes.paint_brows(a, 1.0)
     accessories.wear(a, accessories.EYEWEAR, "eyewear")
