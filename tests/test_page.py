@@ -293,8 +293,12 @@ class TestLive:
 
     def test_stopping_while_connecting_leaves_nothing_behind(self, page: Any, server: Any) -> None:
         """A session that the server grants after the user has given up is given back."""
-        page.evaluate(f"() => {{ const s = {STREAM}; s.start(); setTimeout(() => s.stop(), 30); }}")
-        until(page, f"{STREAM}.state === 'idle'")
+        with page.expect_response(lambda answer: answer.request.method == "DELETE", timeout=SLOW) as deleted:
+            with page.expect_request(lambda request: request.method == "POST"):
+                page.evaluate(f"() => {{ {STREAM}.start(); }}")
+            page.evaluate(f"{STREAM}.stop()")
+        assert deleted.value.status == 200
+        assert page.evaluate(f"{STREAM}.state") == "idle"
         assert no_sessions(server)
 
     def test_a_lost_connection_is_made_again(self, page: Any, server: Any) -> None:
@@ -312,6 +316,18 @@ class TestLive:
         page.click("#start-other")
         page.click("#start")
         page.wait_for_selector("#frame.speaking", timeout=SLOW)
+
+    def test_a_browser_that_does_not_time_frames_is_told_so(self, page: Any) -> None:
+        """Without requestVideoFrameCallback the character lives all the same, and the panel says what it lacks."""
+        page.add_init_script("delete HTMLVideoElement.prototype.requestVideoFrameCallback")
+        page.reload()
+        page.wait_for_selector(".tile")
+        start(page)
+        until(
+            page, "document.querySelector('#latency-empty').textContent.includes('does not say when it shows a frame')"
+        )
+        assert page.is_visible("#latency-empty")
+        assert page.evaluate(f"{STREAM}.records") == []
 
     def test_keys_do_what_the_list_says(self, page: Any) -> None:
         """S starts and ends, M mutes, H hears; not while one types."""

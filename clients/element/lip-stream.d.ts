@@ -2,16 +2,7 @@
 
 export type State = "idle" | "microphone" | "connecting" | "live" | "reconnecting" | "error";
 
-export type Stage =
-  | "device"
-  | "uplink"
-  | "lookahead"
-  | "wait"
-  | "draw"
-  | "encode"
-  | "send"
-  | "network"
-  | "display";
+export type Stage = "device" | "uplink" | "lookahead" | "wait" | "draw" | "encode" | "send" | "network" | "display";
 
 export interface Percentiles {
   p50: number;
@@ -197,6 +188,7 @@ export class FrameLog {
   capacity: number;
   seen(record: FrameRecord, clock: Clock): void;
   rows(rows: number[][], clock: Clock): void;
+  restart(): void;
   readonly records: FrameRecord[];
   recent(seconds: number, now: number): FrameRecord[];
   summary(

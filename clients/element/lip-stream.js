@@ -89,8 +89,10 @@ const isPositive = (/** @type {unknown} */ v) => isNumber(v) && Number(v) > 0;
 const isStrength = (/** @type {unknown} */ v) => isNumber(v) && Number(v) >= 0 && Number(v) <= 1;
 const isTimestamp = (/** @type {unknown} */ v) => isCount(v) && Number(v) < 2 ** 32;
 const isRows = (/** @type {unknown} */ v) =>
-  Array.isArray(v) && v.every((row) => Array.isArray(row) && row.length === 8 && row.every(isNumber) && isCount(row[0]) && isCount(row[1]));
-const optional = (/** @type {(v: unknown) => boolean} */ rule) => (/** @type {unknown} */ v) => v === undefined || rule(v);
+  Array.isArray(v) &&
+  v.every((row) => Array.isArray(row) && row.length === 8 && row.every(isNumber) && isCount(row[0]) && isCount(row[1]));
+const optional = (/** @type {(v: unknown) => boolean} */ rule) => (/** @type {unknown} */ v) =>
+  v === undefined || rule(v);
 
 /** What each message of the server must hold. @type {Record<string, Record<string, (v: unknown) => boolean>>} */
 const SERVER_MESSAGES = {
@@ -151,7 +153,10 @@ export const commands = {
   mute: (muted) => check("mute", { muted }, { muted: isFlag }),
   /** @param {string} id @param {boolean} [background] */
   character: (id, background) =>
-    check("character", background === undefined ? { id } : { id, background }, { id: isText, background: optional(isFlag) }),
+    check("character", background === undefined ? { id } : { id, background }, {
+      id: isText,
+      background: optional(isFlag),
+    }),
   /** @param {string} name @param {number} [strength] */
   emotion: (name, strength = 1) => check("emotion", { name, strength }, { name: isText, strength: isStrength }),
 };
@@ -274,6 +279,12 @@ export class FrameLog {
     }
   }
 
+  /** Another session begins, and counts its frames from 0 again. */
+  restart() {
+    this.#waiting.clear();
+    this.#rows.clear();
+  }
+
   /** Oldest first. @returns {FrameRecord[]} */
   get records() {
     const at = this.#ring.length < this.capacity ? 0 : this.#next % this.#ring.length;
@@ -300,7 +311,8 @@ export class FrameLog {
     const stages = {};
     for (const stage of STAGES)
       stages[stage] = percentiles(split.map((times) => times[stage]).filter((value) => !Number.isNaN(value)));
-    const span = recent.length > 1 ? recent[recent.length - 1].presentationTime - recent[0].presentationTime : 0;
+    const last = Math.max(recent.at(-1)?.presentationTime ?? 0, now - 40); // a picture that stands still has no rate
+    const span = recent.length > 1 ? last - recent[0].presentationTime : 0;
     return {
       frames: joined.length,
       fps: span > 0 ? ((recent.length - 1) * 1000) / span : 0,
@@ -327,14 +339,19 @@ function join(record, row, offset) {
   record.offset = offset;
 }
 
-/** Milliseconds from the capture of the sample that a frame answers to the frame's submission to the compositor. @param {FrameRecord} record */
+/**
+ * Milliseconds from the capture of the sample that a frame answers to the frame's submission to the compositor.
+ * @param {FrameRecord} record
+ */
 export function micToPhoton(record) {
   return record.captured === null ? NaN : record.presentationTime - record.captured + record.device;
 }
 
 /** @param {FrameRecord} record @param {number} lookahead ms @returns {Record<string, number>} */
 export function stagesOf(record, lookahead) {
-  const { captured, arrived, started, drawn, encoded, sent, receiveTime, presentationTime } = /** @type {any} */ (record);
+  const { captured, arrived, started, drawn, encoded, sent, receiveTime, presentationTime } = /** @type {any} */ (
+    record
+  );
   return {
     device: record.device,
     uplink: arrived - captured - lookahead,
@@ -352,11 +369,13 @@ export function stagesOf(record, lookahead) {
 
 /** What a user reads. A server's own `detail` is put behind it. @type {Record<string, string>} */
 const MESSAGES = {
-  microphone_denied: "The microphone is blocked. Allow it for this page in the browser's address bar, then start again.",
+  microphone_denied:
+    "The microphone is blocked. Allow it for this page in the browser's address bar, then start again.",
   microphone_missing: "No microphone was found. Plug one in, or use the sample voice.",
   microphone_busy: "The microphone is in use by another program.",
   microphone_lost: "The microphone was unplugged or taken away.",
-  insecure_context: "Browsers give the microphone only to https pages and to this computer itself. Open the page over https.",
+  insecure_context:
+    "Browsers give the microphone only to https pages and to this computer itself. Open the page over https.",
   no_webrtc: "This browser has no WebRTC, which carries the sound and the picture.",
   server_unreachable: "The server does not answer. Is it running?",
   network_lost: "The connection was lost and could not be made again.",
@@ -586,8 +605,7 @@ class Connection {
         },
         body: trickleFragment(this.#pc.localDescription?.sdp ?? "", candidates, complete),
       });
-      if (!response.ok && !this.#closed)
-        this.options.onWarning("trickle_failed", (await refusal(response)).message);
+      if (!response.ok && !this.#closed) this.options.onWarning("trickle_failed", (await refusal(response)).message);
     } catch {
       // ICE may have all it needs; if not, the connect timeout says so
     }
@@ -627,7 +645,10 @@ class Connection {
   }
 }
 
-/** @param {RTCRtpTransceiver} transceiver @param {string | null} codec "h264" or "vp8" first; null: the browser's order */
+/**
+ * @param {RTCRtpTransceiver} transceiver
+ * @param {string | null} codec "h264" or "vp8" first; null: the browser's order
+ */
 function prefer(transceiver, codec) {
   const known = RTCRtpReceiver.getCapabilities?.("video")?.codecs;
   if (!codec || !known || !transceiver.setCodecPreferences) return;
@@ -665,7 +686,16 @@ const Base = globalThis.HTMLElement ?? class {}; // importable where there is no
 
 /** The element. Its public members are described in lip-stream.d.ts. */
 export class LipStream extends Base {
-  static observedAttributes = ["src", "token", "character", "size", "background", "hear", "echo-cancellation", "microphone"];
+  static observedAttributes = [
+    "src",
+    "token",
+    "character",
+    "size",
+    "background",
+    "hear",
+    "echo-cancellation",
+    "microphone",
+  ];
 
   readStamps = false;
   /** @type {string} */ #state = "idle";
@@ -837,16 +867,26 @@ export class LipStream extends Base {
     return this.#config;
   }
 
-  /** A request to the server with the token; refusals are LipStreamErrors. @param {string} path @param {RequestInit} [init] */
+  /**
+   * A request to the server with the token; refusals are LipStreamErrors.
+   * @param {string} path
+   * @param {RequestInit} [init]
+   */
   async fetch(path, init = {}) {
-    const response = await fetch(this.src + path, { ...init, headers: { ...this.#headers(), ...init.headers } }).catch(() => {
-      throw new LipStreamError("server_unreachable");
-    });
+    const response = await fetch(this.src + path, { ...init, headers: { ...this.#headers(), ...init.headers } }).catch(
+      () => {
+        throw new LipStreamError("server_unreachable");
+      },
+    );
     if (!response.ok) throw await refusal(response);
     return response;
   }
 
-  /** The address of a character's picture, with the token where there is one. @param {string} id @param {number} [size] */
+  /**
+   * The address of a character's picture, with the token where there is one.
+   * @param {string} id
+   * @param {number} [size]
+   */
   pictureUrl(id, size = 256) {
     const query = new URLSearchParams({ size: String(size), background: this.background ? "1" : "0" });
     if (this.token) query.set("token", this.token);
@@ -873,7 +913,7 @@ export class LipStream extends Base {
       const [config, input] = await allOrNone(this.config(), stream ?? this.#openMicrophone(), (opened) => {
         if (opened && opened !== stream) halt(opened);
       });
-      if (run !== this.#run) return stream || halt(input), false;
+      if (run !== this.#run) return (stream || halt(input), false);
       this.#takeInput(input, !stream);
       window.addEventListener("pagehide", this.#onPageHide);
       window.addEventListener("online", this.#onOnline);
@@ -987,13 +1027,19 @@ export class LipStream extends Base {
       connection.close();
       if (run !== this.#run) return;
       this.#connection = null;
-      const refused = error instanceof LipStreamError ? error : new LipStreamError("bad_answer", { detail: String(error) });
+      const refused =
+        error instanceof LipStreamError ? error : new LipStreamError("bad_answer", { detail: String(error) });
       if (this.#attempt && !FATAL.has(refused.reason)) this.#lost(run, config, refused);
       else this.#fail(refused);
     }
   }
 
-  /** Back off and try again, or give up. @param {number} run @param {ServerConfig} config @param {LipStreamError} error */
+  /**
+   * Back off and try again, or give up.
+   * @param {number} run
+   * @param {ServerConfig} config
+   * @param {LipStreamError} error
+   */
   #lost(run, config, error) {
     this.#connection = null;
     this.#forget(error);
@@ -1091,17 +1137,23 @@ export class LipStream extends Base {
   /** The microphone's own delay in ms, where the browser tells it. */
   #deviceDelay() {
     const track = this.#ownInput ? this.#input?.getAudioTracks()[0] : null;
-    return 1000 * (/** @type {any} */ (track?.getSettings?.())?.latency ?? 0);
+    /** @type {any} */
+    const settings = track?.getSettings?.() ?? {};
+    return 1000 * (settings.latency ?? 0);
   }
 
   /** What the user has set before this connection stood. */
   #restore() {
     if (this.character && this.character !== this.#worn) {
       const report = (/** @type {Error} */ error) => this.#report(error);
-      this.#ask(commands.character(this.character, this.background), "character").then(() => (this.#worn = this.character), report);
+      this.#ask(commands.character(this.character, this.background), "character").then(
+        () => (this.#worn = this.character),
+        report,
+      );
     }
     if (this.#muted) this.#ask(commands.mute(true), "muted").catch(() => {});
-    if (this.#emotion) this.#ask(commands.emotion(this.#emotion.name, this.#emotion.strength), "emotion").catch(() => {});
+    if (this.#emotion)
+      this.#ask(commands.emotion(this.#emotion.name, this.#emotion.strength), "emotion").catch(() => {});
   }
 
   /** @param {Record<string, unknown>} message @param {string} type of the answer @returns {Promise<any>} */
@@ -1128,7 +1180,10 @@ export class LipStream extends Base {
     } else if (message.type === "error") {
       this.#report(new LipStreamError(message.reason, { detail: message.detail ?? "" }));
     }
-    if (message.type === "hello") this.#hello = message;
+    if (message.type === "hello") {
+      this.#hello = message;
+      this.#log.restart();
+    }
     if (message.type === "vad") {
       this.#speaking = message.speaking;
       this.#tell("vad", { speaking: message.speaking, pts: message.pts });
@@ -1256,7 +1311,9 @@ export class LipStream extends Base {
         dropped: one.framesDropped ?? 0,
         freezes: one.freezeCount ?? 0,
         freezeMs: 1000 * (one.totalFreezesDuration ?? 0),
-        jitterBufferMs: one.jitterBufferEmittedCount ? (1000 * one.jitterBufferDelay) / one.jitterBufferEmittedCount : NaN,
+        jitterBufferMs: one.jitterBufferEmittedCount
+          ? (1000 * one.jitterBufferDelay) / one.jitterBufferEmittedCount
+          : NaN,
         packetsLost: one.packetsLost ?? 0,
       };
     });

@@ -86,7 +86,10 @@ async function start() {
     if (source() === "sample") await stream.start(await sample.open());
     else await stream.start();
   } catch (error) {
-    showProblem({ reason: "sample", message: `The sample voice cannot be played: ${/** @type {any} */ (error).message}` });
+    showProblem({
+      reason: "sample",
+      message: `The sample voice cannot be played: ${/** @type {any} */ (error).message}`,
+    });
   }
 }
 
@@ -103,13 +106,14 @@ function render() {
   $("status").dataset.state = state;
   $("status-text").textContent = STATUS[state];
   $("busy").hidden = !busy;
-  $("busy-text").textContent =
-    state === "microphone" ? "Allow the microphone in your browser" : `${STATUS[state]}…`;
+  $("busy-text").textContent = state === "microphone" ? "Allow the microphone in your browser" : `${STATUS[state]}…`;
   $("deck-idle").hidden = live;
   $("deck-live").hidden = !live;
   $("start").disabled = busy;
   $("start-text").textContent = source() === "sample" ? "Start the sample voice" : "Start talking";
-  $("start").querySelector("use").setAttribute("href", source() === "sample" ? "#i-wave" : "#i-mic");
+  $("start")
+    .querySelector("use")
+    .setAttribute("href", source() === "sample" ? "#i-wave" : "#i-mic");
   $("start-other").textContent =
     source() === "sample" ? "Speak yourself instead" : "No microphone at hand? Use the sample voice";
   $("latency-pill").hidden = !live;
@@ -124,7 +128,9 @@ function renderVoice() {
   $("listening-text").textContent = muted ? "Muted" : speaking ? "Speaking" : "Listening";
   hud.voice(muted ? "muted" : speaking ? "speaking" : "quiet");
   $("mute").setAttribute("aria-pressed", String(muted));
-  $("mute").querySelector("use").setAttribute("href", muted ? "#i-mic-off" : "#i-mic");
+  $("mute")
+    .querySelector("use")
+    .setAttribute("href", muted ? "#i-mic-off" : "#i-mic");
   $("mute").querySelector(".caption").textContent = muted ? "Unmute" : "Mute";
 }
 
@@ -137,7 +143,8 @@ stream.addEventListener("state", ({ detail }) => {
     if (detail.previous === "connecting") hud.restart();
     if (!toldLatency && !builder.isOpen()) showTab("latency");
     toldLatency = true;
-    if (document.activeElement === document.body || document.activeElement === $("start")) $("mute").focus({ preventScroll: true });
+    if (document.activeElement === document.body || document.activeElement === $("start"))
+      $("mute").focus({ preventScroll: true });
   }
   if (detail.state === "idle" || detail.state === "error") {
     sample.close();
@@ -167,13 +174,17 @@ function setHear(on) {
   stream.hear = on;
   $("hear").setAttribute("aria-pressed", String(on));
   $("hear-switch").checked = on;
-  if (on && !toldHear) toast("You hear your own voice come back. Wear headphones: on speakers it howls.");
-  toldHear ||= on;
+  if (on && !toldHear && source() === "microphone")
+    toast("You hear your own voice come back. Wear headphones: on speakers it howls.");
+  toldHear ||= on && source() === "microphone";
 }
 
 function toggleFullscreen() {
   if (document.fullscreenElement) document.exitFullscreen();
-  else $("stage").requestFullscreen?.().catch(() => toast("This browser does not allow full screen here."));
+  else
+    $("stage")
+      .requestFullscreen?.()
+      .catch(() => toast("This browser does not allow full screen here."));
 }
 
 $("start").onclick = start;
@@ -320,7 +331,9 @@ $("size").onchange = () => {
 /** Names are known only once the microphone has been allowed. */
 async function listDevices() {
   const devices = (await navigator.mediaDevices?.enumerateDevices?.().catch(() => [])) ?? [];
-  const inputs = devices.filter(({ kind, deviceId, label }) => kind === "audioinput" && label && deviceId !== "default");
+  const inputs = devices.filter(
+    ({ kind, deviceId, label }) => kind === "audioinput" && label && deviceId !== "default",
+  );
   if (!inputs.length) return;
   const chosen = $("device").value;
   $("device").replaceChildren(
@@ -337,7 +350,9 @@ document.addEventListener("keydown", (event) => {
   const typing = target.closest("select, textarea, input:not([type=radio], [type=checkbox], [type=range])");
   if (event.ctrlKey || event.metaKey || event.altKey || typing || document.querySelector("dialog[open]")) return;
   const live = LIVE.has(stream.state);
-  const emotion = /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll("input[name=emotion]"))[Number(event.key) - 1];
+  const emotion = /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll("input[name=emotion]"))[
+    Number(event.key) - 1
+  ];
   const actions = /** @type {Record<string, () => void>} */ ({
     s: () => (["idle", "error"].includes(stream.state) ? start() : stop()),
     m: () => live && toggleMute(),
@@ -352,7 +367,10 @@ document.addEventListener("keydown", (event) => {
 });
 $("open-shortcuts").onclick = () => $("shortcuts").showModal();
 for (const dialog of document.querySelectorAll("dialog#shortcuts"))
-  dialog.addEventListener("click", (event) => event.target === dialog && /** @type {HTMLDialogElement} */ (dialog).close());
+  dialog.addEventListener(
+    "click",
+    (event) => event.target === dialog && /** @type {HTMLDialogElement} */ (dialog).close(),
+  );
 
 // start-up -------------------------------------------------------------------------------------------------------
 
@@ -384,9 +402,12 @@ async function open() {
     const config = await stream.config();
     const known = await gallery.known();
     const remembered = memory.get("character");
-    const first = known.find(({ id }) => id === remembered) ?? known.find(({ id }) => id === config.default_character) ?? known[0];
+    const first =
+      known.find(({ id }) => id === remembered) ?? known.find(({ id }) => id === config.default_character) ?? known[0];
     const size = config.sizes.includes(Number(memory.get("size"))) ? Number(memory.get("size")) : config.default_size;
-    $("size").replaceChildren(...config.sizes.map((one) => new Option(`${one} × ${one}`, String(one), false, one === size)));
+    $("size").replaceChildren(
+      ...config.sizes.map((one) => new Option(`${one} × ${one}`, String(one), false, one === size)),
+    );
     stream.size = size;
     gallery.limit(config.max_picture_bytes);
     fillEmotions(config.emotions);

@@ -2,8 +2,10 @@
 /** The character builder: the server says which traits there are, and draws the preview. */
 
 /**
- * @typedef {{ label: string, kind: "choice" | "colour" | "number", choices?: { value: string, label: string, swatch?: string }[],
- *   min?: number, max?: number }} Trait
+ * @typedef {{
+ *   label: string, kind: "choice" | "colour" | "number", min?: number, max?: number,
+ *   choices?: { value: string, label: string, swatch?: string }[],
+ * }} Trait
  */
 
 const PREVIEW_MS = 120; // after the last change
@@ -195,8 +197,9 @@ function group(title) {
 }
 
 /**
- * @typedef {(name: string, trait: Trait, current: () => Record<string, string | number>, set: (value: string | number) => void)
- *   => { element: HTMLElement, show: () => void }} Control
+ * @typedef {(
+ *   name: string, trait: Trait, current: () => Record<string, string | number>, set: (value: string | number) => void,
+ * ) => { element: HTMLElement, show: () => void }} Control
  */
 
 /** One of many by name: step through them, or open the list. @type {Control} */
@@ -212,13 +215,22 @@ function stepper(name, trait, current, set) {
     const at = choices.findIndex(({ value }) => value === current()[name]);
     set(choices[(at + by + choices.length) % choices.length].value);
   };
-  row.append(label, arrow("i-back", `Previous: ${trait.label}`, () => step(-1)), select, arrow("i-next", `Next: ${trait.label}`, () => step(1)));
+  row.append(
+    label,
+    arrow("i-back", `Previous: ${trait.label}`, () => step(-1)),
+    select,
+    arrow("i-next", `Next: ${trait.label}`, () => step(1)),
+  );
   return { element: row, show: () => (select.value = String(current()[name])) };
 }
 
 /** @param {string} id @param {string} label @param {() => void} act */
 function arrow(id, label, act) {
-  const button = Object.assign(document.createElement("button"), { type: "button", className: "icon-button quiet small", onclick: act });
+  const button = Object.assign(document.createElement("button"), {
+    type: "button",
+    className: "icon-button quiet small",
+    onclick: act,
+  });
   button.setAttribute("aria-label", label);
   button.innerHTML = `<svg class="icon" aria-hidden="true"><use href="#${id}"></use></svg>`;
   return button;
@@ -235,7 +247,11 @@ function swatches(name, trait, current, set) {
     const label = document.createElement("label");
     label.className = "swatch";
     label.title = choice.label;
-    const radio = Object.assign(document.createElement("input"), { type: "radio", name: `trait-${name}`, value: choice.value });
+    const radio = Object.assign(document.createElement("input"), {
+      type: "radio",
+      name: `trait-${name}`,
+      value: choice.value,
+    });
     radio.setAttribute("aria-label", choice.label);
     radio.onchange = () => set(choice.value);
     const dot = document.createElement("span");

@@ -12,7 +12,8 @@ const $ = (id) => document.getElementById(id);
 
 /**
  * @param {{
- *   stream: import("../element/lip-stream.js").LipStream, icon: (id: string) => SVGElement, choose: (id: string) => void,
+ *   stream: import("../element/lip-stream.js").LipStream, icon: (id: string) => SVGElement,
+ *   choose: (id: string) => void,
  * }} options
  */
 export function createGallery({ stream, icon, choose }) {

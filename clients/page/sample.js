@@ -20,7 +20,10 @@ export class SampleVoice {
     if (this.#speaker) this.#speaker.gain.value = on ? 1 : 0;
   }
 
-  /** A stream that speaks from the recording's start and repeats it. Call it from a click. @returns {Promise<MediaStream>} */
+  /**
+   * A stream that speaks from the recording's start and repeats it. Call it from a click.
+   * @returns {Promise<MediaStream>}
+   */
   async open() {
     this.close();
     const context = (this.#context = new AudioContext({ latencyHint: "interactive" }));
