@@ -416,8 +416,11 @@ class Session:
 
     def _tell(self, message: dict[str, Any]) -> None:
         channel = self._channel
-        if channel is not None and channel.readyState == "open" and channel.bufferedAmount < 256 * 1024:
-            channel.send(json.dumps(message, separators=(",", ":")))
+        if channel is None or self.peer is None or channel.readyState != "open" or channel.bufferedAmount >= 256 * 1024:
+            return
+        if self.peer.connection.connectionState in ("closed", "failed"):
+            return  # aiortc would try, and fail in a task that nobody awaits
+        channel.send(json.dumps(message, separators=(",", ":")))
 
     async def _report(self) -> None:
         while True:
