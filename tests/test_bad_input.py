@@ -157,7 +157,7 @@ class TestOffers:
                     for _ in range(random.integers(1, 4))
                 ]
                 body = mutated(offer, edits).encode("utf-8", "surrogatepass")
-                answer = await http.post("/v1/sessions?size=128", content=body, headers=SDP)
+                answer = await http.post("/v1/sessions?size=128&background=0", content=body, headers=SDP)
                 statuses.append(answer.status_code)
                 if answer.status_code == 201:
                     assert (await http.delete(answer.headers["location"])).status_code == 200

@@ -573,7 +573,7 @@ class TestErrors:
 
     async def test_media_that_does_not_connect(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where no packet gets through, it is Unreachable after the time-out, and the server's session is gone."""
-        async with Client(server.url, timeout=1.0) as client:
+        async with Client(server.url) as client:
             open_session = client._open_session
 
             async def blocked(*arguments: Any) -> tuple[str, str]:
@@ -581,8 +581,10 @@ class TestErrors:
                 return location, re.sub(r"a=candidate.*\r\n", "", answer)
 
             monkeypatch.setattr(client, "_open_session", blocked)
+            session = client.session()
+            session._timeout = 1.0
             with pytest.raises(Unreachable, match="UDP"):
-                async with client.session():
+                async with session:
                     pass
             assert await client.sessions() == []
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -152,7 +153,7 @@ class TestPush:
         async def sleep(seconds: float) -> None:
             pauses.append(seconds)
 
-        monkeypatch.setattr(tracks.asyncio, "sleep", sleep)
+        monkeypatch.setattr(tracks, "asyncio", SimpleNamespace(sleep=sleep))
         await video.push(coded(512), 0, 0.0)
         assert len(pauses) == len(wire.packets) - 12
         assert 0.001 < sum(pauses) <= 0.0201

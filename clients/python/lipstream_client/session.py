@@ -322,7 +322,9 @@ class Session:
     # What goes up
 
     def _send(self, message: dict[str, Any]) -> None:
-        if self._channel is not None and self._channel.readyState == "open":
+        if self._channel is None or self._channel.readyState != "open" or self._connection is None:
+            return
+        if self._connection.connectionState not in ("closed", "failed"):  # aiortc would fail in a task of its own
             self._channel.send(json.dumps(message, separators=(",", ":")))
 
     def send_raw(self, data: str | bytes) -> None:
