@@ -15,8 +15,6 @@ RATE = 48_000
 PER_MS = RATE // 1000
 BLOCK_MS = 10.0  # a device delivers its samples in blocks of so many milliseconds
 _BAND = (150.0, 4000.0)  # Hz: where speech is, and what browsers' noise suppression leaves
-_NEAR = 0.02  # seconds round the plain correlation's peak in which the whitened one's is looked for
-TOO_UNLIKE = 0.2  # normalized correlation below which a piece of sound counts as not found
 
 
 @dataclass(frozen=True)
@@ -48,28 +46,44 @@ class Voice:
             self._spectra[rate] = loop, np.fft.rfft(loop)
         return self._spectra[rate]
 
-    def locate(self, piece: np.ndarray, rate: int) -> tuple[float, float]:
-        """Where in the loop `piece` begins (position at 48 kHz, to a fraction of a sample); how alike it is (0..1)."""
+    def locate(self, piece: np.ndarray, rate: int, near: float | None = None) -> "Found":
+        """Where in the loop `piece` begins; with `near`, a voice position, only within half a second round it."""
         loop, spectrum = self.at(rate)
+        first = 0
+        if near is not None:
+            margin = rate // 2
+            first = round(near * rate / RATE) - margin
+            loop = loop[(first + np.arange(len(piece) + 2 * margin)) % len(loop)]
+            spectrum = np.fft.rfft(loop)
         if len(piece) > len(loop):
             raise ValueError(f"a piece of {len(piece)} samples is longer than the loop of {len(loop)}")
         crossed = spectrum * np.conj(np.fft.rfft(piece, len(loop)))
-        coarse = int(np.argmax(np.fft.irfft(crossed, len(loop))))
-        there = loop[(coarse + np.arange(len(piece))) % len(loop)]
-        norm = float(np.linalg.norm(there) * np.linalg.norm(piece))
-        likeness = float(there @ piece) / norm if norm > 0 else 0.0
-        # A voice resembles itself a pitch period later, and more so once a browser has cleaned it: whitened (PHAT),
-        # within the band of speech, only the true place is left.
+        # Whitened (PHAT), within the band of speech: a plain correlation takes a louder passage, or the voice a pitch
+        # period later, for the place, all the more once a browser has cleaned the voice.
         hertz = np.fft.rfftfreq(len(loop), 1 / rate)
         band = (hertz > _BAND[0]) & (hertz < min(_BAND[1], 0.45 * rate))
-        white = np.where(band, crossed / np.maximum(np.abs(crossed), 1e-12), 0)
-        match = np.fft.irfft(white, len(loop))
-        near = (coarse + np.arange(-int(_NEAR * rate), int(_NEAR * rate) + 1)) % len(loop)
-        best = int(near[np.argmax(match[near])])
+        match = np.fft.irfft(np.where(band, crossed / np.maximum(np.abs(crossed), 1e-12), 0), len(loop))
+        best = int(np.argmax(match))
         before, peak, after = match[best - 1], match[best], match[(best + 1) % len(loop)]
         bend = before - 2 * peak + after
         shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
-        return (best + shift) * RATE / rate % self.period, likeness
+        return Found(
+            position=float((first + best + shift) * RATE / rate % self.period),
+            prominence=float(peak / (match.std() or 1.0)),
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A place in a voice. `position`: to a fraction of a sample."""
+
+    position: float
+    prominence: float
+    """How far it stands out, in standard deviations of all places: right ones give 20 to 50, wrong ones 5 to 12."""
+
+    @property
+    def certain(self) -> bool:
+        return self.prominence >= 15
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ class Anchor:
     """Where it stands in its stream: position at 48 kHz since the stream's beginning."""
     offset: float
     """Its voice position minus `at`, modulo the period."""
-    likeness: float
+    prominence: float
 
 
 def pieces(chunks: Iterable[tuple[int, np.ndarray]], length: int) -> list[tuple[int, np.ndarray]]:
@@ -102,15 +116,17 @@ def pieces(chunks: Iterable[tuple[int, np.ndarray]], length: int) -> list[tuple[
 
 def anchors(voice: Voice, chunks: Iterable[tuple[int, np.ndarray]], rate: int, seconds: float = 1.0) -> list[Anchor]:
     """Finds a stream, chunks of (position at `rate`, samples), in the voice, piece by piece; leaves silence out."""
-    found = []
+    out: list[Anchor] = []
     for position, piece in pieces(chunks, int(seconds * rate)):
         if np.sqrt(np.mean(np.square(piece, dtype=float))) < 1e-3:
             continue
-        index, likeness = voice.locate(piece, rate)
         at = position * RATE / rate
-        if likeness >= TOO_UNLIKE:
-            found.append(Anchor(at, (index - at) % voice.period, likeness))
-    return found
+        found = voice.locate(piece, rate, at + out[-1].offset) if out else None
+        if found is None or not found.certain:
+            found = voice.locate(piece, rate)
+        if found.certain:
+            out.append(Anchor(at, (found.position - at) % voice.period, found.prominence))
+    return out
 
 
 def consistent(found: Sequence[Anchor], period: int) -> tuple[np.ndarray, np.ndarray, float]:

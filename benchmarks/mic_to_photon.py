@@ -115,10 +115,10 @@ def tie(
         "clock_offset_ms": round(offset, 2),
         "clock_rtt_ms": round(rtt, 2),
         "microphone_rate": stream.rate,
-        "microphone_likeness": round(median(anchor.likeness for anchor in found), 3),
+        "microphone_prominence": round(median(anchor.prominence for anchor in found), 1),
         "microphone_slipped_ms": round(device.slipped_ms, 1),
         "microphone_lost_ms": round(float(lost[-1]) / PER_MS, 1) + 0.0,  # no "-0.0"
-        "returned_likeness": round(median(anchor.likeness for anchor in returned), 3) if returned else None,
+        "returned_prominence": round(median(anchor.prominence for anchor in returned), 1) if returned else None,
         "returned_spread_ms": round(spread_ms(returned, voice.period), 2) if returned else None,
         "anchors": len(returned),
         "processing_ms": round(processing_ms, 2) + 0.0,
