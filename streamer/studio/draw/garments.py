@@ -221,7 +221,7 @@ def kimono(t: Tailor) -> None:
     rng = t.a.rng("kimono")
     for _ in range(13):
         e = 1 if rng.random() < 0.5 else -1
-        x, y, r = e * rng.uniform(0.28, 0.76), rng.uniform(1.08, 1.6), rng.uniform(0.030, 0.05)
+        x, y, r = e * rng.uniform(0.28, side[4][0] - 0.10), rng.uniform(1.12, 1.6), rng.uniform(0.030, 0.05)
         for q in range(5):
             u = q * 2 * np.pi / 5 + x
             cx, cy = x + r * 0.8 * np.cos(u), y + r * 0.8 * np.sin(u)
@@ -400,8 +400,9 @@ def leather_jacket(t: Tailor) -> None:
     for e in (-1, 1):
         _button(t, e * 0.375, 0.92, 0.016, (214, 216, 226), c.line)
         _button(t, e * 0.44, 1.065, 0.016, (214, 216, 226), c.line)
-    t.lines([[(0.62, 1.04, 0.0), (0.70, 1.10, 0.0)], [(0.30, 1.46, 0.08), (0.46, 1.40, 0.06)]], (190, 194, 206), 0.012)
-    t.lines([[(0.52, 1.0, 0.0), (0.66, 1.06, 0.0), (0.74, 1.2, 0.0)]], alpha(c.light, 0.6), 0.028)
+    t.lines([[(0.30, 1.46, 0.08), (0.46, 1.40, 0.06)]], (190, 194, 206), 0.012)
+    w = side[3][0]
+    t.lines([[(w - 0.20, 1.0, 0.0), (w - 0.08, 1.05, 0.0), (w - 0.01, 1.18, 0.0)]], alpha(c.light, 0.6), 0.026)
 
 
 @dataclass(frozen=True)

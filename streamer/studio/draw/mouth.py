@@ -24,7 +24,7 @@ def inner_lips(now: Moment, size: float) -> tuple[np.ndarray, np.ndarray, np.nda
     q = 0.8 - 0.3 * rounded
     arch = (1 - np.abs(U) ** power) ** q
     bowl = (1 - np.abs(U) ** (2.0 + 0.6 * wide)) ** (q - 0.12 * glad * (1 - rounded))
-    rise = 0.26 + 0.16 * rounded - 0.10 * glad
+    rise = 0.26 + 0.05 * rounded - 0.10 * glad
     bend = (0.020 + 0.050 * glad - 0.052 * sad) * (1 - 0.6 * rounded)
     curve = MOUTH_Y - bend * (np.abs(U) ** 2.0) + 0.35 * bend - 0.010 * rounded
     # the dip of the upper lip's middle shows when lips touch
