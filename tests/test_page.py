@@ -360,7 +360,7 @@ class TestCharacters:
         stepper.locator("button").last.click()
         chosen = stepper.locator("select").input_value()
         until(page, f"document.querySelector('#stage-preview').src !== '{first}'")
-        until(page, "document.querySelector('#stage-preview').naturalWidth === 512")
+        until(page, "document.querySelector('#stage-preview').naturalWidth >= 256")
         page.fill("#builder-name", "Ada")
         page.click("#builder-use")
         page.wait_for_selector("#builder", state="hidden")

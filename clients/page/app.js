@@ -193,6 +193,7 @@ $("mute").onclick = toggleMute;
 $("interrupt").onclick = interrupt;
 $("hear").onclick = () => setHear(!stream.hear);
 $("fullscreen").onclick = toggleFullscreen;
+$("fullscreen").hidden = !document.fullscreenEnabled;
 $("latency-pill").onclick = () => showTab("latency", true);
 $("problem-retry").onclick = start;
 $("problem-close").onclick = hideProblem;

@@ -9,6 +9,7 @@
  */
 
 const PREVIEW_MS = 120; // after the last change
+const PREVIEW_SIZES = [256, 512];
 /** Where a trait is shown, by its name; the first that fits. */
 const GROUPS = /** @type {[string, RegExp][]} */ ([
   ["Extras", /wear$|earring|accessor|glasses|hat$|prop/],
@@ -52,24 +53,32 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
     timer = setTimeout(preview, PREVIEW_MS);
   }
 
-  /** One request at a time: what changed meanwhile is drawn next, and only the newest. */
+  /** One request at a time, a quick one and then a fine one; what changed meanwhile is drawn next, only the newest. */
   async function preview() {
     if (drawing) return void (stale = true);
-    [drawing, stale] = [true, false];
-    try {
-      const response = await stream.fetch("/v1/characters/preview?size=512", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ traits }),
-      });
-      const picture = await response.blob();
-      if (!$("builder").hidden) show(picture);
-      complain("");
-    } catch (error) {
-      complain(/** @type {Error} */ (error).message);
-    }
+    drawing = true;
+    do {
+      stale = false;
+      try {
+        for (const size of PREVIEW_SIZES) if (!stale) await draw(size);
+        complain("");
+      } catch (error) {
+        complain(/** @type {Error} */ (error).message);
+      }
+    } while (stale);
     drawing = false;
-    if (stale && !$("builder").hidden) preview();
+  }
+
+  /** @param {number} size */
+  async function draw(size) {
+    const response = await stream.fetch(`/v1/characters/preview?size=${size}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ traits }),
+    });
+    const picture = await response.blob();
+    if ($("builder").hidden) return;
+    show(picture);
   }
 
   /** @param {Blob} picture */

@@ -57,7 +57,7 @@ export function createGallery({ stream, icon, choose }) {
     if (file.type && !TYPES.has(file.type))
       return complain(`“${file.name}” is ${file.type}. Pictures may be PNG, JPEG or WebP.`);
     if (file.size > limit)
-      return complain(`“${file.name}” has ${megabytes(file.size)} MB; the server takes up to ${megabytes(limit)} MB.`);
+      return complain(`“${file.name}” has ${megabytes(file.size)}; the server takes up to ${megabytes(limit)}.`);
     $("upload").setAttribute("aria-busy", "true");
     $("upload-hint").textContent = "Uploading…";
     try {
@@ -119,4 +119,4 @@ export function createGallery({ stream, icon, choose }) {
 }
 
 /** @param {number} bytes */
-const megabytes = (bytes) => (bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0);
+const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)} MB`;
