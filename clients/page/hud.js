@@ -91,7 +91,7 @@ export function createHud() {
     const style = getComputedStyle(canvas);
     const times = frames.map(micToPhoton);
     const highest = times.reduce((top, one) => (one > top ? one : top), 0);
-    const top = Math.max(100, Math.ceil((highest * 1.1) / 50) * 50);
+    const top = Math.max(100, Math.ceil((highest * 1.1) / 100) * 100);
     const [left, bottom] = [30, height - 4];
     const y = (/** @type {number} */ ms) => bottom - (ms / top) * (bottom - 10);
     const x = (/** @type {number} */ at) => width - ((now - at) / MINUTE) * (width - left);
