@@ -47,6 +47,10 @@ class Unmeasurable(RuntimeError):
     """What was to be measured did not come about; the text says why."""
 
 
+class NothingToMeasure(Unmeasurable):
+    """No server or no browser: another attempt has no use."""
+
+
 def chromium_path() -> str | None:
     return os.environ.get("LIPSTREAM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -118,9 +122,9 @@ def open_server(command: str | None = None) -> Iterator[ServerProcess]:
         while not _ready(url):
             if process.poll() is not None:
                 said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
-                raise Unmeasurable(f"the server ended with status {process.returncode}: {said[-2000:]}")
+                raise NothingToMeasure(f"the server ended with status {process.returncode}: {said[-2000:]}")
             if time.monotonic() > deadline:
-                raise Unmeasurable("the server was not ready within 60 s")
+                raise NothingToMeasure("the server was not ready within 60 s")
             time.sleep(0.1)
         yield ServerProcess(url, psutil.Process(process.pid))
     finally:
@@ -169,10 +173,10 @@ def open_chromium(microphone: Path) -> Iterator[Chromium]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise Unmeasurable("Playwright is not installed: pip install 'lipstream[test]'") from None
+        raise NothingToMeasure("Playwright is not installed: pip install 'lipstream[test]'") from None
     path = chromium_path()
     if path is None:
-        raise Unmeasurable("there is no Chromium on this machine (Debian: apt-get install chromium)")
+        raise NothingToMeasure("there is no Chromium on this machine (Debian: apt-get install chromium)")
     before = {child.pid for child in psutil.Process().children()}
     with sync_playwright() as playwright:
         drivers = [child for child in psutil.Process().children() if child.pid not in before]

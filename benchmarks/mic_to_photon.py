@@ -34,7 +34,17 @@ from alignment import (
     spread_ms,
     turns,
 )
-from browser import Recording, Unmeasurable, Usage, Visit, make_voice, open_chromium, open_server, write_json
+from browser import (
+    NothingToMeasure,
+    Recording,
+    Unmeasurable,
+    Usage,
+    Visit,
+    make_voice,
+    open_chromium,
+    open_server,
+    write_json,
+)
 
 from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from streamer.ingest.opus import OpusDecoder
@@ -46,7 +56,7 @@ SETTLE = 3.0  # seconds after the first frame that are not measured: jitter buff
 SKEW_MS = 40.0
 INTERRUPT_MS = 80.0
 LONGEST_PROCESSING_MS = 40.0  # what the browser's cleaning of a voice can take; beyond it a tie is wrong
-ATTEMPTS = 3  # at a run whose microphone began irregularly, as a starved device does
+ATTEMPTS = 3  # at a run, should it fail: a starved machine's microphone begins irregularly, a connection times out
 FREEZE_MS = 1000 / FPS + 150  # Chromium's definition of a freeze, at this rate
 ONSET_MS = 400.0
 POSITIONS_PER_PTS = RATE // SAMPLE_RATE
@@ -387,13 +397,18 @@ def verdicts(numbers: dict[str, Any]) -> dict[str, bool]:
 
 
 def run_once(**options: Any) -> list[dict[str, Any]]:
-    """`run_attempt`, again where the microphone was irregular; says so."""
-    for attempt in range(1, ATTEMPTS):
+    """`run_attempt`, again where it could not be measured; what went wrong is reported with the numbers."""
+    failed: list[str] = []
+    while True:
         try:
-            return run_attempt(**options)
-        except Irregular as error:
-            print(f"attempt {attempt} of {ATTEMPTS} says nothing: {error}", flush=True)
-    return run_attempt(**options)
+            return [report | {"failed_attempts": failed} for report in run_attempt(**options)]
+        except NothingToMeasure:
+            raise
+        except (Unmeasurable, ValueError) as error:
+            failed.append(str(error))
+            print(f"attempt {len(failed)} of {ATTEMPTS} failed: {error}", flush=True)
+            if len(failed) == ATTEMPTS:
+                raise
 
 
 def run_attempt(
@@ -438,6 +453,7 @@ def run_attempt(
                     analyse(visit.recording, voice, begin=begin, end=end, output_delay_ms=_output_delay(before, after))
                     | {
                         "first_frame_ms": round(marks["firstFrame"] - marks["click"], 1),
+                        "first_frame_by": _startup(visit.recording),
                         "interrupt_ms": interruptions(cuts, visit.recording),
                         "cpu_percent": cpu,
                         "memory_mb": memory,
@@ -454,6 +470,14 @@ def run_attempt(
             for visit in live:
                 visit.close()
             return reports
+
+
+def _startup(recording: Recording) -> dict[str, float]:
+    """Milliseconds from the click to an open microphone, the control channel's hello, the first frame."""
+    hello = recording.event("hello")
+    marks = {"microphone": recording.marks.get("microphone"), "hello": hello and hello["at"]}
+    marks["frame"] = recording.marks["firstFrame"]
+    return {name: round(at - recording.marks["click"], 1) for name, at in marks.items() if at is not None}
 
 
 def _watch_all(visits: Sequence[Visit], seconds: float) -> None:

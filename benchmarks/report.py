@@ -116,6 +116,8 @@ def _latency_rows(report: dict[str, Any]) -> list[Row]:
                     met,
                 )
             )
+        if failed := [text for run in configuration["runs"] for text in run.get("failed_attempts", [])]:
+            rows.append(Row(group, "attempts that failed", f"{len(failed)}: {'; '.join(failed)}", "0", False))
         cpu, memory = numbers["cpu_percent"], numbers["memory_mb"]
         rows.append(
             Row(
