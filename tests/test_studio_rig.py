@@ -38,7 +38,6 @@ def test_equal_controls_give_equal_bytes_on_another_rig():
         assert np.array_equal(first, other.draw(pose, 1.5))
 
 
-
 @pytest.mark.parametrize("trait", [t for t, s in TRAITS.items() if s["kind"] == "choice"])
 def test_every_choice_is_drawn_and_shows(trait):
     """Each value of each trait draws, and no two values of a trait give the same picture."""
@@ -110,7 +109,16 @@ def test_opening_is_linear_and_closed_is_closed():
     with Rig(PLAIN, 256) as rig:
         widest = rig.draw_with_truth(controls(open=1))[1].inner_lip
         assert widest > 15
-        for shape in ({}, {"wide": 1}, {"round": 1}, {"smile": 1}, {"teeth": 1}, {"tongue": 1}, {"tuck": 1}, {"press": 1}):
+        for shape in (
+            {},
+            {"wide": 1},
+            {"round": 1},
+            {"smile": 1},
+            {"teeth": 1},
+            {"tongue": 1},
+            {"tuck": 1},
+            {"press": 1},
+        ):
             for opening in (0.0, 0.25, 0.5, 1.0):
                 truth = rig.draw_with_truth(controls(open=opening, **shape))[1]
                 assert truth.inner_lip / widest == pytest.approx(opening, abs=0.02), (shape, opening)
@@ -147,7 +155,9 @@ def test_the_mouth_shows_what_it_says():
 
 def test_eyes_close_for_real():
     """At blink = 1 no iris and no white is left; halfway it is."""
-    character = Character.from_traits({"hair": "slick back", "eye_colour": "blue", "skin": "peach", "background": "plain"})
+    character = Character.from_traits(
+        {"hair": "slick back", "eye_colour": "blue", "skin": "peach", "background": "plain"}
+    )
     with Rig(character, 256) as rig:
 
         def seen(**values):
@@ -173,7 +183,9 @@ def test_face_mask_leaves_out_the_hair_in_front():
     assert hidden.sum() > 0.15 * bare_truth.face_mask.sum()
     assert (truth.face_mask & ~bare_truth.face_mask).sum() < 30
     skin = SKINS["peach"]
-    far_from_skin = np.min([np.abs(image[..., :3] - np.array(c)).sum(-1) for c in (skin.base, skin.light, skin.shadow)], 0)
+    far_from_skin = np.min(
+        [np.abs(image[..., :3] - np.array(c)).sum(-1) for c in (skin.base, skin.light, skin.shadow)], 0
+    )
     assert (far_from_skin[hidden] > 90).mean() > 0.95
     left, right = keypoint(truth, "brow_left_mid"), keypoint(bare_truth, "brow_left_mid")
     assert left[2] == 0 and right[2] == 1
@@ -222,8 +234,18 @@ def test_key_points_follow_the_head():
 
 def test_turned_far_the_features_stay_on_the_face():
     """At the limits of the head's motion eyes, nose and mouth lie inside the face."""
-    names = [f"eye_{s}_{p}" for s in ("left", "right") for p in ("inner", "top")] + ["nose_tip", "lip_top", "lip_bottom"]
-    for values in ({"yaw": 0.45}, {"yaw": -0.45}, {"pitch": 0.33}, {"pitch": -0.33}, {"yaw": 0.4, "pitch": 0.25, "roll": 0.3}):
+    names = [f"eye_{s}_{p}" for s in ("left", "right") for p in ("inner", "top")] + [
+        "nose_tip",
+        "lip_top",
+        "lip_bottom",
+    ]
+    for values in (
+        {"yaw": 0.45},
+        {"yaw": -0.45},
+        {"pitch": 0.33},
+        {"pitch": -0.33},
+        {"yaw": 0.4, "pitch": 0.25, "roll": 0.3},
+    ):
         with Rig(Character.from_traits({"hair": "bald"}), 256) as rig:
             truth = rig.draw_with_truth(controls(**values))[1]
         for name in names:

@@ -1,7 +1,7 @@
 """A thin ctypes layer over ThorVG, the vector rasteriser inside the `thorvg-python` wheel.
 
-The wheel's own wrapper sets argument types on every call, which costs more than the drawing. Here they are set once, and
-the callers in `draw.sketch` hand whole paths over as numpy memory. ctypes releases the GIL during each call.
+The wheel's own wrapper sets argument types on every call, which costs more than the drawing. Here they are set once,
+and `draw.sketch` hands whole paths over as numpy memory. ctypes releases the GIL during each call.
 """
 
 import ctypes
@@ -10,7 +10,6 @@ import importlib.util
 import sys
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -115,7 +114,6 @@ def color_stops(stops: list[tuple[float, tuple[int, ...]]]) -> ctypes.Array[Colo
     return (ColorStop * len(stops))(*(ColorStop(o, *(c if len(c) == 4 else (*c, 255))) for o, c in stops))
 
 
-
 class Canvas:
     """A square raster target. `pixels` [S,S,4] uint8 RGBA belongs to the canvas and is redrawn by `draw`."""
 
@@ -158,7 +156,7 @@ class Canvas:
     def __enter__(self) -> "Canvas":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __del__(self) -> None:

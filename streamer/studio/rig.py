@@ -5,7 +5,6 @@ Letters used in shapes: S picture size, C controls, K key points.
 
 import threading
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 
@@ -78,7 +77,9 @@ class Rig:
         self._averaged = np.zeros((size, size, 4), np.uint8)
         keypoints = self._anatomy.keypoints
         self._keypoints = np.array([keypoints[name] for name in KEYPOINTS])
-        self._kind = np.array([name.split("_")[0] if name.split("_")[0] in ("ear", "hand") else "face" for name in KEYPOINTS])
+        self._kind = np.array(
+            [name.split("_")[0] if name.split("_")[0] in ("ear", "hand") else "face" for name in KEYPOINTS]
+        )
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
         """The picture for `controls` [C] at `t` seconds: [S,S,4] uint8 straight RGBA.
@@ -165,7 +166,7 @@ class Rig:
     def __enter__(self) -> "Rig":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 

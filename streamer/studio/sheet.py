@@ -28,7 +28,9 @@ POSES: tuple[np.ndarray, ...] = (
     expression("happy", 0.8) + controls(blink_left=1.0, blink_right=1.0, open=0.2, squint=0.5),
     controls(yaw=-0.38, pitch=-0.04, smile=0.25, open=0.3),
     expression("angry", 0.8) + controls(yaw=0.10),
-    controls(left_raise=0.9, left_x=-0.55, left_y=0.22, left_curl=0.75, left_turn=-0.2, gaze_x=0.5, gaze_y=0.4, smile=0.2),
+    controls(
+        left_raise=0.9, left_x=-0.55, left_y=0.22, left_curl=0.75, left_turn=-0.2, gaze_x=0.5, gaze_y=0.4, smile=0.2
+    ),
     expression("sad", 0.8),
     controls(open=0.8, smile=0.3, pitch=0.08),
 )
@@ -38,7 +40,7 @@ SEEDS = (0, 9, 13, 4, 12, 15, 3, 20, 1, 2, 11, 16, 8, 21, 6, 7, 23, 10, 17, 5, 2
 def draw_sheet(
     path: str | Path, seeds: Sequence[int] = SEEDS, size: int = 256, columns: int = 6, gap: int | None = None
 ) -> None:
-    """Writes the picture of `seeds`' characters, `columns` a row, each `size` pixels. Its kind follows from its name."""
+    """Writes a picture of `seeds`' characters, `columns` a row, each `size` pixels; its kind follows from its name."""
     if not seeds or columns < 1:
         raise ValueError(f"a sheet needs at least one seed and one column, not {len(seeds)} and {columns}")
     gap = max(2, size // 32) if gap is None else gap
@@ -48,7 +50,7 @@ def draw_sheet(
         with Rig(Character.from_seed(seed), size) as rig:
             y, x = (gap + (k // columns) * (size + gap)), (gap + (k % columns) * (size + gap))
             sheet[y : y + size, x : x + size] = rig.draw(np.clip(POSES[k % len(POSES)], -1, 1), 0.3 * k)[..., :3]
-    Image.fromarray(sheet).save(path, **({"quality": 88} if str(path).lower().endswith((".jpg", ".jpeg")) else {}))
+    Image.fromarray(sheet).save(path, quality=88)  # of a JPEG; PNG takes no notice
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamer.studio.character import Character, colour_of
 from streamer.studio.draw import palette
-from streamer.studio.draw.sketch import Sketch
+from streamer.studio.draw.sketch import Points, Sketch
 
 # half width, jaw control (x, y), chin control x, chin y: the lower contour is one cubic from temple to chin
 FACES = {
@@ -21,6 +21,7 @@ FACES = {
     "square": (0.486, (0.500, 0.500), 0.255, 0.618),
     "chiselled": (0.480, (0.480, 0.475), 0.180, 0.636),
 }
+HATS = ("beret", "beanie", "cap", "witch hat")  # headwear that presses the hair down
 BUILDS = {"slim": 0.92, "medium": 1.0, "broad": 1.13}
 
 
@@ -63,7 +64,7 @@ class Anatomy:
         return np.random.default_rng(zlib.crc32(f"{purpose} {sorted(self.traits.items())}".encode()))
 
 
-def mirror(points: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
+def mirror(points: Points) -> list[Any]:
     """The same points on the other side of the face."""
     return [(-p[0], *p[1:]) for p in points]
 

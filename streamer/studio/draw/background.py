@@ -17,7 +17,9 @@ def backdrop(size: int, stops: list[tuple[float, Color]], tilt: float = 0.15) ->
     return image * (1.04 - 0.22 * ((x - 0.5) ** 2 + (y - 0.45) ** 2))[..., None]
 
 
-def disc(image: np.ndarray, x: float, y: float, radius: float, color: Color, opacity: float, soft: float = 0.15) -> None:
+def disc(
+    image: np.ndarray, x: float, y: float, radius: float, color: Color, opacity: float, soft: float = 0.15
+) -> None:
     """Adds a soft disc, in shares of the size: bokeh."""
     size = len(image)
     v, u = np.mgrid[0:size, 0:size].astype(np.float32) / size
@@ -26,7 +28,16 @@ def disc(image: np.ndarray, x: float, y: float, radius: float, color: Color, opa
     image += (np.array(color[:3], np.float32) - image) * m[..., None]
 
 
-def box(image: np.ndarray, x0: float, y0: float, x1: float, y1: float, color: Color, opacity: float = 1.0, blur: float = 0.012) -> None:
+def box(
+    image: np.ndarray,
+    x0: float,
+    y0: float,
+    x1: float,
+    y1: float,
+    color: Color,
+    opacity: float = 1.0,
+    blur: float = 0.012,
+) -> None:
     """Adds a rectangle with soft edges, in shares of the size."""
     size = len(image)
     g = (np.arange(size, dtype=np.float32) + 0.5) / size
@@ -41,9 +52,18 @@ def box(image: np.ndarray, x0: float, y0: float, x1: float, y1: float, color: Co
 def bokeh(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
     key = a.accent.base if max(a.accent.base) - min(a.accent.base) > 40 else a.colour("eye_colour")
     soft = mix(tone(key, 1.25, 0.0, 0.7), (255, 250, 245), 0.45)
-    image = backdrop(size, [(0, mix(soft, (255, 255, 255), 0.25)), (0.55, soft), (1, mix(tone(key, 0.8, 0.06, 0.8), soft, 0.35))])
+    image = backdrop(
+        size, [(0, mix(soft, (255, 255, 255), 0.25)), (0.55, soft), (1, mix(tone(key, 0.8, 0.06, 0.8), soft, 0.35))]
+    )
     for _ in range(16):
-        disc(image, rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.03, 0.10), mix(soft, (255, 255, 255), 0.75), rng.uniform(0.12, 0.4))
+        disc(
+            image,
+            rng.uniform(0, 1),
+            rng.uniform(0, 1),
+            rng.uniform(0.03, 0.10),
+            mix(soft, (255, 255, 255), 0.75),
+            rng.uniform(0.12, 0.4),
+        )
     return image
 
 
@@ -68,7 +88,11 @@ def room(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
     # window with a sky and hills, and its light on the wall
     box(image, 0.05, 0.06, 0.40, 0.58, (250, 246, 240))
     x0, y0, x1, y1 = (int(v * size) for v in (0.075, 0.085, 0.375, 0.555))
-    sky = backdrop(max(8, y1 - y0), [(0, (150, 200, 240)), (0.6, (216, 236, 246)), (0.62, (150, 190, 140)), (1, (110, 160, 110))], 0.25)
+    sky = backdrop(
+        max(8, y1 - y0),
+        [(0, (150, 200, 240)), (0.6, (216, 236, 246)), (0.62, (150, 190, 140)), (1, (110, 160, 110))],
+        0.25,
+    )
     image[y0:y1, x0:x1] = sky[: y1 - y0, np.linspace(0, len(sky) - 1, x1 - x0).astype(int)]
     box(image, 0.218, 0.06, 0.232, 0.58, (250, 246, 240))
     box(image, 0.05, 0.30, 0.40, 0.314, (250, 246, 240))
@@ -87,7 +111,14 @@ def room(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
         x += w + 0.002
     box(image, 0.885, 0.29, 0.945, 0.36, (216, 128, 96))
     for _ in range(14):
-        disc(image, 0.915 + rng.normal(0, 0.035), 0.235 + rng.normal(0, 0.035), rng.uniform(0.018, 0.035), mix((92, 150, 96), (60, 110, 76), rng.random()), 0.9)
+        disc(
+            image,
+            0.915 + rng.normal(0, 0.035),
+            0.235 + rng.normal(0, 0.035),
+            rng.uniform(0.018, 0.035),
+            mix((92, 150, 96), (60, 110, 76), rng.random()),
+            0.9,
+        )
     box(image, 0.66, 0.08, 0.86, 0.16, mix(a.accent.light, wall, 0.3), 0.0)
     image = soften(image, 0.008)
     disc(image, 0.2, 0.3, 0.75, (255, 240, 214), 0.28, 1.0)
@@ -96,7 +127,17 @@ def room(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
 
 def evening_city(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
     """Dusk behind towers, lights out of focus."""
-    image = backdrop(size, [(0, (44, 42, 92)), (0.4, (112, 78, 140)), (0.68, (232, 138, 128)), (0.85, (250, 190, 140)), (1, (120, 84, 110))], 0.08)
+    image = backdrop(
+        size,
+        [
+            (0, (44, 42, 92)),
+            (0.4, (112, 78, 140)),
+            (0.68, (232, 138, 128)),
+            (0.85, (250, 190, 140)),
+            (1, (120, 84, 110)),
+        ],
+        0.08,
+    )
     for depth, color in ((0.0, (120, 84, 138)), (0.5, (78, 60, 112)), (1.0, (46, 40, 82))):
         x = -0.05
         while x < 1.0:
@@ -129,7 +170,14 @@ def studio_lights(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray
     box(image, 0.925, 0.10, 0.94, 0.80, mix(cool, (255, 255, 255), 0.6), 0.95, 0.008)
     image = soften(image, 0.012)
     for _ in range(8):
-        disc(image, rng.uniform(0, 1), rng.uniform(0, 0.7), rng.uniform(0.012, 0.035), mix(warm if rng.random() < 0.5 else cool, (255, 255, 255), 0.5), rng.uniform(0.15, 0.35))
+        disc(
+            image,
+            rng.uniform(0, 1),
+            rng.uniform(0, 0.7),
+            rng.uniform(0.012, 0.035),
+            mix(warm if rng.random() < 0.5 else cool, (255, 255, 255), 0.5),
+            rng.uniform(0.15, 0.35),
+        )
     return image
 
 
@@ -154,7 +202,17 @@ def sky(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
 def library(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
     """Shelves of books under a warm lamp."""
     image = backdrop(size, [(0, (96, 66, 50)), (1, (66, 44, 38))], 0.0)
-    colors = [(156, 68, 60), (72, 98, 124), (196, 156, 92), (98, 122, 86), (120, 84, 120), (214, 196, 166), (88, 60, 52), a.cloth.base, a.accent.base]
+    colors = [
+        (156, 68, 60),
+        (72, 98, 124),
+        (196, 156, 92),
+        (98, 122, 86),
+        (120, 84, 120),
+        (214, 196, 166),
+        (88, 60, 52),
+        a.cloth.base,
+        a.accent.base,
+    ]
     for row in range(5):
         y = 0.20 + row * 0.205
         x = -0.01
@@ -171,7 +229,14 @@ def library(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
     image = soften(image, 0.010)
     disc(image, 0.78, 0.16, 0.7, (255, 212, 140), 0.42, 1.0)
     for _ in range(9):
-        disc(image, rng.uniform(0, 1), rng.uniform(0, 0.9), rng.uniform(0.012, 0.035), (255, 224, 170), rng.uniform(0.1, 0.28))
+        disc(
+            image,
+            rng.uniform(0, 1),
+            rng.uniform(0, 0.9),
+            rng.uniform(0.012, 0.035),
+            (255, 224, 170),
+            rng.uniform(0.1, 0.28),
+        )
     return image
 
 

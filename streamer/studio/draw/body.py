@@ -42,9 +42,18 @@ def neck_and_shoulders(a: Anatomy) -> None:
     with s.group(outline):
         # the chin's shadow falls on the neck
         c = a.chin_y
-        shadow = [(-0.30, 0.3, 0.0), (0.30, 0.3, 0.0), (0.26, c + 0.06, 0.0), (0.13, c + 0.17, 0.1), (0.02, c + 0.205, 0.1),
-                  (-0.10, c + 0.14, 0.1), (-0.26, c + 0.04, 0.0)]
-        s.paint(s.outline(shadow, lambda p: (ramp(p[:, 1], 0.5, 1.1) * 0.8, np.zeros(len(p)))), alpha(skin.shadow, 0.95))
+        shadow = [
+            (-0.30, 0.3, 0.0),
+            (0.30, 0.3, 0.0),
+            (0.26, c + 0.06, 0.0),
+            (0.13, c + 0.17, 0.1),
+            (0.02, c + 0.205, 0.1),
+            (-0.10, c + 0.14, 0.1),
+            (-0.26, c + 0.04, 0.0),
+        ]
+        s.paint(
+            s.outline(shadow, lambda p: (ramp(p[:, 1], 0.5, 1.1) * 0.8, np.zeros(len(p)))), alpha(skin.shadow, 0.95)
+        )
         deep = [(-0.3, 0.3, 0.0), (0.3, 0.3, 0.0), (0.2, c + 0.02, 0.0), (0.0, c + 0.07, 0.1), (-0.2, c + 0.02, 0.0)]
         s.paint(s.outline(deep), alpha(skin.deep, 0.35))
         bones = [[(e * 0.045, 0.93, 0.1), (e * 0.16, 0.925, 0.08), (e * 0.36, 0.94, 0.05)] for e in (-1, 1)]

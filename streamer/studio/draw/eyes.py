@@ -49,7 +49,7 @@ def lids(shape: EyeShape, now: Moment, blink: float) -> tuple[np.ndarray, np.nda
     upper = base - shape.upper * (1 + 0.20 * wide - 0.14 * squint) * arch
     lower = base + shape.lower * (1 + 0.08 * wide - 0.55 * squint - 0.12 * smile) * bowl
     # Closed, the lids meet low; with raised lower lids (a laugh) they meet in an arc upwards.
-    laugh = float(ramp(np.float64(squint + 0.3 * smile), 0.35, 0.85))
+    laugh = float(ramp(squint + 0.3 * smile, 0.35, 0.85))
     content = base * 0.6 + shape.lower * 0.80 * bowl
     arc = base * 0.4 + 0.045 - (0.095 * bowl)
     closed = content + (arc - content) * laugh
@@ -90,16 +90,33 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
     painted = {"winged": mix(a.skin.lip, a.skin.shadow, 0.3), "long": mix(a.skin.blush, a.skin.light, 0.5)}
     lid_color = painted.get(str(a.traits["lashes"]), a.skin.light)
     s.paint(lid, alpha(lid_color, 0.55 if a.is_("lashes", "winged") else 0.42))
-    white = s.paint(opening, Linear((cx, EYE_Y - 0.12), (cx, EYE_Y + 0.08), [(0, (226, 220, 232)), (0.5, (252, 250, 252)), (1, (255, 255, 255))]))
+    white = s.paint(
+        opening,
+        Linear(
+            (cx, EYE_Y - 0.12), (cx, EYE_Y + 0.08), [(0, (226, 220, 232)), (0.5, (252, 250, 252)), (1, (255, 255, 255))]
+        ),
+    )
     ry0 = min(0.128, (shape.upper + shape.lower) * 0.60) * size
     rx0 = min(0.096 * size, ry0 * 0.86, width * 0.76)
     dark, deep = tone(iris_color, 0.42, -0.02, 1.05), tone(iris_color, 0.24, -0.02, 1.0)
     bright = mix(tone(iris_color, 1.25, 0.03, 1.1), (255, 255, 255), 0.25)
     with s.group(opening) as inside:
         iris = s.blank(10)
-        iris_ink = s.paint(iris, Linear((cx, EYE_Y - ry0), (cx, EYE_Y + ry0), [(0, deep), (0.32, dark), (0.62, iris_color), (1, bright)]), deep, 0.017)
+        iris_ink = s.paint(
+            iris,
+            Linear((cx, EYE_Y - ry0), (cx, EYE_Y + ry0), [(0, deep), (0.32, dark), (0.62, iris_color), (1, bright)]),
+            deep,
+            0.017,
+        )
         glow = s.blank(8)
-        glow_ink = s.paint(glow, Radial((cx, EYE_Y + 0.05), (cx + 0.06, EYE_Y + 0.05), [(0, alpha(mix(bright, (255, 255, 255), 0.45), 0.9)), (1, alpha(bright, 0.0))]))
+        glow_ink = s.paint(
+            glow,
+            Radial(
+                (cx, EYE_Y + 0.05),
+                (cx + 0.06, EYE_Y + 0.05),
+                [(0, alpha(mix(bright, (255, 255, 255), 0.45), 0.9)), (1, alpha(bright, 0.0))],
+            ),
+        )
         pupil = s.blank(8)
         s.paint(pupil, mix(deep, (16, 8, 18), 0.55))
         s.paint(shade, alpha((58, 36, 78), 0.34))
@@ -132,7 +149,9 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         # lash: over the lid, thick outwards, with a wing; a closed eye's lash hangs down
         thick = weight * size * (0.28 + 0.72 * taper) * (0.8 + 0.2 * openness)
         reach = 0.030 if a.is_("lashes", "winged") else 0.018 if not a.masculine else 0.008
-        wing_y = up[-1] - reach * (1.0 if a.is_("lashes", "winged") else 0.4) * (openness - 0.35 * blink) + 0.008 * blink
+        wing_y = (
+            up[-1] - reach * (1.0 if a.is_("lashes", "winged") else 0.4) * (openness - 0.35 * blink) + 0.008 * blink
+        )
         tip = [(cx + side * (width + reach), wing_y)] * 2
         outer = np.c_[x_lid + side * 0.010 * taper, up - thick]
         rest[lash.points] = _surface(np.r_[np.c_[x_lid, up + 0.004], tip[:1], outer[::-1]], 0.004)
@@ -142,11 +161,15 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
             for k, (dx, dy) in zip(roots, ((0.020, -0.040), (0.036, -0.030), (0.040, -0.006)), strict=True):
                 dy = dy * openness + 0.045 * blink
                 x0, y0 = x_lid[k], up[k] - thick[k] * 0.6
-                arrows.append(np.array([(x0 - side * 0.014, y0), (x0 + side * dx, y0 + dy), (x0 + side * 0.010, y0 + 0.010)]))
+                arrows.append(
+                    np.array([(x0 - side * 0.014, y0), (x0 + side * dx, y0 + dy), (x0 + side * 0.010, y0 + 0.010)])
+                )
             rest[spikes.points] = _surface(np.concatenate(arrows), 0.004)
         rest[s_lower.points] = _surface(np.c_[x_lid, low][4:], 0.002)
         lift = 0.040 * size
-        fold = np.interp([-0.45, 0.0, 0.42, 0.78], U, up - thick) - lift * (0.55 + 0.45 * openness) * np.array([0.9, 1.0, 0.95, 0.75])
+        fold = np.interp([-0.45, 0.0, 0.42, 0.78], U, up - thick) - lift * (0.55 + 0.45 * openness) * np.array(
+            [0.9, 1.0, 0.95, 0.75]
+        )
         rest[crease.points] = _surface(np.c_[cx + side * width * np.array([-0.45, 0.0, 0.45, 0.86]), fold], 0.002)
         s.show(crease_ink, blink < 0.6)
         five = np.array([-1.0, -0.55, 0.0, 0.55, 1.0])
@@ -167,10 +190,14 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         rest[pupil.points] = _surface(centre + (0, 0.05 * ry) + ring8 * (rx * 0.44, ry * 0.48), 0.002)
         rest[glow.points] = _surface(centre + (0, 0.55 * ry) + ring8 * (rx * 0.70, ry * 0.36), 0.001)
         rest[grad_iris[1]], rest[grad_iris[1] + 1] = _surface(np.array([centre - (0, ry), centre + (0, ry)]))
-        rest[grad_glow[1]], rest[grad_glow[1] + 1] = _surface(centre + np.array([(0, 0.62 * ry), (rx * 0.72, 0.62 * ry)]))
+        rest[grad_glow[1]], rest[grad_glow[1] + 1] = _surface(
+            centre + np.array([(0, 0.62 * ry), (rx * 0.72, 0.62 * ry)])
+        )
         spark = centre + (-0.34 * rx - gx * 0.012, -0.42 * ry + gy * 0.010)
         glint = centre + (0.40 * rx, 0.44 * ry)
-        rest[light.points] = _surface(np.r_[spark + ring8 * (rx * 0.33, ry * 0.30), glint + ring7 * (rx * 0.15, ry * 0.13)], 0.004)
+        rest[light.points] = _surface(
+            np.r_[spark + ring8 * (rx * 0.33, ry * 0.30), glint + ring7 * (rx * 0.15, ry * 0.13)], 0.004
+        )
 
     s.animate(update)
     p = opening.points.start
@@ -200,7 +227,11 @@ def brow_outlines(a: Anatomy) -> list[tuple[int, str, Color]]:
         thickness *= 1.15
     u = np.linspace(-1, 1, 5)
     profile = thickness * np.array([head_share * 0.9, 1.0, 0.92, 0.62, 0.0])
-    color = mix(tone(a.hair.base, 0.62), a.skin.line, 0.35) if not a.is_("hair_colour", "white", "platinum") else mix(a.hair.deep, a.skin.line, 0.3)
+    color = (
+        mix(tone(a.hair.base, 0.62), a.skin.line, 0.35)
+        if not a.is_("hair_colour", "white", "platinum")
+        else mix(a.hair.deep, a.skin.line, 0.3)
+    )
     a.marks["brow_color"] = color
     for side, name in ((-1, "left"), (1, "right")):
         o = s.blank(9, corners=(4,))
@@ -211,14 +242,24 @@ def brow_outlines(a: Anatomy) -> list[tuple[int, str, Color]]:
             lift, inner = now[f"brow_{name}"], now["brow_inner"]
             x = cx + side * length * u - side * 0.016 * max(0.0, -inner) * (1 - u) / 2
             y = y0 - arch * (1 - (u - 0.15) ** 2) + drop * (u + 1) / 2
-            y = y - 0.050 * lift - 0.018 * lift * (1 - u**2) - inner * 0.052 * ramp(u, 0.6, -1.0) + 0.012 * inner * ramp(u, 0, 1)
+            y = (
+                y
+                - 0.050 * lift
+                - 0.018 * lift * (1 - u**2)
+                - inner * 0.052 * ramp(u, 0.6, -1.0)
+                + 0.012 * inner * ramp(u, 0, 1)
+            )
             upper, lower = np.c_[x, y - profile / 2], np.c_[x, y + profile / 2]
             s.rest[o.points] = _surface(np.r_[upper, lower[-2::-1]], 0.012)
 
         s.animate(update)
         a.marks[f"brow_{name}"] = o
         p = o.points.start
-        a.keypoints[f"brow_{name}_inner"], a.keypoints[f"brow_{name}_mid"], a.keypoints[f"brow_{name}_outer"] = p, p + 2, p + 4
+        a.keypoints[f"brow_{name}_inner"], a.keypoints[f"brow_{name}_mid"], a.keypoints[f"brow_{name}_outer"] = (
+            p,
+            p + 2,
+            p + 4,
+        )
     return []
 
 

@@ -39,7 +39,7 @@ PALM = [(0.040, 0.03), (0.058, -0.03), (0.086, -0.085), (0.091, -0.15), (0.090, 
 
 
 def bend(finger: str, curl: float, point: float) -> np.ndarray:
-    """[4,2] the joints of a finger from root to tip, for `curl` 0..1; the bend is towards the viewer, so it shortens."""
+    """[4,2] a finger's joints from root to tip for `curl` 0..1; it bends towards the viewer, so it shortens."""
     f = HAND_BONES[finger]
     if finger == "index":
         curl = curl * (1 - point)
@@ -149,7 +149,7 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
             return
         curl = min(1.0, max(0.0, now[f"{name}_curl"]))
         point = min(1.0, max(0.0, now[f"{name}_point"]))
-        up = float(ramp(np.float64(up), -0.15, 1.0))
+        up = float(ramp(up, -0.15, 1.0))
         head_height = 1.35
         x = side * (0.60 + 0.06 * (1 - up) + now[f"{name}_x"] * head_height * 0.45)
         y = 1.02 + (1 - up) * 1.15 - now[f"{name}_y"] * head_height * 0.45
@@ -168,7 +168,9 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
             f = HAND_BONES[finger]
             rest[fingers[finger].points] = place(_capsule(joints[finger], f.thick, f.thick * 0.42))
         rest[start : start + 21] = place(np.concatenate([[[0.0, 0.0]], *(joints[finger] for finger in FINGERS)]))
-        rest[mound.points] = place(np.array([(0.045, 0.0), (0.07, -0.06), (0.062, -0.12), (0.03, -0.13), (0.018, -0.08), (0.028, -0.02)]))
+        rest[mound.points] = place(
+            np.array([(0.045, 0.0), (0.07, -0.06), (0.062, -0.12), (0.03, -0.13), (0.018, -0.08), (0.028, -0.02)])
+        )
         rest[crease[0].points] = place(np.array([(0.022, -0.015), (0.012, -0.09), (0.060, -0.155)]))
         rest[crease[1].points] = place(np.array([(-0.075, -0.145), (-0.02, -0.165), (0.045, -0.19)]))
         marks = []
@@ -190,25 +192,64 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
             return w[:2] + (elbow - w[:2]) * t + out * width
 
         begin = 0.06
-        xy = np.array([along(1.0, broad), along(0.55, broad * 1.02), along(0.25, broad * 0.9), along(begin, narrow),
-                       along(begin, -narrow), along(0.25, -broad * 0.86), along(0.55, -broad), along(1.0, -broad)])
+        xy = np.array(
+            [
+                along(1.0, broad),
+                along(0.55, broad * 1.02),
+                along(0.25, broad * 0.9),
+                along(begin, narrow),
+                along(begin, -narrow),
+                along(0.25, -broad * 0.86),
+                along(0.55, -broad),
+                along(1.0, -broad),
+            ]
+        )
         rest[arm.points] = np.c_[xy, np.full(8, z)]
         xy = np.array([along(0.16, narrow * 0.6), along(0.20, narrow * 0.1), along(0.18, -narrow * 0.4)])
         rest[fold.points] = np.c_[xy, np.full(3, z)]
         base = place(np.array([(0.042, 0.0), (-0.046, 0.0)]))[:, :2]
         inner, outer_ = base[0], base[1]
-        xy = np.array([inner, outer_, along(begin * 0.5, -side * 0), along(begin, 0.05 * size), along(begin + 0.05, 0.0), along(begin, -0.05 * size)])
+        xy = np.array(
+            [
+                inner,
+                outer_,
+                along(begin * 0.5, -side * 0),
+                along(begin, 0.05 * size),
+                along(begin + 0.05, 0.0),
+                along(begin, -0.05 * size),
+            ]
+        )
         tail = np.array([along(begin + 0.04, 0.052 * size), along(begin + 0.04, -0.052 * size)])
         hull = np.array([inner, outer_, *tail])
         centre = hull.mean(0)
         order_ = np.argsort(np.arctan2(*(hull - centre).T))
         ring_ = hull[order_]
         rest[wrist.points] = np.c_[np.concatenate([ring_, ring_[:2]]), np.full(6, z)]
-        rest[wrist_shade.points] = np.c_[np.array([along(begin - 0.03, 0.05 * size), along(begin - 0.03, -0.05 * size), along(begin + 0.02, -0.055 * size), along(begin + 0.02, 0.055 * size)]), np.full(4, z)]
+        rest[wrist_shade.points] = np.c_[
+            np.array(
+                [
+                    along(begin - 0.03, 0.05 * size),
+                    along(begin - 0.03, -0.05 * size),
+                    along(begin + 0.02, -0.055 * size),
+                    along(begin + 0.02, 0.055 * size),
+                ]
+            ),
+            np.full(4, z),
+        ]
         if band is not None:
             n2 = narrow * 1.06
-            xy = np.array([along(begin - 0.005, n2), along(begin - 0.018, 0.0), along(begin - 0.005, -n2), along(begin + 0.03, -n2 * 1.04),
-                           along(begin + 0.062, -n2), along(begin + 0.05, 0.0), along(begin + 0.062, n2), along(begin + 0.03, n2 * 1.04)])
+            xy = np.array(
+                [
+                    along(begin - 0.005, n2),
+                    along(begin - 0.018, 0.0),
+                    along(begin - 0.005, -n2),
+                    along(begin + 0.03, -n2 * 1.04),
+                    along(begin + 0.062, -n2),
+                    along(begin + 0.05, 0.0),
+                    along(begin + 0.062, n2),
+                    along(begin + 0.03, n2 * 1.04),
+                ]
+            )
             rest[band.points] = np.c_[xy, np.full(8, z)]
         for ink in inks:
             if ink.gradient is None:

@@ -1,10 +1,15 @@
 """Face, ears, nose and what lies on the skin."""
 
+from typing import Any
+
 import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy, jaw_line, mirror
 from streamer.studio.draw.palette import Color, alpha, mix
-from streamer.studio.draw.sketch import EAR, FACE, Linear, Moment, Outline, Radial, points3, ramp
+from streamer.studio.draw.sketch import EAR, FACE, Linear, Moment, Outline, Points, Radial, points3, ramp
+
+# Coordinates read as paths: filled lines, not one number a line.
+# fmt: off
 
 LINE = 0.0135  # the contour's width
 
@@ -22,7 +27,8 @@ def ears(a: Anatomy) -> None:
         else:
             shape = [(w - 0.06, 0.0, 0.0), (w + 0.03, -0.05, -0.04), (w + 0.09, -0.01, -0.06), (w + 0.085, 0.09, -0.05),
                      (w + 0.045, 0.18, -0.03), (w + 0.005, 0.225, 0.0), (w - 0.06, 0.2, 0.02)]
-            inner = [(w + 0.005, 0.02, -0.02), (w + 0.05, 0.01, -0.05), (w + 0.055, 0.08, -0.04), (w + 0.02, 0.14, -0.02)]
+            inner = [(w + 0.005, 0.02, -0.02), (w + 0.05, 0.01, -0.05), (w + 0.055, 0.08, -0.04),
+                (w + 0.02, 0.14, -0.02)]
         shape, inner = ([(x * side, y, z) for x, y, z in part] for part in (shape, inner))
         o = s.outline(shape)
         s.paint(o, a.skin.base, a.line, LINE, EAR)
@@ -49,7 +55,8 @@ def face(a: Anatomy) -> Outline:
             x, y = side * 0.285, 0.285
             z = 0.40
             blush = s.outline(ring(x, y, 0.15, 0.15, z))
-            s.paint(blush, Radial((x, y, z), (x + 0.125, y, z), [(0, alpha(skin.blush, 0.42)), (0.5, alpha(skin.blush, 0.22)),
+            s.paint(blush, Radial((x, y, z), (x + 0.125, y, z), [(0, alpha(skin.blush, 0.42)), (0.5,
+                alpha(skin.blush, 0.22)),
                                                                 (1, alpha(skin.blush, 0.0))]))
         with s.group() as flush:
             for side in (-1, 1):
@@ -150,7 +157,8 @@ def _marks(a: Anatomy) -> None:
     elif kind == "mole by mouth":
         s.paint(s.outline(ring(-0.15, 0.45, 0.011, 0.011, 0.42, 6)), dark)
     elif kind == "scar":
-        s.paint(s.outline([(-0.37, 0.17), (-0.30, 0.26), (-0.25, 0.36)], closed=False), line=alpha(skin.deep, 0.85), width=0.016)
+        s.paint(s.outline([(-0.37, 0.17), (-0.30, 0.26), (-0.25, 0.36)], closed=False), line=alpha(skin.deep, 0.85),
+        width=0.016)
         ticks = [[(-0.335, 0.255), (-0.285, 0.232)], [(-0.305, 0.315), (-0.255, 0.29)]]
         s.paint(s.outline(ticks, closed=False), line=alpha(skin.deep, 0.7), width=0.010)
     elif kind == "stickers":
@@ -163,7 +171,8 @@ def _marks(a: Anatomy) -> None:
             s.paint(s.outline(points), color, alpha((255, 255, 255), 0.9), 0.007)
     elif kind == "face paint":
         for side in (-1, 1):
-            bars = [[(side * x, y, 0.40) for x, y in ((0.22, yy), (0.37, yy - 0.012), (0.37, yy + 0.012), (0.22, yy + 0.018))]
+            bars = [[(side * x, y, 0.40) for x, y in ((0.22, yy), (0.37, yy - 0.012), (0.37, yy + 0.012),
+            (0.22, yy + 0.018))]
                     for yy in (0.27, 0.315)]
             s.paint(s.outline(bars), alpha(a.accent.base, 0.85))
 
@@ -174,7 +183,8 @@ def _age(a: Anatomy) -> None:
     lines = [[(side * 0.105, 0.315), (side * 0.15, 0.36), (side * 0.165, 0.405)] for side in (-1, 1)]
     if strong:
         lines += [[(side * 0.13, 0.235), (side * 0.2, 0.262), (side * 0.28, 0.245)] for side in (-1, 1)]
-        lines += [[(side * 0.375, y), (side * 0.42, y + d)] for side in (-1, 1) for y, d in ((0.1, -0.02), (0.14, 0.012))]
+        lines += [[(side * 0.375, y), (side * 0.42, y + d)] for side in (-1, 1) for y, d in ((0.1, -0.02),
+            (0.14, 0.012))]
     s.paint(s.outline(lines, closed=False), line=alpha(skin.deep, 0.6 if strong else 0.28), width=0.010)
 
 
@@ -188,7 +198,8 @@ def beard(a: Anatomy) -> None:
     c = a.chin_y
     color = mix(h.base, h.shadow, 0.4)
 
-    def draw(paths: list[list[tuple[float, ...]]], closed: bool = True, fill: Color | None = None, line: Color | None = None, width: float = 0.0) -> None:
+    def draw(paths: list[Points], closed: bool = True, fill: Color | None = None, line: Color | None = None,
+            width: float = 0.0) -> None:
         o = s.outline(paths, closed=closed)
         kept = []
         for path in paths:
@@ -197,28 +208,34 @@ def beard(a: Anatomy) -> None:
         follow_jaw(a, o, np.concatenate(kept))
         s.paint(o, fill, line, width)
 
-    def patch(right: list[tuple[float, ...]], fill: Color, line: bool = False) -> None:
+    def patch(right: list[Any], fill: Color, line: bool = False) -> None:
         left = [p for p in mirror(right[::-1]) if p[0] != 0.0]
         draw([right + left], True, fill, h.line if line else None, 0.0115)
 
-    moustache = [(0.0, 0.340), (0.05, 0.328), (0.11, 0.342), (0.165, 0.372), (0.205, 0.378), (0.205, 0.378), (0.165, 0.402), (0.10, 0.392), (0.045, 0.374), (0.0, 0.376)]
+    moustache = [(0.0, 0.340), (0.05, 0.328), (0.11, 0.342), (0.165, 0.372), (0.205, 0.378), (0.205, 0.378),
+            (0.165, 0.402), (0.10, 0.392), (0.045, 0.374), (0.0, 0.376)]
     cheeks = [(x, y, z + 0.005) for x, y, z in jaw[1:]]
     if kind == "stubble":
-        area = [(0.0, 0.345), (0.10, 0.335), (0.19, 0.39), (0.27, 0.38), (0.40, 0.27), (0.47, 0.10, 0.15), *cheeks, (0.0, c, 0.35)]
+        area = [(0.0, 0.345), (0.10, 0.335), (0.19, 0.39), (0.27, 0.38), (0.40, 0.27), (0.47, 0.10, 0.15), *cheeks,
+        (0.0, c, 0.35)]
         patch(area, alpha(mix(h.shadow, a.skin.deep, 0.35), 0.26))
     elif kind == "goatee":
-        patch([(0.0, 0.465), (0.05, 0.47), (0.115, 0.50), (0.12, 0.55), (0.07, c + 0.03), (0.0, c + 0.065)], color, True)
+        patch([(0.0, 0.465), (0.05, 0.47), (0.115, 0.50), (0.12, 0.55), (0.07, c + 0.03), (0.0, c + 0.065)], color,
+        True)
         patch(moustache, color, True)
     elif kind == "moustache":
         patch(moustache, color, True)
     elif kind == "short beard":
         lower = [(x * 1.008, y + 0.006, z) for x, y, z in cheeks]
-        patch([(0.0, 0.425), (0.10, 0.42), (0.18, 0.40), (0.28, 0.385), (0.395, 0.28, 0.26), (0.455, 0.12, 0.16), *lower, (0.0, c + 0.012, 0.35)], alpha(color, 0.88))
+        patch([(0.0, 0.425), (0.10, 0.42), (0.18, 0.40), (0.28, 0.385), (0.395, 0.28, 0.26), (0.455, 0.12, 0.16),
+            *lower, (0.0, c + 0.012, 0.35)], alpha(color, 0.88))
         patch(moustache, color)
     else:
         lower = [(x * 1.05, y + 0.02 + 0.10 * k / len(cheeks), z) for k, (x, y, z) in enumerate(cheeks)]
-        area = [(0.0, 0.415), (0.10, 0.41), (0.18, 0.39), (0.27, 0.365), (0.38, 0.28, 0.28), (0.455, 0.06, 0.16), (0.49, 0.02, 0.1), *lower, (0.08, c + 0.16, 0.33), (0.0, c + 0.20, 0.34)]
+        area = [(0.0, 0.415), (0.10, 0.41), (0.18, 0.39), (0.27, 0.365), (0.38, 0.28, 0.28), (0.455, 0.06, 0.16),
+            (0.49, 0.02, 0.1), *lower, (0.08, c + 0.16, 0.33), (0.0, c + 0.20, 0.34)]
         patch(area, color, True)
-        strands = [[(x, 0.52 + 0.1 * abs(x) - 0.5 * x * x, 0.4), (x * 0.95, c + 0.10 - 0.6 * x * x, 0.36)] for x in (-0.26, -0.17, -0.08, 0.0, 0.08, 0.17, 0.26)]
+        strands = [[(x, 0.52 + 0.1 * abs(x) - 0.5 * x * x, 0.4),
+            (x * 0.95, c + 0.10 - 0.6 * x * x, 0.36)] for x in (-0.26, -0.17, -0.08, 0.0, 0.08, 0.17, 0.26)]
         draw(strands, False, None, alpha(h.line, 0.5), 0.009)
         patch(moustache, color, True)

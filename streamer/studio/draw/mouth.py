@@ -28,7 +28,7 @@ def inner_lips(now: Moment, size: float) -> tuple[np.ndarray, np.ndarray, np.nda
     bend = (0.020 + 0.050 * glad - 0.052 * sad) * (1 - 0.6 * rounded)
     curve = MOUTH_Y - bend * (np.abs(U) ** 2.0) + 0.35 * bend - 0.010 * rounded
     # the dip of the upper lip's middle shows when lips touch
-    curve = curve + 0.0035 * np.exp(-((U / 0.22) ** 2)) * (1 - ramp(np.float64(opening), 0.0, 0.25)) * (1 - rounded)
+    curve = curve + 0.0035 * np.exp(-((U / 0.22) ** 2)) * (1 - ramp(opening, 0.0, 0.25)) * (1 - rounded)
     return half * U, curve - rise * gap * arch, curve + (1 - rise) * gap * bowl, gap
 
 
@@ -45,7 +45,11 @@ def mouth(a: Anatomy) -> None:
     if a.masculine and kind == "natural":
         strength, upper_full, lower_full = 0.30, 0.013, 0.022
     else:
-        strength, upper_full, lower_full = {"natural": (0.42, 0.017, 0.027), "tinted": (0.72, 0.019, 0.030), "full": (0.82, 0.027, 0.041)}[kind]
+        strength, upper_full, lower_full = {
+            "natural": (0.42, 0.017, 0.027),
+            "tinted": (0.72, 0.019, 0.030),
+            "full": (0.82, 0.027, 0.041),
+        }[kind]
     line = mix(skin.line, (58, 14, 24), 0.55)
 
     upper_lip = s.blank(2 * n - 2, corners=(0, n - 1))
@@ -57,7 +61,10 @@ def mouth(a: Anatomy) -> None:
     s.paint(lower_lip, alpha(skin.lip, strength))
     gloss = s.blank(6)
     s.paint(gloss, alpha(mix(skin.light, (255, 255, 255), 0.5), 0.28 + 0.25 * (kind != "natural")))
-    dark = s.paint(hole, Linear((0, MOUTH_Y - 0.05), (0, MOUTH_Y + 0.16), [(0, (62, 12, 24)), (0.6, (112, 26, 38)), (1, (140, 40, 50))]))
+    dark = s.paint(
+        hole,
+        Linear((0, MOUTH_Y - 0.05), (0, MOUTH_Y + 0.16), [(0, (62, 12, 24)), (0.6, (112, 26, 38)), (1, (140, 40, 50))]),
+    )
     with s.group(hole) as inside:
         tongue = s.blank(10)
         s.paint(tongue, Linear((0, MOUTH_Y), (0, MOUTH_Y + 0.16), [(0, (240, 128, 132)), (1, (214, 88, 98))]))
@@ -95,7 +102,9 @@ def mouth(a: Anatomy) -> None:
         gy = shine + np.array([0, -0.005, 0, 0.004, 0.005, 0.004]) * plump
         rest[gloss.points] = _surface(gx - 0.012, gy, forward)
         drop = bottom[5] + 0.026
-        rest[below.points] = _surface(np.array([-0.05, 0, 0.05, 0.03, -0.03]), np.array([drop, drop + 0.006, drop, drop + 0.016, drop + 0.016]))
+        rest[below.points] = _surface(
+            np.array([-0.05, 0, 0.05, 0.03, -0.03]), np.array([drop, drop + 0.006, drop, drop + 0.016, drop + 0.016])
+        )
         is_open = gap > 0.002
         s.show(dark, is_open)
         s.fade(inside, 1.0 if is_open else 0.0)
@@ -110,7 +119,9 @@ def mouth(a: Anatomy) -> None:
             low_height = gap * (0.46 * meet + 0.10 * wide * (1 - meet)) * (1 - rounded * (1 - meet))
             s.show(lower_ink, low_height > 0.004)
             s.show(upper_ink, height > 0.003)
-            rest[lower_teeth.points] = np.r_[_surface(x, low - low_height * (1 - 0.3 * np.abs(U) ** 3)), _surface(x, low + 0.01)[::-1]]
+            rest[lower_teeth.points] = np.r_[
+                _surface(x, low - low_height * (1 - 0.3 * np.abs(U) ** 3)), _surface(x, low + 0.01)[::-1]
+            ]
             # tongue: a bed at the bottom; its tip rises to the upper teeth for th, l, d, n
             lift = now["tongue"]
             half = x[-1] * (0.72 - 0.16 * lift)
@@ -127,7 +138,9 @@ def mouth(a: Anatomy) -> None:
             tx = x[-1] * t
             ty = np.interp(t, U, up)
             reach = np.maximum(np.interp(t, U, low) - ty, 0.0) * (1 - 0.3 * folded) + 0.020 * folded * size
-            rest[tuck.points] = np.r_[_surface(tx, ty, forward), _surface(tx, ty + reach * (1 - 0.35 * t**2), forward)[::-1]]
+            rest[tuck.points] = np.r_[
+                _surface(tx, ty, forward), _surface(tx, ty + reach * (1 - 0.35 * t**2), forward)[::-1]
+            ]
         # lines: the upper one carries the drawing, the lower one only where the mouth is open
         weight = (0.017 + 0.005 * min(1.0, 4 * opening)) * (1 + 0.15 * press)
         body = 0.45 + 0.55 * (1 - U**2)

@@ -28,8 +28,8 @@ def alpha(color: Color, opacity: float) -> Color:
 
 def tone(color: Color, lightness: float, hue: float = 0.0, saturation: float = 1.0) -> Color:
     """The colour with its lightness and saturation multiplied and its hue turned (in turns)."""
-    h, l, s = colorsys.rgb_to_hls(*(c / 255 for c in color[:3]))
-    r, g, b = colorsys.hls_to_rgb((h + hue) % 1, min(1.0, l * lightness), min(1.0, s * saturation))
+    turn, light, strength = colorsys.rgb_to_hls(*(c / 255 for c in color[:3]))
+    r, g, b = colorsys.hls_to_rgb((turn + hue) % 1, min(1.0, light * lightness), min(1.0, strength * saturation))
     return round(255 * r), round(255 * g), round(255 * b)
 
 

@@ -35,7 +35,7 @@ FACE, EAR, HAND, COVER = "face", "ear", "hand", "cover"
 LABEL_COLORS: dict[str, Color] = {FACE: (255, 0, 0), EAR: (255, 0, 255), HAND: (0, 255, 0), COVER: (0, 0, 255)}
 
 
-def skull_z(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def skull_z(x: Any, y: Any) -> Any:
     """Depth of the head's surface at (x, y): flat enough at the sides that a turned face keeps its far eye."""
     return 0.45 * np.maximum(0.0, 1.0 - (x / 0.60) ** 2 - 0.45 * y**2)
 
@@ -47,7 +47,7 @@ def points3(points: Points) -> np.ndarray:
     rows = []
     for p in points:
         x, y = float(p[0]), float(p[1])
-        rows.append((x, y, float(p[2]) if len(p) > 2 else float(skull_z(np.float64(x), np.float64(y)))))
+        rows.append((x, y, float(p[2]) if len(p) > 2 else float(skull_z(x, y))))
     return np.array(rows, np.float64).reshape(-1, 3)
 
 
@@ -61,8 +61,8 @@ def body(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.ones(len(p)), np.zeros(len(p))
 
 
-def ramp(values: np.ndarray, start: float, end: float) -> np.ndarray:
-    """0 before `start`, 1 after `end`, smooth between; `start` may lie above `end`."""
+def ramp(values: Any, start: float, end: float) -> Any:
+    """0 before `start`, 1 after `end`, smooth between, for a number or an array; `start` may lie above `end`."""
     t = np.clip((values - start) / (end - start), 0.0, 1.0)
     return t * t * (3 - 2 * t)
 
@@ -90,7 +90,7 @@ Fill = Color | Linear | Radial
 
 @dataclass
 class Outline:
-    """Sub-paths over consecutive control points: `points` in the sketch, `start`..`start+count` as the rasteriser reads."""
+    """Paths over consecutive control points: `points` of the sketch, `start`..`start+count` as the rasteriser reads."""
 
     points: slice
     start: int
@@ -228,7 +228,12 @@ class Sketch:
         if isinstance(fill, (Linear, Radial)):
             radial = isinstance(fill, Radial)
             ends = (fill.centre, fill.edge) if isinstance(fill, Radial) else (fill.start, fill.end)
-            ink.gradient = (radial, self.place(list(ends), outline.skin).start, cv.color_stops(fill.stops), len(fill.stops))
+            ink.gradient = (
+                radial,
+                self.place(list(ends), outline.skin).start,
+                cv.color_stops(fill.stops),
+                len(fill.stops),
+            )
         elif fill is not None:
             lib.tvg_shape_set_fill_color(shape, *_rgba(fill))
         if even_odd:
@@ -328,7 +333,7 @@ class Sketch:
     def project(
         self, p: np.ndarray, weight: np.ndarray, sway: np.ndarray, shoulder: np.ndarray, chest: np.ndarray, now: Moment
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rest space [n,3] -> pixels x [n], y [n]: the head's and the torso's motions, blended by each point's weight."""
+        """Rest space [n,3] -> pixels x [n], y [n]: the head's motion and the torso's, blended by the points' weights."""
         yaw, pitch, roll = now["yaw"], now["pitch"], now["roll"]
         lean, breath, shrug = now["lean"], now["breath"], now["shrug"]
         idle = 0.02 * math.sin(1.7 * now.t)
