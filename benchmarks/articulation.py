@@ -4,6 +4,9 @@ SET is what `lipstream data` built. Every held-out clip is streamed step by step
 sessions do it, once as recorded and once through Opus, and compared with the truth of its timed phones; so is the
 loudness-driven baseline. Also measured: the cost of a step on one thread, and the aligner behind the truth, against the
 hand-made labels of festvox-ru. `--compare CHECKPOINT` adds the look-aheads that the training's first part learned.
+
+Truth is only as good as its alignment. Where an aligned p, t or k lies, the sound must dip, whatever the network says:
+a speaker with whom fewer than 9 in 10 do is measured and published, but not counted in the groups.
 """
 
 import argparse
@@ -21,10 +24,12 @@ import onnxruntime
 from streamer.config import SAMPLES_PER_FRAME
 from streamer.features import WEIGHTS, Articulation, Listener, Loudness, stepped
 from streamer.studio import speech
-from streamer.studio.dataset import read_shard
+from streamer.studio.animate import levels
+from streamer.studio.dataset import HELD_OUT, read_shard
 from streamer.studio.phones import PHONES, SILENCE
 from streamer.training.articulation import LOOKAHEADS, Config, Heard, Network, evaluate, heard, measure
 
+TRUSTED = 0.9
 TARGETS = {"pcc_open": 0.85, "closed": 0.90, "closures": 300, "lag_ms": 15.0, "pcc_open_italian": 0.65, "step_ms": 5.0}
 
 
@@ -33,13 +38,27 @@ def held_out(folder: Path) -> list[tuple[Heard, np.ndarray]]:
     clips = []
     for path in sorted(folder.glob("shard_*.npz")):
         for line, arrays in read_shard(path):
-            if line["split"] == "test":
+            if line["split"] == "test" or line["speaker"] in HELD_OUT:
                 clips.append((heard(line, arrays), arrays["audio"].astype(np.float32) / 32768))
     return clips
 
 
-def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
-    """Numbers for each held-out speaker, as recorded and through Opus, and for groups of them."""
+def dips(clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
+    """For each speaker, the share of p, t and k during which the level falls 12 dB below the loudest 120 ms about."""
+    found: dict[str, list[bool]] = {}
+    for clip, audio in clips:
+        if clip.line["variant"] == 0:
+            decibels = levels(audio)
+            for phone in clip.timed:
+                k = round(100 * (phone.start + 0.4 * (phone.end - phone.start)))
+                if phone.phone in ("p", "t", "k") and 12 <= k < len(decibels) - 12:
+                    fall = decibels[k - 12 : k + 13].max() - decibels[k - 2 : k + 3].min()
+                    found.setdefault(clip.line["speaker"], []).append(bool(fall > 12))
+    return {who: {"stops": len(each), "dips": round(float(np.mean(each)), 3)} for who, each in sorted(found.items())}
+
+
+def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]], trusted: set[str]) -> dict[str, dict[str, float]]:
+    """Numbers for each held-out speaker, as recorded and through Opus, and for groups of those with trusted truth."""
     told = [(stepped(listener, audio).mouth, clip) for clip, audio in clips]
     groups: dict[str, list[tuple[np.ndarray, Heard]]] = {}
     for mouth, clip in told:
@@ -48,8 +67,8 @@ def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]]) -> dict[st
         real = line["source"] not in ("flite", "espeak-ng")
         names = [f"{line['speaker']}, {condition}"]
         if line["language"] == "it":
-            names.append(f"Italian, {condition}")
-        else:
+            names += ["Italian", f"Italian, {condition}"]
+        elif line["speaker"] in trusted:
             names += [f"all but Italian, {condition}", "all but Italian"]
             names += [f"recorded people but Italian, {condition}"] if real else []
         for name in names:
@@ -95,14 +114,14 @@ def aligner_error(clips: int = 60) -> dict[str, float]:
     }  # fmt: skip
 
 
-def compared(checkpoint: Path, clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
+def compared(checkpoint: Path, clips: list[tuple[Heard, np.ndarray]], trusted: set[str]) -> dict[str, dict[str, float]]:
     """The look-aheads, by the network that learned all of them, before the gate was calibrated."""
     import torch
 
     saved = torch.load(checkpoint, weights_only=True)
     network = Network(Config(**{**saved["config"], "dilations": tuple(saved["config"]["dilations"])}))
     network.load_state_dict(saved["averaged"])
-    some = [clip for clip, _ in clips if clip.line["language"] != "it"]
+    some = [clip for clip, _ in clips if clip.line["language"] != "it" and clip.line["speaker"] in trusted]
     kept = ("pcc_open", "pcc_open_spoken", "closed", "falsely_closed", "lag_ms", "pcc_round", "pcc_tuck")
     return {
         f"{ahead} ms": {k: round(v, 4) for k, v in evaluate(network, some, ahead).items() if k in kept}
@@ -127,20 +146,23 @@ def main(argv: list[str] | None = None) -> int:
     if not clips:
         parser.error(f"{args.set} holds no test clips")
     network = Articulation.load(args.weights)
+    truth = dips(clips)
+    trusted = {who for who, found in truth.items() if found["dips"] >= TRUSTED}
     result = {
         "hardware": hardware(),
         "weights_bytes": args.weights.stat().st_size,
         "lookahead_ms": network.lookahead / 16,
         "targets": TARGETS,
-        "network": scores(network, clips),
-        "loudness_baseline": scores(Loudness(), clips),
+        "truth": truth,
+        "network": scores(network, clips, trusted),
+        "loudness_baseline": scores(Loudness(), clips, trusted),
         "step_ms": step_cost(network),
         "aligner_ms": aligner_error(),
     }
     if args.compare:
-        result["lookaheads"] = compared(args.compare, clips)
+        result["lookaheads"] = compared(args.compare, clips, trusted)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
-    for who in ("all but Italian", "Italian, as recorded", "Italian, through Opus"):
+    for who in ("all but Italian", "Italian"):
         for name in ("network", "loudness_baseline"):
             print(f"{who}, {name}: {result[name].get(who)}")
     print(f"step: {result['step_ms']}, aligner: {result['aligner_ms']}")

@@ -213,3 +213,25 @@ def test_runtime_is_one_lookahead(clips):
         out, _ = network(mel, torch.tensor([LOOKAHEADS.index(60)]), network.initial(1))
     assert torch.equal(mouth, network.mouth(out)) and torch.equal(embedding, out["embedding"])
     assert prosody.shape == (1, 10, 5) and len(state) == len(network.initial(1))
+
+
+def test_the_command_goes_from_the_set_to_weights(tmp_path, monkeypatch):
+    """`lipstream train articulation` trains both parts, calibrates, and writes what features.Articulation loads."""
+    pytest.importorskip("onnx")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "shard_0000.npz").touch()
+    monkeypatch.setattr(articulation, "Config", lambda: TINY)
+    monkeypatch.setattr(
+        articulation, "read_shard", lambda path: (clip(seed, "val" if seed == 3 else "train") for seed in range(5))
+    )
+    out = tmp_path / "weights.onnx"
+    common = [str(folder), "--work", str(tmp_path / "work"), "--out", str(out), "--rows", "2"]
+    assert articulation.main([*common, "--steps", "2", "--more-steps", "2", "--lookahead", "20"]) == 0
+    assert Articulation.load(out).lookahead == 320
+
+
+def test_the_command_without_a_set_fails_with_a_reason(tmp_path, capsys):
+    """An empty folder is no set; the command says what to run and returns 1."""
+    assert articulation.main([str(tmp_path), "--work", str(tmp_path / "work")]) == 1
+    assert "lipstream data" in capsys.readouterr().err
