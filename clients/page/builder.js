@@ -99,6 +99,8 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
     onOpen();
     $("builder").hidden = false;
     document.body.classList.add("building");
+    $("close-builder").focus({ preventScroll: true }); // now, not later: the user may be typing then
+    $("panel").scrollIntoView({ block: "start" }); // where it lies below the stage
     complain("");
     try {
       const [known, given] = await Promise.all([schema ?? traitSchema(), traitsOf(stream.character)]);
@@ -112,8 +114,6 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
     } catch (error) {
       complain(/** @type {Error} */ (error).message);
     }
-    $("close-builder").focus({ preventScroll: true });
-    $("panel").scrollIntoView({ block: "start" }); // where it lies below the stage
   }
 
   /** @returns {Promise<Record<string, Trait>>} */
