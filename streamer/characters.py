@@ -92,7 +92,12 @@ class Characters:
             if entry := self._added.get(character_id):
                 self._added.move_to_end(character_id)
                 return entry
-        if character_id.isascii() and character_id.isdecimal() and len(character_id) <= 10 and int(character_id) <= MAX_SEED:
+        if (
+            character_id.isascii()
+            and character_id.isdecimal()
+            and len(character_id) <= 10
+            and int(character_id) <= MAX_SEED
+        ):
             return self.from_seed(int(character_id))
         raise Refused(404, "unknown_character", f"there is no character {character_id[:40]!r}")
 

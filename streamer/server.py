@@ -67,8 +67,13 @@ class State:
 
     def cost(self, size: int) -> float:
         """Estimated share of the engine's thread that a session of `size` takes."""
-        known = [s._seat.cost for s in self.sessions.values() if s._seat and s._seat.cost and s._rig_size == size]
+        known = [session.cost for session in self.sessions.values() if session.cost and session.size == size]
         return FPS * (max(known) if known else self.cost_of.get(size, 0.0))
+
+    def promised(self) -> float:
+        """Share of the engine's thread that is taken, with an estimate for sessions that have drawn nothing yet."""
+        fresh = [session.size for session in self.sessions.values() if not session.cost]
+        return self.engine.load + sum(map(self.cost, fresh)) + self.opening * self.cost(DEFAULT_SIZE)
 
 
 def check_onnxruntime() -> None:
@@ -270,7 +275,7 @@ def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articula
             raise Refused(400, "malformed_sdp", f"the offer is not UTF-8: {error.reason}") from None
         signalling.parse_offer(offer)  # before anything is reserved
         verdict = admit(
-            AdmissionConfig(config.max_sessions), len(held.sessions) + held.opening, held.engine.load, held.cost(size)
+            AdmissionConfig(config.max_sessions), len(held.sessions) + held.opening, held.promised(), held.cost(size)
         )
         if not verdict.admitted:
             raise Refused(503, verdict.reason, verdict.detail, verdict.retry_after)
@@ -290,7 +295,6 @@ def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articula
                 metrics=metrics,
                 on_closed=held.forget,
             )
-            held.sessions[session.id] = session
             peer = await signalling.accept(
                 offer,
                 on_audio=session.take_packet,
@@ -302,6 +306,7 @@ def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articula
                 public_ip=config.public_ip,
             )
             session.attach(peer)
+            held.sessions[session.id] = session
         except BaseException:
             if session is not None:
                 await session.close("refused")

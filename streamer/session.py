@@ -135,10 +135,8 @@ class Session:
         self._rows: deque[list[float]] = deque(maxlen=_MOST_ROWS)
         self._latencies: deque[float] = deque(maxlen=250)
         self._bad_messages = 0
-        self._last_frame = -1
         self._sent = 0
         self._audio_dropped = 0
-        self._loudest = 0.0
         self._loud_at = self._born
         self._clipped = 0.0
         self._warned: set[str] = set()
@@ -158,9 +156,13 @@ class Session:
         self._tell({"type": "state", "state": state.value})
 
     @property
-    def frame_now(self) -> int:
-        """The newest frame that was sent; -1 before the first."""
-        return self._last_frame
+    def size(self) -> int:
+        return self._rig_size
+
+    @property
+    def cost(self) -> float:
+        """Seconds of the engine's thread that a frame takes; 0.0 before the first."""
+        return self._seat.cost if self._seat is not None else 0.0
 
     @property
     def entry(self) -> Entry:
@@ -363,7 +365,6 @@ class Session:
             if not await self.peer.video.push(coded.packet, coded.frame * TICKS, coded.times.captured):
                 continue
             coded.times.sent = clock.now()
-            self._last_frame = coded.frame
             self._sent += 1
             self._sizes.append((coded.times.sent, coded.packet.size))
             self._lip_sync.frame_sent(coded.times.captured, coded.times.sent)
