@@ -42,8 +42,8 @@ def open_picture(data: bytes) -> np.ndarray:
         raise BadPicture(f"the picture is {width}×{height}: at most {MAX_PIXELS} pixels (4096×4096) are taken")
     if min(width, height) < MIN_EDGE:
         raise BadPicture(f"the picture is {width}×{height}: at least {MIN_EDGE} pixels an edge are needed")
-    if getattr(image, "n_frames", 1) > 1:
-        raise BadPicture(f"the picture is animated ({image.n_frames} frames): one still picture is needed")
+    if (count := getattr(image, "n_frames", 1)) > 1:
+        raise BadPicture(f"the picture is animated ({count} frames): one still picture is needed")
     if image.mode == "CMYK":
         raise BadPicture("the picture is in CMYK, made for print: save it as RGB")
     try:
