@@ -6,7 +6,7 @@ import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.head import ring
-from streamer.studio.draw.palette import Color, alpha, mix, tone
+from streamer.studio.draw.palette import Color, alpha, luminance, mix, tone
 from streamer.studio.draw.sketch import Linear, Moment, Radial, ramp, skull_z
 
 EYE_X, EYE_Y = 0.228, 0.115
@@ -82,14 +82,17 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
 
     opening = s.blank(2 * n - 2, corners=(0, n - 1))
     lash = s.blank(2 * n + 1, corners=(n,))
-    s_lower = s.blank(5, closed=False)
+    lower_lash = s.blank(5, closed=False)
     crease = s.blank(4, closed=False)
     shade = s.blank(2 * n)
     # the upper lid's skin: lit, or painted where lashes are worn long; it is what shows when the eye closes
     lid = s.blank(10)
     painted = {"winged": mix(a.skin.lip, a.skin.shadow, 0.3), "long": mix(a.skin.blush, a.skin.light, 0.5)}
+    dark_skin = luminance(a.skin.base) < 0.4  # there a lash alone would not show
     lid_color = painted.get(str(a.traits["lashes"]), a.skin.light)
-    s.paint(lid, alpha(lid_color, 0.55 if a.is_("lashes", "winged") else 0.42))
+    if dark_skin:
+        lid_color = mix(mix(lid_color, a.skin.light, 0.6), (255, 206, 160), 0.22)
+    s.paint(lid, alpha(lid_color, 0.6 if dark_skin or a.is_("lashes", "winged") else 0.42))
     white = s.paint(
         opening,
         Linear(
@@ -122,7 +125,9 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         s.paint(shade, alpha((58, 36, 78), 0.34))
         light = s.blank(8, 7)
         s.paint(light, (255, 255, 255))
-    lower_ink = s.paint(s_lower, line=alpha(lash_color, 0.75), width=0.010)
+    rim = s.blank(6, closed=False)
+    rim_ink = s.paint(rim, line=alpha(mix(a.skin.deep, a.skin.line, 0.5), 0.7), width=0.007)
+    lower_ink = s.paint(lower_lash, line=alpha(lash_color, 0.75), width=0.010)
     s.paint(lash, lash_color)
     spikes, spikes_ink = None, None
     if a.is_("lashes", "long", "winged"):
@@ -146,6 +151,7 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         s.show(white, is_open)
         s.fade(inside, 1.0 if is_open else 0.0)
         s.show(lower_ink, blink < 0.7)
+        s.show(rim_ink, blink < 0.7)
         # lash: over the lid, thick outwards, with a wing; a closed eye's lash hangs down
         thick = weight * size * (0.28 + 0.72 * taper) * (0.8 + 0.2 * openness)
         reach = 0.030 if a.is_("lashes", "winged") else 0.018 if not a.masculine else 0.008
@@ -165,7 +171,8 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
                     np.array([(x0 - side * 0.014, y0), (x0 + side * dx, y0 + dy), (x0 + side * 0.010, y0 + 0.010)])
                 )
             rest[spikes.points] = _surface(np.concatenate(arrows), 0.004)
-        rest[s_lower.points] = _surface(np.c_[x_lid, low][4:], 0.002)
+        rest[rim.points] = _surface(np.c_[x_lid, low][:6], 0.002)
+        rest[lower_lash.points] = _surface(np.c_[x_lid, low][4:], 0.002)
         lift = 0.040 * size
         fold = np.interp([-0.45, 0.0, 0.42, 0.78], U, up - thick) - lift * (0.55 + 0.45 * openness) * np.array(
             [0.9, 1.0, 0.95, 0.75]

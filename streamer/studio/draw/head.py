@@ -30,9 +30,9 @@ def ears(a: Anatomy) -> None:
             inner = [(w + 0.005, 0.02, -0.02), (w + 0.05, 0.01, -0.05), (w + 0.055, 0.08, -0.04),
                 (w + 0.02, 0.14, -0.02)]
         shape, inner = ([(x * side, y, z) for x, y, z in part] for part in (shape, inner))
-        o = s.outline(shape)
-        s.paint(o, a.skin.base, a.line, LINE, EAR)
-        s.paint(s.outline(inner), alpha(a.skin.shadow, 0.9))
+        if not a.is_("hair", "hijab"):
+            s.paint(s.outline(shape), a.skin.base, a.line, LINE, EAR)
+            s.paint(s.outline(inner), alpha(a.skin.shadow, 0.9))
         a.keypoints[f"ear_{name}"] = s.place([(side * (w + 0.05), 0.08, -0.05)]).start
         a.marks[f"lobe_{name}"] = (side * (w + 0.02), 0.215, 0.0)
 
@@ -68,7 +68,7 @@ def face(a: Anatomy) -> Outline:
         s.animate(lambda now: s.fade(flush, now["blush"]))
         _nose(a)
         _marks(a)
-        if a.is_("age", "older", "adult"):
+        if a.is_("age", "older") or (a.is_("age", "adult") and a.masculine):
             _age(a)
     a.keypoints["chin"] = o.points.start + len(top) + len(right)
     for side, name in ((-1, "left"), (1, "right")):
@@ -185,7 +185,7 @@ def _age(a: Anatomy) -> None:
         lines += [[(side * 0.13, 0.235), (side * 0.2, 0.262), (side * 0.28, 0.245)] for side in (-1, 1)]
         lines += [[(side * 0.375, y), (side * 0.42, y + d)] for side in (-1, 1) for y, d in ((0.1, -0.02),
             (0.14, 0.012))]
-    s.paint(s.outline(lines, closed=False), line=alpha(skin.deep, 0.6 if strong else 0.28), width=0.010)
+    s.paint(s.outline(lines, closed=False), line=alpha(skin.deep, 0.6 if strong else 0.3), width=0.010)
 
 
 def beard(a: Anatomy) -> None:

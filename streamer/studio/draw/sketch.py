@@ -333,7 +333,7 @@ class Sketch:
     def project(
         self, p: np.ndarray, weight: np.ndarray, sway: np.ndarray, shoulder: np.ndarray, chest: np.ndarray, now: Moment
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rest space [n,3] -> pixels x [n], y [n]: the head's motion and the torso's, blended by the points' weights."""
+        """Rest space [n,3] to pixels x [n], y [n]: the head's and the torso's motion, by each point's weight."""
         yaw, pitch, roll = now["yaw"], now["pitch"], now["roll"]
         lean, breath, shrug = now["lean"], now["breath"], now["shrug"]
         idle = 0.02 * math.sin(1.7 * now.t)
