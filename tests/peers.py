@@ -65,7 +65,7 @@ class MouthMeter:
 
     def __init__(self, entry: Any, size: int = 256) -> None:
         self.entry = entry
-        rig = entry.rig(size, True)
+        rig = entry.rig(size, False)  # the mouth does not show the background
         try:
             shut = rig.draw(rest())[..., :3].astype(int)
             wide = rig.draw(controls(open=1.0))[..., :3].astype(int)

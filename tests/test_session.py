@@ -1,6 +1,7 @@
 """A session from end to end: a real server, a real client, a recorded voice, and what can be seen and heard of it."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -55,7 +56,7 @@ Script = Callable[[Session, "Progress"], Awaitable[None]]
 
 
 class Progress:
-    """Lets a script wait until the frame that answers a moment of the speech was received."""
+    """Lets a script wait until the frame that answers a moment of the speech, or a later one, was received."""
 
     def __init__(self) -> None:
         self._newest = -1
@@ -90,14 +91,19 @@ async def record(url: str, *pieces: np.ndarray, script: Script | None = None, **
         async for event in session.events():
             recording.events.append(event)
 
+    async def conduct(session: Session) -> None:
+        if script is not None:
+            await script(session, progress)
+        await session._voice.exhausted.wait()
+        await progress.until(len(recording.speech) / RATE - 2 * FRAME)
+        session._end()
+
     async with Client(url) as client:
-        session = client.session(recording.speech, linger=0.1, frame_queue=50, **options)
+        session = client.session(recording.speech, linger=math.inf, frame_queue=50, **options)
         async with session:
             async with asyncio.TaskGroup() as group:
-                for keep in (watch, listen, read):
-                    group.create_task(keep(session))
-                if script is not None:
-                    group.create_task(script(session, progress))
+                for task in (watch, listen, read, conduct):
+                    group.create_task(task(session))
             recording.state = await session.server_stats()  # later than all that was received
         recording.stats, recording.moments = session.stats(), session.moments()
     return recording
@@ -105,7 +111,7 @@ async def record(url: str, *pieces: np.ndarray, script: Script | None = None, **
 
 @pytest.fixture(scope="module")
 def meter(server: Any) -> MouthMeter:
-    return MouthMeter.clearest(server.state.characters.all()[:12])
+    return MouthMeter.clearest(server.state.characters.all()[:6])
 
 
 @pytest.fixture(scope="module")
@@ -222,13 +228,13 @@ def interrupted(server: Any, meter: MouthMeter) -> Recording:
 
 
 class TestInterruption:
-    def test_takes_effect_within_a_step(self, interrupted: Recording) -> None:
+    def test_takes_effect_within_a_step(self, server: Any, interrupted: Recording) -> None:
         """The first frame of the new epoch is here within 80 ms, plus what a frame takes anyway."""
         answer = interrupted.marks["answer"]
         first = next(f for f in interrupted.frames if f.epoch == 1)
         assert answer.epoch == 1
         assert answer.frame <= first.k
-        assert 0 <= answer.frame * 640 - answer.pts <= 640  # the very next frame
+        assert 0 <= answer.frame * 640 + server.state.listener.lookahead - answer.pts <= 640  # the very next frame
         took = {int(k): received - captured for k, captured, *_, received in interrupted.moments}[first.k] / 1000
         round_trip = interrupted.marks["answered"] - interrupted.marks["asked"]
         assert first.received - interrupted.marks["asked"] <= 0.080 + round_trip + took
@@ -273,8 +279,9 @@ def wardrobe(server: Any, meter: MouthMeter) -> Recording:
         await progress.until(2.1)
         await session.feel("surprised", 1.0)
         marks["surprised"] = session._newest * FRAME
+        await progress.until(marks["surprised"] + 1.2)
 
-    pieces = spoken(2.0), silence(1.4)
+    pieces = spoken(2.0), silence(1.2)
     recording = asyncio.run(record(server.url, *pieces, script=script, character=meter.entry.id))
     recording.marks = {**marks, "other": other}
     return recording
@@ -334,15 +341,17 @@ class TestControl:
         ).items()
 
     def test_emotion_shows(self, wardrobe: Recording) -> None:
-        """Told to be surprised, the face comes to resemble its surprised portrait more than the calm one."""
+        """Told to be surprised, the face comes to resemble its surprised portrait, no longer its calm one."""
         calm, surprised = portrait(wardrobe.marks["other"]), portrait(wardrobe.marks["other"], "surprised")
 
         def surprise(frame: Frame) -> float:
             return misfit(frame.image, calm) - misfit(frame.image, surprised)
 
         start = wardrobe.marks["surprised"]
-        assert median(surprise(f) for f in wardrobe.between(start - 0.4, start)) < 0
-        assert median(surprise(f) for f in wardrobe.between(3.0, 3.4)) > 0
+        before = median(surprise(f) for f in wardrobe.between(start - 0.4, start))
+        after = median(surprise(f) for f in wardrobe.between(start + 0.8, start + 1.2))
+        assert before < 0
+        assert after > before + 1
 
 
 @pytest.mark.usefixtures("leaves_nothing", "any_load")
