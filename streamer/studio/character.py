@@ -6,7 +6,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,9 +107,9 @@ class Character:
     name: str
     choices: tuple[tuple[str, Value], ...]
 
-    @cached_property
+    @property
     def traits(self) -> dict[str, Value]:
-        """All traits by name, in TRAITS' order: what `from_traits` takes back. Treat it as read-only."""
+        """All traits by name, in TRAITS' order: what `from_traits` takes back."""
         return dict(self.choices)
 
     @classmethod

@@ -47,7 +47,11 @@ def lids(shape: EyeShape, now: Moment, blink: float) -> tuple[np.ndarray, np.nda
     arch = (1 - np.abs(v) ** shape.power) ** 0.66
     bowl = 1 - np.abs(U) ** 2.4
     upper = base - shape.upper * (1 + 0.20 * wide - 0.14 * squint) * arch
+    # The lids follow the brows: anger presses the inner half down, sorrow lets the outer half hang.
+    inner = now["brow_inner"]
+    upper = upper + 0.046 * max(0.0, -inner) * ramp(U, 0.7, -0.9) + 0.034 * max(0.0, inner) * ramp(U, -0.5, 1.0)
     lower = base + shape.lower * (1 + 0.08 * wide - 0.55 * squint - 0.12 * smile) * bowl
+    upper = np.minimum(upper, lower)
     # Closed, the lids meet low; with raised lower lids (a laugh) they meet in an arc upwards.
     laugh = float(ramp(squint + 0.3 * smile, 0.35, 0.85))
     content = base * 0.6 + shape.lower * 0.80 * bowl
@@ -189,7 +193,7 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         fall = 0.036 * size
         rest[shade.points] = _surface(np.r_[np.c_[x_lid, up - 0.02], np.c_[x_lid, up + fall][::-1]])
         gx, gy = now["gaze_x"], now["gaze_y"]
-        small = 1 - 0.10 * now["eye_wide"]
+        small = 1 - 0.16 * now["eye_wide"]
         ix, iy = cx - side * 0.008 + gx * 0.040, EYE_Y - 0.018 * size - gy * 0.034
         rx, ry = rx0 * small, ry0 * small
         centre = np.array([ix, iy])

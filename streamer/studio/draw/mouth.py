@@ -25,7 +25,7 @@ def inner_lips(now: Moment, size: float) -> tuple[np.ndarray, np.ndarray, np.nda
     arch = (1 - np.abs(U) ** power) ** q
     bowl = (1 - np.abs(U) ** (2.0 + 0.6 * wide)) ** (q - 0.12 * glad * (1 - rounded))
     rise = 0.26 + 0.05 * rounded - 0.10 * glad
-    bend = (0.020 + 0.050 * glad - 0.052 * sad) * (1 - 0.6 * rounded)
+    bend = (0.020 + 0.058 * glad - 0.085 * sad) * (1 - 0.6 * rounded)
     curve = MOUTH_Y - bend * (np.abs(U) ** 2.0) + 0.35 * bend - 0.010 * rounded
     # the dip of the upper lip's middle shows when lips touch
     curve = curve + 0.0035 * np.exp(-((U / 0.22) ** 2)) * (1 - ramp(opening, 0.0, 0.25)) * (1 - rounded)
