@@ -68,7 +68,7 @@ def face(a: Anatomy) -> Outline:
         s.animate(lambda now: s.fade(flush, now["blush"]))
         _nose(a)
         _marks(a)
-        if a.is_("age", "older") or (a.is_("age", "adult") and a.masculine):
+        if a.is_("age", "older", "adult"):
             _age(a)
     a.keypoints["chin"] = o.points.start + len(top) + len(right)
     for side, name in ((-1, "left"), (1, "right")):
@@ -185,7 +185,8 @@ def _age(a: Anatomy) -> None:
         lines += [[(side * 0.13, 0.235), (side * 0.2, 0.262), (side * 0.28, 0.245)] for side in (-1, 1)]
         lines += [[(side * 0.375, y), (side * 0.42, y + d)] for side in (-1, 1) for y, d in ((0.1, -0.02),
             (0.14, 0.012))]
-    s.paint(s.outline(lines, closed=False), line=alpha(skin.deep, 0.6 if strong else 0.3), width=0.010)
+    depth = 0.6 if strong else 0.32 if a.masculine else 0.16
+    s.paint(s.outline(lines, closed=False), line=alpha(skin.deep, depth), width=0.010)
 
 
 def beard(a: Anatomy) -> None:

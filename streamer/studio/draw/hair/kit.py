@@ -19,6 +19,7 @@ Profile = Sequence[float]
 LOCK: Profile = (0.36, 0.84, 1.0, 0.86, 0.52, 0.0)
 TAIL: Profile = (0.30, 0.78, 1.0, 0.98, 0.74, 0.0)
 WISP: Profile = (1.0, 0.9, 0.72, 0.5, 0.27, 0.0)
+RIM: Profile = (0.05, 0.55, 1.0, 0.9, 0.45, 0.0)
 SPIKE: Profile = (1.0, 1.0, 0.9, 0.68, 0.4, 0.0)
 PANEL: Profile = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
@@ -188,6 +189,12 @@ class Kit:
             (-0.46, side_y, 0.12),
         ]
         self.mass(self.front, [*outer, outer[-1], *line, line[-1]], casts=casts)
+        # the side away from the light, and the light's rim on the other
+        away = [*outer[:4:-1], (0.20 + v * 0.5, -0.79 - v * 0.8, 0.04), (0.37 + v * 0.6, -0.62 - v * 0.5, 0.06),
+                (0.46 + v * 0.8, -0.40, 0.07), (0.50 + v, -0.14, 0.08), (0.50 + v * 0.6, side_y, 0.08)]  # fmt: skip
+        self.front.append(Stroke([away], alpha(self.h.shadow, 0.5), skin=flowing()))
+        rim = [(x * 0.945, y * 0.965, z + 0.02) for x, y, z in outer[1:5]]
+        self.front.append(Stroke([ribbon(rim, 0.042, RIM)], alpha(self.h.shine, 0.5), skin=flowing()))
 
     def pair(self, layer: list[Stroke], spine: Points, width: float, **more: Any) -> None:
         """The same lock on both sides."""
