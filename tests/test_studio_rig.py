@@ -36,6 +36,9 @@ def test_equal_controls_give_equal_bytes_on_another_rig():
         first = one.draw(pose, 1.5).copy()
         other.draw(controls(blink_left=1, blink_right=1, right_raise=1, tuck=1, tongue=1), 9.0)
         assert np.array_equal(first, other.draw(pose, 1.5))
+        other.draw(controls(left_raise=1, blink_left=1))
+        lowered = controls(blink_left=1, blink_right=1)
+        assert np.array_equal(other.draw_with_truth(lowered)[1].keypoints, one.draw_with_truth(lowered)[1].keypoints)
 
 
 @pytest.mark.parametrize("trait", [t for t, s in TRAITS.items() if s["kind"] == "choice"])

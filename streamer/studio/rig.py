@@ -56,7 +56,7 @@ class Truth:
     face_mask: np.ndarray  # [S,S] bool: the face's skin and features where nothing is in front of them
     mouth_box: Box  # lips and lines included
     eye_boxes: tuple[Box, Box]  # lashes included; the viewer's left eye first
-    keypoints: np.ndarray  # [K,3] float32: x, y in pixels and 1 where visible, else 0; KEYPOINTS names them
+    keypoints: np.ndarray  # [K,3] float32: x, y in pixels and 1 where visible, else 0 (KEYPOINTS names them)
     inner_lip: float  # distance of the inner lips' middles in pixels
     inner_lip_share: float  # the same as a share of this character's widest opening, without the head's foreshortening
 
@@ -134,22 +134,25 @@ class Rig:
         """Key points [K,3] from the moved control points, and whether their part is in front at their pixel."""
         x = self._sketch.x[self._keypoints] / self._factor
         y = self._sketch.y[self._keypoints] / self._factor
+        shown = self._shown()
         column, row = np.floor(x).astype(int), np.floor(y).astype(int)
-        inside = (column >= 0) & (column < self.size) & (row >= 0) & (row < self.size) & self._shown()
+        inside = (column >= 0) & (column < self.size) & (row >= 0) & (row < self.size) & shown
         red, green, blue = front[row.clip(0, self.size - 1), column.clip(0, self.size - 1)].T
         free = np.select(
             [self._kind == "face", self._kind == "ear", self._kind == "hand"],
             [~green & ~blue, red & blue & ~green, green],
             ~green & ~blue,
         )
+        lowered = (self._kind == "hand") & ~shown  # such a hand is nowhere, not where it was last seen
+        x[lowered] = y[lowered] = 0.0
         return np.stack([x, y, inside & free], -1).astype(np.float32)
 
     def _shown(self) -> np.ndarray:
-        """[K] whether the part is drawn at all: a lowered hand is not."""
+        """[K] whether the part is drawn at all: a lowered hand and a closed eye's iris are not."""
         shown = np.ones(len(KEYPOINTS), bool)
-        for side, visible in self._anatomy.marks.get("hands_shown", {}).items():
+        for prefix, visible in self._anatomy.shown.items():
             if not visible:
-                shown[[name.startswith(f"hand_{side}") for name in KEYPOINTS]] = False
+                shown[[name.startswith(prefix) for name in KEYPOINTS]] = False
         return shown
 
     def _box(self, *parts: slice) -> Box:

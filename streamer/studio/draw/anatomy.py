@@ -32,6 +32,7 @@ class Anatomy:
     sketch: Sketch
     character: Character
     keypoints: dict[str, int] = field(default_factory=dict)  # name -> control point
+    shown: dict[str, bool] = field(default_factory=dict)  # key points' prefix -> whether they are drawn in this frame
     marks: dict[str, Any] = field(default_factory=dict)  # what one part leaves for another
 
     def __post_init__(self) -> None:

@@ -140,6 +140,7 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
     crease_ink = s.paint(crease, line=alpha(mix(a.skin.line, a.skin.deep, 0.5), 0.6), width=0.010)
     grad_iris, grad_glow = iris_ink.gradient, glow_ink.gradient
     assert grad_iris is not None and grad_glow is not None
+    middle = s.place([(cx, EYE_Y)])
     unit_ring = ring(0, 0, 1, 1, 0, 10)[:, :2]
     ring8, ring7 = ring(0, 0, 1, 1, 0, 8)[:, :2], ring(0, 0, 1, 1, 0, 7)[:, :2]
     x_lid = cx + side * width * U
@@ -188,15 +189,17 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         above = edge - thick[4] - (0.030 + 0.050 * blink) * size * (1 - 0.55 * five**2)
         five_x = cx + side * width * five
         rest[lid.points] = _surface(np.r_[np.c_[five_x, edge], np.c_[five_x, above][::-1]])
+        gx, gy = now["gaze_x"], now["gaze_y"]
+        centre = np.array([cx - side * 0.008 + gx * 0.040, EYE_Y - 0.018 * size - gy * 0.034])
+        rest[middle] = _surface(centre[None])
+        at = side * (centre[0] - cx) / width
+        a.shown[f"iris_{name}"] = is_open and bool(np.interp(at, U, up) < centre[1] < np.interp(at, U, low))
         if not is_open:
             return
         fall = 0.036 * size
         rest[shade.points] = _surface(np.r_[np.c_[x_lid, up - 0.02], np.c_[x_lid, up + fall][::-1]])
-        gx, gy = now["gaze_x"], now["gaze_y"]
         small = 1 - 0.16 * now["eye_wide"]
-        ix, iy = cx - side * 0.008 + gx * 0.040, EYE_Y - 0.018 * size - gy * 0.034
         rx, ry = rx0 * small, ry0 * small
-        centre = np.array([ix, iy])
         rest[iris.points] = _surface(centre + unit_ring * (rx, ry))
         rest[pupil.points] = _surface(centre + (0, 0.05 * ry) + ring8 * (rx * 0.44, ry * 0.48), 0.002)
         rest[glow.points] = _surface(centre + (0, 0.55 * ry) + ring8 * (rx * 0.70, ry * 0.36), 0.001)
@@ -214,7 +217,7 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
     p = opening.points.start
     for key, k in (("inner", 0), ("top", n // 2), ("outer", n - 1), ("bottom", 2 * n - 2 - n // 2)):
         a.keypoints[f"eye_{name}_{key}"] = p + k
-    a.keypoints[f"iris_{name}"] = glow_ink.gradient[1] if glow_ink.gradient else p
+    a.keypoints[f"iris_{name}"] = middle.start
     a.marks[f"eye_box_{name}"] = (lash.points, opening.points)
 
 

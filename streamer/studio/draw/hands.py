@@ -81,7 +81,6 @@ def _capsule(joints: np.ndarray, thick: float, tip: float) -> np.ndarray:
 
 def hands(a: Anatomy, sleeve: Cloth | None, cuff: Cloth | None) -> None:
     """Both arms, over everything. Without a sleeve the forearm is bare."""
-    a.marks["hands_shown"] = {"left": False, "right": False}
     for side, name in ((-1, "left"), (1, "right")):
         _hand(a, side, name, sleeve, cuff)
 
@@ -142,7 +141,7 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
     def update(now: Moment) -> None:
         up = now[f"{name}_raise"]
         visible = up > 0.02
-        a.marks["hands_shown"][name] = visible
+        a.shown[f"hand_{name}"] = visible
         for ink in inks:
             s.show(ink, visible)
         if not visible:
