@@ -334,6 +334,7 @@ class TestLive:
         page.keyboard.press("?")
         assert page.is_visible("#shortcuts")
         page.keyboard.press("Escape")
+        page.wait_for_selector("#shortcuts", state="hidden")
         page.keyboard.press("s")
         until(page, f"{STREAM}.state === 'live'")
         page.keyboard.press("m")
