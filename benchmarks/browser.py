@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -320,7 +320,9 @@ class Visit:
         keep: float = 1.0,
         every: float = 2.0,
         pixels: bool = False,
+        detour: dict[str, int] | None = None,
     ) -> None:
+        """`detour`: ports of a relay (relay.py) that all media take."""
         self.recording = Recording()
         # The page's policy (CSP) forbids the probe's worker and would not forbid anything that a user gets.
         self._context = chromium.browser.new_context(bypass_csp=True)
@@ -328,7 +330,9 @@ class Visit:
         self.page.add_init_script(path=PROBE)
         self.page.goto(f"{url}/")
         self.page.wait_for_selector("#start:not([disabled])")
-        self.page.wait_for_timeout(500)  # the gallery's pictures come in, as they have for a user who reads the page
+        self.page.wait_for_load_state("networkidle")  # the gallery's pictures are there, as for a user who has looked
+        if detour is not None:
+            self.page.evaluate("ports => probe.detour(ports)", detour)
         self.page.evaluate(
             """([echo, size, options]) => {
                 const element = document.querySelector("lip-stream");
@@ -341,12 +345,16 @@ class Visit:
             ["on" if echo_cancellation else "off", size, {"keep": keep, "every": every, "watchPixels": pixels}],
         )
 
-    def start(self, timeout: float = 20.0) -> None:
-        """Presses the button; returns once a frame was presented. Raises Unmeasurable with the page's reason."""
+    def start(self, timeout: float = 20.0, meanwhile: Callable[[Recording], None] = lambda recording: None) -> None:
+        """Presses the button; returns once a frame was presented. Raises Unmeasurable with the page's reason.
+
+        `meanwhile` is called with what has been seen, again and again.
+        """
         self.page.evaluate("() => { probe.marks.click = performance.now(); document.querySelector('#start').click(); }")
         deadline = time.monotonic() + timeout
         while True:
             self.drain()
+            meanwhile(self.recording)
             if "firstFrame" in self.recording.marks:
                 return
             refused = self.recording.event("element_error")

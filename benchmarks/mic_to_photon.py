@@ -169,6 +169,7 @@ def analyse(
     keep: float = 1.0,
     every: float = 2.0,
     processing_ms: float | None = None,
+    points: int = 1500,
 ) -> dict[str, Any]:
     """The numbers of the frames presented between `begin` and `end` (ms, page's clock)."""
     hello = recording.event("hello")
@@ -225,7 +226,7 @@ def analyse(
         "display": display_report(k, presented, [frame[4] for frame in shown]),
         "server_estimate_ms": percentiles(estimate - captured),
         "ties": ties.report,
-        "series": series(presented, total, skew),
+        "series": series(presented, total, skew, points),
     }
 
 
@@ -310,12 +311,11 @@ def display_report(k: np.ndarray, presented: np.ndarray, stamps: Sequence[int | 
     }
 
 
-def series(
-    presented: np.ndarray, total: np.ndarray, skew: np.ndarray, most: int = 1500
-) -> dict[str, list[float | None]]:
+def series(presented: np.ndarray, total: np.ndarray, skew: np.ndarray, most: int = 1500) -> dict[str, Any]:
     """For plots: seconds, latency and skew of at most so many frames, evenly taken."""
     take = np.unique(np.linspace(0, len(total) - 1, min(most, len(total))).astype(int))
     return {
+        "began_ms": round(float(presented[0]), 1),
         "t": [round(float(t), 2) for t in (presented[take] - presented[0]) / 1000],
         "total": [round(float(value), 1) for value in total[take]],
         "skew": [round(float(value), 1) if np.isfinite(value) else None for value in skew[take]],

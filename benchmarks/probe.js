@@ -98,6 +98,38 @@ globalThis.probe = (() => {
     }
   };
 
+  /**
+   * Puts a relay between browser and server: each is told the relay's ports in the place of the other's.
+   * @param {{ a: number, b: number }} ports what the browser sends to `a` is for the server, the server's `b` for it
+   */
+  function detour({ a, b }) {
+    const candidates = /^a=candidate:.*\r?\n/gm;
+    const host = /^(a=candidate:\S+ \d+ udp \d+) \S+ \d+ (typ host)/im;
+    const fetched = globalThis.fetch;
+    const sole = (text, port, from) => {
+      const kept = (text.match(candidates) ?? []).filter((line) => host.test(line) && (!from || line.includes(` ${from} `)));
+      let first = true;
+      return text.replace(candidates, () => {
+        if (!first || !kept.length) return "";
+        first = false;
+        return `${kept[0].replace(host, `$1 127.0.0.1 ${port} $2`)}`;
+      });
+    };
+    globalThis.fetch = async (address, init = {}) => {
+      const sessions = String(address).includes("/v1/sessions");
+      if (sessions && init.method === "PATCH") init = { ...init, body: sole(init.body, b) };
+      if (sessions && init.method === "POST") init = { ...init, body: init.body.replace(candidates, "") };
+      const response = await fetched(address, init);
+      if (!sessions || init.method !== "POST" || response.status !== 201) return response;
+      const answer = await response.text();
+      marks.serverPort = Number(/^a=candidate:\S+ \d+ udp \d+ 127\.0\.0\.1 (\d+) typ host/im.exec(answer)?.[1]);
+      const { status, headers, url } = response;
+      const changed = new Response(sole(answer, a, "127.0.0.1"), { status, headers });
+      Object.defineProperty(changed, "url", { value: url });
+      return changed;
+    };
+  }
+
   function pixels(video) {
     picture.drawImage(video, 0, 0, 32, 32);
     const { data } = picture.getImageData(0, 0, 32, 30); // the last two rows are the stamp's
@@ -156,5 +188,5 @@ globalThis.probe = (() => {
     return out;
   }
 
-  return { attach, drain, marks, note };
+  return { attach, detour, drain, marks };
 })();

@@ -52,6 +52,7 @@ def rows_of(results: Results) -> list[Row]:
         ("mic_to_photon", _latency_rows),
         ("two_sessions", _sessions_rows),
         ("soak", _soak_rows),
+        ("faulty_path", _path_rows),
         ("network_faults", _faults_rows),
     ):
         if name in results:
@@ -181,6 +182,22 @@ def _soak_rows(report: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def _path_rows(report: dict[str, Any]) -> list[Row]:
+    rows = []
+    for row in report["phases"]:
+        total = row["total_ms"]
+        text = f"{total['p50']:.0f}/{total['p95']:.0f}/{total['p99']:.0f} ms, " if total else ""
+        text += f"{row['fps']:.1f} fps, longest gap {row['longest_gap_ms']:.0f} ms"
+        rows.append(Row("faulty path, browser to server and back", row["phase"], text))
+    stall = report["after_stall"]
+    back = stall["back_after_s"]
+    text = f"{back:g} s" if back is not None else "never"
+    text += f", {stall['lasting_ms']:+.1f} ms for good"
+    met = back is not None and back <= 1 and stall["lasting_ms"] <= 10
+    rows.append(Row(rows[0].group, "latency back after the stall", text, "within 1 s, no growth", met))
+    return rows
+
+
 def _faults_rows(report: dict[str, Any]) -> list[Row]:
     rows = []
     for row in report["rows"]:
@@ -193,7 +210,7 @@ def _faults_rows(report: dict[str, Any]) -> list[Row]:
             back = stall["back_after_s"]
             text += ", back after " + (f"{back:g} s" if back is not None else "never")
             target, met = "back within 1 s, no growth", met and back is not None and back <= 1
-        rows.append(Row("bad networks", row["path"]["name"], text, target, met))
+        rows.append(Row("jitter buffer, simulated paths", row["path"]["name"], text, target, met))
     return rows
 
 
@@ -399,6 +416,20 @@ def plot_soak(report: dict[str, Any]) -> str:
     )
 
 
+def plot_path(report: dict[str, Any]) -> str:
+    """Latency frame by frame, the path's bad times shaded."""
+    run = report["series"]
+    high = sorted(run["total"])[int(0.995 * (len(run["total"]) - 1))] * 1.1
+    plot = Plot((0, run["edges"][-1]), (0, max(high, 150)), "Latency over a faulty path", xlabel="seconds",
+                ylabel="ms, mic to photon", height=260)  # fmt: skip
+    for phase, begin, end in zip(report["phases"], run["edges"][:-1], run["edges"][1:], strict=True):
+        if not phase["phase"].startswith(("clean", "after")):
+            plot.bar((begin, end), (plot.y.low, plot.y.high), "band", phase["phase"])
+            plot.parts.append(f'<text class="tick" x="{plot.x(begin) + 4:.1f}" y="42">{escape(phase["phase"])}</text>')
+    plot.dots(run["t"], run["total"], "s1")
+    return plot.text() + legend([("s1", "a frame"), ("band", "while the path is bad")])
+
+
 def plot_faults(report: dict[str, Any]) -> str:
     """Added latency, median to 99 %, of both receivers on every path; logarithmic above 1 ms."""
     paths = list(dict.fromkeys(row["path"]["name"] for row in report["rows"]))
@@ -443,13 +474,18 @@ def as_html(results: Results) -> str:
         sections.append(
             f"<h2>{report['settings']['minutes']:g} minutes of one session</h2><figure>{plot_soak(report)}</figure>"
         )
+    if report := results.get("faulty_path"):
+        sections.append(
+            "<h2>A bad network between browser and server</h2><p>The whole system, in real time: every datagram, both ways, "
+            f"goes through a relay that loses, delays, reorders or holds it.</p><figure>{plot_path(report)}</figure>"
+        )
     if report := results.get("network_faults"):
         sections.append(
-            "<h2>Bad networks</h2><p>Real Opus packets through simulated paths, in virtual time: latency that the "
+            "<h2>The microphone's jitter buffer alone</h2><p>Real Opus packets through simulated paths, in virtual time: latency that the "
             "microphone's jitter buffer adds over the clean path, against aiortc's own buffer.</p>"
             f"<figure>{plot_faults(report)}<figcaption>Milliseconds, logarithmic above 1.</figcaption></figure>"
         )
-    for name in sorted(results.keys() - {"mic_to_photon", "two_sessions", "soak", "network_faults"}):
+    for name in sorted(results.keys() - {"mic_to_photon", "two_sessions", "soak", "faulty_path", "network_faults"}):
         sections.append(f"<h2>{escape(name.replace('_', ' ').capitalize())}</h2>{_plain(results[name])}")
     sections.append("<h2>How it was measured</h2>" + _inlined("method.html"))
     machine = _machine(described)

@@ -142,7 +142,7 @@ def _print_window(window: dict[str, Any]) -> None:
     total = window["total_ms"]
     print(
         f"{window['at'] / 60:6.1f} min: {total['p50']:g}/{total['p95']:g}/{total['p99']:g} ms, "
-        f"{window['display']['fps']:g} fps, server {window['rss_mb']['server']:g} MB, {window['threads']} threads, "
+        f"{window['display']['fps']:g} fps, server {window['memory_mb']['server']:g} MB, {window['threads']} threads, "
         f"load {window['loadavg']}",
         flush=True,
     )

@@ -48,6 +48,7 @@ ALL = (
         minutes=2,
     ),
     Benchmark("network_faults", "network_faults.py", "loss, jitter, stalls, drifting clocks", minutes=5),
+    Benchmark("faulty_path", "faulty_path.py", "a bad network between browser and server", minutes=2),
     Benchmark("soak", "soak.py", "half an hour of one session", ("--minutes", "30"), minutes=31),
     Benchmark("studio", "studio.py", "what drawing costs", quick=("--sizes", "256"), out_option=""),
     Benchmark("articulation", "articulation.py", "lips against truth, on speakers held out", quick=(), minutes=10),

@@ -16,8 +16,10 @@ sys.path.insert(0, str(bench.BENCHMARKS))  # the benchmarks are scripts: they im
 
 import alignment  # noqa: E402
 import browser as driver  # noqa: E402
+import faulty_path  # noqa: E402
 import hardware  # noqa: E402
 import mic_to_photon  # noqa: E402
+import relay  # noqa: E402
 import report  # noqa: E402
 import soak  # noqa: E402
 
@@ -378,6 +380,60 @@ def test_a_steady_soak_is_flat_and_a_leak_is_not() -> None:
     assert soak.summarize([window(i) for i in range(5)])["flat"]["latency"] is None  # too short to tell
 
 
+# A bad network -----------------------------------------------------------------------------------------------------
+
+
+def through(faults: relay.Faults, count: int = 4000) -> tuple[list[tuple[float, int]], relay.Path]:
+    """(when, which) of datagrams, one every 5 ms, that came through."""
+    path = relay.Path(faults, 3)
+    out = []
+    for i in range(count + 400):
+        now = i * 0.005
+        if i < count:
+            path.push(i.to_bytes(4, "big"), now)
+        out += [(now, int.from_bytes(data, "big")) for data in path.due(now)]
+    return out, path
+
+
+def test_a_clean_path_changes_nothing() -> None:
+    """Every datagram comes through at once and in order."""
+    came, path = through(relay.Faults())
+    assert came == [(i * 0.005, i) for i in range(4000)]
+    assert path.lost == 0
+
+
+def test_a_path_loses_delays_and_reorders_as_told() -> None:
+    """5 % are lost; jitter delays by its mean and keeps the order; reordering lets some be overtaken by 15 to 45 ms."""
+    came, path = through(relay.Faults(loss=0.05))
+    assert len(came) == 4000 - path.lost and path.lost == pytest.approx(200, abs=50)
+    came, _ = through(relay.Faults(jitter=0.02))
+    assert [i for _, i in came] == list(range(4000))
+    assert np.mean([at - i * 0.005 for at, i in came]) > 0.02
+    came, _ = through(relay.Faults(reorder=0.05))
+    late = [at - i * 0.005 for at, i in came if at - i * 0.005 > 0.001]
+    assert len(late) == pytest.approx(200, abs=50)
+    assert 0.014 < min(late) and max(late) < 0.051
+
+
+def test_a_held_path_lets_all_go_at_once_afterwards() -> None:
+    """Nothing passes while it holds; then everything does, in order."""
+    faults = relay.Faults(hold=True)
+    path = relay.Path(faults, 1)
+    for i in range(100):
+        path.push(bytes([i]), i * 0.02)
+        assert path.due(i * 0.02) == []
+    faults.hold = False
+    assert path.due(2.0) == [bytes([i]) for i in range(100)]
+
+
+def test_recovery_is_when_the_next_second_is_back() -> None:
+    """Latency that decays from 500 ms to 60 within 0.8 s after the stall is back by then; one that stays never is."""
+    t = np.arange(0, 20, 0.04)
+    latency = np.where(t < 10, 60.0, 60 + 440 * np.clip(1 - (t - 10) / 0.8, 0, 1))
+    assert faulty_path.recovery(t, latency, 10.0, 80.0) == pytest.approx(0.3, abs=0.15)
+    assert faulty_path.recovery(t, np.where(t < 10, 60.0, 200.0), 10.0, 80.0) is None
+
+
 # Table, page and front door ----------------------------------------------------------------------------------------
 
 
@@ -410,6 +466,12 @@ def results(voice: alignment.Voice) -> report.Results:
             "summary": soak.summarize(windows),
         },
         "studio": {"benchmark": "studio", "frames_per_second": 321},
+        "faulty_path": {
+            "hardware": described,
+            "phases": faulty_path.phases_of(np.arange(0, 90, 0.04), np.full(2250, 60.0), [10.0 * i for i in range(10)]),
+            "after_stall": {"back_after_s": 0.4, "target_ms": 80.0, "lasting_ms": 0.0},
+            "series": {"t": [0.0, 0.1], "total": [60.0, 61.0], "edges": [10.0 * i for i in range(10)]},
+        },
     }
 
 
@@ -422,7 +484,7 @@ def test_the_page_is_complete_in_itself(voice: alignment.Voice, tmp_path: Path) 
     page = (tmp_path / "report.html").read_text()
     assert not re.search(r"(src|href)\s*=|url\(|@import|https?://", page)
     assert "prefers-color-scheme: dark" in page
-    assert page.count("<svg") == page.count("</svg>") >= 5
+    assert page.count("<svg") == page.count("</svg>") >= 6
     assert "Chromium &lt;1&gt;" in page
     embedded = re.search(r'<script type="application/json" id="results">(.*?)</script>', page, re.S)
     assert embedded is not None
