@@ -476,12 +476,14 @@ def as_html(results: Results) -> str:
         )
     if report := results.get("faulty_path"):
         sections.append(
-            "<h2>A bad network between browser and server</h2><p>The whole system, in real time: every datagram, both ways, "
-            f"goes through a relay that loses, delays, reorders or holds it.</p><figure>{plot_path(report)}</figure>"
+            "<h2>A bad network between browser and server</h2><p>The whole system, in real time: every datagram, both "
+            "ways, goes through a relay that loses, delays, reorders or holds it.</p>"
+            f"<figure>{plot_path(report)}</figure>"
         )
     if report := results.get("network_faults"):
         sections.append(
-            "<h2>The microphone's jitter buffer alone</h2><p>Real Opus packets through simulated paths, in virtual time: latency that the "
+            "<h2>The microphone's jitter buffer alone</h2>"
+            "<p>Real Opus packets through simulated paths, in virtual time: latency that the "
             "microphone's jitter buffer adds over the clean path, against aiortc's own buffer.</p>"
             f"<figure>{plot_faults(report)}<figcaption>Milliseconds, logarithmic above 1.</figcaption></figure>"
         )
