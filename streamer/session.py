@@ -363,6 +363,7 @@ class Session:
                 await self._video_ready.wait()
             coded = self._video_out.popleft()
             if not await self.peer.video.push(coded.packet, coded.frame * TICKS, coded.times.captured):
+                self.on_keyframe_request()  # the receiver lacks this one: what refers to it would be of no use
                 continue
             coded.times.sent = clock.now()
             self._sent += 1

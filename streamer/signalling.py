@@ -1,5 +1,6 @@
 """SDP offers to peers, in WHIP's shape (RFC 9725): what is refused here is refused with a status and a reason."""
 
+import contextlib
 import re
 import secrets
 from collections.abc import Callable
@@ -71,6 +72,12 @@ def parse_offer(text: str) -> SessionDescription:
     video = next((m for m in offer.media if m.kind == "video"), None)
     if video is None or video.direction not in ("sendrecv", "recvonly"):
         raise Refused(422, "no_video", "the offer takes no video: it needs one video section, recvonly or sendrecv")
+    names = [media.rtp.muxId for media in offer.media]
+    if len(set(names)) < len(names):
+        raise Refused(400, "malformed_sdp", f"media sections share a name (a=mid): {', '.join(names)[:80]}")
+    for group in offer.group:
+        if group.semantic == "BUNDLE" and not set(map(str, group.items)) <= set(names):
+            raise Refused(400, "malformed_sdp", f"a=group:BUNDLE {' '.join(map(str, group.items))[:60]}: no such a=mid")
     for media in offer.media:
         if media.ice is None or not media.ice.usernameFragment or not media.ice.password:
             raise Refused(400, "malformed_sdp", "a media section has no ICE credentials (a=ice-ufrag, a=ice-pwd)")
@@ -166,7 +173,8 @@ async def accept(
             connection, audio_sender, video_sender, codec, answer, f'"{secrets.token_hex(8)}"', ice.usernameFragment
         )
     except BaseException:
-        await connection.close()
+        with contextlib.suppress(Exception):  # half set up, it may fail to close: what led here is what counts
+            await connection.close()
         raise
 
 
