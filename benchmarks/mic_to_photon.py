@@ -367,12 +367,12 @@ def _bytes(text: str) -> bytes:
 def middle(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Number by number the median of the runs; what is no number in all of them is left out."""
     out: dict[str, Any] = {}
-    for key, value in runs[0].items():
-        values = [run.get(key) for run in runs]
-        if isinstance(value, dict) and all(isinstance(other, dict) for other in values):
-            out[key] = middle(values)  # type: ignore[arg-type]
+    for key in runs[0]:
+        values: list[Any] = [run.get(key) for run in runs]
+        if all(isinstance(other, dict) for other in values):
+            out[key] = middle(values)
         elif all(isinstance(other, int | float) and not isinstance(other, bool) for other in values):
-            out[key] = round(median(values), 4)  # type: ignore[type-var]
+            out[key] = round(median(values), 4)
     return out
 
 
@@ -441,10 +441,11 @@ def run_attempt(
             memory = {name: used.memory_mb() for name, used in usage.items()}
             ended = {id(visit): (visit.recording.now, visit.stats()) for visit in live}
             reports = []
-            for visit in visits:
-                if isinstance(visit, str):
-                    reports.append({"refused": visit})
+            for asked in visits:
+                if isinstance(asked, str):
+                    reports.append({"refused": asked})
                     continue
+                visit = asked
                 (begin, before), (end, after) = begun[id(visit)], ended[id(visit)]
                 shown, state = visit.shown(), visit.server_state()
                 cuts = visit.interrupt(interrupts)

@@ -92,7 +92,8 @@ def main() -> int:
     while True:
         moments = [moment for path in (up, down) if (moment := path.next_due()) is not None]
         wait = max(0.0, min(moments) - time.monotonic()) if moments else 0.05
-        ready, _, _ = select.select([a, b, 0], [], [], wait)
+        watched: list[socket.socket | int] = [a, b, 0]
+        ready, _, _ = select.select(watched, [], [], wait)
         if 0 in ready:  # standard input, read without a buffer that select could not see into
             read = os.read(0, 65536)
             if not read:

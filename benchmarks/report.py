@@ -54,6 +54,7 @@ def rows_of(results: Results) -> list[Row]:
         ("soak", _soak_rows),
         ("faulty_path", _path_rows),
         ("network_faults", _faults_rows),
+        ("studio", _studio_rows),
     ):
         if name in results:
             rows += read(results[name])
@@ -211,6 +212,24 @@ def _faults_rows(report: dict[str, Any]) -> list[Row]:
             text += ", back after " + (f"{back:g} s" if back is not None else "never")
             target, met = "back within 1 s, no growth", met and back is not None and back <= 1
         rows.append(Row("jitter buffer, simulated paths", row["path"]["name"], text, target, met))
+    return rows
+
+
+def _studio_rows(report: dict[str, Any]) -> list[Row]:
+    rows = []
+    for what, key in (("drawing", "draw"), ("drawing with truth", "draw_with_truth")):
+        for size, cost in report.get(key, {}).items():
+            rate = cost["frames_per_second_two_processes"]
+            promised = key == "draw_with_truth" and size == "256"
+            rows.append(
+                Row(
+                    "studio",
+                    f"{what}, {size}×{size}",
+                    f"{cost['median_ms']:.1f} ms a frame (p95 {cost['p95_ms']:.1f}), {rate:.0f} frames/s by two",
+                    "≥ 200 frames/s" if promised else "",
+                    rate >= 200 if promised else None,
+                )
+            )
     return rows
 
 

@@ -456,6 +456,7 @@ def results(voice: alignment.Voice) -> report.Results:
     settings = {"seconds": 10, "runs": 1, "size": 256, "sessions": 1, "fps": 25}
     described = hardware.describe("Chromium <1>")
     windows = [window(i) for i in range(20)]
+    cost = {"median_ms": 3.0, "p95_ms": 5.0, "frames_per_second_two_processes": 250.0}
     return {
         "mic_to_photon": {"configurations": [configuration], "settings": settings, "hardware": described},
         "two_sessions": {"configurations": [{"runs": [[run, {"refused": "overloaded: no"}]]}], "hardware": described},
@@ -465,7 +466,7 @@ def results(voice: alignment.Voice) -> report.Results:
             "windows": windows,
             "summary": soak.summarize(windows),
         },
-        "studio": {"benchmark": "studio", "frames_per_second": 321},
+        "studio": {"characters": 321, "draw": {"256": cost}, "draw_with_truth": {"256": cost}},
         "faulty_path": {
             "hardware": described,
             "phases": faulty_path.phases_of(np.arange(0, 90, 0.04), np.full(2250, 60.0), [10.0 * i for i in range(10)]),
@@ -499,6 +500,7 @@ def test_the_table_says_what_was_missed(voice: alignment.Voice) -> None:
     assert rows["first frame after the click"].met is False
     assert rows["mic-to-photon p50"].met is True
     assert rows["session 2"].met is True
+    assert rows["drawing with truth, 256×256"].met is True
     text = report.as_text(list(rows.values()))
     assert "MISS first frame after the click" in text
 
