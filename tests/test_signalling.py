@@ -65,17 +65,20 @@ class TestOffer:
             (lambda sdp: re.sub(r"a=ice-ufrag:.*\r\n", "", sdp), (400, "malformed_sdp")),
             (lambda sdp: re.sub(r"a=fingerprint:.*\r\n", "", sdp), (400, "malformed_sdp")),
             (lambda sdp: re.sub(r"(a=candidate:\S+ \d+ udp) \d+", r"\1 high", sdp), (400, "malformed_sdp")),
-            (lambda sdp: without(sdp, "audio"), (422, "no_audio")),
+            (lambda sdp: sdp.replace("a=mid:1", "a=mid:0"), (400, "malformed_sdp")),
+            (lambda sdp: sdp.replace("a=mid:1", "a=mid:one"), (400, "malformed_sdp")),
+            (lambda sdp: sdp.replace("BUNDLE 0 1 2", "BUNDLE 7 8"), (400, "malformed_sdp")),
+            (lambda sdp: without(sdp, "audio").replace("BUNDLE 0 1", "BUNDLE 1"), (422, "no_audio")),
             (lambda sdp: sdp.replace("a=sendrecv", "a=recvonly"), (422, "no_audio")),
             (lambda sdp: sdp.replace("a=sendrecv", "a=inactive"), (422, "no_audio")),
-            (lambda sdp: without(sdp, "video"), (422, "no_video")),
+            (lambda sdp: without(sdp, "video").replace("BUNDLE 0 1", "BUNDLE 0"), (422, "no_video")),
             (lambda sdp: sdp.replace("a=recvonly", "a=sendonly"), (422, "no_video")),
             (lambda sdp: re.sub("opus/48000/2", "speex/16000", sdp), (422, "unsupported_codec")),
             (lambda sdp: sdp + "m=" + sections(sdp)["audio"], (422, "unsupported_media")),
             (lambda sdp: sdp + "m=" + sections(sdp)["video"], (422, "unsupported_media")),
             (lambda sdp: sdp + "m=text 9 RTP/AVP 98\r\n", (422, "unsupported_media")),
         ],
-        ids=range(19),
+        ids=range(22),
     )
     async def test_bad_offers(self, offer: str, spoil: Any, refusal: tuple[int, str]) -> None:
         """A bad offer is refused with what is wrong with it."""
