@@ -22,12 +22,12 @@ import numpy as np
 import onnxruntime
 
 from streamer.config import SAMPLES_PER_FRAME
-from streamer.features import WEIGHTS, Articulation, Listener, Loudness, stepped
+from streamer.features import PROSODY, WEIGHTS, Articulation, Listener, Loudness, stepped
 from streamer.studio import speech
 from streamer.studio.animate import levels
 from streamer.studio.dataset import HELD_OUT, read_shard
 from streamer.studio.phones import PHONES, SILENCE
-from streamer.training.articulation import LOOKAHEADS, Config, Heard, Network, evaluate, heard, measure
+from streamer.training.articulation import LOOKAHEADS, Config, Heard, Network, correlation, evaluate, heard, measure
 
 TRUSTED = 0.9
 TARGETS = {"pcc_open": 0.85, "closed": 0.90, "closures": 300, "lag_ms": 15.0, "pcc_open_italian": 0.65, "step_ms": 5.0}
@@ -59,9 +59,11 @@ def dips(clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
 
 def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]], trusted: set[str]) -> dict[str, dict[str, float]]:
     """Numbers for each held-out speaker, as recorded and through Opus, and for groups of those with trusted truth."""
-    told = [(stepped(listener, audio).mouth, clip) for clip, audio in clips]
     groups: dict[str, list[tuple[np.ndarray, Heard]]] = {}
-    for mouth, clip in told:
+    voices: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for clip, audio in clips:
+        curves = stepped(listener, audio)
+        mouth = curves.mouth
         line = clip.line
         condition = "as recorded" if line["variant"] == 0 else "through Opus"
         real = line["source"] not in ("flite", "espeak-ng")
@@ -73,11 +75,14 @@ def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]], trusted: s
             names += [f"recorded people but Italian, {condition}"] if real else []
         for name in names:
             groups.setdefault(name, []).append((mouth[: len(clip.mouth)], clip))
-    return {
-        name: {key: round(value, 4) for key, value in measure(pairs).items()}
-        for name, pairs in sorted(groups.items())
-        if sum(len(mouth) for mouth, _ in pairs) > 500
-    }
+            voices.setdefault(name, []).append((curves.prosody[: len(clip.prosody)], clip.prosody))
+    found = {}
+    for name, pairs in sorted(groups.items()):
+        if sum(len(mouth) for mouth, _ in pairs) > 500:
+            told, true = (np.concatenate(each) for each in zip(*voices[name], strict=True))
+            prosody = {f"pcc_{channel}": correlation(told[:, i], true[:, i]) for i, channel in enumerate(PROSODY)}
+            found[name] = {key: round(value, 4) for key, value in (measure(pairs) | prosody).items()}
+    return found
 
 
 def step_cost(listener: Listener, steps: int = 2000) -> dict[str, float]:
@@ -104,8 +109,8 @@ def aligner_error(clips: int = 60) -> dict[str, float]:
             rejected += 1
             continue
         # Reduced vowels are written differently: any vowel matches any.
-        kinds = [["V" if PHONES[p.phone].vowel else p.phone for p in phones] for phones in (by_hand, found)]
-        for i, j, n in difflib.SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks():
+        a, b = (["V" if PHONES[p.phone].vowel else p.phone for p in phones] for phones in (by_hand, found))
+        for i, j, n in difflib.SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
             errors += [1000 * (found[j + x].start - by_hand[i + x].start) for x in range(n)]
     off = np.abs(errors)
     return {
