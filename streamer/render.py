@@ -62,7 +62,12 @@ def read_speech(path: Path) -> tuple[np.ndarray, np.ndarray]:
     samples = np.concatenate(heard) if heard else np.zeros(0, np.float32)
     if len(samples) < SAMPLE_RATE // FPS:
         raise BadSpeech(f"{path} holds {len(samples)} samples of sound at 16 kHz: less than one frame (640)")
-    return samples.astype(np.float32), np.concatenate(kept).astype(np.float32)
+    # Mixing many channels down to one adds them up: bring what became too loud back into range.
+    return _within_range(samples), _within_range(np.concatenate(kept))
+
+
+def _within_range(sound: np.ndarray) -> np.ndarray:
+    return (sound / max(1.0, float(np.abs(sound).max()))).astype(np.float32)
 
 
 def _frames(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:

@@ -135,6 +135,8 @@ class Session:
         self._rows: deque[list[float]] = deque(maxlen=_MOST_ROWS)
         self._latencies: deque[float] = deque(maxlen=250)
         self._bad_messages = 0
+        self._wish: control.Wear | None = None
+        self._dressing = False
         self._sent = 0
         self._audio_dropped = 0
         self._loud_at = self._born
@@ -449,7 +451,9 @@ class Session:
             case control.Mute(muted=muted):
                 self.mute(muted)
             case control.Wear():
-                self._spawn(self.wear(request.id, request.background))
+                self._wish = request  # newest wins: what was wished for and not yet made is passed over
+                if not self._dressing:
+                    self._spawn(self._dress())
             case control.Feel():
                 self._avatar.feel(request.name, request.strength)
                 self._tell({"type": "emotion", "name": request.name, "strength": request.strength})
@@ -469,6 +473,16 @@ class Session:
         if muted:
             self._audio_out.clear()
         self._tell({"type": "muted", "muted": muted})
+
+    async def _dress(self) -> None:
+        """Fulfils wishes for another character, one at a time."""
+        self._dressing = True
+        try:
+            while (wish := self._wish) is not None:
+                self._wish = None
+                await self.wear(wish.id, wish.background)
+        finally:
+            self._dressing = False
 
     async def wear(self, character_id: str, background: bool | None = None) -> None:
         """Switches the character live; the old one stays until the new one can be drawn."""

@@ -5,6 +5,7 @@ generator is what makes such a picture talk.
 """
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -33,8 +34,9 @@ def open_picture(data: bytes) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower and comes first
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError:
-        raise BadPicture(f"the picture has more pixels than the {MAX_PIXELS} that are taken") from None
+    except Image.DecompressionBombError as error:
+        pixels = next(iter(re.findall(r"\d+", str(error))), "too many")
+        raise BadPicture(f"the picture has {pixels} pixels: at most {MAX_PIXELS} (4096×4096) are taken") from None
     except Exception:
         raise BadPicture(f"these {len(data)} bytes are no PNG, JPEG or WebP picture") from None
     width, height = image.size
