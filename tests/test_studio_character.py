@@ -5,6 +5,7 @@ import json
 import pytest
 
 from streamer.studio.character import TRAITS, Character, colour_of
+from streamer.studio.draw import accessories, anatomy, background, eyes, garments, hair
 
 
 def test_a_seed_is_always_the_same_character_and_seeds_differ():
@@ -80,3 +81,19 @@ def test_names_are_friendly_and_given():
     """Every character has a first name; one may be given."""
     assert all(Character.from_seed(seed).name.isalpha() for seed in range(30))
     assert Character.from_traits({}, name="Momo").name == "Momo"
+
+
+def test_tables_of_templates_and_traits_agree():
+    """A template that no trait names, or a choice that nothing draws, is a mistake."""
+
+    def values(trait):
+        return {choice["value"] for choice in TRAITS[trait]["choices"]}
+
+    assert set(hair.STYLES) == values("hair")
+    assert set(garments.GARMENTS) == values("garment")
+    assert set(background.BACKGROUNDS) == values("background")
+    assert set(accessories.HEADWEAR) | set(accessories.HEADWEAR_BEHIND) | {"none"} == values("headwear")
+    assert set(accessories.EYEWEAR) | {"none"} == values("eyewear")
+    assert set(accessories.NECKWEAR) | {"none"} == values("neckwear")
+    assert set(anatomy.FACES) == values("face") and set(anatomy.BUILDS) == values("build")
+    assert set(eyes.SHAPES) == values("eyes") and set(eyes.BROWS) == values("brows")

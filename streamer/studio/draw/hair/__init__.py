@@ -1,4 +1,7 @@
-"""Hair: one function a style, in STYLES, drawn with the kit's masses, locks and strands."""
+"""Hair: one function a style, in STYLES, drawn with the kit's masses, locks and strands.
+
+A new style is a function in one of the files beside this, a line in STYLES and a value of the trait "hair".
+"""
 
 from collections.abc import Callable
 
