@@ -17,15 +17,21 @@ def backdrop(size: int, stops: list[tuple[float, Color]], tilt: float = 0.15) ->
     return image * (1.04 - 0.22 * ((x - 0.5) ** 2 + (y - 0.45) ** 2))[..., None]
 
 
+def span(low: float, high: float, size: int) -> slice:
+    """The pixels between two shares of the size, and one beyond each: all that a shape between them can touch."""
+    return slice(min(max(0, int(low * size) - 1), size), min(max(0, int(high * size) + 2), size))
+
+
 def disc(
     image: np.ndarray, x: float, y: float, radius: float, color: Color, opacity: float, soft: float = 0.15
 ) -> None:
     """Adds a soft disc, in shares of the size: bokeh."""
     size = len(image)
-    v, u = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    rows, columns = span(y - radius, y + radius, size), span(x - radius, x + radius, size)
+    v, u = np.mgrid[rows, columns].astype(np.float32) / size
     d = np.hypot(u - x, v - y) / radius
     m = np.clip((1 - d) / soft, 0, 1) * (0.72 + 0.28 * np.clip(d, 0, 1) ** 4) * opacity
-    image += (np.array(color[:3], np.float32) - image) * m[..., None]
+    image[rows, columns] += (np.array(color[:3], np.float32) - image[rows, columns]) * m[..., None]
 
 
 def box(
@@ -45,8 +51,9 @@ def box(
     def edge(a: float, b: float) -> np.ndarray:
         return np.clip((g - a) / blur + 0.5, 0, 1) * np.clip((b - g) / blur + 0.5, 0, 1)
 
-    m = edge(y0, y1)[:, None] * edge(x0, x1)[None, :] * opacity
-    image += (np.array(color[:3], np.float32) - image) * m[..., None]
+    rows, columns = span(y0 - blur, y1 + blur, size), span(x0 - blur, x1 + blur, size)
+    m = edge(y0, y1)[rows, None] * edge(x0, x1)[None, columns] * opacity
+    image[rows, columns] += (np.array(color[:3], np.float32) - image[rows, columns]) * m[..., None]
 
 
 def bokeh(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
