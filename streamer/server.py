@@ -282,7 +282,7 @@ def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articula
         held.opening += 1
         session = None
         try:
-            rig = await blocking(entry.rig, size, background)
+            rig = await asyncio.get_running_loop().run_in_executor(None, entry.rig, size, background)  # past thumbnails
             session = Session(
                 config=config,
                 entry=entry,
