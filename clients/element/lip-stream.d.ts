@@ -38,7 +38,10 @@ export interface FrameRecord {
   height: number;
   /** Server's clock minus the page's clock, as it was when the server's times were translated. */
   offset: number | null;
-  /** Low 24 bits of the frame index read from the stamp strip; null: unreadable; undefined: `readStamps` is off. */
+  /**
+   * Low 24 bits of the frame index read from the stamp strip; null: unreadable; undefined: `readStamps` is off. Where the
+   * next frame came before the callback ran, the pixels are already that frame's.
+   */
   stamp: number | null | undefined;
 }
 
@@ -203,6 +206,7 @@ export const MAX_MESSAGE_BYTES: number;
 export const STAGES: readonly Stage[];
 export const commands: {
   ping(id: number, t: number): { type: "ping"; id: number; t: number };
+  playout(differenceMs: number): { type: "playout"; difference_ms: number };
   interrupt(): { type: "interrupt" };
   mute(muted: boolean): { type: "mute"; muted: boolean };
   character(id: string, background?: boolean): { type: "character"; id: string; background?: boolean };

@@ -148,6 +148,8 @@ export function readMessage(text) {
 export const commands = {
   /** @param {number} id @param {number} t the client's clock, ms */
   ping: (id, t) => check("ping", { id, t }, { id: isCount, t: isNumber }),
+  /** @param {number} differenceMs by how much sound is heard later than a picture that was sent with it is seen */
+  playout: (differenceMs) => check("playout", { difference_ms: differenceMs }, { difference_ms: isNumber }),
   interrupt: () => check("interrupt", {}, {}),
   /** @param {boolean} muted */
   mute: (muted) => check("mute", { muted }, { muted: isFlag }),
@@ -712,6 +714,7 @@ export class LipStream extends Base {
   #run = 0; // counts start() and stop(), so that what a former run still awaits changes nothing
   #attempt = 0;
   #retry = 0;
+  #playout = { buffered: 0, emitted: 0, output: 0, played: 0 };
   #statsTimer = 0;
   #startedAt = 0;
   #firstFrameMs = NaN;
@@ -1305,6 +1308,7 @@ export class LipStream extends Base {
 
   async #tellStats() {
     const report = await this.getStats().catch(() => null);
+    if (report) this.#tellPlayout(report);
     report?.forEach((/** @type {any} */ one) => {
       if (one.type !== "inbound-rtp" || one.kind !== "video") return;
       this.#inbound = {
@@ -1318,6 +1322,29 @@ export class LipStream extends Base {
       };
     });
     if (this.#state === "live") this.#tell("stats", this.stats());
+  }
+
+  /**
+   * Tells the server, which owns lip sync, how late sound is played here. While nobody hears it frames need not wait.
+   * @param {RTCStatsReport} report
+   */
+  #tellPlayout(report) {
+    const now = { buffered: 0, emitted: 0, output: 0, played: 0 };
+    report.forEach((/** @type {any} */ one) => {
+      if (one.type === "inbound-rtp" && one.kind === "audio") {
+        now.buffered += one.jitterBufferDelay ?? 0;
+        now.emitted += one.jitterBufferEmittedCount ?? 0;
+      } else if (one.type === "media-playout") {
+        now.output += one.totalPlayoutDelay ?? 0;
+        now.played += one.totalSamplesCount ?? 0;
+      }
+    });
+    const { buffered, emitted, output, played } = this.#playout;
+    const mean = (/** @type {number} */ sum, /** @type {number} */ count) => (count > 0 ? sum / count : 0);
+    this.#playout = now;
+    if (now.emitted <= emitted) return; // nothing was played, or another connection's counters began
+    const sound = mean(now.buffered - buffered, now.emitted - emitted) + mean(now.output - output, now.played - played);
+    if (Number.isFinite(sound)) this.#connection?.send(commands.playout(this.hear ? Math.round(1000 * sound) : 0));
   }
 
   #headers() {
