@@ -42,7 +42,12 @@ class Feel:
     strength: float
 
 
-Control = Ping | Interrupt | Mute | Wear | Feel
+@dataclass(frozen=True)
+class Playout:
+    difference_ms: float
+
+
+Control = Playout | Ping | Interrupt | Mute | Wear | Feel
 
 
 def _number(message: dict[str, Any], name: str) -> float:
@@ -90,6 +95,11 @@ def parse(data: str | bytes) -> Control:
             return Ping(number, _number(message, "t"))
         case "interrupt":
             return Interrupt()
+        case "playout":
+            difference = _number(message, "difference_ms")
+            if not -1000 <= difference <= 5000:
+                raise BadMessage(f"'difference_ms' is {difference}: must be between -1000 and 5000")
+            return Playout(difference)
         case "mute":
             return Mute(_flag(message, "muted"))
         case "character":
@@ -102,4 +112,4 @@ def parse(data: str | bytes) -> Control:
                 raise BadMessage(f"'strength' is {strength}: must be between 0 and 1")
             return Feel(name, float(strength))
         case other:
-            raise BadMessage(f"type {_shown(other)} is none of ping, interrupt, mute, character, emotion")
+            raise BadMessage(f"type {_shown(other)} is none of ping, playout, interrupt, mute, character, emotion")

@@ -311,7 +311,7 @@ class Session:
         assert chunk.payload is not None
         pts = chunk.end - chunk.duration  # where the whole packet begins; the chunk lacks what was concealed of it
         captured = self._ingest.captured(pts)
-        send_at = self._lip_sync.send_at(captured, chunk.duration / SAMPLE_RATE, now)
+        send_at = self._lip_sync.send_sound_at(captured, chunk.duration / SAMPLE_RATE, now)
         if len(self._audio_out) >= _AUDIO_WAITING:
             self._audio_out.popleft()
             self._audio_dropped += 1
@@ -364,13 +364,13 @@ class Session:
                 self._video_ready.clear()
                 await self._video_ready.wait()
             coded = self._video_out.popleft()
+            await asyncio.sleep(self._lip_sync.hold_frame(coded.times.captured, clock.now(), 1 / FPS))
             if not await self.peer.video.push(coded.packet, coded.frame * TICKS, coded.times.captured):
                 self.on_keyframe_request()  # the receiver lacks this one: what refers to it would be of no use
                 continue
             coded.times.sent = clock.now()
             self._sent += 1
             self._sizes.append((coded.times.sent, coded.packet.size))
-            self._lip_sync.frame_sent(coded.times.captured, coded.times.sent)
             latency = coded.times.sent - coded.times.captured
             self._latencies.append(latency)
             self._metrics.frames.labels("sent").inc()
@@ -454,6 +454,8 @@ class Session:
                 self._wish = request  # newest wins: what was wished for and not yet made is passed over
                 if not self._dressing:
                     self._spawn(self._dress())
+            case control.Playout(difference_ms=difference):
+                self._lip_sync.measured(difference / 1000)
             case control.Feel():
                 self._avatar.feel(request.name, request.strength)
                 self._tell({"type": "emotion", "name": request.name, "strength": request.strength})

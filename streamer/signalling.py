@@ -17,6 +17,9 @@ from streamer.tracks import PushSender, UdpPorts
 
 MAX_SDP_BYTES = 64 * 1024
 
+PACKET_MS = 10
+"""Length of the sound packets that a peer is asked for."""
+
 
 class Refused(Exception):
     """A request that cannot be met: an HTTP status, a stable reason and a sentence for a person."""
@@ -165,6 +168,7 @@ async def accept(
                 400, "malformed_sdp", f"the offer could not be answered: {error or type(error).__name__}"
             ) from None
         answer = connection.localDescription.sdp
+        answer = _ask_short_packets(answer)
         if public_ip is not None:
             answer = _advertise(answer, public_ip)
         ice = offer.media[0].ice
@@ -176,6 +180,11 @@ async def accept(
         with contextlib.suppress(Exception):  # half set up, it may fail to close: what led here is what counts
             await connection.close()
         raise
+
+
+def _ask_short_packets(sdp: str) -> str:
+    """Asks for Opus packets of 10 ms instead of 20 (RFC 7587 section 7): sound is under way half a packet earlier."""
+    return re.sub(r"(a=rtpmap:\d+ opus/48000/2\r\n)", rf"\1a=ptime:{PACKET_MS}\r\na=maxptime:60\r\n", sdp, count=1)
 
 
 def _advertise(sdp: str, public_ip: str) -> str:

@@ -29,43 +29,62 @@ def test_negative_look_ahead_is_refused() -> None:
         FramePacer(-1)
 
 
-def test_sound_leaves_at_once_when_frames_are_early() -> None:
-    """Where frames leave less than the playout difference after capture, sound is not held."""
-    sync = LipSync()
-    for i in range(60):
-        sync.frame_sent(i * 0.04, i * 0.04 + 0.050)
-    assert sync.send_at(captured=10.0, duration=0.02, now=10.025) == 10.025
+def _run(sync: LipSync, sound: float, frame: float, seconds: float, start: float = 100.0) -> tuple[float, float]:
+    """Sound ready `sound` s and frames `frame` s after capture. Returns their lateness on leaving, at the end."""
+    left_sound = left_frame = 0.0
+    for i in range(round(seconds * 50)):
+        captured = start + i * 0.02
+        left_sound = sync.send_sound_at(captured, 0.02, captured + sound) - captured
+        if i % 2 == 0:
+            left_frame = frame + sync.hold_frame(captured, captured + frame, 0.04)
+    return left_sound, left_frame
+
+
+def test_nothing_waits_where_both_meet() -> None:
+    """Sound that is heard within the tolerated lateness of its frame leaves at once, and so does the frame."""
+    sync = LipSync(LipSyncConfig(playout_difference=0.040, tolerated=0.025))
+    assert _run(sync, sound=0.020, frame=0.060, seconds=10) == pytest.approx((0.020, 0.060), abs=1e-9)
+    assert _run(sync, sound=0.040, frame=0.060, seconds=10, start=200) == pytest.approx((0.040, 0.060), abs=1e-9)
 
 
 def test_sound_waits_for_late_frames() -> None:
-    """In the steady state a sample leaves `playout_difference` before its frame."""
+    """In the steady state sound leaves `playout_difference` before its frame."""
     sync = LipSync(LipSyncConfig(playout_difference=0.055))
-    for i in range(60):
-        sync.frame_sent(i * 0.04, i * 0.04 + 0.120)
-    send = 0.0
-    for i in range(400):  # 8 s: the slew has long caught up
-        captured = 100 + i * 0.02
-        send = sync.send_at(captured, 0.02, now=captured + 0.025)
-    assert send - captured == pytest.approx(0.120 - 0.055, abs=1e-9)
+    sound, frame = _run(sync, sound=0.025, frame=0.120, seconds=20)
+    assert frame == pytest.approx(0.120)
+    assert sound == pytest.approx(0.120 - 0.055, abs=1e-6)
+
+
+def test_frames_wait_for_sound_that_is_played_late() -> None:
+    """Beyond the tolerated lateness frames are held by the rest of it, and never longer than the bound."""
+    sync = LipSync(LipSyncConfig(playout_difference=0.090, tolerated=0.025, longest_frame_hold=0.040))
+    sound, frame = _run(sync, sound=0.020, frame=0.060, seconds=20)
+    assert (sound, frame) == pytest.approx((0.020, 0.020 + 0.090 - 0.025), abs=1e-6)
+    sync.measured(0.300)
+    assert _run(sync, 0.020, 0.060, 20, start=200)[1] == pytest.approx(0.100, abs=1e-6)
+
+
+def test_a_receivers_measure_is_followed_gently() -> None:
+    """A new playout difference moves frames by no more than the slew; nonsense is clamped."""
+    sync = LipSync(LipSyncConfig(playout_difference=0.050, slew=0.020))
+    _run(sync, sound=0.020, frame=0.060, seconds=5)
+    sync.measured(0.100)
+    lateness = [_run(sync, 0.020, 0.060, 0.04, start=200 + i * 0.04)[1] for i in range(100)]
+    steps = [b - a for a, b in zip(lateness, lateness[1:], strict=False)]
+    assert 0 < max(steps) <= 0.020 * 0.04 + 1e-9
+    sync.measured(1e9)
+    assert sync.playout_difference == 0.5
 
 
 def test_sound_keeps_its_order_and_its_bound() -> None:
     """Packets never leave before an earlier one, and the hold is bounded however late frames are."""
-    sync = LipSync(LipSyncConfig(longest_hold=0.25, slew=10.0))
-    for i in range(60):
-        sync.frame_sent(i * 0.04, i * 0.04 + 3.0)
+    sync = LipSync(LipSyncConfig(longest_sound_hold=0.25, slew=10.0))
     last = 0.0
-    for i in range(100):
+    for i in range(200):
         now = 100 + i * 0.02
-        send = sync.send_at(now - 0.02, 0.02, now)
-        assert last <= send <= now + 0.25 + 1e-9
-        last = send
-    for i in range(60):
-        sync.frame_sent(i * 0.04, i * 0.04 + 0.01)
-    for i in range(100, 140):
-        now = 100 + i * 0.02
-        send = sync.send_at(now - 0.02, 0.02, now)
-        assert last <= send
+        sync.hold_frame(now - (3.0 if i < 100 else 0.01), now, 0.04)
+        send = sync.send_sound_at(now - 0.02, 0.02, now)
+        assert last <= send <= max(last, now + 0.25 + 1e-9)
         last = send
     assert send == now, "frames are early again, so the hold is gone"
 

@@ -118,6 +118,11 @@ def ping(number: int, t: float) -> dict[str, Any]:
     return _checked("ping", {"id": number, "t": t}, {"id": _count, "t": _number})
 
 
+def playout(difference_ms: float) -> dict[str, Any]:
+    """By how much sound is played later than a picture that was sent with it is shown."""
+    return _checked("playout", {"difference_ms": difference_ms}, {"difference_ms": _number})
+
+
 def interrupt() -> dict[str, Any]:
     return {"type": "interrupt"}
 
