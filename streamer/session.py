@@ -364,7 +364,10 @@ class Session:
                 self._video_ready.clear()
                 await self._video_ready.wait()
             coded = self._video_out.popleft()
-            await asyncio.sleep(self._lip_sync.hold_frame(coded.times.captured, clock.now(), 1 / FPS))
+            ready = coded.times.encoded
+            wait = ready + self._lip_sync.hold_frame(coded.times.captured, ready, 1 / FPS) - clock.now()
+            if wait > 0.0005:
+                await asyncio.sleep(wait)
             if not await self.peer.video.push(coded.packet, coded.frame * TICKS, coded.times.captured):
                 self.on_keyframe_request()  # the receiver lacks this one: what refers to it would be of no use
                 continue
