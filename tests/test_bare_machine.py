@@ -28,7 +28,13 @@ def hiding(tmp_path: Path) -> dict[str, str]:
 
 def test_hiding_hides(hiding: dict[str, str]) -> None:
     """The check itself can fail: in that environment loading a hidden library is an error."""
-    code = "import ctypes, sys\nfor name in sys.argv[1:]:\n    try: ctypes.CDLL(name)\n    except OSError: continue\n    sys.exit(name)"
+    code = (
+        "import ctypes, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: ctypes.CDLL(name)\n"
+        "    except OSError: continue\n"
+        "    sys.exit(name)"
+    )
     assert subprocess.run([sys.executable, "-c", code, *HIDDEN], env=hiding, timeout=30).returncode == 0
 
 
