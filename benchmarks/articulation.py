@@ -33,10 +33,10 @@ TRUSTED = 0.9
 TARGETS = {"pcc_open": 0.85, "closed": 0.90, "closures": 300, "lag_ms": 15.0, "pcc_open_italian": 0.65, "step_ms": 5.0}
 
 
-def held_out(folder: Path) -> list[tuple[Heard, np.ndarray]]:
-    """The test clips with their sound, [n] float32."""
+def held_out(folder: Path, shards: int | None) -> list[tuple[Heard, np.ndarray]]:
+    """The test clips of the first `shards` with their sound, [n] float32."""
     clips = []
-    for path in sorted(folder.glob("shard_*.npz")):
+    for path in sorted(folder.glob("shard_*.npz"))[:shards]:
         for line, arrays in read_shard(path):
             if line["split"] == "test" or line["speaker"] in HELD_OUT:
                 clips.append((heard(line, arrays), arrays["audio"].astype(np.float32) / 32768))
@@ -144,10 +144,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("set", type=Path)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--shards", type=int, help="only so many shards of the set (default: all)")
     parser.add_argument("--compare", type=Path, help="checkpoint of the training's first part")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "articulation.json")
     args = parser.parse_args(argv)
-    clips = held_out(args.set)
+    clips = held_out(args.set, args.shards)
     if not clips:
         parser.error(f"{args.set} holds no test clips")
     network = Articulation.load(args.weights)
