@@ -532,20 +532,28 @@ def run(
     command: str | None = None,
     pixels: bool = True,
 ) -> dict[str, Any]:
-    """All configurations; prints as it goes."""
+    """All configurations; prints as it goes. A run that failed is told of in the report, and costs no other run."""
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    configurations, browser = [], None
+    configurations, failed, browser = [], [], None
     for echo_cancellation in echo:
         reports = []
         for number in range(runs):
-            result = run_once(
-                seconds=seconds, echo_cancellation=echo_cancellation, size=size, sessions=sessions, command=command
-            )
+            try:
+                result = run_once(
+                    seconds=seconds, echo_cancellation=echo_cancellation, size=size, sessions=sessions, command=command
+                )
+            except NothingToMeasure:
+                raise
+            except (Unmeasurable, ValueError) as error:
+                failed.append({"echo_cancellation": echo_cancellation, "run": number + 1, "why": str(error)})
+                continue
             reports.append(result)
             for index, report in enumerate(result):
                 browser = report.get("browser", browser)
                 _print_run(echo_cancellation, number, index, sessions, report)
         measured = [report for result in reports for report in result if "refused" not in report]
+        if not measured:
+            continue
         numbers = middle(measured)
         configurations.append(
             {
@@ -555,12 +563,15 @@ def run(
                 "runs": reports if sessions > 1 else [result[0] for result in reports],
             }
         )
+    if not configurations:
+        raise Unmeasurable("; ".join(sorted({run["why"] for run in failed})) or "every session was refused")
     return {
         "benchmark": "mic_to_photon" if sessions == 1 else "two_sessions",
         "began": began,
         "settings": {"seconds": seconds, "runs": runs, "size": size, "sessions": sessions, "fps": FPS},
         "hardware": hardware.describe(browser),
         "configurations": configurations,
+        "failed_runs": failed,
         "pixel_check": verify(command, size) if pixels else None,
     }
 
