@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 _MAX_JSON_BYTES = 64 * 1024
 _PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp")
 _CSP = (
-    "default-src 'self'; img-src 'self' blob:; media-src 'self' blob: mediastream:; "
+    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; "
+    "style-src 'self' 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
 
