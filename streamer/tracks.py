@@ -275,11 +275,6 @@ def packets_received(connection: RTCPeerConnection) -> int:
     return sum(getattr(transport, "_RTCDtlsTransport__rx_packets", 0) for transport in transports)
 
 
-def round_trip(sender: PushSender) -> float | None:
-    """Seconds, smoothed, from RTCP; None before the first report."""
-    return sender._RTCRtpSender__rtt
-
-
 class UdpPorts:
     """Which UDP ports media sockets bind to: a range taken in turn, or (None) whatever the system picks."""
 
