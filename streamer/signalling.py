@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCSessionDescription
 from aiortc.exceptions import OperationError
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
@@ -36,7 +36,7 @@ class Refused(Exception):
 class Peer:
     """One WebRTC connection and the handles a session needs of it."""
 
-    connection: RTCPeerConnection
+    connection: tracks.Connection
     audio: PushSender
     video: PushSender
     codec: str
@@ -111,7 +111,7 @@ def _rank_video(codec: RTCRtpCodecParameters) -> int | None:
     return 1 if codec.name == "VP8" else None
 
 
-def _transceiver(connection: RTCPeerConnection, kind: str) -> RTCRtpTransceiver:
+def _transceiver(connection: tracks.Connection, kind: str) -> RTCRtpTransceiver:
     return next(t for t in connection.getTransceivers() if t.kind == kind)
 
 
@@ -131,7 +131,7 @@ async def accept(
     Raises `Refused`; whatever was opened until then is closed again.
     """
     offer = parse_offer(text)
-    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))  # without the argument it would ask a public STUN
+    connection = tracks.Connection(RTCConfiguration(iceServers=[]))  # without the argument it would ask a public STUN
     try:
         try:
             await connection.setRemoteDescription(

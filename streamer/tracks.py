@@ -5,6 +5,7 @@
 - Sender reports pair RTP timestamps with the time of *capture*, so that encoding does not skew lip sync.
 - Video carries the `playout-delay` extension at 0/0, without which Chromium holds frames back for lip sync.
 - Retransmission reaches back further than 128 packets; a picture's packets are paced instead of sent in one burst.
+- A connection can be closed at any moment of connecting and leaves no task behind.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 from aioice import ice as aioice_ice
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
-from aiortc import RTCPeerConnection, RTCRtpSender
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender
 from aiortc import clock as aiortc_clock
 from aiortc import rtp as aiortc_rtp
 from aiortc.codecs import get_encoder, is_rtx
@@ -35,6 +36,37 @@ _HISTORY = 1024  # packets kept for retransmission: 5 s at 256², over 1 s of th
 _BURST = 12  # packets sent back to back before pacing sets in
 _PACE = 0.001  # seconds between further packets; 20 ms at most in all
 _LONGEST_PACING = 0.020
+
+
+class Connection(RTCPeerConnection):
+    """Closed while it connects, it first ends its connecting.
+
+    aiortc lets that run on beside `close`: a handshake that completes there starts senders and receivers that nobody
+    stops any more, and the next use of the closed transport is an error in a task that nobody awaits.
+    """
+
+    def __init__(self, configuration: RTCConfiguration) -> None:
+        super().__init__(configuration)
+        self._connecting: set[asyncio.Task] = set()
+        self._ends = False
+
+    async def _RTCPeerConnection__connect(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # aiortc makes one of each call
+        if self._ends:
+            return
+        self._connecting.add(task)
+        try:
+            await super()._RTCPeerConnection__connect()
+        finally:
+            self._connecting.discard(task)
+
+    async def close(self) -> None:
+        self._ends = True
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await super().close()
 
 
 class _PlayoutDelayMap(aiortc_rtp.HeaderExtensionsMap):

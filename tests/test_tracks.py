@@ -8,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from aiortc import RTCConfiguration, RTCSessionDescription
 from aiortc.codecs import depayload
 from aiortc.rtcrtpparameters import (
     RTCRtcpFeedback,
@@ -256,6 +257,62 @@ class TestCodecs:
         assert tracks.prefer_codec(transceiver, lambda codec: {"H264": 0, "VP8": 1}.get(codec.name)) == "H264"
         assert transceiver._codecs == [H264, RTX, vp8, vp8_rtx]
         assert tracks.prefer_codec(transceiver, lambda codec: None) is None
+
+
+async def linked() -> tuple[tracks.Connection, tracks.Connection]:
+    """Two ends that begin to connect over loopback; the second one answered."""
+    ends = first, second = tracks.Connection(RTCConfiguration([])), tracks.Connection(RTCConfiguration([]))
+    first.addTransceiver("audio", "sendrecv")
+    first.addTransceiver("video", "recvonly")
+    first.createDataChannel("control")
+    for end, other in (ends, ends[::-1]):
+        description = await (end.createAnswer() if end is second else end.createOffer())
+        tracks.gather_on(end, ["127.0.0.1"], UdpPorts())
+        await end.setLocalDescription(description)
+        described = RTCSessionDescription(end.localDescription.sdp, end.localDescription.type)
+        await other.setRemoteDescription(described)
+    return ends
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+class TestClose:
+    @pytest.mark.parametrize("closing", [0, 1], ids=["who offered", "who answered"])
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10, 20, 40])
+    async def test_soon(self, turns: int, closing: int) -> None:
+        """Closed so many turns of the event loop after the answer, neither end leaves a task, a socket or an error."""
+        ends = await linked()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(ends[closing].close(), 5)
+        await asyncio.wait_for(ends[1 - closing].close(), 5)
+        assert {end.connectionState for end in ends} == {"closed"}
+
+    @pytest.mark.parametrize("closing", [0, 1], ids=["who offered", "who answered"])
+    @pytest.mark.parametrize("datagram", [1, 2, 3, 4, 5])
+    async def test_at_a_datagram(self, datagram: int, closing: int) -> None:
+        """Closed as one of the handshake's datagrams is being taken, whichever it is, an end leaves nothing behind."""
+        ends = await linked()
+        (ice,) = ends[closing]._RTCPeerConnection__iceTransports
+        receive, taken, closed = ice._recv, 0, asyncio.Event()
+
+        async def close() -> None:
+            await ends[closing].close()
+            closed.set()
+
+        async def take() -> bytes:
+            nonlocal taken
+            data = await receive()
+            taken += 1
+            if taken == datagram:
+                tasks.append(asyncio.create_task(close()))
+                await asyncio.sleep(0)  # it has begun when the datagram goes on its way
+            return data
+
+        tasks: list[asyncio.Task] = []
+        ice._recv = take
+        await asyncio.wait_for(closed.wait(), 10)
+        await asyncio.wait_for(ends[1 - closing].close(), 5)
+        assert {end.connectionState for end in ends} == {"closed"}
 
 
 class TestPorts:
