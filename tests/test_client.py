@@ -576,9 +576,12 @@ class TestErrors:
         async with Client(server.url) as client:
             open_session = client._open_session
 
-            async def blocked(*arguments: Any) -> tuple[str, str]:
-                location, answer = await open_session(*arguments)
-                return location, re.sub(r"a=candidate.*\r\n", "", answer)
+            def unreachable(sdp: str) -> str:
+                return re.sub(r"a=(candidate|end-of-candidates).*\r\n", "", sdp)
+
+            async def blocked(query: dict[str, str], offer: str) -> tuple[str, str]:
+                location, answer = await open_session(query, unreachable(offer))
+                return location, unreachable(answer)
 
             monkeypatch.setattr(client, "_open_session", blocked)
             session = client.session()
