@@ -57,7 +57,7 @@ class Connection(RTCPeerConnection):
             return
         self._connecting.add(task)
         try:
-            await super()._RTCPeerConnection__connect()
+            await super()._RTCPeerConnection__connect()  # type: ignore[misc]
         finally:
             self._connecting.discard(task)
 

@@ -27,6 +27,7 @@ from aiortc.rtp import (
     is_rtcp,
     unpack_header_extensions,
 )
+from lipstream_client import media
 
 from streamer import clock, tracks
 from streamer.encode import VideoEncoder
@@ -259,9 +260,9 @@ class TestCodecs:
         assert tracks.prefer_codec(transceiver, lambda codec: None) is None
 
 
-async def linked() -> tuple[tracks.Connection, tracks.Connection]:
+async def linked(kind: Any) -> tuple[Any, Any]:
     """Two ends that begin to connect over loopback; the second one answered."""
-    ends = first, second = tracks.Connection(RTCConfiguration([])), tracks.Connection(RTCConfiguration([]))
+    ends = first, second = kind(RTCConfiguration([])), kind(RTCConfiguration([]))
     first.addTransceiver("audio", "sendrecv")
     first.addTransceiver("video", "recvonly")
     first.createDataChannel("control")
@@ -275,12 +276,13 @@ async def linked() -> tuple[tracks.Connection, tracks.Connection]:
 
 
 @pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.parametrize("kind", [tracks.Connection, media.Connection], ids=["server's", "client's"])
 class TestClose:
     @pytest.mark.parametrize("closing", [0, 1], ids=["who offered", "who answered"])
     @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10, 20, 40])
-    async def test_soon(self, turns: int, closing: int) -> None:
+    async def test_soon(self, turns: int, closing: int, kind: Any) -> None:
         """Closed so many turns of the event loop after the answer, neither end leaves a task, a socket or an error."""
-        ends = await linked()
+        ends = await linked(kind)
         for _ in range(turns):
             await asyncio.sleep(0)
         await asyncio.wait_for(ends[closing].close(), 5)
@@ -289,9 +291,9 @@ class TestClose:
 
     @pytest.mark.parametrize("closing", [0, 1], ids=["who offered", "who answered"])
     @pytest.mark.parametrize("datagram", [1, 2, 3, 4, 5])
-    async def test_at_a_datagram(self, datagram: int, closing: int) -> None:
+    async def test_at_a_datagram(self, datagram: int, closing: int, kind: Any) -> None:
         """Closed as one of the handshake's datagrams is being taken, whichever it is, an end leaves nothing behind."""
-        ends = await linked()
+        ends = await linked(kind)
         (ice,) = ends[closing]._RTCPeerConnection__iceTransports
         receive, taken, closed = ice._recv, 0, asyncio.Event()
 

@@ -3,6 +3,7 @@
 - Speech is pushed to the sender as coded Opus packets.
 - Sound and pictures are taken as they arrive, past aiortc's jitter buffers: the audio one would delay by 80 ms and
   ratchet, the video one holds each frame back until the next one begins.
+- A connection can be closed at any moment of connecting and leaves no task behind.
 - ICE also binds to loopback, which aioice leaves out, so that a server on this machine is reached without a network.
 """
 
@@ -17,7 +18,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from aiortc import RTCPeerConnection
+from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 from aiortc.rtp import RtpPacket
@@ -27,6 +28,37 @@ from lipstream_client.speech import RATE, Voice
 _PATIENCE = 0.300  # seconds a missing packet is waited for; a retransmission takes one round trip
 _MOST_WAITING = 1024  # packets behind a gap
 _PLI_EVERY = 0.250  # seconds between requests for a key frame
+
+
+class Connection(RTCPeerConnection):
+    """Closed while it connects, it first ends its connecting.
+
+    aiortc lets that run on beside `close`: a handshake that completes there starts senders and receivers that nobody
+    stops any more, and the next use of the closed transport is an error in a task that nobody awaits.
+    """
+
+    def __init__(self, configuration: RTCConfiguration) -> None:
+        super().__init__(configuration)
+        self._connecting: set[asyncio.Task] = set()
+        self._ends = False
+
+    async def _RTCPeerConnection__connect(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # aiortc makes one of each call
+        if self._ends:
+            return
+        self._connecting.add(task)
+        try:
+            await super()._RTCPeerConnection__connect()  # type: ignore[misc]
+        finally:
+            self._connecting.discard(task)
+
+    async def close(self) -> None:
+        self._ends = True
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await super().close()
 
 
 class VoiceTrack(MediaStreamTrack):

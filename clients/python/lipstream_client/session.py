@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCIceServer, RTCSessionDescription
 from aiortc.rtcconfiguration import RTCBundlePolicy
 
 from lipstream_client import media, protocol
@@ -85,7 +85,7 @@ class Session:
         self._voice = voice
         self._linger = linger
         self._timeout = timeout
-        self._connection: RTCPeerConnection | None = None
+        self._connection: media.Connection | None = None
         self._channel: Any = None
         self._video: media.VideoTap | None = None
         self._frames: Newest[Frame] = Newest(frame_queue)
@@ -126,7 +126,7 @@ class Session:
         await self._voice.start()
         config = await self._client.config()
         servers = [RTCIceServer(s["urls"], s.get("username"), s.get("credential")) for s in config["ice_servers"]]
-        connection = self._connection = RTCPeerConnection(
+        connection = self._connection = media.Connection(
             RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
         )
         audio = connection.addTransceiver(media.VoiceTrack(self._voice), "sendrecv")
