@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
 import socket
 import sys
 import threading
@@ -15,24 +13,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "clients" / "python")]
+TESTS = Path(__file__).parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "clients" / "python"), str(TESTS.parent / "benchmarks")]
 
-CHROMIUM = os.environ.get("LIPSTREAM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
+from browser import FLAGS, chromium_path  # noqa: E402  what benchmarks and tests start is one browser
 
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--allow-loopback-in-peer-connection",
-    "--disable-features=WebRtcHideLocalIpsWithMdns,MediaRouter,OptimizationHints,Translate",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+CHROMIUM = chromium_path()
+SAMPLE = TESTS.parent / "clients" / "page" / "sample.wav"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -228,7 +215,7 @@ def browser(microphone: Path) -> Iterator[object]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=[*CHROMIUM_FLAGS, f"--use-file-for-fake-audio-capture={microphone}"],
+            args=[*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"],
         )
         try:
             yield chromium
