@@ -144,9 +144,13 @@ class TestConversation:
             assert frame.epoch == 0
 
     def test_frames_come_at_their_pace(self, conversation: Recording) -> None:
-        """A frame's sample is 40 ms after the last one's, and so, over seconds, is its arrival."""
-        first, last = conversation.frames[5], conversation.frames[-1]
-        assert last.received - first.received == pytest.approx((last.k - first.k) * FRAME, abs=0.25)
+        """A frame's sample is 40 ms after the last one's, and so is its arrival: at the end delays are as at the start.
+
+        A busy machine delays frames by changing amounts: the least delay of each half tells.
+        """
+        delays = [frame.received - frame.k * FRAME for frame in conversation.frames]
+        half = len(delays) // 2
+        assert min(delays[half:]) == pytest.approx(min(delays[:half]), abs=0.1)
 
     def test_mouth_moves_with_the_voice(self, conversation: Recording, meter: MouthMeter) -> None:
         """Where there is speech the mouth is seen to open and close; where there is none it is shut."""
