@@ -17,6 +17,7 @@ from streamer.config import SAMPLES_PER_FRAME
 from streamer.features import Listener
 from streamer.messages import Step, Times
 from streamer.pacing import FramePacer
+from streamer.plan import Move, Plan
 from streamer.studio.animate import Life
 from streamer.vad import Vad, VadEvent
 
@@ -78,13 +79,14 @@ class Speech:
 class Avatar:
     """A character that hears a step at a time and can be drawn: all of one session's state in the generator.
 
-    Not thread-safe: whoever runs the steps owns it. `wear` and `feel` alone may be called from elsewhere.
+    Not thread-safe: whoever runs the steps owns it. `wear`, `feel` and `move` alone may be called from elsewhere.
     """
 
     def __init__(self, listener: Listener, rig: Drawable, life: Life, vad: Vad | None = None) -> None:
         self._listener = listener
         self._articulation = listener.state()
         self._life = life
+        self._plan = Plan()
         self._vad = vad
         self._rig = rig
         self._next_rig: Drawable | None = None
@@ -107,6 +109,10 @@ class Avatar:
         """Turns towards an emotion of `controls.EMOTIONS`, strength 0..1, from the next step on."""
         self._feeling = (emotion, strength)
 
+    def move(self, asked: Move) -> None:
+        """Moves head, eyes, brows, body or hands as the user asks, from the next step on, until it lapses."""
+        self._plan.ask(asked)
+
     def hear(self, step: Step) -> tuple[np.ndarray, list[VadEvent]]:
         """One step: controls [C] of its frame, and whether somebody began or ceased to speak.
 
@@ -122,7 +128,8 @@ class Avatar:
             self._life.emotion(*feeling)
         heard = np.zeros_like(step.samples) if step.muted else step.samples
         curves = self._listener.step(self._articulation, heard)
-        return self._life.step(curves.mouth, curves.prosody), events
+        controls = self._life.step(curves.mouth, curves.prosody)
+        return self._plan.apply(controls, step.frame), events
 
     def draw(self, controls: np.ndarray, seconds: float) -> np.ndarray:
         """[S, S, 4] uint8 RGBA, valid until the next call."""
