@@ -181,9 +181,12 @@ def test_the_mouth_moves_in_step_with_the_voice(conversation: Conversation, serv
     shown = STEP * conversation.numbers
     shown = shown + _least_delay(conversation.shown, shown)
     when = np.arange(max(spoken[0], shown[0]), min(spoken[-1], shown[-1]), 10.0)
-    lag, correlation = _lag(np.interp(when, spoken, articulated), np.interp(when, shown, conversation.opening), 60)
+    said = np.interp(when, spoken, articulated)
+    lag, correlation = _lag(said, np.interp(when, shown, conversation.opening), 60)
     assert correlation > 0.6
     assert 0 < 10 * lag < 250, f"the mouth is {10 * lag} ms behind the voice"
+    lag, _ = _lag(np.interp(when, *_loudness(conversation.sent)), said, 60)
+    assert abs(10 * lag) <= 100, f"what the sound is heard to say is {10 * lag} ms beside its loudness"
 
 
 def test_its_own_voice_comes_back(conversation: Conversation) -> None:
