@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-RECIPES = {"articulation": "streamer.training.articulation"}
+RECIPES = {"articulation": "streamer.training.articulation", "face": "streamer.training.face"}
 
 
 def main(arguments: Sequence[str]) -> int:
