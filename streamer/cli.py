@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer import __version__
-from streamer.config import ServerConfig, token_from_environment
+from streamer.config import GENERATORS, ServerConfig, token_from_environment
 
 COMMANDS = ("serve", "render", "bench", "studio", "data", "train")
 
@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--tls-cert", type=Path, help="certificate chain (PEM): browsers give a microphone to HTTPS only"
     )
     serve.add_argument("--tls-key", type=Path, help="its private key (PEM)")
+    serve.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help="what draws the characters")
     serve.add_argument("--udp-ports", type=_ports, metavar="A-B", help="UDP ports for media, for firewalls and Docker")
     serve.add_argument("--public-ip", help="address that clients reach those ports under, behind NAT")
     serve.add_argument("--allow-origin", action="append", default=[], help="a page's origin that may call the API")
@@ -102,6 +103,7 @@ def _serve(options: argparse.Namespace) -> int:
             token=options.token or token_from_environment(),
             tls_cert=options.tls_cert,
             tls_key=options.tls_key,
+            generator=options.generator,
             udp_ports=options.udp_ports,
             public_ip=options.public_ip,
             allow_origins=tuple(options.allow_origin),
@@ -115,7 +117,14 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2
 
+    from streamer.generators import NotInstalled, create
     from streamer.server import create_app
+
+    try:
+        generator = create(config.generator)  # here, so that what is missing is one sentence and no traceback
+    except NotInstalled as error:
+        print(f"lipstream: {error}", file=sys.stderr)
+        return 1
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list | None = None) -> None:
@@ -127,7 +136,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     server = Announcing(
         uvicorn.Config(
-            create_app(config),
+            create_app(config, generator=lambda _: generator),
             host=config.host,
             port=config.port,
             log_level=options.log_level,

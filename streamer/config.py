@@ -25,6 +25,9 @@ VIDEO_CLOCK = 90_000
 AUDIO_CLOCK = 48_000
 """Rate (Hz) of the RTP timestamps of Opus audio (RFC 7587)."""
 
+GENERATORS = ("rig", "neural")
+"""What can draw the characters; the first is the default."""
+
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 """The web clients' folder: served at `/`."""
 
@@ -48,6 +51,8 @@ class ServerConfig:
     token: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    generator: str = GENERATORS[0]
+    """What draws the characters: one of GENERATORS."""
     udp_ports: tuple[int, int] | None = None
     """First and last UDP port for media; None: the system picks."""
     public_ip: str | None = None
@@ -75,6 +80,8 @@ class ServerConfig:
                 f"refusing to serve on {self.host} without a token: anyone who reaches it could use this machine. "
                 "Give --token, or set LIPSTREAM_TOKEN."
             )
+        if self.generator not in GENERATORS:
+            raise ValueError(f"generator {self.generator!r} is none of {', '.join(GENERATORS)}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together: only one of the two was given")
         if self.udp_ports is not None:

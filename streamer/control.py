@@ -1,13 +1,15 @@
 """The data channel's messages from a client, checked. Pure; `clients/PROTOCOL.md` is the text, `vectors/` the truth."""
 
 import json
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+from streamer.plan import BadPlan, Move
 from streamer.studio.controls import EMOTIONS
 
 MAX_BYTES = 16 * 1024
+_HUGE = sys.float_info.max
 
 
 class BadMessage(ValueError):
@@ -47,12 +49,13 @@ class Playout:
     difference_ms: float
 
 
-Control = Playout | Ping | Interrupt | Mute | Wear | Feel
+Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move
 
 
 def _number(message: dict[str, Any], name: str) -> float:
     value = message.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # A whole number may be too large for a float, which isfinite would not survive.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_HUGE < value < _HUGE:
         raise BadMessage(f"{name!r} must be a finite number, not {_shown(value)}")
     return value
 
@@ -111,5 +114,12 @@ def parse(data: str | bytes) -> Control:
             if not 0 <= strength <= 1:
                 raise BadMessage(f"'strength' is {strength}: must be between 0 and 1")
             return Feel(name, float(strength))
+        case "plan":
+            try:
+                return Move(message.get("values"), message.get("mode", "add"), message.get("hold", 1.0))  # type: ignore[arg-type]
+            except BadPlan as error:
+                raise BadMessage(str(error)) from None
         case other:
-            raise BadMessage(f"type {_shown(other)} is none of ping, playout, interrupt, mute, character, emotion")
+            raise BadMessage(
+                f"type {_shown(other)} is none of ping, playout, interrupt, mute, character, emotion, plan"
+            )

@@ -1,7 +1,9 @@
 """`lipstream render`: a recording to a video of its character, through the live pipeline less the network."""
 
 import argparse
+import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,11 +12,14 @@ import av
 import numpy as np
 from PIL import Image
 
+from streamer import control
 from streamer.characters import MAX_SEED, Characters, Entry
-from streamer.config import DEFAULT_SIZE, FPS, SAMPLE_RATE, SIZES
+from streamer.config import DEFAULT_SIZE, FPS, GENERATORS, SAMPLE_RATE, SIZES
 from streamer.encode import to_yuv
 from streamer.features import Articulation, Listener
+from streamer.generators import Generator, NotInstalled, RigGenerator, create
 from streamer.pipeline import Avatar, steps_of
+from streamer.plan import Move
 from streamer.signalling import Refused
 from streamer.studio.animate import Life
 from streamer.studio.controls import EMOTIONS
@@ -82,15 +87,62 @@ def _frames(container: av.container.InputContainer, stream: av.AudioStream) -> I
                 raise
 
 
+class BadScript(ValueError):
+    """A plan file that cannot be played; the text names the line."""
+
+
+def read_script(path: Path) -> list[tuple[float, Move | control.Feel]]:
+    """
+    A file of JSON lines, each a `plan` or `emotion` message of the control channel with its time `t` in seconds, to
+    what is asked and when, in order of time. Raises BadScript.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadScript(f"{path} could not be read: {error}") from None
+    script: list[tuple[float, Move | control.Feel]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            asked = control.parse(line)
+            t = json.loads(line).get("t")
+        except control.BadMessage as error:
+            raise BadScript(f"{path}, line {number}: {error}") from None
+        if not isinstance(asked, Move | control.Feel):
+            raise BadScript(f"{path}, line {number}: only plan and emotion can be played, not {line.strip()[:60]}")
+        if isinstance(t, bool) or not isinstance(t, int | float) or not 0 <= t <= MAX_SECONDS:
+            raise BadScript(f"{path}, line {number}: 't' is {repr(t)[:60]}: must be seconds from 0 to {MAX_SECONDS}")
+        script.append((float(t), asked))
+    return sorted(script, key=lambda line: line[0])
+
+
 def draw_frames(
-    samples: np.ndarray, entry: Entry, size: int, background: bool, listener: Listener, emotion: str = "neutral"
+    samples: np.ndarray,
+    entry: Entry,
+    size: int,
+    background: bool,
+    listener: Listener,
+    emotion: str = "neutral",
+    generator: Generator | None = None,
+    script: Sequence[tuple[float, Move | control.Feel]] = (),
 ) -> Iterator[np.ndarray]:
-    """[n] float32 at 16 kHz to ceil(n / 640) images [S, S, 4] uint8, each valid until the next."""
-    avatar = Avatar(listener, entry.rig(size, background), Life(entry.seed or 0))
+    """
+    [n] float32 at 16 kHz to ceil(n / 640) images [S, S, 4] uint8, each valid until the next. What `script` asks, in
+    order of time, holds from the first frame that is not before it; the rig draws where no generator is given.
+    """
+    avatar = Avatar(listener, (generator or RigGenerator()).rig(entry, size, background), Life(entry.seed or 0))
+    waiting = deque(script)
     try:
         if emotion != "neutral":
             avatar.feel(emotion, 1.0)
         for step in steps_of(samples, listener.lookahead):
+            while waiting and waiting[0][0] <= step.frame / FPS:
+                _, asked = waiting.popleft()
+                if isinstance(asked, Move):
+                    avatar.move(asked)
+                else:
+                    avatar.feel(asked.name, asked.strength)
             controls, _ = avatar.hear(step)
             yield avatar.draw(controls, step.frame / FPS)
     finally:
@@ -167,17 +219,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--character", default="1", help="a seed, a shown character's name, or a picture's path")
     parser.add_argument("--size", type=int, default=DEFAULT_SIZE, choices=SIZES)
     parser.add_argument("--emotion", default="neutral", choices=EMOTIONS)
+    parser.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help="what draws the character")
+    parser.add_argument(
+        "--plan", type=Path, help='a file of JSON lines: {"t": 1.5, "type": "plan", "values": {"yaw": 0.3}, "hold": 2}'
+    )
     parser.add_argument("--frames", type=Path, help="a folder to write each frame into as a PNG as well")
     options = parser.parse_args(arguments)
     if options.out.suffix.lower() != ".mp4":
         parser.error(f"{options.out}: the output is MP4, so name it .mp4")
     try:
         samples, sound = read_speech(options.speech)
+        script = read_script(options.plan) if options.plan else []
+        generator = create(options.generator)
         entry = find_character(options.character, Characters())
-    except (BadSpeech, Refused) as error:
+    except (BadSpeech, BadScript, NotInstalled, Refused) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
-    frames = draw_frames(samples, entry, options.size, True, Articulation.load(), options.emotion)
+    frames = draw_frames(samples, entry, options.size, True, Articulation.load(), options.emotion, generator, script)
     if options.frames:
         options.frames.mkdir(parents=True, exist_ok=True)
         frames = _keep(frames, options.frames)

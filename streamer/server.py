@@ -26,7 +26,9 @@ from streamer.characters import Characters, checked_traits, portrait
 from streamer.config import CLIENTS, DEFAULT_SIZE, FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, SIZES, ServerConfig, is_loopback
 from streamer.features import Articulation, Listener
 from streamer.generator import Engine
+from streamer.generators import Generator, create
 from streamer.metrics import Metrics
+from streamer.plan import RANGES
 from streamer.session import Session
 from streamer.signalling import MAX_SDP_BYTES, Refused
 from streamer.studio.character import TRAITS
@@ -47,10 +49,11 @@ _CSP = (
 
 @dataclass
 class State:
-    """What the server holds: one engine, one listener, the characters and the open sessions."""
+    """What the server holds: one engine, one generator, one listener, the characters and the open sessions."""
 
     config: ServerConfig
     engine: Engine
+    generator: Generator
     listener: Listener
     characters: Characters
     metrics: Metrics
@@ -179,7 +182,11 @@ class Guard:
             raise Refused(401, "unauthorized", "the token is missing or wrong: send Authorization: Bearer TOKEN")
 
 
-def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articulation.load) -> FastAPI:
+def create_app(
+    config: ServerConfig,
+    listener: Callable[[], Listener] = Articulation.load,
+    generator: Callable[[str], Generator] = create,
+) -> FastAPI:
     """The application. Nothing is loaded and no thread started until its lifespan begins."""
     metrics = Metrics()
     guard = Guard(config)
@@ -188,12 +195,14 @@ def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articula
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         check_onnxruntime()
         loop = asyncio.get_running_loop()
-        loaded, characters = await asyncio.gather(
-            loop.run_in_executor(None, listener), loop.run_in_executor(None, Characters, config.max_characters)
+        loaded, characters, drawing = await asyncio.gather(
+            loop.run_in_executor(None, listener),
+            loop.run_in_executor(None, Characters, config.max_characters),
+            loop.run_in_executor(None, generator, config.generator),
         )
         engine = Engine(metrics.step.observe)
         state = app.state.lipstream = State(
-            config, engine, loaded, characters, metrics, ports=tracks.UdpPorts(config.udp_ports)
+            config, engine, drawing, loaded, characters, metrics, ports=tracks.UdpPorts(config.udp_ports)
         )
         engine.start()
         # One GIL serves the event loop and the generator: a short interval keeps packets from waiting on a frame.
@@ -282,12 +291,15 @@ def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articula
         held.opening += 1
         session = None
         try:
-            rig = await asyncio.get_running_loop().run_in_executor(None, entry.rig, size, background)  # past thumbnails
+            rig = await asyncio.get_running_loop().run_in_executor(  # past thumbnails
+                None, held.generator.rig, entry, size, background
+            )
             session = Session(
                 config=config,
                 entry=entry,
                 characters=held.characters,
                 engine=held.engine,
+                generator=held.generator,
                 listener=held.listener,
                 rig=rig,
                 background=background,
@@ -425,10 +437,11 @@ def create_app(config: ServerConfig, listener: Callable[[], Listener] = Articula
             "default_size": DEFAULT_SIZE,
             "default_character": held.characters.default,
             "lookahead_ms": held.listener.lookahead * 1000 / SAMPLE_RATE,
-            "generator": "rig",
+            "generator": held.generator.name,
             "ice_servers": config.ice_servers,
             "max_picture_bytes": config.max_picture_bytes,
             "emotions": EMOTIONS,
+            "plan": RANGES,
             "auth": config.token is not None,
         }
 
@@ -484,7 +497,7 @@ def measure_costs(state: State) -> dict[int, float]:
     It also warms up what the first session would otherwise wait for.
     """
     vad = Vad()
-    rig = state.characters.get(state.characters.default).rig(DEFAULT_SIZE, True)
+    rig = state.generator.rig(state.characters.get(state.characters.default), DEFAULT_SIZE, True)
     listener_state = state.listener.state()
     silence = np.zeros(SAMPLES_PER_FRAME, np.float32)
     seconds = []

@@ -24,11 +24,13 @@ from streamer.config import AUDIO_CLOCK, FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Se
 from streamer.encode import TICKS, EncoderThread, VideoEncoder, ceiling
 from streamer.features import Listener
 from streamer.generator import Engine, Seat
+from streamer.generators import Generator
 from streamer.ingest import Chunk, Ingest
 from streamer.messages import Encoded, Frame, Step, Times
 from streamer.metrics import Metrics
 from streamer.pacing import BitrateRule, LipSync
 from streamer.pipeline import Avatar, Drawable, Speech
+from streamer.plan import Move
 from streamer.signalling import Peer, Refused
 from streamer.stamp import stamp
 from streamer.studio.animate import Life
@@ -94,6 +96,7 @@ class Session:
         entry: Entry,
         characters: Characters,
         engine: Engine,
+        generator: Generator,
         listener: Listener,
         rig: Drawable,
         background: bool,
@@ -124,6 +127,7 @@ class Session:
         self._sizes: deque[tuple[float, int]] = deque(maxlen=2 * FPS)  # when and how many bytes
         self._rig_size = rig.size
         self._engine = engine
+        self._generator = generator
         self._seat: Seat | None = None
         self._avatar = Avatar(listener, rig, Life(entry.seed or 0), Vad())
         self._encoder: EncoderThread | None = None
@@ -462,6 +466,9 @@ class Session:
             case control.Feel():
                 self._avatar.feel(request.name, request.strength)
                 self._tell({"type": "emotion", "name": request.name, "strength": request.strength})
+            case Move():
+                self._avatar.move(request)
+                self._tell({"type": "plan", "frame": self._speech.next_frame})
 
     def interrupt(self) -> int:
         """Cuts the utterance short: its sound stops, its mouth closes with the next step. Returns the new epoch."""
@@ -494,7 +501,7 @@ class Session:
         try:
             entry = self._characters.get(character_id)
             shown = self._background if background is None else background
-            rig = await self._loop.run_in_executor(None, entry.rig, self._rig_size, shown)
+            rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
         except Refused as error:
             self._tell({"type": "error", "reason": error.reason, "detail": error.detail})
             return

@@ -1,0 +1,42 @@
+"""What draws the characters of a server or a rendering: chosen once, by name."""
+
+from typing import Protocol
+
+from streamer.characters import Entry
+from streamer.config import GENERATORS
+from streamer.pipeline import Drawable
+
+
+class NotInstalled(RuntimeError):
+    """A generator that this machine lacks; the text says what is missing."""
+
+
+class Generator(Protocol):
+    """Makes a `Drawable` of a character for each session that shows it. Its methods may be called from any thread."""
+
+    name: str
+    """One of config.GENERATORS."""
+
+    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+        """A fresh one for one session, at rest. Blocking: run it off the event loop. Raises `Refused`."""
+        ...
+
+
+class RigGenerator:
+    """The studio's own illustrator, driven by the controls; it moves an uploaded picture as a whole."""
+
+    name = "rig"
+
+    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+        return entry.rig(size, background)
+
+
+def create(name: str) -> Generator:
+    """The generator of a name, loaded. Blocking. Raises NotInstalled, or ValueError for a name that is none."""
+    match name:
+        case "rig":
+            return RigGenerator()
+        case "neural":
+            raise NotInstalled("the neural generator is not installed; --generator rig draws without it")
+        case _:
+            raise ValueError(f"generator {name!r} is none of {', '.join(GENERATORS)}")
