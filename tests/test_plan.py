@@ -1,18 +1,25 @@
 """The motion plan that a user gives: what may be asked, how it comes and goes, and that it reaches the picture."""
 
+import asyncio
 import math
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lipstream_client import Client, ControlFailed
+from peers import SAMPLE
 
-from streamer.config import FPS
+from streamer import render
+from streamer.characters import Characters, Entry
+from streamer.config import FPS, SAMPLE_RATE
 from streamer.features import Loudness
-from streamer.pipeline import Avatar, steps_of
+from streamer.pipeline import Avatar, Drawable, steps_of
 from streamer.plan import PLANNED, RANGES, BadPlan, Move, Plan
+from streamer.render import draw_frames, read_script
 from streamer.studio import rig
 from streamer.studio.animate import Life
 from streamer.studio.controls import CONTROLS, INDEX, MOUTH, controls, rest
@@ -210,11 +217,13 @@ class TestPlan:
 
 
 class Slate:
-    """A rig that draws nothing."""
+    """A rig that draws nothing, and notes what it should have drawn."""
 
-    size = 128
+    def __init__(self, size: int, seen: list[np.ndarray]) -> None:
+        self.size, self._seen = size, seen
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
+        self._seen.append(controls.copy())
         return np.zeros((self.size, self.size, 4), np.uint8)
 
     def close(self) -> None:
@@ -225,7 +234,7 @@ def test_an_avatar_moves_as_it_is_told() -> None:
     """A move reaches the controls with the next step, on top of the avatar's own life; the mouth stays the voice's."""
     t = np.arange(32_000) / 16_000
     voice = (0.3 * np.sin(2 * np.pi * 200 * t) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * t))).astype(np.float32)
-    free, told = (Avatar(Loudness(), Slate(), Life(3)) for _ in range(2))
+    free, told = (Avatar(Loudness(), Slate(128, []), Life(3)) for _ in range(2))
     difference = []
     for step in steps_of(voice, Loudness().lookahead):
         if step.frame == 10:
@@ -238,3 +247,96 @@ def test_an_avatar_moves_as_it_is_told() -> None:
     assert moved[20, INDEX["gaze_x"]] == pytest.approx(0.3, abs=0.01)
     assert not moved[:, [INDEX[name] for name in MOUTH]].any()
     assert np.abs(moved[-2:]).max() < 0.01
+
+
+class Witness:
+    """A generator whose drawings are blank, and which keeps the controls of every frame."""
+
+    name = "rig"
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+
+    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+        return Slate(size, self.seen)
+
+    def last(self, name: str) -> float:
+        return float(self.seen[-1][INDEX[name]])
+
+
+@pytest.mark.usefixtures("any_load")
+async def test_a_client_moves_a_live_character(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client asks for is drawn within a few frames, and ends by itself; what cannot be asked is answered so."""
+    witness = Witness()
+    monkeypatch.setattr(server.state, "generator", witness)
+    async with Client(server.url) as client, asyncio.timeout(20):
+        ranges = (await client.config())["plan"]
+        assert {name: tuple(pair) for name, pair in ranges.items()} == dict(RANGES)
+        async with client.session() as session:
+            first = await anext(session.frames())
+            frame = await session.move({"left_raise": 0.9, "roll": -0.3}, "replace", hold=0.6)
+            assert frame >= first.k
+            while abs(witness.last("left_raise") - 0.9) > 0.01:
+                await anext(session.frames())
+            assert witness.last("roll") == pytest.approx(-0.3, abs=0.02)
+            with pytest.raises(ControlFailed, match=r"'yaw' is 2: must be a number from -0.5 to 0.5"):
+                await session.move({"yaw": 2, "shrug": 1})
+            while witness.last("left_raise") > 0.01:
+                await anext(session.frames())
+            assert max(float(seen[INDEX["shrug"]]) for seen in witness.seen) < 0.1, "nothing of a bad message is done"
+
+
+class TestScript:
+    """`lipstream render --plan`."""
+
+    def write(self, folder: Path, *lines: str) -> Path:
+        path = folder / "plan.jsonl"
+        path.write_text("\n".join(lines))
+        return path
+
+    def test_is_played_at_its_times(self, tmp_path: Path) -> None:
+        """Each line acts from the first frame that is not before its time, whatever the order of the lines."""
+        path = self.write(
+            tmp_path,
+            '{"t": 0.5, "type": "plan", "values": {"right_raise": 0.7}, "hold": 0.4}',
+            "",
+            '{"t": 0, "type": "emotion", "name": "shy"}',
+        )
+        script, witness = read_script(path), Witness()
+        assert [t for t, _ in script] == [0, 0.5]
+        entry, silence = Characters().get("13"), np.zeros(2 * SAMPLE_RATE, np.float32)
+        frames = list(draw_frames(silence, entry, 128, True, Loudness(), generator=witness, script=script))
+        raised = np.stack(witness.seen)[:, INDEX["right_raise"]]
+        assert len(frames) == 50
+        assert not raised[:13].any(), "0.5 s lies between frames 12 and 13"
+        assert raised[13] > 0.1
+        assert raised[20] == pytest.approx(0.7, abs=0.01)
+        assert raised[35] < 0.01
+        assert witness.seen[25][INDEX["blush"]] > 0.5
+
+    @pytest.mark.parametrize(
+        ("line", "says"),
+        [
+            ('{"t": 1, "type": "plan", "values": {"yaw": 9}}', "line 2: 'yaw' is 9"),
+            ('{"t": 1, "type": "interrupt"}', "line 2: only plan and emotion"),
+            ('{"type": "plan", "values": {"yaw": 0}}', "line 2: 't' is None"),
+            ('{"t": -1, "type": "plan", "values": {"yaw": 0}}', "line 2: 't' is -1"),
+            ('{"t": 1e999, "type": "plan", "values": {"yaw": 0}}', "line 2: 't' is inf"),
+            ("yaw", "line 2: not JSON"),
+        ],
+    )
+    def test_names_the_line_that_is_wrong(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
+    ) -> None:
+        """A bad line ends the command with its number and the reason, and no video is written."""
+        path = self.write(tmp_path, '{"t": 0, "type": "plan", "values": {"yaw": 0}}', line)
+        assert render.main([str(SAMPLE), str(tmp_path / "out.mp4"), "--plan", str(path)]) == 1
+        assert says in capsys.readouterr().err
+        assert [p.name for p in tmp_path.iterdir()] == ["plan.jsonl"]
+
+    def test_must_be_there(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A file that is not there, or is no text, is named."""
+        (tmp_path / "noise").write_bytes(b"\xff\xfe\x00\x80")
+        for name in ("none.jsonl", "noise"):
+            assert render.main([str(SAMPLE), str(tmp_path / "out.mp4"), "--plan", str(tmp_path / name)]) == 1
+            assert name in capsys.readouterr().err

@@ -17,7 +17,7 @@ from streamer.stamp import read, stamp
 
 CLIENTS = Path(__file__).parent.parent / "clients"
 TYPES = {"ping": control.Ping, "interrupt": control.Interrupt, "mute": control.Mute, "character": control.Wear}
-TYPES |= {"emotion": control.Feel, "playout": control.Playout}
+TYPES |= {"emotion": control.Feel, "playout": control.Playout, "plan": control.Move}
 
 
 def vectors(name: str) -> dict[str, Any]:

@@ -101,6 +101,8 @@ export interface ServerConfig {
   ice_servers: RTCIceServer[];
   max_picture_bytes: number;
   emotions: string[];
+  /** What `move` may name, and the least and the most of each. */
+  plan: Record<string, [number, number]>;
   auth: boolean;
 }
 
@@ -159,6 +161,11 @@ export class LipStream extends HTMLElement {
   mute(muted?: boolean): Promise<unknown>;
   setCharacter(id: string): Promise<{ id: string; frame: number } | null>;
   setEmotion(name: string, strength?: number): Promise<unknown>;
+  /** Head, eyes, brows, body and hands as the user wants them; lapses after `hold` seconds (1, at most 10). */
+  move(
+    values: Record<string, number | null>,
+    how?: { mode?: "add" | "replace"; hold?: number },
+  ): Promise<{ frame: number } | null>;
   setInput(stream?: MediaStream): Promise<void>;
   stats(seconds?: number): Stats;
   getStats(): Promise<RTCStatsReport | null>;
@@ -211,6 +218,11 @@ export const commands: {
   mute(muted: boolean): { type: "mute"; muted: boolean };
   character(id: string, background?: boolean): { type: "character"; id: string; background?: boolean };
   emotion(name: string, strength?: number): { type: "emotion"; name: string; strength: number };
+  plan(
+    values: Record<string, number | null>,
+    mode?: "add" | "replace",
+    hold?: number,
+  ): { type: "plan"; mode: "add" | "replace"; hold: number; values: Record<string, number | null> };
 };
 export function frameOfRtp(rtp: number, offset: number, near?: number): number | null;
 export function stampBits(k: number): number[];

@@ -87,6 +87,15 @@ const isNumber = (/** @type {unknown} */ v) => typeof v === "number" && Number.i
 const isCount = (/** @type {unknown} */ v) => Number.isSafeInteger(v) && Number(v) >= 0;
 const isPositive = (/** @type {unknown} */ v) => isNumber(v) && Number(v) > 0;
 const isStrength = (/** @type {unknown} */ v) => isNumber(v) && Number(v) >= 0 && Number(v) <= 1;
+const isMode = (/** @type {unknown} */ v) => v === "add" || v === "replace";
+const isHold = (/** @type {unknown} */ v) => isPositive(v) && Number(v) <= 10;
+/** Which controls there are, and how far each goes, is the server's to say. */
+const isPlan = (/** @type {unknown} */ v) =>
+  typeof v === "object" &&
+  v !== null &&
+  !Array.isArray(v) &&
+  Object.keys(v).length > 0 &&
+  Object.values(v).every((one) => one === null || isNumber(one));
 const isTimestamp = (/** @type {unknown} */ v) => isCount(v) && Number(v) < 2 ** 32;
 const isRows = (/** @type {unknown} */ v) =>
   Array.isArray(v) &&
@@ -112,6 +121,7 @@ const SERVER_MESSAGES = {
   muted: { muted: isFlag },
   character: { id: isText, frame: isCount },
   emotion: { name: isText, strength: isStrength },
+  plan: { frame: isCount },
   state: { state: isText },
   vad: { speaking: isFlag, pts: isCount },
   frames: { rows: isRows },
@@ -161,6 +171,9 @@ export const commands = {
     }),
   /** @param {string} name @param {number} [strength] */
   emotion: (name, strength = 1) => check("emotion", { name, strength }, { name: isText, strength: isStrength }),
+  /** @param {Record<string, number | null>} values @param {"add" | "replace"} [mode] @param {number} [hold] s */
+  plan: (values, mode = "add", hold = 1) =>
+    check("plan", { mode, hold, values }, { mode: isMode, hold: isHold, values: isPlan }),
 };
 
 /**
@@ -962,6 +975,16 @@ export class LipStream extends Base {
     const message = commands.emotion(name, strength);
     this.#emotion = { name, strength };
     return this.#connection ? this.#ask(message, "emotion") : Promise.resolve(null);
+  }
+
+  /**
+   * Moves head, eyes, brows, body or hands; what may move, and how far, is in the server's `config().plan`. It lapses
+   * after `hold` seconds unless it is asked again, so it is not kept for another session.
+   * @param {Record<string, number | null>} values null lets go @param {{ mode?: "add" | "replace", hold?: number }} [how]
+   */
+  async move(values, { mode, hold } = {}) {
+    const message = commands.plan(values, mode, hold);
+    return this.#state === "live" ? this.#ask(message, "plan") : null;
   }
 
   /** Speaks with another stream from now on; without one, with the microphone. @param {MediaStream} [stream] */

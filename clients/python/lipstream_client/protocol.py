@@ -4,9 +4,11 @@
 """
 
 import json
-import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
+
+_HUGE = sys.float_info.max
 
 
 class BadMessage(ValueError):
@@ -26,7 +28,8 @@ def _positive(value: object) -> bool:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # A whole number may be too large for a float, which isfinite would not survive.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_HUGE < value < _HUGE
 
 
 def _share(value: object) -> bool:
@@ -52,6 +55,11 @@ def _rows(value: object) -> bool:
     )
 
 
+def _plan_values(value: object) -> bool:
+    """Which controls there are, and how far each goes, is the server's to say."""
+    return isinstance(value, Mapping) and len(value) > 0 and all(v is None or _number(v) for v in value.values())
+
+
 _Check = Callable[[object], bool]
 
 _FIELDS: dict[str, dict[str, _Check]] = {
@@ -71,6 +79,7 @@ _FIELDS: dict[str, dict[str, _Check]] = {
     "muted": {"muted": _flag},
     "character": {"id": _text, "frame": _count},
     "emotion": {"name": _text, "strength": _share},
+    "plan": {"frame": _count},
     "state": {"state": _text},
     "vad": {"speaking": _flag, "pts": _number},
     "frames": {"rows": _rows},
@@ -139,6 +148,19 @@ def character(character_id: str, background: bool | None = None) -> dict[str, An
 
 def emotion(name: str, strength: float = 1) -> dict[str, Any]:
     return _checked("emotion", {"name": name, "strength": strength}, {"name": _text, "strength": _share})
+
+
+def plan(values: Mapping[str, float | None], mode: str = "add", hold: float = 1) -> dict[str, Any]:
+    """Controls to their values, None to let go; `mode`: "add" or "replace"; `hold`: seconds until they lapse."""
+    return _checked(
+        "plan",
+        {"mode": mode, "hold": hold, "values": values},
+        {
+            "mode": lambda v: v in ("add", "replace"),
+            "hold": lambda v: _number(v) and 0 < v <= 10,  # type: ignore[operator]
+            "values": _plan_values,
+        },
+    )
 
 
 def unit_of(timestamp: int, offset: int, ticks: int, near: int) -> int | None:

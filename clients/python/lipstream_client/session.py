@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -358,6 +359,14 @@ class Session:
     async def feel(self, emotion: str, strength: float = 1.0) -> None:
         """Turns towards an emotion of the server's `config()["emotions"]`, strength 0 to 1."""
         await self._command(protocol.emotion(emotion, strength), "emotion")
+
+    async def move(self, values: Mapping[str, float | None], mode: str = "add", hold: float = 1.0) -> int:
+        """Moves head, eyes, brows, body or hands: `config()["plan"]` names the controls and their ranges.
+
+        "add" puts a value on top of what the control does by itself, "replace" in its place; None lets go of it. After
+        `hold` seconds (at most 10) a value lapses unless it is asked again. Returns the first frame that may show it.
+        """
+        return (await self._command(protocol.plan(dict(values), mode, hold), "plan"))["frame"]
 
     # Measurement
 
