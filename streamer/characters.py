@@ -4,17 +4,19 @@ import hashlib
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from streamer.model.face import Face, FaceDetector
+from streamer.model.picture import marked, the_face
 from streamer.pipeline import Drawable
 from streamer.signalling import Refused
 from streamer.studio.character import Character
-from streamer.studio.picture import BadPicture, PictureRig, open_picture
+from streamer.studio.picture import BadPicture, PictureRig, open_scaled
 from streamer.studio.rig import Rig, expression
 
 SHOWN_SEEDS = (24, 13, 71, 40, 4, 73, 3, 37, 17, 78, 45, 29)
@@ -25,13 +27,15 @@ MAX_SEED = 2**31 - 1
 
 @dataclass
 class Entry:
-    """One character: either the studio's traits, or a picture [H, W, 4] uint8 RGBA."""
+    """One character: either the studio's traits, or a picture [H, W, 4] uint8 RGBA and, where known, its face."""
 
     id: str
     name: str
     character: Character | None = None
     seed: int | None = None
     picture: np.ndarray | None = None
+    face: Face | None = None
+    """In the picture's pixels."""
     built_in: bool = False
     thumbnails: dict[tuple[int, bool], bytes] = field(default_factory=dict)
 
@@ -49,6 +53,7 @@ class Entry:
             "kind": "studio" if self.character is not None else "picture",
             "traits": dict(self.character.traits) if self.character is not None else None,
             "seed": self.seed,
+            "face": self.face is not None or self.character is not None,
             "picture": f"/v1/characters/{self.id}/picture",
         }
 
@@ -65,10 +70,16 @@ def portrait(drawable: Drawable, emotion: str = "neutral") -> bytes:
 
 
 class Characters:
-    """The store. Thread-safe. Past `most` built or uploaded characters the least recently used is forgotten."""
+    """The store. Thread-safe. Past `most` built or uploaded characters the least recently used is forgotten.
 
-    def __init__(self, most: int = 256) -> None:
+    Where `needs_face`, uploaded pictures without one that is found or marked are refused: the neural generator would
+    not know what to move.
+    """
+
+    def __init__(self, most: int = 256, needs_face: bool = False) -> None:
         self._most = most
+        self.needs_face = needs_face
+        self._detector: FaceDetector | None = None  # loaded by the first upload that needs it
         self._lock = threading.Lock()
         self._built_in: dict[str, Entry] = {}
         self._added: OrderedDict[str, Entry] = OrderedDict()
@@ -115,14 +126,33 @@ class Characters:
         digest = hashlib.sha256(repr((sorted(character.traits.items()), name)).encode()).hexdigest()[:12]
         return self._add(Entry(f"c-{digest}", name or character.name, character))
 
-    def from_picture(self, data: bytes, name: str | None = None) -> Entry:
-        """Decodes and keeps an uploaded picture. Raises `Refused`. Blocking: run it off the event loop."""
+    def from_picture(self, data: bytes, name: str | None = None, marks: Sequence[float] | None = None) -> Entry:
+        """Decodes and keeps an uploaded picture. Raises `Refused`. Blocking: run it off the event loop.
+
+        `marks`, where its user gave them: x, y of one eye, of the other, of the mouth, in the pixels of the picture as
+        it is shown.
+        """
         try:
-            picture = open_picture(data)
+            picture, scale = open_scaled(data)
+            face = self._face(picture, scale, marks)
         except BadPicture as error:
-            raise Refused(422, "bad_picture", str(error)) from None
-        digest = hashlib.sha256(data).hexdigest()[:12]
-        return self._add(Entry(f"p-{digest}", name or "My picture", picture=picture))
+            faces = [face.moved(_enlarged(1 / scale)).to_json() for face in getattr(error, "faces", ())]
+            raise Refused(422, error.reason, str(error), more={"faces": faces} if faces else {}) from None
+        digest = hashlib.sha256(data + repr(marks).encode() * (marks is not None)).hexdigest()[:12]
+        return self._add(Entry(f"p-{digest}", name or "My picture", picture=picture, face=face))
+
+    def _face(self, picture: np.ndarray, scale: float, marks: Sequence[float] | None) -> Face | None:
+        if marks is not None:
+            height, width = (round(edge / scale) for edge in picture.shape[:2])
+            return marked(marks, width, height).moved(_enlarged(scale))
+        if not self.needs_face:
+            return None
+        try:
+            with self._lock:
+                self._detector = self._detector or FaceDetector.load()
+        except (FileNotFoundError, ValueError) as error:
+            raise Refused(503, "no_face_detector", f"{error}: mark the eyes and the mouth") from None
+        return the_face(picture, self._detector)
 
     def _add(self, entry: Entry) -> Entry:
         with self._lock:
@@ -138,6 +168,10 @@ class Characters:
         if key not in entry.thumbnails:
             entry.thumbnails[key] = portrait(entry.rig(size, background))
         return entry.thumbnails[key]
+
+
+def _enlarged(scale: float) -> np.ndarray:
+    return np.array([[scale, 0, 0], [0, scale, 0]])
 
 
 def checked_traits(traits: Mapping[str, Any]) -> Character:

@@ -102,6 +102,7 @@ def problem(refused: Refused) -> JSONResponse:
             "status": refused.status,
             "detail": refused.detail,
             "reason": refused.reason,
+            **refused.more,
         },
         refused.status,
         headers,
@@ -151,6 +152,21 @@ def asked_flag(request: Request, name: str, default: bool) -> bool:
     return text == "1"
 
 
+def asked_marks(request: Request) -> list[float] | None:
+    """`eyes=x,y,x,y&mouth=x,y` as six numbers, where the face was marked by hand."""
+    parts = [request.query_params.get(name) for name in ("eyes", "mouth")]
+    if parts == [None, None]:
+        return None
+    try:
+        eyes, mouth = ([float(number) for number in (part or "").split(",")] for part in parts)
+    except ValueError:
+        eyes = mouth = []
+    if (len(eyes), len(mouth)) != (4, 2):
+        given = "&".join(f"{name}={part[:40]}" for name, part in zip(("eyes", "mouth"), parts, strict=True) if part)
+        raise Refused(422, "bad_marks", f"want eyes=x,y,x,y&mouth=x,y in pixels of the picture, got {given!r}")
+    return eyes + mouth
+
+
 class Guard:
     """Who may ask: the token in constant time, the origin of pages, and on loopback the name that was asked for."""
 
@@ -197,7 +213,7 @@ def create_app(
         loop = asyncio.get_running_loop()
         loaded, characters, drawing = await asyncio.gather(
             loop.run_in_executor(None, listener),
-            loop.run_in_executor(None, Characters, config.max_characters),
+            loop.run_in_executor(None, Characters, config.max_characters, config.generator == "neural"),
             loop.run_in_executor(None, generator, config.generator),
         )
         engine = Engine(metrics.step.observe)
@@ -390,7 +406,7 @@ def create_app(
         elif kind in _PICTURE_TYPES:
             data = await read_body(request, config.max_picture_bytes)
             name = request.query_params.get("name", "")[:60] or None
-            entry = await blocking(held.characters.from_picture, data, name)
+            entry = await blocking(held.characters.from_picture, data, name, asked_marks(request))
         else:
             raise Refused(
                 415, "unsupported_type", f"want application/json or {', '.join(_PICTURE_TYPES)}, got {kind[:60]!r}"

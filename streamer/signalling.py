@@ -3,8 +3,9 @@
 import contextlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiortc import RTCConfiguration, RTCSessionDescription
 from aiortc.exceptions import OperationError
@@ -24,12 +25,21 @@ PACKET_MS = 10
 class Refused(Exception):
     """A request that cannot be met: an HTTP status, a stable reason and a sentence for a person."""
 
-    def __init__(self, status: int, reason: str, detail: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        retry_after: int | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
+        self.more = dict(more or {})
+        """What a program needs beside the reason; further members of the problem."""
 
 
 @dataclass

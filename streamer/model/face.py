@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Face:
         }
 
 
-def similarity(angle: float, scale: float, source: Sequence[float], target: Sequence[float]) -> np.ndarray:
+def similarity(angle: float, scale: float, source: ArrayLike, target: ArrayLike) -> np.ndarray:
     """[2, 3]: turns by `angle` (clockwise on the screen) and scales about `source`, which comes to lie on `target`."""
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])

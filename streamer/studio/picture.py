@@ -9,7 +9,7 @@ import re
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from streamer.studio.controls import INDEX
 
@@ -22,12 +22,20 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 class BadPicture(ValueError):
     """A picture that cannot become a character; the text says why, with the number."""
 
+    reason = "bad_picture"
+    """The same for programs."""
+
 
 def open_picture(data: bytes) -> np.ndarray:
-    """PNG, JPEG or WebP bytes to [H, W, 4] uint8 straight RGBA, at most 1024 pixels an edge.
+    """PNG, JPEG or WebP bytes to [H, W, 4] uint8 straight RGBA, upright, at most 1024 pixels an edge.
 
     Refuses, before decoding, what is too large to be decoded safely. Raises BadPicture.
     """
+    return open_scaled(data)[0]
+
+
+def open_scaled(data: bytes) -> tuple[np.ndarray, float]:
+    """As `open_picture`, and how many pixels of what it returns one pixel of the picture is: 1 or less."""
     if not data:
         raise BadPicture("the picture is empty: 0 bytes")
     try:
@@ -50,7 +58,9 @@ def open_picture(data: bytes) -> np.ndarray:
         raise BadPicture("the picture is in CMYK, made for print: save it as RGB")
     try:
         image.thumbnail((_KEPT_EDGE, _KEPT_EDGE), Image.Resampling.LANCZOS)
-        return np.asarray(image.convert("RGBA"))
+        scale = max(image.size) / max(width, height)
+        # Cameras store what lies on its side and say so: browsers show it upright, and so does the character.
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGBA")), scale
     except Exception as error:
         raise BadPicture(f"the picture is truncated or damaged: {error}") from None
 
