@@ -10,7 +10,9 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from lipstream_client.speech import RATE, read_file
 
-from streamer.studio.controls import controls, rest
+from streamer.characters import Entry
+from streamer.pipeline import Drawable
+from streamer.studio.controls import INDEX, controls, rest
 
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
 
@@ -129,3 +131,32 @@ def delay(returned: np.ndarray, sent: np.ndarray, most: int = RATE // 20) -> tup
     coarse = max(range(0, most, 6), key=fit)
     best = max(range(max(0, coarse - 6), coarse + 7), key=fit)
     return best, fit(best)
+
+
+class Slate:
+    """A rig that draws nothing, and notes what it should have drawn."""
+
+    def __init__(self, size: int, seen: list[np.ndarray]) -> None:
+        self.size, self._seen = size, seen
+
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
+        self._seen.append(controls.copy())
+        return np.zeros((self.size, self.size, 4), np.uint8)
+
+    def close(self) -> None:
+        pass
+
+
+class Witness:
+    """A generator whose drawings are blank, and which keeps the controls of every frame."""
+
+    name = "rig"
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+
+    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+        return Slate(size, self.seen)
+
+    def last(self, name: str) -> float:
+        return float(self.seen[-1][INDEX[name]])

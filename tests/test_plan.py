@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lipstream_client import Client, ControlFailed
-from peers import SAMPLE
+from peers import SAMPLE, Slate, Witness
 
 from streamer import render
-from streamer.characters import Characters, Entry
+from streamer.characters import Characters
 from streamer.config import FPS, SAMPLE_RATE
 from streamer.features import Loudness
-from streamer.pipeline import Avatar, Drawable, steps_of
+from streamer.pipeline import Avatar, steps_of
 from streamer.plan import PLANNED, RANGES, BadPlan, Move, Plan
 from streamer.render import draw_frames, read_script
 from streamer.studio import rig
@@ -216,20 +216,6 @@ class TestPlan:
             own_before, out_before = own, out
 
 
-class Slate:
-    """A rig that draws nothing, and notes what it should have drawn."""
-
-    def __init__(self, size: int, seen: list[np.ndarray]) -> None:
-        self.size, self._seen = size, seen
-
-    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
-        self._seen.append(controls.copy())
-        return np.zeros((self.size, self.size, 4), np.uint8)
-
-    def close(self) -> None:
-        pass
-
-
 def test_an_avatar_moves_as_it_is_told() -> None:
     """A move reaches the controls with the next step, on top of the avatar's own life; the mouth stays the voice's."""
     t = np.arange(32_000) / 16_000
@@ -247,21 +233,6 @@ def test_an_avatar_moves_as_it_is_told() -> None:
     assert moved[20, INDEX["gaze_x"]] == pytest.approx(0.3, abs=0.01)
     assert not moved[:, [INDEX[name] for name in MOUTH]].any()
     assert np.abs(moved[-2:]).max() < 0.01
-
-
-class Witness:
-    """A generator whose drawings are blank, and which keeps the controls of every frame."""
-
-    name = "rig"
-
-    def __init__(self) -> None:
-        self.seen: list[np.ndarray] = []
-
-    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
-        return Slate(size, self.seen)
-
-    def last(self, name: str) -> float:
-        return float(self.seen[-1][INDEX[name]])
 
 
 @pytest.mark.usefixtures("any_load")

@@ -6,6 +6,7 @@ import { createBuilder } from "./builder.js";
 import { TILE, createGallery } from "./gallery.js";
 import { createHud } from "./hud.js";
 import { SampleVoice } from "./sample.js";
+import { createSteering } from "./steer.js";
 
 /** @typedef {import("../element/lip-stream.js").LipStream} LipStream */
 
@@ -344,12 +345,21 @@ async function listDevices() {
 }
 navigator.mediaDevices?.addEventListener?.("devicechange", listDevices);
 
-// keys -----------------------------------------------------------------------------------------------------------
+// keys and gamepad -----------------------------------------------------------------------------------------------
+
+const steering = createSteering({
+  stream,
+  onPad: (connected) => {
+    $("steer-keys").hidden = connected;
+    $("steer-pad").hidden = !connected;
+  },
+});
 
 document.addEventListener("keydown", (event) => {
   const target = /** @type {HTMLElement} */ (event.target);
   const typing = target.closest("select, textarea, input:not([type=radio], [type=checkbox], [type=range])");
   if (event.ctrlKey || event.metaKey || event.altKey || typing || document.querySelector("dialog[open]")) return;
+  if (steering.press(event)) return;
   const live = LIVE.has(stream.state);
   const emotion = /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll("input[name=emotion]"))[
     Number(event.key) - 1
@@ -366,7 +376,7 @@ document.addEventListener("keydown", (event) => {
   if (live && emotion) emotion.click();
   else actions[event.key.toLowerCase()]?.();
 });
-$("open-shortcuts").onclick = () => $("shortcuts").showModal();
+$("open-shortcuts").onclick = $("steer-more").onclick = () => $("shortcuts").showModal();
 for (const dialog of document.querySelectorAll("dialog#shortcuts"))
   dialog.addEventListener(
     "click",
@@ -412,6 +422,7 @@ async function open() {
     stream.size = size;
     gallery.limit(config.max_picture_bytes);
     fillEmotions(config.emotions);
+    steering.limit(config.plan);
     hideProblem();
     if (first) stream.character = first.id; // its picture is asked for before the gallery's
     gallery.fill(known);

@@ -1,0 +1,152 @@
+"""The page's keys and gamepad: what is held moves the live character, and nothing else does."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from peers import Witness
+from test_page import SLOW, STREAM, eventually, listen, no_sessions, start, until
+
+from streamer.plan import RANGES
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def witness(server: Any, monkeypatch: pytest.MonkeyPatch) -> Witness:
+    """Keeps the controls of every frame that the server draws."""
+    witness = Witness()
+    monkeypatch.setattr(server.state, "generator", witness)
+    return witness
+
+
+@pytest.fixture
+def page(browser: Any, server: Any, witness: Witness, any_load: None) -> Iterator[Any]:
+    """The page, live, with nothing in focus."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    complaints = listen(page)
+    page.goto(server.url)
+    page.wait_for_selector(".tile input:checked", state="attached", timeout=SLOW)
+    start(page)
+    until(page, f"{STREAM}.stats().frames > 5")
+    page.evaluate("document.activeElement.blur()")
+    yield page
+    page.close(run_before_unload=False)
+    assert not complaints, complaints
+    assert no_sessions(server)
+
+
+class TestKeys:
+    def test_move_the_character_while_held(self, page: Any, witness: Witness) -> None:
+        """Held keys add up and stay for longer than a plan's second; let go or lost, the character is its own."""
+        page.keyboard.down("x")
+        page.keyboard.down("e")
+        assert eventually(page, lambda: witness.last("right_raise") > 0.85 and witness.last("brow_left") > 0.6)
+        since = len(witness.seen)
+        assert eventually(page, lambda: len(witness.seen) > since + 40)
+        assert witness.last("right_raise") > 0.85
+        page.keyboard.up("x")
+        assert eventually(page, lambda: witness.last("right_raise") < 0.05 and witness.last("brow_left") > 0.6)
+        page.evaluate("window.dispatchEvent(new Event('blur'))")  # the key's release goes to another window
+        assert eventually(page, lambda: witness.last("brow_left") < 0.5)
+
+    def test_shift_turns_the_eyes(self, page: Any, witness: Witness) -> None:
+        """The same arrow turns the head, and with Shift the eyes, even where Shift comes while it is held."""
+        page.keyboard.down("ArrowRight")
+        assert eventually(page, lambda: witness.last("yaw") > 0.25)
+        page.keyboard.down("Shift")
+        assert eventually(page, lambda: witness.last("gaze_x") > 0.5 and witness.last("yaw") < 0.3)
+        page.keyboard.press("b")
+        page.keyboard.up("Shift")
+        page.keyboard.up("ArrowRight")
+        assert eventually(page, lambda: witness.last("yaw") < 0.25 and witness.last("gaze_x") < 0.6)
+
+    def test_stay_with_what_has_a_use_for_them(self, page: Any, witness: Witness) -> None:
+        """Typed letters are text; arrows choose among tabs and emotions where those have the focus."""
+        page.evaluate(f"() => {{ globalThis.asked = []; {STREAM}.move = async (values) => asked.push(values); }}")
+        page.click("#tab-characters")
+        page.click("#open-builder")
+        page.wait_for_selector("#traits select")
+        page.click("#builder-name")
+        page.keyboard.type("zex")
+        assert page.input_value("#builder-name") == "zex"
+        page.click("#close-builder")
+        page.focus("#tab-characters")
+        page.keyboard.press("ArrowRight")
+        assert page.get_attribute("#tab-sound", "aria-selected") == "true"
+        page.focus("input[name=emotion]:checked")
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("document.querySelector('input[name=emotion]:checked').value") == "happy"
+        seen = len(witness.seen)
+        assert eventually(page, lambda: len(witness.seen) > seen + 5)
+        assert page.evaluate("globalThis.asked") == [], "nothing was asked of the character"
+
+    def test_are_the_characters_again_after_a_click(self, page: Any, witness: Witness) -> None:
+        """An emotion chosen by mouse does not keep the arrows."""
+        page.locator("input[name=emotion]").nth(3).click(force=True)
+        page.keyboard.down("ArrowLeft")
+        assert eventually(page, lambda: witness.last("yaw") < -0.25)
+        page.keyboard.up("ArrowLeft")
+        assert page.evaluate("document.querySelector('input[name=emotion]:checked').value") == "angry"
+
+    def test_are_listed_and_end_with_the_session(self, page: Any) -> None:
+        """The line under the controls leads to the list of all keys; without a session the arrows scroll as ever."""
+        page.click("#steer-more")
+        assert "Raise a hand" in page.inner_text("#shortcuts[open]")
+        page.click("#shortcuts .button")
+        page.click("#stop")
+        page.evaluate("document.activeElement.blur()")
+        prevented = page.evaluate(
+            """() => !document.body.dispatchEvent(
+                 new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true, cancelable: true }))"""
+        )
+        assert prevented is False
+
+
+GAMEPAD = """(axes) => {
+  const buttons = Array.from({ length: 17 }, () => ({ pressed: false, touched: false, value: 0 }));
+  globalThis.pad = { mapping: "standard", axes, buttons, connected: true, id: "test", index: 0 };
+  navigator.getGamepads = () => [null, globalThis.pad, null, null];
+  window.dispatchEvent(new Event("gamepadconnected"));
+}"""
+
+
+class TestGamepad:
+    def test_moves_the_character(self, page: Any, witness: Witness) -> None:
+        """Sticks turn head and eyes, a trigger raises a hand as far as it is pressed; the help line says so."""
+        page.evaluate(GAMEPAD, [-1, 0, 0, -1])
+        assert page.is_visible("#steer-pad") and page.is_hidden("#steer-keys")
+        assert eventually(page, lambda: witness.last("yaw") < -0.3 and witness.last("gaze_y") > 0.5)
+        page.evaluate("() => { pad.axes = [0.05, 0.05, 0.05, 0.05]; pad.buttons[7].value = 0.6; }")
+        assert eventually(page, lambda: abs(witness.last("right_raise") - 0.6) < 0.05 and witness.last("yaw") > -0.3)
+        page.evaluate("() => { navigator.getGamepads = () => []; dispatchEvent(new Event('gamepaddisconnected')); }")
+        assert page.is_hidden("#steer-pad") and page.is_visible("#steer-keys")
+        assert eventually(page, lambda: witness.last("right_raise") < 0.05)
+
+    def test_asks_for_nothing_out_of_range(self, browser: Any, server: Any) -> None:
+        """Whatever sticks, triggers and keys say together, the server takes every value, and rest is rest."""
+        page = browser.new_page()
+        page.goto(f"{server.url}/page/icon.svg")  # any page of the server: nothing of it is used
+        poses = page.evaluate(
+            """async (ranges) => {
+              const { poseOf, changes } = await import("/page/steer.js");
+              const pad = (axes, value) => ({ axes, buttons: Array.from({ length: 17 }, () => ({ value })) });
+              const keys = ["arrowleft", "arrowup", "a", "b", "e", "x", "nothing"];
+              return {
+                rest: poseOf([], false, [pad([0.1, -0.1, 0, 0.05], 0), null], ranges),
+                most: poseOf(keys, false, [pad([-1, -1, -1, -1], 1), pad([-1, 1, 0, 0], 1)], ranges),
+                wink: poseOf(["b"], true, [], ranges),
+                poor: poseOf(keys, false, [], { yaw: [-0.1, 0.1] }),
+                changes: changes({ yaw: 0.2, roll: 0.1, pitch: 0.1 }, { yaw: 0.21, pitch: 0.2, smile: 1 }),
+              };
+            }""",
+            {name: list(pair) for name, pair in RANGES.items()},
+        )
+        page.close()
+        assert poses["rest"] == {}
+        assert poses["most"]["yaw"] == -0.5
+        for name, value in poses["most"].items():
+            assert RANGES[name][0] <= value <= RANGES[name][1], name
+        assert poses["wink"] == {"blink_right": 1}
+        assert poses["poor"] == {"yaw": -0.1}
+        assert poses["changes"] == {"roll": None, "pitch": 0.2, "smile": 1}
