@@ -151,7 +151,7 @@ class Characters:
             with self._lock:
                 self._detector = self._detector or FaceDetector.load()
         except (FileNotFoundError, ValueError) as error:
-            raise Refused(503, "no_face_detector", f"{error}: mark the eyes and the mouth") from None
+            raise Refused(500, "no_face_detector", f"{error}: mark the eyes and the mouth") from None
         return the_face(picture, self._detector)
 
     def _add(self, entry: Entry) -> Entry:

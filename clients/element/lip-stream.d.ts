@@ -88,6 +88,7 @@ export interface Problem {
   status: number;
   detail: string;
   reason: string;
+  faces?: Face[];
 }
 
 export interface ServerConfig {
@@ -118,12 +119,25 @@ export interface LipStreamEventMap {
   control: CustomEvent<Record<string, any>>;
 }
 
+/** A face in an uploaded picture, in its pixels: middles of both eyes and of the mouth; x0, y0, x1, y1. */
+export interface Face {
+  score: number;
+  eyes: [[number, number], [number, number]];
+  mouth: [number, number];
+  box: [number, number, number, number];
+}
+
 export class LipStreamError extends Error {
-  constructor(reason: string, more?: { detail?: string; status?: number; retryAfter?: number | null });
+  constructor(
+    reason: string,
+    more?: { detail?: string; status?: number; retryAfter?: number | null; faces?: Face[] },
+  );
   reason: string;
   detail: string;
   status: number;
   retryAfter: number | null;
+  /** Where an uploaded picture was refused because no single face was found: those that could be meant. */
+  faces: Face[];
 }
 
 export class LipStream extends HTMLElement {

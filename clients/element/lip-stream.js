@@ -10,6 +10,7 @@
  */
 
 /** @typedef {import("./lip-stream.js").FrameRecord} FrameRecord */
+/** @typedef {import("./lip-stream.js").Face} Face */
 /** @typedef {import("./lip-stream.js").Problem} Problem */
 /** @typedef {import("./lip-stream.js").ServerConfig} ServerConfig */
 /** @typedef {import("./lip-stream.js").Percentiles} Percentiles */
@@ -418,8 +419,11 @@ const FATAL = new Set([
 ]);
 
 export class LipStreamError extends Error {
-  /** @param {string} reason @param {{ detail?: string, status?: number, retryAfter?: number | null }} [more] */
-  constructor(reason, { detail = "", status = 0, retryAfter = null } = {}) {
+  /**
+   * @param {string} reason
+   * @param {{ detail?: string, status?: number, retryAfter?: number | null, faces?: Face[] }} [more]
+   */
+  constructor(reason, { detail = "", status = 0, retryAfter = null, faces = [] } = {}) {
     const base = MESSAGES[reason] ?? (detail ? "" : `Something went wrong (${reason}).`);
     const wait = retryAfter === null ? "" : ` Try again in ${retryAfter} s.`;
     super([base, sentence(detail)].filter(Boolean).join(" ") + wait);
@@ -428,6 +432,7 @@ export class LipStreamError extends Error {
     this.detail = detail;
     this.status = status;
     this.retryAfter = retryAfter;
+    this.faces = faces;
   }
 }
 
@@ -446,6 +451,7 @@ async function refusal(response) {
     detail: problem.detail ?? `HTTP ${response.status} ${response.statusText}`.trim(),
     status: response.status,
     retryAfter: Number.isNaN(after) ? null : after,
+    faces: problem.faces ?? [],
   });
 }
 

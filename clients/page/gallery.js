@@ -1,6 +1,8 @@
 // @ts-check
 /** The characters to choose from, and the way a picture becomes one. */
 
+import { MARKABLE, createMarker } from "./marker.js";
+
 /** @typedef {{ id: string, name: string, kind: string, picture: string }} Character */
 
 /** Pixels of a tile's picture: the server draws each, so no more than the screen can show. */
@@ -18,6 +20,7 @@ const $ = (id) => document.getElementById(id);
  */
 export function createGallery({ stream, icon, choose }) {
   let limit = Infinity;
+  const marker = createMarker();
 
   /** @param {Character} character */
   function card({ id, name, kind }) {
@@ -61,13 +64,11 @@ export function createGallery({ stream, icon, choose }) {
     $("upload").setAttribute("aria-busy", "true");
     $("upload-hint").textContent = "Uploading…";
     try {
-      const name = file.name.replace(/\.[^.]*$/, "").slice(0, 40);
-      const response = await stream.fetch(`/v1/characters?${new URLSearchParams({ name })}`, {
-        method: "POST",
-        headers: { "Content-Type": file.type || "image/png" },
-        body: file,
+      const character = await send(file).catch((error) => {
+        if (!MARKABLE.has(error.reason)) throw error;
+        return marker.ask(file, error, (marks) => send(file, marks));
       });
-      const character = await response.json();
+      if (!character) return;
       add(character);
       choose(character.id);
     } catch (error) {
@@ -77,6 +78,17 @@ export function createGallery({ stream, icon, choose }) {
       $("upload-hint").textContent = "Or drop one here";
       $("file").value = "";
     }
+  }
+
+  /** @param {File} file @param {{ eyes: string, mouth: string }} [marks] @returns {Promise<Character>} */
+  async function send(file, marks) {
+    const name = file.name.replace(/\.[^.]*$/, "").slice(0, 40);
+    const response = await stream.fetch(`/v1/characters?${new URLSearchParams({ name, ...marks })}`, {
+      method: "POST",
+      headers: { "Content-Type": file.type || "image/png" },
+      body: file,
+    });
+    return response.json();
   }
 
   /** @param {Character} character */

@@ -1,0 +1,222 @@
+// @ts-check
+/** Eyes and mouth, marked by hand in a picture whose face the server could not tell. */
+
+/**
+ * @typedef {import("../element/lip-stream.js").Face} Face
+ * @typedef {import("../element/lip-stream.js").LipStreamError} LipStreamError
+ * @typedef {{ x: number, y: number }} Point in shares of the picture's edges
+ * @typedef {{ point: Point, set: boolean, button: HTMLButtonElement, name: string }} Mark
+ */
+
+/** Refusals of a picture that marks can help against. */
+export const MARKABLE = new Set(["no_face", "several_faces", "sideways", "no_face_detector"]);
+
+const NAMES = ["left eye", "right eye", "mouth"];
+const USUAL = [
+  { x: 0.4, y: 0.42 },
+  { x: 0.6, y: 0.42 },
+  { x: 0.5, y: 0.6 },
+];
+const STEP = 0.004; // of the picture's edge, by an arrow key; with Shift five times that
+/** @type {Record<string, [number, number]>} */
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const SVG = "http://www.w3.org/2000/svg";
+
+const MARKUP = `
+  <form method="dialog" class="marker">
+    <h2 id="marker-title">Where is the face?</h2>
+    <p class="marker-why" id="marker-why"></p>
+    <div class="marker-picture" id="marker-picture">
+      <img id="marker-image" alt="The picture you chose" draggable="false" />
+      <svg id="marker-guide" aria-hidden="true" preserveAspectRatio="none"></svg>
+    </div>
+    <p class="marker-step" id="marker-step" role="status" aria-live="polite"></p>
+    <p class="inline-problem" id="marker-problem" role="alert" hidden></p>
+    <div class="marker-foot">
+      <button class="button plain" id="marker-cancel" type="button">Cancel</button>
+      <button class="button primary" id="marker-use" type="submit">Use this face</button>
+    </div>
+  </form>`;
+
+/** @param {string} id @returns {any} */
+const $ = (id) => document.getElementById(id);
+const within = (/** @type {number} */ share) => Math.min(1, Math.max(0, share));
+
+/** Asks for a face in `file`, until `send` takes it or the user gives up. */
+export function createMarker() {
+  const dialog = Object.assign(document.createElement("dialog"), { id: "marker", className: "sheet marker-sheet" });
+  dialog.setAttribute("aria-labelledby", "marker-title");
+  dialog.innerHTML = MARKUP;
+  document.body.append(dialog);
+  const picture = $("marker-picture");
+  const image = /** @type {HTMLImageElement} */ ($("marker-image"));
+  const marks = NAMES.map(makeMark);
+  /** @type {Face[]} */ let faces = [];
+
+  /** @param {string} name @param {number} i @returns {Mark} */
+  function makeMark(name, i) {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "mark" });
+    button.dataset.part = i < 2 ? "eye" : "mouth";
+    const mark = { point: USUAL[i], set: false, button, name };
+    button.onkeydown = (event) => {
+      const arrow = ARROWS[event.key];
+      if (!arrow && event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      const step = STEP * (event.shiftKey ? 5 : 1);
+      place(mark, { x: mark.point.x + step * (arrow?.[0] ?? 0), y: mark.point.y + step * (arrow?.[1] ?? 0) });
+      if (!arrow) (marks.find(({ set }) => !set)?.button ?? $("marker-use")).focus();
+    };
+    button.onpointerdown = (event) => {
+      event.preventDefault();
+      button.focus();
+      button.setPointerCapture(event.pointerId);
+    };
+    button.onpointermove = (event) => {
+      if (button.hasPointerCapture(event.pointerId)) place(mark, pointOf(event));
+    };
+    picture.append(button);
+    return mark;
+  }
+
+  /** @param {MouseEvent} event @returns {Point} */
+  function pointOf({ clientX, clientY }) {
+    const { left, top, width, height } = image.getBoundingClientRect();
+    return { x: (clientX - left) / width, y: (clientY - top) / height };
+  }
+
+  /** @param {Mark} mark @param {Point} point */
+  function place(mark, point) {
+    mark.point = { x: within(point.x), y: within(point.y) };
+    mark.set = true;
+    render();
+  }
+
+  /** @param {Face} face */
+  function choose(face) {
+    [...face.eyes, face.mouth].forEach(([x, y], i) =>
+      place(marks[i], { x: x / image.naturalWidth, y: y / image.naturalHeight }),
+    );
+  }
+
+  function render() {
+    const next = marks.find(({ set }) => !set);
+    for (const { point, set, button, name } of marks) {
+      button.style.left = `${100 * point.x}%`;
+      button.style.top = `${100 * point.y}%`;
+      button.classList.toggle("unset", !set);
+      button.classList.toggle("next", next?.button === button);
+      const [x, y] = pixels(point);
+      button.setAttribute(
+        "aria-label",
+        set ? `${name}, at ${Math.round(x)}, ${Math.round(y)}` : `${name}, not marked yet`,
+      );
+    }
+    $("marker-step").textContent = next
+      ? `Click the ${next.name}${next === marks[0] ? ": the one on the left of the picture" : ""}.`
+      : "Drag a mark, or move it with the arrow keys, until all three fit.";
+    $("marker-use").disabled = Boolean(next);
+    drawGuide(Boolean(next));
+  }
+
+  /** @param {Point} point @returns {[number, number]} */
+  const pixels = ({ x, y }) => [x * image.naturalWidth, y * image.naturalHeight];
+
+  /** The other faces that could be meant, and the ellipse that will move. @param {boolean} unfinished */
+  function drawGuide(unfinished) {
+    const guide = $("marker-guide");
+    guide.setAttribute("viewBox", `0 0 ${image.naturalWidth || 1} ${image.naturalHeight || 1}`);
+    const shapes = faces.map((face) => {
+      const [x0, y0, x1, y1] = face.box;
+      const box = document.createElementNS(SVG, "rect");
+      const values = { x: x0, y: y0, width: x1 - x0, height: y1 - y0, rx: (x1 - x0) / 6 };
+      for (const [name, value] of Object.entries(values)) box.setAttribute(name, String(value));
+      box.onclick = (event) => {
+        event.stopPropagation();
+        choose(face);
+      };
+      return /** @type {SVGElement} */ (box);
+    });
+    if (!unfinished) shapes.unshift(ellipse(marks.map(({ point }) => pixels(point))));
+    guide.replaceChildren(...shapes);
+  }
+
+  picture.onclick = (/** @type {MouseEvent} */ event) => {
+    if (/** @type {Element} */ (event.target).closest(".mark")) return;
+    const next = marks.find(({ set }) => !set);
+    if (!next) return;
+    place(next, pointOf(event));
+    next.button.focus();
+  };
+
+  /** @param {string} text */
+  function complain(text) {
+    $("marker-problem").textContent = text;
+    $("marker-problem").hidden = !text;
+  }
+
+  /**
+   * @template T
+   * @param {File} file @param {LipStreamError} error why the server asks
+   * @param {(marks: { eyes: string, mouth: string }) => Promise<T>} send
+   * @returns {Promise<T | null>} what `send` gave; null where the user gave up
+   */
+  function ask(file, error, send) {
+    const address = URL.createObjectURL(file);
+    faces = [];
+    marks.forEach((mark, i) => Object.assign(mark, { point: USUAL[i], set: false }));
+    complain("");
+    $("marker-why").textContent = error.message;
+    image.onload = () => {
+      picture.style.setProperty("--aspect", String(image.naturalWidth / image.naturalHeight));
+      faces = error.faces.length > 1 ? error.faces : [];
+      if (error.faces.length === 1) choose(error.faces[0]);
+      render();
+    };
+    image.src = address;
+    render();
+    dialog.showModal();
+    marks[0].button.focus();
+    return new Promise((resolve) => {
+      /** @type {T | null} */ let answer = null;
+      const number = (/** @type {number} */ value) => value.toFixed(1);
+      dialog.querySelector("form").onsubmit = async (event) => {
+        event.preventDefault();
+        $("marker-use").disabled = true;
+        complain("");
+        const [left, right, mouth] = marks.map(({ point }) => pixels(point).map(number).join(","));
+        try {
+          answer = await send({ eyes: `${left},${right}`, mouth });
+          dialog.close();
+        } catch (refused) {
+          complain(/** @type {Error} */ (refused).message);
+        } finally {
+          $("marker-use").disabled = false;
+        }
+      };
+      $("marker-cancel").onclick = () => dialog.close();
+      dialog.onclose = () => {
+        URL.revokeObjectURL(address);
+        image.removeAttribute("src");
+        resolve(answer);
+      };
+    });
+  }
+
+  return { ask };
+}
+
+/** The face as the server will see it, by the proportions of `streamer/model/picture.py`. @param {number[][]} points */
+function ellipse([left, right, mouth]) {
+  const eyes = [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2];
+  const [across, down] = [
+    [right[0] - left[0], right[1] - left[1]],
+    [mouth[0] - eyes[0], mouth[1] - eyes[1]],
+  ];
+  const roll = Math.atan2(across[1] - down[0], across[0] + down[1]);
+  const shape = document.createElementNS(SVG, "ellipse");
+  shape.setAttribute("rx", String(0.95 * Math.hypot(...across)));
+  shape.setAttribute("ry", String(1.4 * Math.hypot(...down)));
+  const [x, y] = [eyes[0] + 0.2 * down[0], eyes[1] + 0.2 * down[1]];
+  shape.setAttribute("transform", `translate(${x} ${y}) rotate(${(roll * 180) / Math.PI})`);
+  return shape;
+}
