@@ -190,12 +190,21 @@ def test_the_mouth_moves_in_step_with_the_voice(conversation: Conversation, serv
 
 
 def test_its_own_voice_comes_back(conversation: Conversation) -> None:
-    """What is heard is what was said, a fraction of a second later."""
+    """What is heard is what was said, a fraction of a second later.
+
+    A browser that is short of packets stretches sound, and later hurries: the delay is that of a second and a half.
+    """
     when, heard = _loudness(conversation.heard)
-    at, sent = _loudness(conversation.sent)
-    lag, correlation = _lag(np.interp(when, at, sent), heard, 80)
-    assert correlation > 0.7
-    assert 0 < 10 * lag < 600, f"the voice came back after {10 * lag} ms"
+    sent = np.interp(when, *_loudness(conversation.sent))
+    longest, piece = 80, 150  # steps of 10 ms
+    found = []
+    for start in range(0, len(sent) - piece - longest, piece):
+        said = sent[start : start + piece]
+        fits = [np.corrcoef(said, heard[start + lag :][:piece])[0, 1] for lag in range(longest)]
+        found.append((max(fits), 10 * int(np.argmax(fits))))
+    fit, late = np.median(found, axis=0)
+    assert fit > 0.7
+    assert 0 < late < 600, f"the voice came back after {late:.0f} ms"
 
 
 def test_frames_keep_up_with_the_voice(conversation: Conversation) -> None:
@@ -208,4 +217,4 @@ def test_frames_keep_up_with_the_voice(conversation: Conversation) -> None:
     def behind(frames: np.ndarray, blocks: np.ndarray) -> float:
         return _least_delay(shown[frames], due[frames]) - _least_delay(read[blocks], ends[blocks])
 
-    assert behind(shown > half, read > half) == pytest.approx(behind(shown <= half, read <= half), abs=150)
+    assert behind(shown > half, read > half) == pytest.approx(behind(shown <= half, read <= half), abs=300)
