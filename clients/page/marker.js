@@ -28,7 +28,7 @@ const MARKUP = `
     <p class="marker-why" id="marker-why"></p>
     <div class="marker-picture" id="marker-picture">
       <img id="marker-image" alt="The picture you chose" draggable="false" />
-      <svg id="marker-guide" aria-hidden="true" preserveAspectRatio="none"></svg>
+      <svg id="marker-guide" role="group" aria-label="Faces that were found" preserveAspectRatio="none"></svg>
     </div>
     <p class="marker-step" id="marker-step" role="status" aria-live="polite"></p>
     <p class="inline-problem" id="marker-problem" role="alert" hidden></p>
@@ -111,9 +111,15 @@ export function createMarker() {
         set ? `${name}, at ${Math.round(x)}, ${Math.round(y)}` : `${name}, not marked yet`,
       );
     }
-    $("marker-step").textContent = next
-      ? `Click the ${next.name}${next === marks[0] ? ": the one on the left of the picture" : ""}.`
-      : "Drag a mark, or move it with the arrow keys, until all three fit.";
+    const first = faces.length
+      ? "Choose one of the outlined faces, or click the left eye of another."
+      : "Click the left eye: the one on the left of the picture.";
+    $("marker-step").textContent = !next
+      ? "Drag a mark, or move it with the arrow keys, until all three fit."
+      : next === marks[0]
+        ? first
+        : `Click the ${next.name}.`;
+    picture.classList.toggle("choosing", next === marks[0] && faces.length > 0);
     $("marker-use").disabled = Boolean(next);
     drawGuide(Boolean(next));
   }
@@ -121,23 +127,32 @@ export function createMarker() {
   /** @param {Point} point @returns {[number, number]} */
   const pixels = ({ x, y }) => [x * image.naturalWidth, y * image.naturalHeight];
 
-  /** The other faces that could be meant, and the ellipse that will move. @param {boolean} unfinished */
+  /** A face that could be meant, to be chosen at once. @param {Face} face @param {number} i */
+  function outline(face, i) {
+    const [x0, y0, x1, y1] = face.box;
+    const box = document.createElementNS(SVG, "rect");
+    const values = { x: x0, y: y0, width: x1 - x0, height: y1 - y0, rx: (x1 - x0) / 6, tabindex: 0, role: "button" };
+    for (const [name, value] of Object.entries(values)) box.setAttribute(name, String(value));
+    box.setAttribute("aria-label", `Face ${i + 1} of ${faces.length}`);
+    const take = (/** @type {Event} */ event) => {
+      event.stopPropagation();
+      event.preventDefault();
+      choose(face);
+      marks[0].button.focus();
+    };
+    box.onclick = take;
+    box.onkeydown = (event) => {
+      if (event.key === "Enter" || event.key === " ") take(event);
+    };
+    return box;
+  }
+
+  /** The ellipse that will move. @param {boolean} unfinished */
   function drawGuide(unfinished) {
     const guide = $("marker-guide");
     guide.setAttribute("viewBox", `0 0 ${image.naturalWidth || 1} ${image.naturalHeight || 1}`);
-    const shapes = faces.map((face) => {
-      const [x0, y0, x1, y1] = face.box;
-      const box = document.createElementNS(SVG, "rect");
-      const values = { x: x0, y: y0, width: x1 - x0, height: y1 - y0, rx: (x1 - x0) / 6 };
-      for (const [name, value] of Object.entries(values)) box.setAttribute(name, String(value));
-      box.onclick = (event) => {
-        event.stopPropagation();
-        choose(face);
-      };
-      return /** @type {SVGElement} */ (box);
-    });
-    if (!unfinished) shapes.unshift(ellipse(marks.map(({ point }) => pixels(point))));
-    guide.replaceChildren(...shapes);
+    guide.querySelector("ellipse")?.remove();
+    if (!unfinished) guide.prepend(ellipse(marks.map(({ point }) => pixels(point))));
   }
 
   picture.onclick = (/** @type {MouseEvent} */ event) => {
@@ -169,17 +184,19 @@ export function createMarker() {
     image.onload = () => {
       picture.style.setProperty("--aspect", String(image.naturalWidth / image.naturalHeight));
       faces = error.faces.length > 1 ? error.faces : [];
+      $("marker-guide").replaceChildren(...faces.map(outline));
       if (error.faces.length === 1) choose(error.faces[0]);
       render();
     };
     image.src = address;
+    $("marker-guide").replaceChildren();
     render();
     dialog.showModal();
     marks[0].button.focus();
     return new Promise((resolve) => {
       /** @type {T | null} */ let answer = null;
       const number = (/** @type {number} */ value) => value.toFixed(1);
-      dialog.querySelector("form").onsubmit = async (event) => {
+      /** @type {HTMLFormElement} */ (dialog.querySelector("form")).onsubmit = async (event) => {
         event.preventDefault();
         $("marker-use").disabled = true;
         complain("");

@@ -37,7 +37,8 @@ _COARSE = 0.25  # what is looked at a second time
 _MOST = 24  # faces looked at a second time
 _MARGIN = 32  # pixels of nothing round each level, so that a face at the picture's edge is seen whole
 _STRIDE = 16  # the network's own coarsest grid: edges are multiples of it
-_CLOSE = (96, 16.0)  # second look: the window's edge and the pixels between the eyes
+_WINDOW = 96  # second look: the windows' edge
+_CLOSE = (13.0, 18.0)  # and the pixels between the eyes in them
 _EMPTY = 200  # grey level behind a cut-out
 
 
@@ -193,18 +194,32 @@ class FaceDetector:
         return [face.moved(back) for face in faces]
 
     def _look_closely(self, image: Image.Image, face: Face) -> Face | None:
-        """The same face from a window in which it is upright and of one size; None where none is there."""
-        edge, apart = _CLOSE
-        size = max(face.eye_distance, 1e-3)
-        matrix = similarity(-face.roll, apart / size, face.middle, (edge / 2, edge / 2))
-        window = sampled(image.convert("RGBA"), matrix, (edge, edge))  # alpha is 0 beyond the picture
-        pixels = np.asarray(opaque(np.asarray(window)))
-        found = peaks(self._run(to_input(pixels)[None])[0])
-        found = [f for f in found if np.hypot(*(f.middle - edge / 2)) < 0.6 * apart and abs(f.roll) < 0.6]
-        if not found:
+        """The same face as the mean of what is seen in windows in which it is upright; None where most show none."""
+        clear = image.convert("RGBA")  # alpha is 0 beyond the picture
+        middle = (_WINDOW / 2, _WINDOW / 2)
+        maps = [similarity(-face.roll, apart / face.eye_distance, face.middle, middle) for apart in _CLOSE]
+        views = [opaque(np.asarray(sampled(clear, matrix, (_WINDOW, _WINDOW)))) for matrix in maps]
+        windows = np.stack([np.asarray(view) for view in views])
+        both = np.concatenate([windows, windows[:, :, ::-1]])
+        seen = []
+        for i, grid in enumerate(self._run(to_input(both))):
+            apart = _CLOSE[i % len(_CLOSE)]
+            found = [one for one in peaks(grid) if np.hypot(*(one.middle - middle)) < 0.6 * apart]
+            if found:
+                one = max(found, key=lambda f: f.score)
+                one = one if i < len(_CLOSE) else mirrored(one, _WINDOW)
+                seen.append(one.moved(inverse(maps[i % len(_CLOSE)])))
+        if len(seen) <= len(_CLOSE):
             return None
-        again = max(found, key=lambda f: f.score).moved(inverse(matrix))
-        return Face(math.sqrt(again.score * face.score), again.eyes, again.mouth)
+        points = np.mean([one.points for one in seen], axis=0)
+        score = sum(one.score for one in seen) / len(both)
+        return Face(math.sqrt(score * face.score), points[:2], points[2])
+
+
+def mirrored(face: Face, width: float) -> Face:
+    """The face in the mirrored picture."""
+    points = np.array([width, 0], np.float32) + np.array([-1, 1], np.float32) * face.points[[1, 0, 2]]
+    return Face(face.score, points[:2], points[2])
 
 
 def peaks(grid: np.ndarray, least: float = _COARSE) -> list[Face]:

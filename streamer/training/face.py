@@ -387,7 +387,7 @@ def view(stock: Stock, edge: int, rng: np.random.Generator, apart: tuple[float, 
                 break
         else:
             continue
-        cutout = stock.character(rng) if rng.random() < 0.6 else Cutout(*scribble(rng))
+        cutout = stock.character(rng) if rng.random() < 0.55 else Cutout(*scribble(rng))
         if rng.random() < 0.5:
             cutout = Cutout(_recoloured(cutout.image, rng), cutout.face, cutout.whole)
         upright, none = True, False

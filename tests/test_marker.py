@@ -1,0 +1,124 @@
+"""The page's way of marking a face by hand, in a real Chromium on a server that takes only pictures with a face."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from streamer.studio.character import Character
+from streamer.studio.controls import rest
+from streamer.studio.rig import Rig
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def strict(server: Any) -> Iterator[Any]:
+    with type(server)() as running:
+        running.state.characters.needs_face = True
+        yield running
+
+
+@pytest.fixture
+def page(browser: Any, strict: Any) -> Iterator[Any]:
+    """The page, loaded. Fails the test afterwards if a script of it failed."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(strict.url)
+    page.wait_for_selector(".tile input:checked", state="attached")
+    yield page
+    page.close(run_before_unload=False)
+    assert not errors, errors
+
+
+def upload(page: Any, picture: np.ndarray, name: str) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": stream.getvalue()})
+    page.wait_for_selector("dialog#marker[open]")
+
+
+def faceless(width: int = 400, height: int = 300) -> np.ndarray:
+    rows = np.linspace(90, 200, height)[:, None, None]
+    return np.broadcast_to(rows + [0, 10, 40], (height, width, 3)).astype(np.uint8)
+
+
+def pair() -> np.ndarray:
+    shown = []
+    for seed in (501, 502):
+        with Rig(Character.from_seed(seed), 256) as rig:
+            shown.append(rig.draw(rest()).copy())
+    return np.concatenate(shown, 1)
+
+
+def taken(page: Any, strict: Any, name: str) -> np.ndarray:
+    """Waits for the tile of this name; the character's marks [3, 2]."""
+    page.wait_for_selector(f".tile:has-text('{name}') input:checked", state="attached")
+    page.wait_for_selector("dialog#marker:not([open])", state="attached")
+    [entry] = [entry for entry in strict.state.characters.all() if entry.name == name]
+    return entry.face.points
+
+
+def test_three_clicks_mark_a_face(page: Any, strict: Any) -> None:
+    """Left eye, right eye, mouth: what is clicked is what the server is told, in the picture's own pixels."""
+    upload(page, faceless(), "clicked.png")
+    assert page.is_disabled("#marker-use")
+    box = page.query_selector("#marker-image").bounding_box()
+    for i, (x, y) in enumerate(((120, 100), (220, 110), (165, 190))):
+        assert ("left eye", "right eye", "mouth")[i] in page.inner_text("#marker-step")
+        page.mouse.click(box["x"] + x * box["width"] / 400, box["y"] + y * box["height"] / 300)
+    page.click("#marker-use")
+    assert np.abs(taken(page, strict, "clicked") - [[120, 100], [220, 110], [165, 190]]).max() < 2.5
+
+
+def test_marks_are_dragged_and_moved_by_keys(page: Any, strict: Any) -> None:
+    """Without a pointer: Enter accepts where a mark is, arrows move it. With one: a mark follows it."""
+    upload(page, faceless(), "moved.png")
+    page.keyboard.press("ArrowLeft")  # the first mark has the focus
+    page.keyboard.press("Shift+ArrowUp")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "marker-use"
+    box = page.query_selector("#marker-image").bounding_box()
+    start = page.query_selector(".mark >> nth=2").bounding_box()
+    page.mouse.move(start["x"] + 20, start["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.55 * box["width"], box["y"] + 0.7 * box["height"], steps=4)
+    page.mouse.up()
+    page.click("#marker-use")
+    wanted = [[0.396 * 400, 0.4 * 300], [240, 0.42 * 300], [220, 210]]
+    assert np.abs(taken(page, strict, "moved") - wanted).max() < 2.5
+
+
+def test_one_of_several_faces_is_chosen(page: Any, strict: Any) -> None:
+    """Faces that the server found are outlined; choosing one puts all three marks on it."""
+    upload(page, pair(), "pair.png")
+    assert "2 faces" in page.inner_text("#marker-why")
+    outlines = page.query_selector_all("#marker-guide rect")
+    assert len(outlines) == 2
+    right = max(outlines, key=lambda outline: outline.bounding_box()["x"])
+    right.click()
+    page.click("#marker-use")
+    points = taken(page, strict, "pair")
+    assert np.abs(points - (256 * np.array([[0.416, 0.454], [0.584, 0.454], [0.5, 0.572]]) + [256, 0])).max() < 10
+
+
+def test_impossible_marks_are_refused_in_place(page: Any, strict: Any) -> None:
+    """What the server will not take is said where it can be mended; giving up leaves no character behind."""
+    before = {entry.id for entry in strict.state.characters.all()}
+    upload(page, faceless(), "upside.png")
+    box = page.query_selector("#marker-image").bounding_box()
+    for x, y in ((0.3, 0.7), (0.6, 0.7), (0.45, 0.3)):
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    page.click("#marker-use")
+    page.wait_for_selector("#marker-problem:not([hidden])")
+    assert "eye distances below the eyes" in page.inner_text("#marker-problem")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog#marker:not([open])", state="attached")
+    assert {entry.id for entry in strict.state.characters.all()} == before
+    assert page.get_attribute("#upload", "aria-busy") is None
