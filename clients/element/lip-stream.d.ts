@@ -128,10 +128,7 @@ export interface Face {
 }
 
 export class LipStreamError extends Error {
-  constructor(
-    reason: string,
-    more?: { detail?: string; status?: number; retryAfter?: number | null; faces?: Face[] },
-  );
+  constructor(reason: string, more?: { detail?: string; status?: number; retryAfter?: number | null; faces?: Face[] });
   reason: string;
   detail: string;
   status: number;
