@@ -231,7 +231,7 @@ def main(arguments: Sequence[str]) -> int:
         samples, sound = read_speech(options.speech)
         script = read_script(options.plan) if options.plan else []
         generator = create(options.generator)
-        entry = find_character(options.character, Characters())
+        entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
     except (BadSpeech, BadScript, NotInstalled, Refused) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1

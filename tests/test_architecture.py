@@ -23,6 +23,7 @@ LAYERS = [
     },
     {"streamer.features", "streamer.ingest", "streamer.vad", "streamer.pacing", "streamer.control"},
     {"streamer.studio"},
+    {"streamer.model"},
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
     {"streamer.generator", "streamer.signalling"},
     {"streamer.characters"},
