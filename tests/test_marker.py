@@ -122,3 +122,22 @@ def test_impossible_marks_are_refused_in_place(page: Any, strict: Any) -> None:
     page.wait_for_selector("dialog#marker:not([open])", state="attached")
     assert {entry.id for entry in strict.state.characters.all()} == before
     assert page.get_attribute("#upload", "aria-busy") is None
+
+
+def test_a_face_that_was_found_can_be_marked_anew(page: Any, strict: Any) -> None:
+    """Where the server found a face by itself, the page still offers to mark another."""
+    picture = pair()[:, :256].copy()
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    page.set_input_files("#file", {"name": "again.png", "mimeType": "image/png", "buffer": stream.getvalue()})
+    page.click("#mark-again")
+    page.wait_for_selector("dialog#marker[open]")
+    box = page.query_selector("#marker-image").bounding_box()
+    for x, y in ((0.3, 0.3), (0.6, 0.3), (0.45, 0.6)):
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    page.click("#marker-use")
+    page.wait_for_selector("dialog#marker:not([open])", state="attached")
+    assert page.is_hidden("#mark-again-line")
+    found, marked = [entry for entry in strict.state.characters.all() if entry.name == "again"]
+    assert found.id != marked.id
+    assert np.abs(marked.face.points - 256 * np.array([[0.3, 0.3], [0.6, 0.3], [0.45, 0.6]])).max() < 2

@@ -3,7 +3,7 @@
 
 import { MARKABLE, createMarker } from "./marker.js";
 
-/** @typedef {{ id: string, name: string, kind: string, picture: string }} Character */
+/** @typedef {{ id: string, name: string, kind: string, picture: string, face: boolean }} Character */
 
 /** Pixels of a tile's picture: the server draws each, so no more than the screen can show. */
 export const TILE = (globalThis.devicePixelRatio || 1) > 1.25 ? 256 : 128;
@@ -61,13 +61,29 @@ export function createGallery({ stream, icon, choose }) {
       return complain(`“${file.name}” is ${file.type}. Pictures may be PNG, JPEG or WebP.`);
     if (file.size > limit)
       return complain(`“${file.name}” has ${megabytes(file.size)}; the server takes up to ${megabytes(limit)}.`);
+    await make(file, async () => {
+      try {
+        const character = await send(file);
+        $("mark-again-line").hidden = !character.face;
+        return character;
+      } catch (error) {
+        const refused = /** @type {import("../element/lip-stream.js").LipStreamError} */ (error);
+        if (!MARKABLE.has(refused.reason)) throw error;
+        return mark(file, refused);
+      }
+    });
+  }
+
+  /** @param {File} file @param {{ message: string, faces: import("../element/lip-stream.js").Face[] }} why */
+  const mark = (file, why) => marker.ask(file, why, (marks) => send(file, marks));
+
+  /** Shows that it is busy, and what came of it. @param {File} file @param {() => Promise<Character | null>} act */
+  async function make(file, act) {
     $("upload").setAttribute("aria-busy", "true");
     $("upload-hint").textContent = "Uploading…";
+    $("mark-again-line").hidden = true;
     try {
-      const character = await send(file).catch((error) => {
-        if (!MARKABLE.has(error.reason)) throw error;
-        return marker.ask(file, error, (marks) => send(file, marks));
-      });
+      const character = await act();
       if (!character) return;
       add(character);
       choose(character.id);
@@ -78,6 +94,10 @@ export function createGallery({ stream, icon, choose }) {
       $("upload-hint").textContent = "Or drop one here";
       $("file").value = "";
     }
+    $("mark-again").onclick = () => {
+      const why = { message: `Mark eyes and mouth of the face in “${file.name}” that is to speak.`, faces: [] };
+      make(file, () => mark(file, why));
+    };
   }
 
   /** @param {File} file @param {{ eyes: string, mouth: string }} [marks] @returns {Promise<Character>} */

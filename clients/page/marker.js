@@ -3,7 +3,6 @@
 
 /**
  * @typedef {import("../element/lip-stream.js").Face} Face
- * @typedef {import("../element/lip-stream.js").LipStreamError} LipStreamError
  * @typedef {{ x: number, y: number }} Point in shares of the picture's edges
  * @typedef {{ point: Point, set: boolean, button: HTMLButtonElement, name: string }} Mark
  */
@@ -171,7 +170,8 @@ export function createMarker() {
 
   /**
    * @template T
-   * @param {File} file @param {LipStreamError} error why the server asks
+   * @param {File} file
+   * @param {{ message: string, faces: Face[] }} error why it is asked, and what could be meant
    * @param {(marks: { eyes: string, mouth: string }) => Promise<T>} send
    * @returns {Promise<T | null>} what `send` gave; null where the user gave up
    */
