@@ -29,8 +29,9 @@ MIN_EYES = 12.0
 """Pixels between the eyes below which a face is too small: at 256 pixels it would be enlarged more than 3.5 times."""
 
 _WEIGHTS = np.array([1, 1, 2], np.float32)[:, None] / 4  # the mouth, which moves most, counts as much as both eyes
-_UPRIGHT = math.radians(5)  # what leans less stays as it is: a background's upright lines are worth more
+_UPRIGHT = math.radians(8)  # what leans less stays as it is: a background's upright lines are worth more
 _BYSTANDER = 0.4  # of another face's size: smaller ones beside it are passed over
+_LIKELY = 0.7  # of the likeliest face's score: beside a sure one, a doubtful one is none
 _SURE = 0.6  # score from which on a face in a turned picture says that it lies on its side
 _FLAT = 6  # grey levels: nothing can be made out in what varies less
 _TURNS = {1: "on its side: turn it by 90° to the left", 2: "on its head: turn it by 180°",
@@ -58,6 +59,7 @@ def the_face(picture: np.ndarray, detector: FaceDetector) -> Face:
                 raise BadFace("sideways", f"the picture seems to be {says} (sure by {turned[0].score:.0%})")
         best = f"the likeliest place by {maybe[0].score:.0%}, {FOUND:.0%} wanted" if maybe else "nothing like one"
         raise BadFace("no_face", f"no face was found in the picture ({best}): mark its eyes and mouth", maybe)
+    faces = [face for face in faces if face.score >= _LIKELY * faces[0].score]
     faces = [face for face in faces if not any(_is_bystander(face, other) for other in faces)]
     if len(faces) > 1:
         raise BadFace("several_faces", f"{len(faces)} faces were found: mark the one that is meant", faces)

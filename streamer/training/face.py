@@ -234,7 +234,9 @@ class Stock:
         part.replace(path)
 
     def character(self, rng: np.random.Generator) -> Cutout:
-        i = int(rng.integers(len(self.pictures)))
+        return self.cutout(int(rng.integers(len(self.pictures))))
+
+    def cutout(self, i: int) -> Cutout:
         points = self._points[i]
         image = Image.fromarray(self.pictures[i], "RGBa")
         return Cutout(image, Face(1.0, points[:2], points[2]), bool(self._whole[i]))

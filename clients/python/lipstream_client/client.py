@@ -2,7 +2,7 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -108,14 +108,22 @@ class Client:
             body["name"] = name
         return (await self.request("POST", "/v1/characters", json=body)).json()
 
-    async def upload(self, picture: str | Path | bytes, name: str | None = None) -> dict[str, Any]:
-        """A character from a picture (PNG, JPEG or WebP): its path or its bytes."""
+    async def upload(
+        self, picture: str | Path | bytes, name: str | None = None, marks: Sequence[float] | None = None
+    ) -> dict[str, Any]:
+        """A character from a picture (PNG, JPEG or WebP): its path or its bytes.
+
+        `marks`, where the server cannot tell the face: x, y of one eye, of the other, of the mouth, in pixels.
+        """
         if isinstance(picture, bytes):
             data = picture
         else:
             data = await asyncio.to_thread(Path(picture).read_bytes)
         kind = next((kind for magic, kind in _TYPES.items() if data.startswith(magic)), "application/octet-stream")
         params = {"name": name} if name else {}
+        if marks is not None:
+            texts = [f"{float(v):g}" for v in marks]
+            params |= {"eyes": ",".join(texts[:4]), "mouth": ",".join(texts[4:])}
         options = {"content": data, "headers": {"Content-Type": kind}, "params": params}
         return (await self.request("POST", "/v1/characters", **options)).json()
 
