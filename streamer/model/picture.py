@@ -30,6 +30,8 @@ MIN_EYES = 12.0
 
 _WEIGHTS = np.array([1, 1, 2], np.float32)[:, None] / 4  # the mouth, which moves most, counts as much as both eyes
 _UPRIGHT = math.radians(8)  # what leans less stays as it is: a background's upright lines are worth more
+_BESIDE = (1 / 32, 1 / 12, 1 / 5)  # blur of what lies beside or above a picture, in shares of the frame
+_BELOW = (1 / 128, 1 / 48)  # and below it: clothes go on
 _BYSTANDER = 0.4  # of another face's size: smaller ones beside it are passed over
 _LIKELY = 0.7  # of the likeliest face's score: beside a sure one, a doubtful one is none
 _SURE = 0.6  # score from which on a face in a turned picture says that it lies on its side
@@ -57,7 +59,7 @@ def the_face(picture: np.ndarray, detector: FaceDetector) -> Face:
             turned = detector.detect(np.ascontiguousarray(np.rot90(picture, turns)), _SURE)
             if turned and turned[0].eye_distance >= MIN_EYES:
                 raise BadFace("sideways", f"the picture seems to be {says} (sure by {turned[0].score:.0%})")
-        best = f"the likeliest place by {maybe[0].score:.0%}, {FOUND:.0%} wanted" if maybe else "nothing like one"
+        best = f"the likeliest place by {maybe[0].score:.0%}" if maybe else "not even doubtfully"
         raise BadFace("no_face", f"no face was found in the picture ({best}): mark its eyes and mouth", maybe)
     faces = [face for face in faces if face.score >= _LIKELY * faces[0].score]
     faces = [face for face in faces if not any(_is_bystander(face, other) for other in faces)]
@@ -161,32 +163,34 @@ def aligned(picture: np.ndarray, face: Face, size: int) -> np.ndarray:
     premultiplied = Image.fromarray(picture).convert("RGBa")
     inside = sampled(premultiplied, matrix, (size, size))
     pixels = np.asarray(inside).copy()
-    columns, rows, beyond = _beyond(picture, matrix, size)
-    if cut_out:  # a bust that the picture's lower edge cuts off goes on downwards
-        below = (rows >= picture.shape[0] - 1) & (columns > 0) & (columns < picture.shape[1] - 1) & (beyond > 0)
+    columns, rows, beside, below = _beyond(picture, matrix, size)
+    if cut_out:
+        # A bust that the picture's lower edge cuts off goes on downwards; beside it stays nothing.
         if (picture[-1, :, 3] > 128).mean() > 0.05:
-            pixels[below] = _nearest(premultiplied, matrix, columns, rows)[below]
+            on = (below > 0) & (beside == 0)
+            pixels[on] = _nearest(premultiplied, matrix, columns, rows)[on]
+            pixels = _softened(pixels, np.where(on, below, 0), _BELOW)
         return np.asarray(Image.fromarray(pixels, "RGBa").convert("RGBA"))
-    if (beyond > 0).any():
-        pixels = _continued(pixels, _nearest(premultiplied, matrix, columns, rows), beyond, size)
+    beyond = (beside > 0) | (below > 0)
+    if beyond.any():
+        pixels = np.where(beyond[..., None], _nearest(premultiplied, matrix, columns, rows), pixels)
+        pixels = _softened(_softened(pixels, beside, _BESIDE), below, _BELOW)
     pixels[..., 3] = 255
     return pixels
 
 
-def _beyond(picture: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Column and row [S, S] of the picture's nearest pixel to each of the frame's, and how many pixels that is off."""
+def _beyond(
+    picture: np.ndarray, matrix: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Column and row [S, S] of the picture's nearest pixel to each of the frame's, and how far that is off in pixels of
+    the frame: to the sides and above, and below."""
     height, width = picture.shape[:2]
     back = inverse(matrix)
     at = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), -1) @ back[:, :2].T + back[:, 2]
-    # Half a pixel inside, where the outermost pixels still have their own colour.
-    columns, rows = np.clip(at[..., 0], 0.5, width - 0.5), np.clip(at[..., 1], 0.5, height - 0.5)
-    off = np.hypot(at[..., 0] - columns, at[..., 1] - rows)
-    outside = (at[..., 0] < 0) | (at[..., 0] > width) | (at[..., 1] < 0) | (at[..., 1] > height)
-    return (
-        columns - 0.5,
-        rows - 0.5,
-        np.where(outside, np.maximum(off, 0.5), 0) * math.sqrt(np.linalg.det(matrix[:, :2])),
-    )
+    columns, rows = np.clip(at[..., 0], 0, width), np.clip(at[..., 1], 0, height)
+    scale = math.sqrt(np.linalg.det(matrix[:, :2]))
+    beside = scale * (np.abs(at[..., 0] - columns) + np.maximum(-at[..., 1], 0))
+    return columns, rows, beside, scale * np.maximum(at[..., 1] - height, 0)
 
 
 def _nearest(image: Image.Image, matrix: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -198,15 +202,14 @@ def _nearest(image: Image.Image, matrix: np.ndarray, columns: np.ndarray, rows: 
     return pixels[y, x]
 
 
-def _continued(inside: np.ndarray, nearest: np.ndarray, beyond: np.ndarray, size: int) -> np.ndarray:
-    """[S, S, 4]: the picture, and beyond it its border's colours, the more blurred the farther off."""
-    out = np.where(beyond[..., None] > 0, nearest, inside).astype(np.float32)
-    image = Image.fromarray(out.astype(np.uint8)[..., :3])
-    for share in (1 / 32, 1 / 12, 1 / 5):
-        radius = share * size
-        soft = np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32)
-        weight = np.clip(beyond / (1.5 * radius), 0, 1)[..., None]
-        out[..., :3] += weight * (soft - out[..., :3])
+def _softened(pixels: np.ndarray, beyond: np.ndarray, radii: Sequence[float]) -> np.ndarray:
+    """[S, S, 4] uint8: blurred by `radii` in shares of the frame, the more the farther a pixel lies beyond."""
+    out = pixels.astype(np.float32)
+    for share in radii:
+        radius = share * len(pixels)
+        channels = (Image.fromarray(np.ascontiguousarray(pixels[..., i])) for i in range(4))
+        soft = np.stack([np.asarray(c.filter(ImageFilter.GaussianBlur(radius)), np.float32) for c in channels], -1)
+        out += np.clip(beyond / (1.5 * radius), 0, 1)[..., None] * (soft - out)
     return np.clip(out + 0.5, 0, 255).astype(np.uint8)
 
 
