@@ -169,7 +169,6 @@ def aligned(picture: np.ndarray, face: Face, size: int) -> np.ndarray:
         if (picture[-1, :, 3] > 128).mean() > 0.05:
             on = (below > 0) & (beside == 0)
             pixels[on] = _nearest(premultiplied, matrix, columns, rows)[on]
-            pixels = _softened(pixels, np.where(on, below, 0), _BELOW)
         return np.asarray(Image.fromarray(pixels, "RGBa").convert("RGBA"))
     beyond = (beside > 0) | (below > 0)
     if beyond.any():
