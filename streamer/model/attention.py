@@ -1,0 +1,108 @@
+"""Attention over a rolling context: the one place that decides how it is computed.
+
+A step's queries see the reference (the sink), the ring of context frames and their own frame. Keys are kept without
+their rotary position, because a frame's index changes as the ring turns: indices count from the oldest context frame
+(0), the current frame follows the newest, and the reference stays at -1, shifted aside in space so that it is never
+mistaken for a frame (HunyuanVideo-Avatar's mechanism c). Positions never grow with time.
+
+Letters used in shapes: B rows (sessions, or frames in training), N tokens of a latent frame, H heads, D channels of a
+head, C context frames, R references, K keys.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_BASE = 100.0
+"""Of the rotary frequencies: indices are small (a few frames, some tens of places)."""
+
+
+def _angles(positions: Tensor, channels: int) -> Tensor:
+    """positions [...] -> [..., channels / 2] radians."""
+    frequency = _BASE ** -(torch.arange(channels // 2, dtype=torch.float32) / (channels // 2))
+    return positions[..., None].float() * frequency
+
+
+def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
+    """
+    Rotary positions in 3D for frames -1 (the reference, shifted by `edge` in space) to `context` (the current frame
+    behind a full ring): [context + 2, N, D / 2, 2] cosines and sines.
+    """
+    row, column = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
+    space = (head - time) // 2
+    frames = []
+    for index in range(-1, context + 1):
+        shift = edge if index < 0 else 0
+        angles = torch.cat(
+            [
+                _angles(torch.full((edge * edge,), index), time),
+                _angles(row.flatten() + shift, space),
+                _angles(column.flatten() + shift, space),
+            ],
+            -1,
+        )
+        frames.append(torch.stack([angles.cos(), angles.sin()], -1))
+    return torch.stack(frames)
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """x [..., H, D] turned by `turns` [..., 1 or absent..., D / 2, 2], broadcast over the heads, which pair halves."""
+    first, second = x.float().chunk(2, -1)
+    cos, sin = turns[..., 0].unsqueeze(-2), turns[..., 1].unsqueeze(-2)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1).to(x.dtype)
+
+
+def rolling_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sink: tuple[Tensor, Tensor],
+    ring: tuple[Tensor, Tensor],
+    filled: Tensor,
+    table: Tensor,
+) -> Tensor:
+    """
+    q, k, v [B, N, H, D] of the current frame, normed and not rotated; sink keys and values [B, R * N, H, D] (R may be
+    0); ring keys and values [B, C, N, H, D], oldest first, of which row b holds the first `filled[b]` (int64 [B]);
+    table of `rotation_table`. Returns [B, N, H, D].
+    """
+    rows, tokens, heads, _ = q.shape
+    context = ring[0].shape[1]
+    own = table[filled + 1]  # [B, N, D/2, 2]: the current frame stands behind what its row holds
+    keys = [rotate(k, own)]
+    values = [v]
+    if sink[0].shape[1]:
+        references = sink[0].shape[1] // tokens
+        keys.append(rotate(sink[0], table[:1].expand(references, -1, -1, -1).flatten(0, 1)))
+        values.append(sink[1])
+    mask = None
+    if context:
+        keys.append(rotate(ring[0], table[1 : context + 1]).flatten(1, 2))
+        values.append(ring[1].flatten(1, 2))
+        if int(filled.min()) < context:
+            held = torch.arange(context, device=q.device) < filled[:, None]  # [B, C]
+            always = held.new_ones(rows, sum(part.shape[1] for part in keys[:-1]))
+            mask = torch.cat([always, held.repeat_interleave(tokens, 1)], 1)[:, None, None]  # [B, 1, 1, K]
+    out = functional.scaled_dot_product_attention(
+        rotate(q, own).transpose(1, 2),
+        torch.cat(keys, 1).transpose(1, 2),
+        torch.cat(values, 1).transpose(1, 2),
+        attn_mask=mask,
+    )
+    return out.transpose(1, 2)
+
+
+def face_audio_attention(q: Tensor, k: Tensor, v: Tensor, faces: Tensor, strength: Tensor) -> Tensor:
+    """
+    Each face hears its own voice, and only where it is (HunyuanVideo-Avatar's face-aware audio adapter).
+
+    q [B, N, H, D]; k, v [B, F, W, H, D] for F faces with W audio tokens each; faces [B, F, N], the share of a token
+    that shows the face; strength: alpha_A, a scalar. Returns [B, N, H, D].
+    """
+    batch, count = k.shape[:2]
+    expanded = q[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1).transpose(1, 2)
+    heard = functional.scaled_dot_product_attention(
+        expanded, k.flatten(0, 1).transpose(1, 2), v.flatten(0, 1).transpose(1, 2)
+    )
+    heard = heard.transpose(1, 2).unflatten(0, (batch, count))
+    return (heard * faces[..., None, None].to(heard.dtype)).sum(1) * strength.to(heard.dtype)

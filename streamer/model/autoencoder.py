@@ -1,0 +1,236 @@
+"""The anchored autoencoder: a frame becomes a small latent, and a picture of the character turns it back into a frame.
+
+The decoder never invents what the picture already shows. At each resolution it finds where every place came from (a
+flow, refined from coarse to fine), fetches the picture's own features from there, and adds to them what the latent says
+has changed. At full resolution it copies the picture's pixels along the flow and paints over them where they do not
+serve: an open mouth, a closed lid, a raised hand. So outlines, text and cloth stay as sharp as the picture, and
+identity cannot drift (InfinityHuman's refiner with its first frame as anchor, made cheap). The encoder sees the picture
+too, so that latents hold motion and change and not the character.
+
+Each frame is coded by itself: temporal stride 1, causal, no look-ahead.
+
+Letters used in shapes: B frames, S picture edge, s latent edge (S / 16), Z latent channels.
+Pictures are premultiplied RGBA in -1..1, [B, 4, S, S].
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamer.model.config import STRIDE, AutoencoderConfig
+
+
+class Anchor(NamedTuple):
+    """What is computed once from a character's picture and seen by the decoder at every frame."""
+
+    picture: Tensor  # [B, 4, S, S]
+    features: tuple[Tensor, ...]  # fine to coarse: [B, C_i, S / 2^(i+1), S / 2^(i+1)], i = 0..3
+
+    def expand(self, frames: int) -> "Anchor":
+        """Each picture for `frames` frames in a row: [B, ...] -> [B * frames, ...]."""
+        return Anchor(
+            self.picture.repeat_interleave(frames, 0), tuple(f.repeat_interleave(frames, 0) for f in self.features)
+        )
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """Initialised so that the signal keeps its size: most of the network has no norm."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+class Level(nn.Module):
+    """SiLU of a GroupNorm, which keeps how strong one place is beside another: a norm of each place would not."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(math.gcd(channels, 8), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> the same shape."""
+        return functional.silu(self.norm(x))
+
+
+class Residual(nn.Module):
+    """x + two 3x3 convolutions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.level = Level(channels)
+        self.first, self.second = _conv(channels, channels), _conv(channels, channels)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> the same shape."""
+        return x + self.second(functional.silu(self.first(self.level(x))))
+
+
+class Descent(nn.Module):
+    """Picture to features at strides 2, 4, 8 and 16."""
+
+    def __init__(self, inputs: int, channels: tuple[int, ...], blocks: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = _conv(inputs, channels[0], 4, 2)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(Residual(c) for _ in range(n))) for c, n in zip(channels, blocks, strict=True)
+        )
+        self.down = nn.ModuleList(
+            nn.Sequential(Level(a), _conv(a, b, 3, 2)) for a, b in zip(channels, channels[1:], strict=False)
+        )
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """[B, inputs, S, S] -> [[B, C_i, S / 2^(i+1), S / 2^(i+1)], ...], fine to coarse."""
+        x = self.stem(picture)
+        features = []
+        for i, blocks in enumerate(self.blocks):
+            x = blocks(x)
+            features.append(x)
+            if i < len(self.down):
+                x = self.down[i](x)
+        return features
+
+
+class Encoder(nn.Module):
+    """A frame and the picture to a latent that says what moved and what changed between them."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.descent = Descent(8, config.channels, (0, 1, 1, 2))
+        self.latent = nn.Sequential(Level(config.channels[-1]), _conv(config.channels[-1], config.latent, 1))
+
+    def forward(self, frame: Tensor, picture: Tensor) -> Tensor:
+        """[B, 4, S, S] each -> [B, Z, s, s]."""
+        return self.latent(self.descent(torch.cat([frame, picture], 1))[-1])
+
+
+def _grid(height: int, width: int, like: Tensor) -> Tensor:
+    """Where each place of a picture lies for `grid_sample`: [1, 2, h, w], x then y, in -1..1."""
+    y = (torch.arange(height, device=like.device, dtype=torch.float32) * 2 + 1) / height - 1
+    x = (torch.arange(width, device=like.device, dtype=torch.float32) * 2 + 1) / width - 1
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"))[None]
+
+
+def warp(features: Tensor, flow: Tensor) -> Tensor:
+    """
+    features [B, C, h, w] fetched from where `flow` [B, 2, h, w] points: x then y, in places of this resolution; beyond
+    the border the border continues.
+    """
+    height, width = features.shape[2:]
+    scale = torch.tensor([2 / width, 2 / height], device=flow.device).view(1, 2, 1, 1)
+    at = (_grid(height, width, features) + flow.float() * scale).permute(0, 2, 3, 1)
+    moved = functional.grid_sample(features.float(), at, padding_mode="border", align_corners=False)
+    return moved.to(features.dtype)
+
+
+_FLOW_STEP = 0.1
+"""Places that the flow moves for an output of 1: an optimiser's step must not throw the picture about."""
+
+
+def _finer(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class Stage(nn.Module):
+    """One step from coarse to fine: refines the flow, fetches the picture's features along it and merges them."""
+
+    def __init__(self, coarse: int, fine: int, anchored: bool) -> None:
+        super().__init__()
+        self.narrow = _conv(coarse, fine, 1)
+        self.level = Level(fine)
+        self.motion = _conv(fine, 3)  # flow's refinement, and how much of the fetched features serves
+        self.merge = nn.Sequential(Level(2 * fine), _conv(2 * fine, fine, 1))
+        self.refine = Residual(fine)
+        self.anchored = anchored
+        nn.init.zeros_(self.motion.weight)
+
+    def forward(self, x: Tensor, flow: Tensor | None, features: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, coarse, h, w], flow [B, 2, h, w] or None, features [B, fine, 2h, 2w] -> the same at twice the size."""
+        x = functional.interpolate(self.narrow(x), scale_factor=2, mode="nearest")
+        motion = self.motion(self.level(x))
+        finer = _FLOW_STEP * motion[:, :2]
+        flow = finer if flow is None else 2 * _finer(flow) + finer
+        if self.anchored:
+            features = warp(features, flow) * torch.sigmoid(motion[:, 2:])
+        x = self.merge(torch.cat([x, features], 1))
+        return self.refine(x), flow
+
+
+class Decoder(nn.Module):
+    """Latent and anchor to picture."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.anchored = config.anchored
+        self.enter = _conv(config.latent + c[-1], c[-1])
+        self.deep = nn.Sequential(Residual(c[-1]), Residual(c[-1]))
+        self.stages = nn.ModuleList(Stage(c[i + 1], c[i], config.anchored) for i in (2, 1, 0))
+        self.level = Level(c[0])
+        self.paint = _conv(c[0], 5 * 4)  # for each of 2x2 pixels: RGBA, and how much of the picture shows
+        with torch.no_grad():
+            self.paint.weight.mul_(0.1)
+
+    def forward(self, latent: Tensor, anchor: Anchor) -> tuple[Tensor, list[Tensor]]:
+        """
+        latent [B, Z, s, s], anchor of the same B -> [B, 4, S, S], not clamped, and each stage's flow, coarse to fine:
+        [B, 2, S / 8, S / 8] and on.
+        """
+        features = anchor.features
+        x = self.deep(self.enter(torch.cat([latent, features[-1]], 1)))
+        flow: Tensor | None = None
+        flows = []
+        for stage, fine in zip(self.stages, reversed(features[:-1]), strict=True):
+            x, flow = stage(x, flow, fine)
+            flows.append(flow)
+        painted = functional.pixel_shuffle(self.paint(self.level(x)), 2)
+        if not self.anchored:
+            return painted[:, :4], flows
+        copied = warp(anchor.picture, 2 * _finer(flows[-1]))
+        shows = torch.sigmoid(painted[:, 4:] + 1)
+        return shows * copied + (1 - shows) * painted[:, :4], flows
+
+
+class Autoencoder(nn.Module):
+    """Encoder, anchor and decoder. Only the decoder runs at each frame of a live session."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.pyramid = Descent(4, config.channels, (1, 1, 1, 2))
+        self.decoder = Decoder(config)
+        # Of each latent channel over the training set: what the generator sees has mean 0 and variance 1.
+        self.register_buffer("mean", torch.zeros(config.latent))
+        self.register_buffer("scale", torch.ones(config.latent))
+
+    def encode(self, frame: Tensor, picture: Tensor) -> Tensor:
+        """
+        Frames and the pictures they are told apart from, [B, 4, S, S] -> normalised latents [B, Z, s, s]. Raises
+        ValueError for an edge that 16 does not divide.
+        """
+        height, width = picture.shape[2:]
+        if height % STRIDE or width % STRIDE:
+            raise ValueError(f"a picture of {width}x{height} pixels: both edges must be divisible by {STRIDE}")
+        return (self.encoder(frame, picture) - self.mean.view(-1, 1, 1)) / self.scale.view(-1, 1, 1)
+
+    def anchor(self, picture: Tensor) -> Anchor:
+        """[B, 4, S, S] -> what the decoder needs of it."""
+        return Anchor(picture, tuple(self.pyramid(picture)))
+
+    def decode(self, latent: Tensor, anchor: Anchor) -> Tensor:
+        """Normalised latent [B, Z, s, s] and the anchors of the same B -> [B, 4, S, S] in -1..1."""
+        return self.decode_with_flows(latent, anchor)[0]
+
+    def decode_with_flows(self, latent: Tensor, anchor: Anchor) -> tuple[Tensor, list[Tensor]]:
+        """`decode`, and each stage's flow for the training's sake."""
+        raw = latent * self.scale.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
+        return self.decoder(raw, anchor)

@@ -1,0 +1,77 @@
+"""The state of streams: for each session a ring of context frames' keys and values, and its pinned reference.
+
+Letters used in shapes: L layers, B sessions, C context frames, N tokens of a latent frame, H heads, D channels of a
+head, R references.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamer.model.config import ModelConfig
+
+
+@dataclass
+class Cache:
+    """Keys are normed and not rotated: their place in the ring tells their position at each step."""
+
+    ring_keys: Tensor  # [L, B, C, N, H, D]
+    ring_values: Tensor  # [L, B, C, N, H, D]
+    sink_keys: Tensor  # [L, B, R * N, H, D]
+    sink_values: Tensor  # [L, B, R * N, H, D]
+    written: Tensor  # [B] int64: frames appended so far
+
+    @classmethod
+    def empty(cls, config: ModelConfig, sinks: list[tuple[Tensor, Tensor]], context: int | None = None) -> "Cache":
+        """Nothing remembered; `sinks` holds the reference's keys and values [B, R * N, H, D] of each layer."""
+        size = config.transformer.context if context is None else context
+        keys, values = (torch.stack(parts) for parts in zip(*sinks, strict=True))
+        layers, rows = keys.shape[:2]
+        shape = (layers, rows, size, config.tokens, *keys.shape[3:])
+        ring = keys.new_zeros(shape), keys.new_zeros(shape)
+        return cls(*ring, keys, values, torch.zeros(rows, dtype=torch.int64, device=keys.device))
+
+    @property
+    def context(self) -> int:
+        return self.ring_keys.shape[2]
+
+    @property
+    def filled(self) -> Tensor:
+        """[B]: frames of the ring that hold something."""
+        return self.written.clamp(max=self.context)
+
+    def read(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, [B, C, N, H, D], oldest first."""
+        if self.context == 0:
+            return self.ring_keys[layer], self.ring_values[layer]
+        start = torch.where(self.written > self.context, self.written, 0) % self.context
+        order = (start[:, None] + torch.arange(self.context, device=start.device)) % self.context
+        rows = torch.arange(len(order), device=start.device)[:, None]
+        return self.ring_keys[layer][rows, order], self.ring_values[layer][rows, order]
+
+    def append(self, keys: list[Tensor], values: list[Tensor]) -> None:
+        """Puts a frame's keys and values, [B, N, H, D] of each layer, where the oldest frame was."""
+        if self.context == 0:
+            return
+        rows = torch.arange(len(self.written), device=self.written.device)
+        slot = self.written % self.context
+        for layer, (k, v) in enumerate(zip(keys, values, strict=True)):
+            self.ring_keys[layer][rows, slot] = k.to(self.ring_keys.dtype)
+            self.ring_values[layer][rows, slot] = v.to(self.ring_values.dtype)
+        self.written += 1
+
+    def reset(self) -> None:
+        """Forgets the context; the reference stays."""
+        self.written.zero_()
+
+
+def stack(caches: list[Cache]) -> Cache:
+    """Several sessions' caches as one: a copy; `unstack` brings what was appended back."""
+    return Cache(
+        torch.cat([c.ring_keys for c in caches], 1),
+        torch.cat([c.ring_values for c in caches], 1),
+        torch.cat([c.sink_keys for c in caches], 1),
+        torch.cat([c.sink_values for c in caches], 1),
+        torch.cat([c.written for c in caches]),
+    )

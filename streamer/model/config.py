@@ -1,0 +1,140 @@
+"""Sizes of the neural generator: one frozen config for each preset."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from streamer.features import EMBEDDING, PROSODY
+from streamer.studio.controls import CONTROLS, MOUTH
+
+STRIDE = 16
+"""Pixels of the picture to an edge of a latent."""
+
+HEARD = len(MOUTH) + len(PROSODY) + EMBEDDING
+"""Numbers that the articulation network says of a frame: mouth, prosody, embedding, in this order."""
+
+PLAN = len(CONTROLS) - len(MOUTH)
+"""Numbers in a frame's motion plan: all controls but the mouth's, which the audio tells."""
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """The anchored autoencoder's size."""
+
+    latent: int = 32
+    """Channels of a latent."""
+    channels: tuple[int, ...] = (32, 48, 96, 128)
+    """Of the features at strides 2, 4, 8 and 16."""
+    anchored: bool = True
+    """Whether the decoder warps and copies from the picture; without it, it only sees its features (an ablation)."""
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != 4:
+            raise ValueError(f"want channels at 4 strides, got {len(self.channels)}")
+        if self.latent < 1 or min(self.channels) < 1:
+            raise ValueError(f"channels must be positive, got latent {self.latent}, channels {self.channels}")
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The generator's size."""
+
+    width: int = 256
+    depth: int = 6
+    heads: int = 4
+    hidden: int = 768
+    """Width of the feed-forward layers."""
+    modulation: int = 96
+    """Width through which the conditions reach each block's modulation."""
+    emotion_width: int = 64
+    """Width of the emotion's cross-attention."""
+    patch: int = 2
+    """A token is this many latent places squared."""
+    context: int = 3
+    """t_c: latent frames that a step sees beside its own."""
+    window: int = 5
+    """Frames of audio that a latent frame attends to: its own and those before it. Look-ahead is the encoder's."""
+    rope_time: int = 16
+    """Channels of a head that encode time; the rest encode the place, half each way."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be divisible by heads {self.heads}")
+        rest = self.head - self.rope_time
+        if self.rope_time % 2 or rest < 4 or rest % 4:
+            raise ValueError(
+                f"a head of {self.head} channels: rope_time {self.rope_time} must be even and leave a multiple of 4"
+            )
+        for name in ("depth", "hidden", "modulation", "emotion_width", "patch", "window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.context < 0:
+            raise ValueError(f"context must not be negative, got {self.context}")
+
+    @property
+    def head(self) -> int:
+        """Channels of a head."""
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A preset: what is drawn, and by what."""
+
+    name: str
+    size: int
+    """Edge of the pictures in pixels."""
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+
+    def __post_init__(self) -> None:
+        cell = STRIDE * self.transformer.patch
+        if self.size < cell or self.size % cell:
+            raise ValueError(f"size {self.size} must be a multiple of {cell} (stride {STRIDE} x patch)")
+
+    @property
+    def edge(self) -> int:
+        """Tokens to an edge of a latent frame."""
+        return self.size // (STRIDE * self.transformer.patch)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a latent frame."""
+        return self.edge**2
+
+    @property
+    def token_width(self) -> int:
+        """Numbers that a token holds."""
+        return self.autoencoder.latent * self.transformer.patch**2
+
+    @property
+    def reference_width(self) -> int:
+        """Numbers that a token of the reference holds: the picture's coarsest features."""
+        return self.autoencoder.channels[-1] * self.transformer.patch**2
+
+
+PRESETS: Mapping[str, ModelConfig] = {
+    "nano": ModelConfig("nano", 256),
+    "tiny": ModelConfig(
+        "tiny",
+        64,
+        AutoencoderConfig(latent=4, channels=(4, 4, 8, 8)),
+        TransformerConfig(
+            width=32, depth=2, heads=2, hidden=64, modulation=16, emotion_width=16, context=2, rope_time=4
+        ),
+    ),
+    "live": ModelConfig(
+        "live",
+        512,
+        AutoencoderConfig(latent=32, channels=(48, 96, 192, 256)),
+        TransformerConfig(
+            width=640, depth=8, heads=10, hidden=1920, modulation=192, emotion_width=128, context=5, window=5
+        ),
+    ),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """Raises ValueError naming the presets there are."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,255 @@
+"""The generator: a diffusion transformer that draws the next latent frame from noise, context and conditions.
+
+It sees [reference | last t_c frames | this frame]: the reference's tokens are a pinned sink, and they are also
+added to every frame (HunyuanVideo-Avatar's token + add injection); context frames are clean latents, kept as keys and
+values (InfiniteTalk's context frames without decoding and encoding again). Each block attends to those, then, side by
+side, to the audio (InfinityHuman's multimodal conditional attention) through the face mask and to the emotion's
+reference. Time and motion plan modulate every block. It predicts the clean latent, not the velocity.
+
+A pass over a clean latent at t = 0 gives a frame's keys and values for the ring; a pass over noise gives the frame.
+
+Letters used in shapes: B rows, N tokens of a latent frame, W width, H heads, D channels of a head, Z latent channels,
+s latent edge, F faces, R references, A frames of audio in the window, P the plan's numbers, E emotions, Q numbers
+that the articulation network says.
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamer.model.attention import face_audio_attention, rolling_attention, rotation_table
+from streamer.model.config import HEARD, PLAN, ModelConfig
+from streamer.studio.controls import EMOTIONS
+
+
+class Conditions(NamedTuple):
+    """What a frame is drawn from beside its context. Each has a mask of what is given: 0 where it was left out."""
+
+    plan: Tensor  # [B, 2, P]: the motion plan of the frame before and of this one
+    plan_given: Tensor  # [B]
+    heard: Tensor  # [B, F, A, Q]: what the articulation network said in the window, oldest frame first, for each face
+    heard_given: Tensor  # [B]
+    faces: Tensor  # [B, F, N]: the share of each token that shows the face
+    emotion: Tensor  # [B, R, E]: strength of each emotion, as a reference
+    emotion_given: Tensor  # [B]
+
+    def rows(self, index: Tensor) -> "Conditions":
+        """The conditions of the rows that `index` names."""
+        return Conditions(*(part[index] for part in self))
+
+
+def to_tokens(latent: Tensor, patch: int) -> Tensor:
+    """[B, Z, s, s] -> [B, N, Z * patch^2]: "B Z (h p) (w q) -> B (h w) (Z p q)"."""
+    rows, channels, edge, _ = latent.shape
+    grid = edge // patch
+    split = latent.reshape(rows, channels, grid, patch, grid, patch)
+    return split.permute(0, 2, 4, 1, 3, 5).reshape(rows, grid * grid, channels * patch * patch)
+
+
+def to_latent(tokens: Tensor, patch: int) -> Tensor:
+    """[B, N, Z * patch^2] -> [B, Z, s, s]: the inverse of `to_tokens`."""
+    rows, count, width = tokens.shape
+    grid, channels = math.isqrt(count), width // patch**2
+    split = tokens.reshape(rows, grid, grid, channels, patch, patch)
+    return split.permute(0, 3, 1, 4, 2, 5).reshape(rows, channels, grid * patch, grid * patch)
+
+
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm without parameters, then an affine change: x [B, N, W], shift and scale [B, 1, W]."""
+    return functional.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+
+
+def _time_features(t: Tensor, width: int) -> Tensor:
+    """t [B] in 0..1 -> [B, width] of sines."""
+    frequency = torch.exp(-math.log(1000.0) * torch.arange(width // 2, device=t.device) / (width // 2))
+    angle = 1000 * t.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+class Attention(nn.Module):
+    """Self-attention over reference, ring and own frame, with RMS-normed queries and keys."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm, self.k_norm = nn.RMSNorm(width // heads, eps=1e-6), nn.RMSNorm(width // heads, eps=1e-6)
+        self.out = nn.Linear(width, width)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, N, W] -> q, k, v [B, N, H, D], q and k normed."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        return self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype), v
+
+
+class Crossing(nn.Module):
+    """Queries, keys and values of a cross-attention branch."""
+
+    def __init__(self, width: int, inner: int, heads: int, memory: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.kv = nn.Linear(width, inner), nn.Linear(memory, 2 * inner)
+        self.out = nn.Linear(inner, width)
+        self.q_norm, self.k_norm = nn.RMSNorm(inner // heads, eps=1e-6), nn.RMSNorm(inner // heads, eps=1e-6)
+
+    def project(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, N, W], memory [..., K, M] -> q [B, N, H, D], k and v [..., K, H, D]."""
+        q = self.q(x).unflatten(-1, (self.heads, -1))
+        k, v = self.kv(memory).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        return self.q_norm(q).to(q.dtype), self.k_norm(k).to(q.dtype), v
+
+
+class Block(nn.Module):
+    """One layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = config.transformer
+        self.attention = Attention(c.width, c.heads)
+        self.audio = Crossing(c.width, c.width, c.heads, c.width)
+        self.emotion = Crossing(c.width, c.emotion_width, max(c.emotion_width // 32, 1), c.emotion_width)
+        self.feed = nn.Sequential(nn.Linear(c.width, c.hidden), nn.GELU("tanh"), nn.Linear(c.hidden, c.width))
+        self.modulation = nn.Linear(c.modulation, 6 * c.width)
+        self.audio_strength = nn.Parameter(torch.ones(()))  # alpha_A
+        self.emotion_strength = nn.Parameter(torch.ones(()))  # gamma_E
+        for silent in (self.modulation, self.audio.out, self.emotion.out):
+            nn.init.zeros_(silent.weight)
+            nn.init.zeros_(silent.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        c: Tensor,
+        audio: Tensor,
+        emotion: Tensor,
+        faces: Tensor,
+        look_back: "LookBack",
+        layer: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """
+        x [B, N, W]; c [B, modulation]; audio [B, F, A, W]; emotion [B, R, emotion_width]; faces [B, F, N]. Returns
+        the new x and this layer's keys and values [B, N, H, D], for the ring.
+        """
+        shift, scale, gate, shift2, scale2, gate2 = self.modulation(c)[:, None].chunk(6, -1)
+        q, k, v = self.attention.project(_modulated(x, shift, scale))
+        seen = look_back(layer, q, k, v)
+        x = x + (1 + gate) * self.attention.out(seen.flatten(2))
+
+        level = functional.layer_norm(x, x.shape[-1:], eps=1e-6)
+        aq, ak, av = self.audio.project(level, audio)
+        heard = face_audio_attention(aq, ak, av, faces, self.audio_strength)
+        eq, ek, ev = self.emotion.project(level, emotion)
+        felt = functional.scaled_dot_product_attention(eq.transpose(1, 2), ek.transpose(1, 2), ev.transpose(1, 2))
+        felt = felt.transpose(1, 2).flatten(2)
+        x = x + self.audio.out(heard.flatten(2)) + self.emotion_strength.to(x.dtype) * self.emotion.out(felt)
+
+        x = x + (1 + gate2) * self.feed(_modulated(x, shift2, scale2))
+        return x, k, v
+
+
+class LookBack(Protocol):
+    """Self-attention of a layer: q, k, v [B, N, H, D] of the rows -> [B, N, H, D]."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+
+
+class Reference(NamedTuple):
+    """What is computed once from a character's picture."""
+
+    added: Tensor  # [B, N, W]: added to every frame's tokens
+    sinks: list[tuple[Tensor, Tensor]]  # keys and values [B, N, H, D] of each layer
+
+    def rows(self, index: Tensor) -> "Reference":
+        return Reference(self.added[index], [(k[index], v[index]) for k, v in self.sinks])
+
+
+class Transformer(nn.Module):
+    """See the module's text. Latents are normalised: mean 0 and variance 1 a channel."""
+
+    table: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config.transformer
+        self.enter = nn.Linear(config.token_width, c.width)
+        self.enter_reference = nn.Linear(config.reference_width, c.width)
+        self.add_reference = nn.Linear(c.width, c.width)
+        self.place = nn.Parameter(0.02 * torch.randn(config.tokens, c.width))
+        self.plan = nn.Sequential(nn.Linear(2 * PLAN, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
+        self.no_plan = nn.Parameter(torch.zeros(c.width))
+        self.time = nn.Sequential(nn.Linear(c.width, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
+        self.condition = nn.Linear(c.width, c.modulation)
+        self.audio = nn.Linear(HEARD, c.width)
+        self.audio_place = nn.Parameter(0.02 * torch.randn(c.window, c.width))
+        self.no_audio = nn.Parameter(0.02 * torch.randn(c.width))
+        self.emotion = nn.Linear(len(EMOTIONS), c.emotion_width)
+        self.no_emotion = nn.Parameter(0.02 * torch.randn(c.emotion_width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(c.depth))
+        self.leave_modulation = nn.Linear(c.modulation, 2 * c.width)
+        self.leave = nn.Linear(c.width, config.token_width)
+        self.register_buffer("table", rotation_table(config.edge, c.context, c.head, c.rope_time), persistent=False)
+        for silent in (self.leave_modulation, self.leave):
+            nn.init.zeros_(silent.weight)
+            nn.init.zeros_(silent.bias)
+
+    def reference(self, features: Tensor) -> Reference:
+        """
+        The picture's coarsest features [B, C, s, s] of the autoencoder's anchor: their tokens pass through all blocks
+        alone, at t = 0. Latents tell frames apart from the picture, so it is the features that say who this is.
+        """
+        tokens = to_tokens(features, self.config.transformer.patch)
+        x = self.enter_reference(functional.layer_norm(tokens, tokens.shape[-1:]))
+        added = self.add_reference(x)
+        rows = len(features)
+        x = x + self.place
+        c = self._modulation(features.new_zeros(rows), self.no_plan.expand(rows, -1))
+        audio = self.no_audio.expand(rows, 1, 1, -1)
+        emotion = self.no_emotion.expand(rows, 1, -1)
+        faces = x.new_zeros(rows, 1, x.shape[1])
+        sinks: list[tuple[Tensor, Tensor]] = []
+
+        def alone(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            nothing = k[:, :0], v[:, :0]
+            ring = k[:, None][:, :0], v[:, None][:, :0]
+            filled = torch.zeros(rows, dtype=torch.int64, device=k.device)
+            return rolling_attention(q, k, v, nothing, ring, filled, self.table)
+
+        for layer, block in enumerate(self.blocks):
+            x, k, v = block(x, c, audio, emotion, faces, alone, layer)
+            sinks.append((k, v))
+        return Reference(added, sinks)
+
+    def _modulation(self, t: Tensor, plan: Tensor) -> Tensor:
+        """t [B], plan [B, W] -> [B, modulation]."""
+        width = self.config.transformer.width
+        time = self.time(_time_features(t, width).to(plan.dtype))
+        return functional.silu(self.condition(functional.silu(time + plan)))
+
+    def _conditions(self, t: Tensor, given: Conditions) -> tuple[Tensor, Tensor, Tensor]:
+        """Modulation [B, modulation], audio [B, F, A, W], emotion [B, R, emotion_width]."""
+        plan = torch.where(given.plan_given[:, None] > 0, self.plan(given.plan.flatten(1)), self.no_plan)
+        audio = torch.where(given.heard_given[:, None, None, None] > 0, self.audio(given.heard), self.no_audio)
+        emotion = torch.where(given.emotion_given[:, None, None] > 0, self.emotion(given.emotion), self.no_emotion)
+        return self._modulation(t, plan), audio + self.audio_place, emotion
+
+    def forward(
+        self, latent: Tensor, t: Tensor, conditions: Conditions, reference: Tensor, look_back: LookBack
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """
+        latent [B, Z, s, s], noised to t [B] (0: clean, 1: noise), `reference` the picture's `Reference.added` for each
+        row. Returns the clean latent that the rows show, and the keys and values [B, N, H, D] of each layer.
+        """
+        patch = self.config.transformer.patch
+        c, audio, emotion = self._conditions(t, conditions)
+        x = self.enter(to_tokens(latent, patch)) + self.place + reference
+        keys, values = [], []
+        for layer, block in enumerate(self.blocks):
+            x, k, v = block(x, c, audio, emotion, conditions.faces, look_back, layer)
+            keys.append(k)
+            values.append(v)
+        shift, scale = self.leave_modulation(c)[:, None].chunk(2, -1)
+        return to_latent(self.leave(_modulated(x, shift, scale)), patch), keys, values

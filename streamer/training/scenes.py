@@ -1,0 +1,247 @@
+"""What the generator is trained on: characters of the studio that speak, look about and gesture, drawn on the fly.
+
+A scene is one character, its neutral picture, and some frames of it with all that is known of them. Characters of the
+seeds below `FIRST_SEED`, among them those that a server shows, are never drawn here: they are held out for testing.
+
+Letters used in shapes: T frames, S picture edge, s latent edge (S / 16), C controls, W numbers a frame that the
+articulation network says (voices.WIDTH), M mouth channels.
+"""
+
+import multiprocessing
+import queue
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamer.config import FPS
+from streamer.features import PROSODY
+from streamer.model.config import STRIDE
+from streamer.studio.animate import Life
+from streamer.studio.character import Character
+from streamer.studio.controls import CONTROLS, EMOTIONS, INDEX, MOUTH, rest
+from streamer.studio.rig import KEYPOINTS, Rig, Truth
+from streamer.training.voices import Voices
+
+FIRST_SEED = 100_000
+SEEDS = 200_000
+"""Training characters have the seeds FIRST_SEED to FIRST_SEED + SEEDS - 1."""
+
+WEIGHT_STRIDE = 4
+_MOUTH, _EYES, _FACE, _HANDS = 10.0, 5.0, 1.5, 2.5
+_HAND_POINTS = np.array([i for i, name in enumerate(KEYPOINTS) if name.startswith("hand_")])
+_WARM_UP = 2 * FPS  # frames that a life runs before its scene begins
+
+
+@dataclass
+class Scene:
+    """One character's passage. Pictures are premultiplied RGBA."""
+
+    seed: int
+    picture: np.ndarray  # [S, S, 4] uint8: neutral, as live use has it
+    frames: np.ndarray  # [T, S, S, 4] uint8
+    weights: np.ndarray  # [T, S / 4, S / 4] float16: how much a place matters (mouth, eyes, face, hands)
+    face: np.ndarray  # [s, s] float16: the share of a latent's place that shows the face, in the picture
+    controls: np.ndarray  # [T, C] float32
+    heard: np.ndarray  # [T, W] float32: the articulation network's word on which the mouth was drawn
+    truth: np.ndarray  # [T, M] float32: the mouth that the phones demand
+    emotion: np.ndarray  # [T, len(EMOTIONS)] float32: strength of each
+    mouths: np.ndarray  # [T, 4] float32: box of the mouth in pixels
+    openings: np.ndarray  # [T] float32: distance of the inner lips, as a share of the character's widest
+
+
+def premultiplied(picture: np.ndarray) -> np.ndarray:
+    """Straight RGBA [..., 4] uint8 to premultiplied; a copy."""
+    out = picture.copy()
+    alpha = picture[..., 3:]
+    if alpha.min() < 255:
+        out[..., :3] = (picture[..., :3].astype(np.uint16) * alpha + 127) // 255
+    return out
+
+
+def _weights(truth: Truth, size: int) -> np.ndarray:
+    """[S / 4, S / 4] float16."""
+    edge = size // WEIGHT_STRIDE
+    face = truth.face_mask.reshape(edge, WEIGHT_STRIDE, edge, WEIGHT_STRIDE).mean((1, 3))
+    weights = 1 + (_FACE - 1) * face
+
+    def raise_box(box: tuple[float, float, float, float], value: float, margin: float) -> None:
+        x0, y0 = (int(max(v - margin, 0)) // WEIGHT_STRIDE for v in box[:2])
+        x1, y1 = (-int(-(v + margin) // WEIGHT_STRIDE) for v in box[2:])
+        region = weights[y0:y1, x0:x1]
+        np.maximum(region, value, out=region)
+
+    margin = 0.012 * size
+    hands = truth.keypoints[_HAND_POINTS]
+    hands = hands[hands[:, 2] > 0, :2]
+    if len(hands):
+        raise_box((*hands.min(0), *hands.max(0)), _HANDS, 2 * margin)
+    for box in truth.eye_boxes:
+        raise_box(box, _EYES, margin)
+    raise_box(truth.mouth_box, _MOUTH, margin)
+    return weights.astype(np.float16)
+
+
+def _face(truth: Truth, size: int) -> np.ndarray:
+    edge = size // STRIDE
+    return truth.face_mask.reshape(edge, STRIDE, edge, STRIDE).mean((1, 3)).astype(np.float16)
+
+
+def _smooth_noise(frames: int, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """[frames] of noise with variance about 1 that changes over `seconds`."""
+    width = max(int(seconds * FPS), 2)
+    window = np.hanning(width + 2)[1:-1]
+    noise = np.convolve(rng.standard_normal(frames + width), window / np.sqrt((window**2).sum()), "valid")
+    return noise[:frames]
+
+
+# How far a user who drives the plan by hand may go beyond what a life does.
+_REACH = {
+    "yaw": 0.22, "pitch": 0.12, "roll": 0.14, "gaze_x": 0.5, "gaze_y": 0.4, "smile": 0.5, "brow_left": 0.5,
+    "brow_right": 0.5, "brow_inner": 0.5, "lean": 0.4, "breath": 0.4,
+}  # fmt: skip
+
+
+def _ask_for_more(controls: np.ndarray, rng: np.random.Generator) -> None:
+    """In place: a plan as a user gives it, [T, C]: poses, glances and winks of their own."""
+    frames = len(controls)
+    for name, reach in _REACH.items():
+        if rng.random() < 0.5:
+            controls[:, INDEX[name]] += reach * _smooth_noise(frames, float(rng.uniform(0.3, 2.0)), rng)
+    for name in ("squint", "eye_wide", "blush", "shrug"):
+        if rng.random() < 0.25:
+            controls[:, INDEX[name]] += np.abs(0.5 * _smooth_noise(frames, 1.0, rng))
+    for side in ("left", "right"):
+        if rng.random() < 0.25:
+            shut = (np.abs(_smooth_noise(frames, 0.3, rng)) > 1.0).astype(np.float32)
+            blink = controls[:, INDEX[f"blink_{side}"]]
+            np.maximum(blink, np.convolve(shut, [0.3, 0.6, 0.3], "same").clip(0, 1), out=blink)
+        if rng.random() < 0.25:
+            raised = np.clip(_smooth_noise(frames, 1.0, rng), 0, 1)
+            controls[:, INDEX[f"{side}_raise"]] = np.maximum(controls[:, INDEX[f"{side}_raise"]], raised)
+            for name, reach in (("x", 0.25), ("y", 0.25), ("turn", 0.4), ("curl", 0.8), ("point", 0.7)):
+                controls[:, INDEX[f"{side}_{name}"]] += reach * _smooth_noise(frames, 1.5, rng)
+
+
+def _mouthing(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """[T, M]: a mouth that goes through all shapes and not only those of speech."""
+    mouth = np.stack([np.clip(0.45 * _smooth_noise(frames, 0.25, rng), 0, 1) for _ in MOUTH], 1)
+    mouth[:, 0] = np.clip(0.35 + 0.45 * _smooth_noise(frames, 0.25, rng), 0, 1)
+    mouth[:, MOUTH.index("press")] *= mouth[:, 0] < 0.05
+    return mouth.astype(np.float32)
+
+
+def perform(
+    frames: int, voices: Voices, silence: np.ndarray, wide: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """
+    A passage that a character speaks: controls [T, C], heard [T, W], truth [T, M], emotion [T, E]. A share `wide` of
+    the passages has a mouth that goes through all shapes instead.
+    """
+    total = frames + _WARM_UP
+    heard, truth = voices.passage(total, silence, rng)
+    if rng.random() < wide:
+        heard = heard.copy()
+        heard[:, : len(MOUTH)] = _mouthing(total, rng)
+    life = Life(int(rng.integers(2**31)))
+    emotion = np.zeros((total, len(EMOTIONS)), np.float32)
+    change = int(rng.integers(_WARM_UP, total)) if rng.random() < 0.3 else total
+    for first, end in ((0, change), (change, total)):
+        felt = int(rng.integers(len(EMOTIONS))) if rng.random() < 0.6 else 0
+        emotion[first:end, felt] = rng.uniform(0.3, 1.0)
+    controls = np.zeros((total, len(CONTROLS)), np.float32)
+    for k in range(total):
+        if k in (0, change):
+            felt = int(emotion[k].argmax())
+            life.emotion(EMOTIONS[felt], float(emotion[k, felt]))
+        controls[k] = life.step(heard[k, : len(MOUTH)], heard[k, len(MOUTH) : len(MOUTH) + len(PROSODY)])
+    controls, heard, truth, emotion = (x[_WARM_UP:] for x in (controls, heard, truth, emotion))
+    if rng.random() < 0.35:
+        _ask_for_more(controls, rng)
+    return controls, heard, truth, emotion
+
+
+def draw(seed: int, size: int, controls: np.ndarray, background: bool) -> dict[str, np.ndarray]:
+    """The character of `seed` under controls [T, C]: picture, face, frames, weights, mouths, openings of a Scene."""
+    with Rig(Character.from_seed(seed), size, background) as rig:
+        image, truth = rig.draw_with_truth(rest())
+        picture, face = premultiplied(image), _face(truth, size)
+        parts: dict[str, list] = {name: [] for name in ("frames", "weights", "mouths", "openings")}
+        for row in controls:
+            image, truth = rig.draw_with_truth(row)
+            parts["frames"].append(premultiplied(image))
+            parts["weights"].append(_weights(truth, size))
+            parts["mouths"].append(np.array(truth.mouth_box, np.float32))
+            parts["openings"].append(np.float32(truth.inner_lip_share))
+    return {"picture": picture, "face": face, **{name: np.stack(rows) for name, rows in parts.items()}}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """How scenes are taken."""
+
+    size: int
+    frames: int
+    spread: int = 1
+    """Every how manyth frame of the passage is drawn."""
+    wide: float = 0.1
+    """Share of the scenes whose mouth goes through all shapes and not only those of speech."""
+    opaque: float = 0.8
+    """Share of the scenes with a painted background."""
+
+
+def scene(seed: int, shot: Shot, voices: Voices, silence: np.ndarray, rng: np.random.Generator) -> Scene:
+    """One scene of the character with `seed`."""
+    passage = perform(shot.frames * shot.spread, voices, silence, shot.wide, rng)
+    controls, heard, truth, emotion = (x[:: shot.spread] for x in passage)
+    drawn = draw(seed, shot.size, controls, background=rng.random() < shot.opaque)
+    return Scene(seed=seed, controls=controls, heard=heard, truth=truth, emotion=emotion, **drawn)
+
+
+def _work(job: tuple, out: "multiprocessing.Queue[Scene]", number: int) -> None:
+    shot, voices, silence, seed = job
+    rng = np.random.default_rng([seed, number])
+    while True:
+        character = FIRST_SEED + int(rng.integers(SEEDS))
+        out.put(scene(character, shot, voices, silence, rng))
+
+
+class Scenes:
+    """Scenes drawn by other processes, without end. Close it, or use it in a `with`."""
+
+    def __init__(self, shot: Shot, voices: Voices, silence: np.ndarray, seed: int, processes: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._queue: multiprocessing.Queue[Scene] = context.Queue(4 * processes)
+        job = (shot, voices, silence, seed)
+        self._workers = [
+            context.Process(target=_work, args=(job, self._queue, i), daemon=True) for i in range(processes)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def __iter__(self) -> Iterator[Scene]:
+        while True:
+            yield self.take()
+
+    def take(self) -> Scene:
+        """The next scene. Raises RuntimeError where a worker has died."""
+        while True:
+            try:
+                return self._queue.get(timeout=5.0)
+            except queue.Empty:
+                dead = [worker for worker in self._workers if not worker.is_alive()]
+                if dead:
+                    raise RuntimeError(f"{len(dead)} of {len(self._workers)} workers that draw have died") from None
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.terminate()
+        for worker in self._workers:
+            worker.join(5.0)
+        self._queue.close()
+
+    def __enter__(self) -> "Scenes":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

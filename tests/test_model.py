@@ -1,0 +1,285 @@
+"""The neural generator's parts at the tiny preset: streams, rings, conditions, the anchor."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from streamer.model.attention import face_audio_attention, rolling_attention, rotate, rotation_table
+from streamer.model.autoencoder import Autoencoder, warp
+from streamer.model.cache import Cache
+from streamer.model.config import HEARD, PLAN, PRESETS, AutoencoderConfig, ModelConfig, TransformerConfig, preset
+from streamer.model.sampler import generate, passage, remember, times
+from streamer.model.transformer import Conditions, Transformer, to_latent, to_tokens
+from streamer.studio.controls import EMOTIONS
+
+TINY = PRESETS["tiny"]
+
+
+@pytest.fixture
+def transformer() -> Transformer:
+    """Random weights everywhere, also where training starts from zero."""
+    torch.manual_seed(0)
+    model = Transformer(TINY).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def conditions(rows: int, seed: int = 0) -> Conditions:
+    g = torch.Generator().manual_seed(seed)
+    window = TINY.transformer.window
+    given = torch.ones(rows)
+    return Conditions(
+        torch.randn(rows, 2, PLAN, generator=g),
+        given,
+        torch.randn(rows, 1, window, HEARD, generator=g),
+        given,
+        torch.rand(rows, 1, TINY.tokens, generator=g),
+        torch.rand(rows, 1, len(EMOTIONS), generator=g),
+        given,
+    )
+
+
+def features(rows: int) -> Tensor:
+    return torch.randn(rows, TINY.autoencoder.channels[-1], TINY.size // 16, TINY.size // 16)
+
+
+def latents(*shape: int) -> Tensor:
+    return torch.randn(*shape, TINY.autoencoder.latent, TINY.size // 16, TINY.size // 16)
+
+
+class TestStreaming:
+    @pytest.mark.parametrize("context", [0, 1, 2])
+    @torch.no_grad()
+    def test_streamed_equals_offline(self, transformer: Transformer, context: int) -> None:
+        """Frame by frame with a ring gives what a whole passage gives at once, past the seam of the ring too."""
+        frames = 7
+        clean, noise, given = latents(1, frames), latents(1, frames), conditions(frames)
+        reference = transformer.reference(features(1))
+        ones = torch.ones(1, frames)
+        offline = passage(transformer, clean, noise, ones, given, reference, context)
+        cache = Cache.empty(TINY, reference.sinks, context)
+        for k in range(frames):
+            now = given.rows(torch.tensor([k]))
+            drawn = generate(transformer, noise[:, k], now, reference.added, cache)
+            torch.testing.assert_close(drawn, offline[:, k], atol=1e-5, rtol=1e-5)
+            remember(transformer, clean[:, k], now, reference.added, cache)
+
+    @torch.no_grad()
+    def test_sessions_do_not_meet(self, transformer: Transformer) -> None:
+        """A session in a batch, at another place of its ring than its neighbour, draws what it draws alone."""
+        from streamer.model.cache import stack
+
+        reference = transformer.reference(features(2))
+        caches, alone = [], []
+        noise, now = latents(2), conditions(2)
+        for b, age in enumerate((1, 5)):
+            own = reference.rows(torch.tensor([b]))
+            cache = Cache.empty(TINY, own.sinks)
+            for k in range(age):
+                remember(transformer, latents(1), conditions(1, 10 * b + k), own.added, cache)
+            caches.append(cache)
+            alone.append(generate(transformer, noise[b : b + 1], now.rows(torch.tensor([b])), own.added, cache))
+        together = generate(transformer, noise, now, reference.added, stack(caches))
+        torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+    @torch.no_grad()
+    def test_nan_stays_in_its_session(self, transformer: Transformer) -> None:
+        """A neighbour whose state is not a number changes nothing."""
+        reference = transformer.reference(features(2))
+        cache = Cache.empty(TINY, reference.sinks)
+        remember(transformer, latents(2), conditions(2), reference.added, cache)
+        noise, now = latents(2), conditions(2, 1)
+        before = generate(transformer, noise, now, reference.added, cache)
+        cache.ring_values[:, 1] = float("nan")
+        after = generate(transformer, noise, now, reference.added, cache)
+        torch.testing.assert_close(after[0], before[0], atol=0, rtol=0)
+        assert after[1].isnan().any()
+
+    @torch.no_grad()
+    def test_positions_do_not_grow(self, transformer: Transformer) -> None:
+        """Once the ring is full, the same frames at any age of the stream give the same picture."""
+        reference = transformer.reference(features(1))
+        size = TINY.transformer.context
+        last = [latents(1) for _ in range(size)]
+        noise, now = latents(1), conditions(1)
+        drawn = []
+        for before in (0, 1, 9):
+            cache = Cache.empty(TINY, reference.sinks)
+            # Keys depend on what a frame itself looked back on: fill the ring with rows that saw nothing.
+            for k in range(before + size):
+                z = latents(1) if k < before else last[k - before]
+                lone = Cache.empty(TINY, reference.sinks, 0)
+                t = torch.zeros(1)
+                _, keys, values = transformer(z, t, now, reference.added, _blind(transformer, lone))
+                cache.append(keys, values)
+            drawn.append(generate(transformer, noise, now, reference.added, cache))
+        torch.testing.assert_close(drawn[1], drawn[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(drawn[2], drawn[0], atol=1e-5, rtol=1e-5)
+
+    def test_reset_forgets(self, transformer: Transformer) -> None:
+        """After a reset nothing of the context is left, and the reference still is."""
+        with torch.no_grad():
+            reference = transformer.reference(features(1))
+            cache = Cache.empty(TINY, reference.sinks)
+            noise, now = latents(1), conditions(1)
+            fresh = generate(transformer, noise, now, reference.added, cache)
+            remember(transformer, latents(1), now, reference.added, cache)
+            assert not torch.allclose(generate(transformer, noise, now, reference.added, cache), fresh)
+            cache.reset()
+            torch.testing.assert_close(generate(transformer, noise, now, reference.added, cache), fresh)
+
+
+def _blind(transformer: Transformer, cache: Cache):
+    def look_back(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        sink = cache.sink_keys[layer], cache.sink_values[layer]
+        return rolling_attention(q, k, v, sink, cache.read(layer), cache.filled, transformer.table)
+
+    return look_back
+
+
+class TestConditions:
+    @pytest.mark.parametrize("name", ["plan", "heard", "faces", "emotion"])
+    @torch.no_grad()
+    def test_each_condition_matters(self, transformer: Transformer, name: str) -> None:
+        """Changing one condition changes the frame."""
+        reference = transformer.reference(features(1))
+        cache = Cache.empty(TINY, reference.sinks)
+        noise, now = latents(1), conditions(1)
+        other = now._replace(**{name: getattr(conditions(1, 5), name)})
+        a = generate(transformer, noise, now, reference.added, cache)
+        assert not torch.allclose(a, generate(transformer, noise, other, reference.added, cache), atol=1e-5)
+
+    @pytest.mark.parametrize("name", ["plan", "heard", "emotion"])
+    @torch.no_grad()
+    def test_what_is_left_out_does_not_matter(self, transformer: Transformer, name: str) -> None:
+        """A condition marked as not given has no influence."""
+        reference = transformer.reference(features(1))
+        cache = Cache.empty(TINY, reference.sinks)
+        noise, now = latents(1), conditions(1)._replace(**{f"{name}_given": torch.zeros(1)})
+        other = now._replace(**{name: getattr(conditions(1, 5), name)})
+        a = generate(transformer, noise, now, reference.added, cache)
+        torch.testing.assert_close(a, generate(transformer, noise, other, reference.added, cache))
+
+    @torch.no_grad()
+    def test_sound_moves_only_faces(self) -> None:
+        """Where no face is, the audio branch adds exactly nothing; two faces hear each their own voice."""
+        q, k, v = torch.randn(1, 9, 2, 8), torch.randn(1, 2, 5, 2, 8), torch.randn(1, 2, 5, 2, 8)
+        faces = torch.zeros(1, 2, 9)
+        faces[0, 0, :3], faces[0, 1, 3:6] = 1, 1
+        out = face_audio_attention(q, k, v, faces, torch.tensor(1.0))
+        assert out[:, 6:].abs().max() == 0
+        first = face_audio_attention(q, k[:, :1], v[:, :1], torch.ones(1, 1, 9), torch.tensor(1.0))
+        second = face_audio_attention(q, k[:, 1:], v[:, 1:], torch.ones(1, 1, 9), torch.tensor(1.0))
+        torch.testing.assert_close(out[:, :3], first[:, :3])
+        torch.testing.assert_close(out[:, 3:6], second[:, 3:6])
+
+    @torch.no_grad()
+    def test_every_weight_learns(self, transformer: Transformer) -> None:
+        """Nothing of the transformer is cut off from the loss."""
+        with torch.enable_grad():
+            reference = transformer.reference(features(1))
+            given = conditions(3)
+            given = given._replace(plan_given=torch.tensor([1.0, 0, 1]), heard_given=torch.tensor([1.0, 1, 0]),
+                                   emotion_given=torch.tensor([0.0, 1, 1]))  # fmt: skip
+            drawn = passage(transformer, latents(1, 3), latents(1, 3), torch.full((1, 3), 0.5), given, reference, 2)
+            drawn.square().mean().backward()
+        dead = [name for name, p in transformer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert not dead
+
+
+class TestParts:
+    def test_tokens_there_and_back(self) -> None:
+        """Patches to tokens and back change nothing."""
+        z = torch.randn(2, 3, 8, 8)
+        torch.testing.assert_close(to_latent(to_tokens(z, 2), 2), z, atol=0, rtol=0)
+        corner = to_tokens(z, 2)[0, 0].reshape(3, 2, 2)
+        torch.testing.assert_close(corner, z[0, :, :2, :2])
+
+    def test_rotation_is_relative(self) -> None:
+        """Shifting query and key by one frame leaves their product alone; the reference stands apart."""
+        table = rotation_table(2, 3, 16, 4)
+        q, k = torch.randn(4, 1, 16), torch.randn(4, 1, 16)
+        near = (rotate(q, table[2]) * rotate(k, table[1])).sum(-1)
+        far = (rotate(q, table[4]) * rotate(k, table[3])).sum(-1)
+        torch.testing.assert_close(near, far, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose((rotate(q, table[1]) * rotate(k, table[0])).sum(-1), near, atol=1e-3)
+
+    def test_many_steps_end_at_zero(self) -> None:
+        """n steps are n times from 1 downwards."""
+        assert times(1) == (1.0,)
+        assert times(4) == (1.0, 0.75, 0.5, 0.25)
+        with pytest.raises(ValueError, match="0"):
+            times(0)
+
+    def test_presets(self) -> None:
+        """nano keeps to 100 tokens and 10M parameters a frame, live to 60M; an unknown name is told the known ones."""
+        nano = PRESETS["nano"]
+        per_frame = Transformer(nano), Autoencoder(nano.autoencoder).decoder
+        assert 64 <= nano.tokens <= 100
+        articulation = 1.4e6
+        assert sum(p.numel() for m in per_frame for p in m.parameters()) + articulation <= 10e6
+        with torch.device("meta"):
+            live = Transformer(PRESETS["live"])
+        assert sum(p.numel() for p in live.parameters()) <= 60e6
+        with pytest.raises(ValueError, match="nano"):
+            preset("giant")
+
+    @pytest.mark.parametrize(
+        ("make", "number"),
+        [
+            (lambda: TransformerConfig(width=100, heads=3), "100"),
+            (lambda: TransformerConfig(context=-1), "-1"),
+            (lambda: TransformerConfig(rope_time=15), "15"),
+            (lambda: AutoencoderConfig(channels=(1, 2, 3)), "3"),
+            (lambda: dataclasses.replace(PRESETS["nano"], size=250), "250"),
+            (lambda: ModelConfig("x", 16), "16"),
+        ],
+    )
+    def test_bad_sizes(self, make, number: str) -> None:
+        """A config that cannot work says the number."""
+        with pytest.raises(ValueError, match=number):
+            make()
+
+
+class TestAutoencoder:
+    @torch.no_grad()
+    def test_shapes_and_causality(self) -> None:
+        """A frame of any size that 16 divides comes back at its size, and no frame knows of another."""
+        torch.manual_seed(0)
+        model = Autoencoder(TINY.autoencoder).eval()
+        frames, picture = torch.rand(3, 4, 64, 96), torch.rand(1, 4, 64, 96)
+        anchor = model.anchor(picture)
+        latent = model.encode(frames, picture.expand(3, -1, -1, -1))
+        assert latent.shape == (3, 4, 4, 6)
+        whole = model.decode(latent, anchor.expand(3))
+        assert whole.shape == frames.shape
+        torch.testing.assert_close(model.decode(latent[1:2], anchor), whole[1:2], atol=1e-5, rtol=1e-5)
+        with pytest.raises(ValueError, match="65"):
+            model.encode(torch.rand(1, 4, 65, 64), torch.rand(1, 4, 65, 64))
+
+    def test_warp(self) -> None:
+        """A flow of one place fetches the neighbour; beyond the border the border goes on."""
+        x = torch.arange(16.0).view(1, 1, 4, 4)
+        flow = torch.zeros(1, 2, 4, 4)
+        torch.testing.assert_close(warp(x, flow), x)
+        flow[:, 0] = 1
+        torch.testing.assert_close(warp(x, flow)[..., :3], x[..., 1:])
+        torch.testing.assert_close(warp(x, flow)[..., 3], x[..., 3])
+        flow[:, 0], flow[:, 1] = 0, -1
+        torch.testing.assert_close(warp(x, flow)[:, :, 1:], x[:, :, :3])
+
+    @torch.no_grad()
+    def test_untrained_decoder_shows_the_picture(self) -> None:
+        """Flows start at zero: what is copied is the picture where it stands."""
+        model = Autoencoder(TINY.autoencoder).eval()
+        picture = torch.rand(1, 4, 64, 64)
+        for stage in model.decoder.stages:
+            torch.testing.assert_close(stage.motion.weight, torch.zeros_like(stage.motion.weight))
+        painted, flows = model.decode_with_flows(torch.randn(1, 4, 4, 4), model.anchor(picture))
+        assert all(flow.abs().max() == 0 for flow in flows)
+        shown = torch.corrcoef(torch.stack([painted.flatten(), picture.flatten()]))[0, 1]
+        assert shown > 0.9
