@@ -37,6 +37,8 @@ def create(name: str) -> Generator:
         case "rig":
             return RigGenerator()
         case "neural":
-            raise NotInstalled("the neural generator is not installed; --generator rig draws without it")
+            from streamer.neural import NeuralGenerator  # loads torch, which the rig does without
+
+            return NeuralGenerator.load()
         case _:
             raise ValueError(f"generator {name!r} is none of {', '.join(GENERATORS)}")

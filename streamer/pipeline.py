@@ -9,16 +9,17 @@
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from streamer.config import SAMPLES_PER_FRAME
-from streamer.features import Listener
+from streamer.features import Curves, Listener
 from streamer.messages import Step, Times
 from streamer.pacing import FramePacer
 from streamer.plan import Move, Plan
 from streamer.studio.animate import Life
+from streamer.studio.controls import EMOTIONS
 from streamer.vad import Vad, VadEvent
 
 
@@ -32,6 +33,15 @@ class Drawable(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A `Drawable` that wants to know more than the controls: what was heard, at every frame, drawn or not."""
+
+    def hear(self, controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> None:
+        """The frame's controls [C], what the voice says, and the strength of each emotion of controls.EMOTIONS."""
+        ...
 
 
 class Speech:
@@ -91,6 +101,7 @@ class Avatar:
         self._rig = rig
         self._next_rig: Drawable | None = None
         self._feeling: tuple[str, float] | None = None
+        self._emotion = np.zeros(len(EMOTIONS), np.float32)
         self._epoch = 0
 
     @property
@@ -126,16 +137,20 @@ class Avatar:
         if self._feeling is not None:
             feeling, self._feeling = self._feeling, None
             self._life.emotion(*feeling)
+            self._emotion = np.zeros(len(EMOTIONS), np.float32)
+            self._emotion[EMOTIONS.index(feeling[0])] = feeling[1]
         heard = np.zeros_like(step.samples) if step.muted else step.samples
         curves = self._listener.step(self._articulation, heard)
-        controls = self._life.step(curves.mouth, curves.prosody)
-        return self._plan.apply(controls, step.frame), events
-
-    def draw(self, controls: np.ndarray, seconds: float) -> np.ndarray:
-        """[S, S, 4] uint8 RGBA, valid until the next call."""
+        controls = self._plan.apply(self._life.step(curves.mouth, curves.prosody), step.frame)
         if self._next_rig is not None:
             old, self._rig, self._next_rig = self._rig, self._next_rig, None
             old.close()
+        if isinstance(self._rig, Attentive):
+            self._rig.hear(controls, curves, self._emotion)
+        return controls, events
+
+    def draw(self, controls: np.ndarray, seconds: float) -> np.ndarray:
+        """[S, S, 4] uint8 RGBA, valid until the next call."""
         return self._rig.draw(controls, seconds)
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ LAYERS = [
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
     {"streamer.generator", "streamer.signalling"},
     {"streamer.characters"},
-    {"streamer.generators"},
+    {"streamer.generators", "streamer.neural"},
     {"streamer.session", "streamer.render"},
     {"streamer.server"},
     {"streamer.training", "streamer.bench", "streamer.cli"},

@@ -16,11 +16,23 @@ Pictures are premultiplied RGBA in -1..1, [B, 4, S, S].
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from streamer.model.config import STRIDE, AutoencoderConfig
+
+
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """[..., S, S, 4] uint8 -> [..., 4, S, S] float32 in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3))).float() / 127.5 - 1
+
+
+def to_pixels(pictures: Tensor) -> np.ndarray:
+    """[..., 4, S, S] in -1..1 -> [..., S, S, 4] uint8."""
+    rounded = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return np.moveaxis(rounded.cpu().numpy(), -3, -1)
 
 
 class Anchor(NamedTuple):
@@ -153,7 +165,7 @@ class Stage(nn.Module):
         """x [B, coarse, h, w], flow [B, 2, h, w] or None, features [B, fine, 2h, 2w] -> the same at twice the size."""
         x = functional.interpolate(self.narrow(x), scale_factor=2, mode="nearest")
         motion = self.motion(self.level(x))
-        finer = _FLOW_STEP * motion[:, :2]
+        finer = _FLOW_STEP * motion[:, :2].float()  # fractions of a pixel count
         flow = finer if flow is None else 2 * _finer(flow) + finer
         if self.anchored:
             features = warp(features, flow) * torch.sigmoid(motion[:, 2:])

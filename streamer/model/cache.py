@@ -61,13 +61,24 @@ class Cache:
             self.ring_values[layer][rows, slot] = v.to(self.ring_values.dtype)
         self.written += 1
 
+    def row(self, b: int) -> "Cache":
+        """One session's part: a copy."""
+        only = slice(b, b + 1)
+        return Cache(
+            self.ring_keys[:, only].clone(),
+            self.ring_values[:, only].clone(),
+            self.sink_keys[:, only],
+            self.sink_values[:, only],
+            self.written[only].clone(),
+        )
+
     def reset(self) -> None:
         """Forgets the context; the reference stays."""
         self.written.zero_()
 
 
 def stack(caches: list[Cache]) -> Cache:
-    """Several sessions' caches as one: a copy; `unstack` brings what was appended back."""
+    """Several sessions' caches as one: a copy. `row` takes one out again."""
     return Cache(
         torch.cat([c.ring_keys for c in caches], 1),
         torch.cat([c.ring_values for c in caches], 1),

@@ -57,6 +57,16 @@ def to_latent(tokens: Tensor, patch: int) -> Tensor:
     return split.permute(0, 3, 1, 4, 2, 5).reshape(rows, channels, grid * patch, grid * patch)
 
 
+def face_tokens(face: Tensor, edge: int) -> Tensor:
+    """
+    face [..., s, s], the share of each latent's place that shows it -> [..., N] tokens. One token's margin is added:
+    the head moves, and the mask is that of the picture at rest.
+    """
+    shape = face.shape[:-2]
+    grid = functional.adaptive_max_pool2d(face.reshape(-1, 1, *face.shape[-2:]), edge)
+    return functional.max_pool2d(grid, 3, 1, 1).reshape(*shape, -1)
+
+
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm without parameters, then an affine change: x [B, N, W], shift and scale [B, 1, W]."""
     return functional.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
@@ -69,6 +79,18 @@ def _time_features(t: Tensor, width: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
+class HeadNorm(nn.Module):
+    """RMSNorm of each head's channels, in the precision of its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> the same shape."""
+        return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
+
+
 class Attention(nn.Module):
     """Self-attention over reference, ring and own frame, with RMS-normed queries and keys."""
 
@@ -76,13 +98,13 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm, self.k_norm = nn.RMSNorm(width // heads, eps=1e-6), nn.RMSNorm(width // heads, eps=1e-6)
+        self.q_norm, self.k_norm = HeadNorm(width // heads), HeadNorm(width // heads)
         self.out = nn.Linear(width, width)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, W] -> q, k, v [B, N, H, D], q and k normed."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        return self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype), v
+        return self.q_norm(q), self.k_norm(k), v
 
 
 class Crossing(nn.Module):
@@ -93,13 +115,13 @@ class Crossing(nn.Module):
         self.heads = heads
         self.q, self.kv = nn.Linear(width, inner), nn.Linear(memory, 2 * inner)
         self.out = nn.Linear(inner, width)
-        self.q_norm, self.k_norm = nn.RMSNorm(inner // heads, eps=1e-6), nn.RMSNorm(inner // heads, eps=1e-6)
+        self.q_norm, self.k_norm = HeadNorm(inner // heads), HeadNorm(inner // heads)
 
     def project(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, W], memory [..., K, M] -> q [B, N, H, D], k and v [..., K, H, D]."""
         q = self.q(x).unflatten(-1, (self.heads, -1))
         k, v = self.kv(memory).unflatten(-1, (2, self.heads, -1)).unbind(-3)
-        return self.q_norm(q).to(q.dtype), self.k_norm(k).to(q.dtype), v
+        return self.q_norm(q), self.k_norm(k), v
 
 
 class Block(nn.Module):

@@ -65,6 +65,14 @@ def open_scaled(data: bytes) -> tuple[np.ndarray, float]:
         raise BadPicture(f"the picture is truncated or damaged: {error}") from None
 
 
+def backdrop(size: int) -> np.ndarray:
+    """What a cut-out stands before where its own background is asked for: [S, S, 4] uint8 opaque RGBA."""
+    rows = np.linspace(0, 1, size)[:, None, None]
+    colour = np.array([46, 52, 70]) * (1 - rows) + np.array([22, 24, 34]) * rows
+    pixels = np.broadcast_to(colour, (size, size, 3))
+    return np.concatenate([pixels, np.full((size, size, 1), 255)], -1).astype(np.uint8)
+
+
 class PictureRig:
     """Draws a picture [H, W, 4] on a square, moved by the controls. One rig per thread at a time."""
 
@@ -89,13 +97,7 @@ class PictureRig:
             self._image.paste(resized, ((size - resized.width) // 2, size - resized.height))
             self._zoom = 0.94
         self._premultiplied = self._image.convert("RGBa")
-        self._background = self._paint() if background else None
-
-    def _paint(self) -> Image.Image:
-        rows = np.linspace(0, 1, self.size)[:, None, None]
-        colour = np.array([46, 52, 70]) * (1 - rows) + np.array([22, 24, 34]) * rows
-        pixels = np.broadcast_to(colour, (self.size, self.size, 3)).astype(np.uint8)
-        return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGBA")
+        self._background = Image.fromarray(backdrop(size)) if background else None
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
         """[C] float32 to [S, S, 4] uint8 straight RGBA."""

@@ -4,7 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-RECIPES = {"articulation": "streamer.training.articulation", "face": "streamer.training.face"}
+RECIPES = ("articulation", "face", "tiny", "nano", "live")
+"""The last three are presets of the generator."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -12,4 +13,7 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] not in RECIPES:
         print(f"lipstream train: name one of {', '.join(RECIPES)}", file=sys.stderr)
         return 2
-    return importlib.import_module(RECIPES[arguments[0]]).main(list(arguments[1:]))
+    name, options = arguments[0], list(arguments[1:])
+    if name in ("articulation", "face"):
+        return importlib.import_module(f"streamer.training.{name}").main(options)
+    return importlib.import_module("streamer.training.preset").main(name, options)

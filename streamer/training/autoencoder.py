@@ -16,28 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from streamer.model.autoencoder import Autoencoder, warp
+from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor, warp
 from streamer.model.config import STRIDE, AutoencoderConfig
 from streamer.training.common import Average, Log, Progress, save_checkpoint
 from streamer.training.scenes import WEIGHT_STRIDE, Scene, Scenes
 
-LATENT_NOISE = 0.1
+LATENT_NOISE = 0.03
 """Added to latents before they are decoded, as a share of their own spread: the generator is never exact."""
 _LATENT_PENALTY = 1e-5
 _FLOW_WEIGHT = 0.5
 _BORDER = 12
 _BORDER_WEIGHT = 0.2
-
-
-def to_tensor(pictures: np.ndarray) -> Tensor:
-    """[..., S, S, 4] uint8 -> [..., 4, S, S] float32 in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3))).float() / 127.5 - 1
-
-
-def to_pixels(pictures: Tensor) -> np.ndarray:
-    """[..., 4, S, S] in -1..1 -> [..., S, S, 4] uint8."""
-    rounded = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return np.moveaxis(rounded.cpu().numpy(), -3, -1)
 
 
 def loss(painted: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:

@@ -45,8 +45,9 @@ class Voices:
         """
         parts: list[tuple[np.ndarray, np.ndarray]] = []
         have = 0
-        if rng.random() < 0.15:
-            parts.append(self._pause(silence, int(rng.integers(frames // 4, frames + 1)), rng))
+        begins = rng.random()
+        if begins < 0.2:  # with a pause, which at times is all there is
+            parts.append(self._pause(silence, frames if begins < 0.06 else int(rng.integers(frames)) + 1, rng))
             have = len(parts[0][0])
         while have < frames:
             heard, truth = self.clip(int(rng.integers(len(self))))

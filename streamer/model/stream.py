@@ -1,0 +1,172 @@
+"""Live use of the networks: characters, sessions, and a step for many of them at once.
+
+A `Painter` owns the weights, a `Still` what was computed from a character's picture, a `Stream` one session's state.
+None of them knows threads: whoever runs the steps owns them.
+
+Letters used in shapes: B sessions, S picture edge, s latent edge, C controls, N tokens, Q numbers that the articulation
+network says.
+"""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamer.model.autoencoder import Anchor, to_tensor
+from streamer.model.cache import Cache, stack
+from streamer.model.config import HEARD, PLAN, ModelConfig
+from streamer.model.loading import Networks
+from streamer.model.sampler import generate, remember, times
+from streamer.model.transformer import Conditions, Reference, face_tokens
+from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What one frame is drawn from."""
+
+    controls: np.ndarray  # [C] float32: the motion plan; its mouth is not looked at
+    heard: np.ndarray  # [Q] float32: the articulation network's mouth, prosody and embedding
+    emotion: np.ndarray  # [len(EMOTIONS)] float32: strength of each
+
+
+@dataclass(frozen=True)
+class Still:
+    """A character, ready to be drawn."""
+
+    anchor: Anchor
+    reference: Reference
+    faces: Tensor  # [1, 1, N]
+
+
+@dataclass
+class Stream:
+    """One session's state: a small ring, the last cues, its noise."""
+
+    still: Still
+    cache: Cache
+    noise: torch.Generator
+    plans: list[np.ndarray] = field(default_factory=list)
+    heard: list[np.ndarray] = field(default_factory=list)
+    emotion: np.ndarray = field(default_factory=lambda: np.zeros(len(EMOTIONS), np.float32))
+
+
+class NotFinite(ArithmeticError):
+    """A session's state held something that is no number; it was reset."""
+
+
+class Painter:
+    """Draws frames with a preset's networks in one precision."""
+
+    def __init__(self, networks: Networks, dtype: torch.dtype = torch.float32, steps: int = 1) -> None:
+        self.config: ModelConfig = networks.config
+        self.dtype = dtype
+        self._transformer = copy.deepcopy(networks.transformer).to(dtype)
+        self._transformer.table = networks.transformer.table  # angles need their precision
+        autoencoder = copy.deepcopy(networks.autoencoder).to(dtype)
+        self._autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._times = times(steps)
+
+    @torch.inference_mode()
+    def still(self, picture: np.ndarray, face: np.ndarray) -> Still:
+        """
+        picture [S, S, 4] uint8 premultiplied RGBA, face [s, s]: the share of each latent's place that shows the face.
+        Raises ValueError for a picture of another size.
+        """
+        size = self.config.size
+        if picture.shape != (size, size, 4):
+            raise ValueError(f"a picture of shape {picture.shape}: the preset {self.config.name} wants {size}x{size}x4")
+        pixels = to_tensor(picture[None]).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        anchor = self._autoencoder.anchor(pixels)
+        faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge)
+        return Still(anchor, self._transformer.reference(anchor.features[-1]), faces.view(1, 1, -1).to(self.dtype))
+
+    def stream(self, still: Still, seed: int = 0, context: int | None = None) -> Stream:
+        """A session of that character, at its beginning."""
+        cache = Cache.empty(self.config, still.reference.sinks, context)
+        return Stream(still, cache, torch.Generator().manual_seed(seed))
+
+    def hear(self, stream: Stream, cue: Cue) -> None:
+        """Every frame's cue in order, also those of frames that are then not drawn. Raises NotFinite, ValueError."""
+        if cue.controls.shape != (len(CONTROLS),) or cue.heard.shape != (HEARD,):
+            raise ValueError(f"a cue of shapes {cue.controls.shape}, {cue.heard.shape}: want {len(CONTROLS)}, {HEARD}")
+        if not (np.isfinite(cue.controls).all() and np.isfinite(cue.heard).all() and np.isfinite(cue.emotion).all()):
+            raise NotFinite("a cue is not finite: the frame is not drawn from it")
+        window = self.config.transformer.window
+        plan = cue.controls[len(MOUTH) :]
+        stream.plans = [*(stream.plans or [plan]), plan][-2:]
+        stream.heard = [*(stream.heard or [cue.heard] * (window - 1)), cue.heard][-window:]
+        stream.emotion = cue.emotion
+
+    @torch.inference_mode()
+    def draw(self, streams: Sequence[Stream]) -> list[np.ndarray | NotFinite]:
+        """
+        The next frame of each session: [S, S, 4] uint8 premultiplied RGBA. A session whose frame is not finite is reset
+        and told so in its place; its neighbours do not notice.
+        """
+        cache = stack([s.cache for s in streams]) if len(streams) > 1 else streams[0].cache
+        conditions, added = self._conditions(streams), torch.cat([s.still.reference.added for s in streams])
+        edge, channels = self.config.size // 16, self.config.autoencoder.latent
+        noise = torch.cat([torch.randn(1, channels, edge, edge, generator=s.noise) for s in streams]).to(self.dtype)
+        latents = generate(self._transformer, noise, conditions, added, cache, self._times)
+        anchor = Anchor(
+            torch.cat([s.still.anchor.picture for s in streams]),
+            tuple(torch.cat(level) for level in zip(*(s.still.anchor.features for s in streams), strict=True)),
+        )
+        finite = latents.isfinite().flatten(1).all(1)
+        painted = self._autoencoder.decode(latents, anchor)
+        finite &= painted.isfinite().flatten(1).all(1)
+        pixels = ((painted.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+        remember(self._transformer, latents, conditions, added, cache)
+        out: list[np.ndarray | NotFinite] = []
+        for b, stream in enumerate(streams):
+            if len(streams) > 1:
+                stream.cache = cache.row(b)
+            if finite[b]:
+                out.append(np.ascontiguousarray(pixels[b].numpy()))
+            else:
+                stream.cache.reset()
+                out.append(NotFinite("the frame held values that are no numbers: the session's context was reset"))
+        return out
+
+    def _conditions(self, streams: Sequence[Stream]) -> Conditions:
+        given = torch.ones(len(streams))
+
+        def rows(parts: list[np.ndarray]) -> Tensor:
+            return torch.from_numpy(np.stack(parts)).to(self.dtype)
+
+        return Conditions(
+            rows([np.stack(s.plans) for s in streams]).view(-1, 2, PLAN),
+            given,
+            rows([np.stack(s.heard) for s in streams])[:, None],
+            given,
+            torch.cat([s.still.faces for s in streams]),
+            rows([s.emotion for s in streams])[:, None],
+            given,
+        )
+
+
+def probe(painter: Painter, tries: int) -> float:
+    """Seconds that a frame takes: the median of `tries`, after two that warm up."""
+    size = painter.config.size
+    rng = np.random.default_rng(0)
+    still = painter.still(rng.integers(0, 255, (size, size, 4)).astype(np.uint8), np.ones((size // 16, size // 16)))
+    stream = painter.stream(still)
+    cue = Cue(np.zeros(len(CONTROLS), np.float32), np.zeros(HEARD, np.float32), np.zeros(len(EMOTIONS), np.float32))
+    taken = []
+    for _ in range(tries + 2):
+        painter.hear(stream, cue)
+        began = time.perf_counter()
+        painter.draw([stream])
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken[2:]))
+
+
+def fastest_dtype(networks: Networks, tries: int = 5) -> torch.dtype:
+    """float32 or bfloat16, whichever draws a frame sooner here: measured, which takes half a second."""
+    taken = {dtype: probe(Painter(networks, dtype), tries) for dtype in (torch.float32, torch.bfloat16)}
+    return min(taken, key=taken.__getitem__)

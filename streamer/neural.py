@@ -1,0 +1,107 @@
+"""The neural generator as the pipeline sees it: any character's picture, drawn anew at every frame."""
+
+import threading
+
+import numpy as np
+from PIL import Image
+
+from streamer.characters import Entry
+from streamer.features import Curves
+from streamer.generators import NotInstalled
+from streamer.model.face import Face
+from streamer.model.loading import BadWeights, load
+from streamer.model.picture import PLACES, aligned, face_mask, placed
+from streamer.model.stream import Cue, NotFinite, Painter, Stream, fastest_dtype
+from streamer.pipeline import Drawable
+from streamer.signalling import Refused
+from streamer.studio.controls import rest
+from streamer.studio.picture import backdrop
+
+
+class NeuralGenerator:
+    """Holds the weights; each session gets a `NeuralRig` of its own."""
+
+    name = "neural"
+
+    def __init__(self, painter: Painter) -> None:
+        self.painter = painter
+        self._made = 0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, preset: str = "nano") -> "NeuralGenerator":
+        """With the weights that come with the package, in the precision that is fastest here. Raises NotInstalled."""
+        try:
+            networks = load(preset)
+        except (FileNotFoundError, BadWeights) as error:
+            raise NotInstalled(f"{error}; --generator rig draws without it") from None
+        return cls(Painter(networks, fastest_dtype(networks)))
+
+    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+        """Raises `Refused` (422) for a picture whose face is not known."""
+        edge = self.painter.config.size
+        picture, face = portrait(entry, edge, background)
+        with self._lock:
+            self._made += 1
+            seed = self._made
+        still = self.painter.still(premultiplied(picture), face_mask(face, edge))
+        behind = backdrop(size) if background and picture[..., 3].min() < 255 else None
+        return NeuralRig(self.painter, self.painter.stream(still, seed), size, behind)
+
+
+def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Face]:
+    """The one picture that the generator gets of a character, [edge, edge, 4] uint8 straight RGBA, and its face."""
+    if entry.character is not None:
+        rig = entry.rig(edge, background)
+        try:
+            return rig.draw(rest()).copy(), Face(1.0, PLACES[:2] * edge, PLACES[2] * edge)
+        finally:
+            rig.close()
+    assert entry.picture is not None
+    if entry.face is None:
+        raise Refused(422, "no_face", "the picture's face is not known: mark its eyes and its mouth")
+    return aligned(entry.picture, entry.face, edge), placed(entry.picture, entry.face, edge)
+
+
+def premultiplied(picture: np.ndarray) -> np.ndarray:
+    """Straight RGBA [..., 4] uint8 to premultiplied."""
+    alpha = picture[..., 3:].astype(np.uint16)
+    return np.concatenate([(picture[..., :3] * alpha + 127) // 255, alpha], -1).astype(np.uint8)
+
+
+def straight(picture: np.ndarray) -> np.ndarray:
+    """Premultiplied RGBA [..., 4] uint8 to straight; a picture without any transparency is returned as it is."""
+    alpha = picture[..., 3:]
+    if alpha.min() == 255:
+        return picture
+    colour = picture[..., :3].astype(np.uint16) * 255 // np.maximum(alpha, 1)
+    return np.concatenate([np.minimum(colour, 255).astype(np.uint8), alpha], -1)
+
+
+class NeuralRig:
+    """One session's character: hears every frame, draws those asked for."""
+
+    def __init__(self, painter: Painter, stream: Stream, size: int, behind: np.ndarray | None = None) -> None:
+        self.size = size
+        self._behind = None if behind is None else Image.fromarray(behind)
+        self._painter, self._stream = painter, stream
+
+    def hear(self, controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> None:
+        heard = np.concatenate([curves.mouth, curves.prosody, curves.embedding]).astype(np.float32)
+        self._painter.hear(self._stream, Cue(controls, heard, emotion))
+
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
+        """The frame last heard, [S, S, 4] uint8 straight RGBA. Raises NotFinite where the session had to be reset."""
+        (frame,) = self._painter.draw([self._stream])
+        if isinstance(frame, NotFinite):
+            raise frame
+        picture = straight(frame)
+        if self.size != picture.shape[0]:
+            scaled = Image.fromarray(picture).resize((self.size, self.size), Image.Resampling.BICUBIC)
+            picture = np.asarray(scaled)
+        if self._behind is None:
+            return picture
+        return np.asarray(Image.alpha_composite(self._behind, Image.fromarray(picture)))
+
+    def close(self) -> None:
+        """Nothing is held beyond memory."""

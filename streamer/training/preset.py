@@ -1,0 +1,159 @@
+"""A preset's whole recipe in one command: `lipstream train nano SET`.
+
+    speech set ─▶ voices ─▶ autoencoder ─▶ teacher ─▶ one step ─▶ rollout ─▶ weights
+
+Each stage logs a JSON line now and then and keeps a checkpoint in the working folder: the same command goes on where it
+was interrupted. `--minutes` shares out what time there is; without it each stage has its number of steps.
+"""
+
+import argparse
+import copy
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from streamer.features import Articulation
+from streamer.model.autoencoder import Autoencoder
+from streamer.model.config import PRESETS, ModelConfig
+from streamer.model.loading import save, weights_path
+from streamer.model.transformer import Transformer
+from streamer.training import autoencoder as ae
+from streamer.training import generator as gen
+from streamer.training import voices
+from streamer.training.common import best_device
+from streamer.training.scenes import Scenes, Shot
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one stage is trained."""
+
+    steps: int
+    batch: int
+    frames: int
+    rate: float
+    share: float
+    """Of the minutes."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a preset is trained."""
+
+    autoencoder: Stage
+    crop: int
+    """Edge in pixels of the autoencoder's crops."""
+    teacher: Stage
+    one_step: Stage
+    rollout: Stage
+    hours: float
+    """Of speech."""
+    reuse: float
+    """How often a drawn scene is used: 1 where drawing is cheap beside learning."""
+
+
+RECIPES = {
+    "tiny": Recipe(
+        autoencoder=Stage(200, 2, 2, 2e-3, 0.4),
+        crop=64,
+        teacher=Stage(100, 4, 4, 3e-3, 0.3),
+        one_step=Stage(20, 4, 4, 1e-3, 0.1),
+        rollout=Stage(20, 4, 4, 1e-3, 0.2),
+        hours=0.05,
+        reuse=20,
+    ),
+    "nano": Recipe(
+        autoencoder=Stage(60_000, 2, 4, 1e-3, 0.5),
+        crop=160,
+        teacher=Stage(12_000, 4, 6, 1e-3, 0.27),
+        one_step=Stage(2_000, 4, 6, 3e-4, 0.08),
+        rollout=Stage(3_000, 6, 8, 2e-4, 0.15),
+        hours=4,
+        reuse=8,
+    ),
+    "live": Recipe(
+        autoencoder=Stage(60_000, 8, 4, 7e-4, 0.45),
+        crop=256,
+        teacher=Stage(30_000, 16, 8, 4e-4, 0.3),
+        one_step=Stage(5_000, 16, 8, 1e-4, 0.1),
+        rollout=Stage(5_000, 16, 10, 1e-4, 0.15),
+        hours=8,
+        reuse=2,
+    ),
+}
+
+
+def train(
+    config: ModelConfig,
+    recipe: Recipe,
+    heard: voices.Voices,
+    silence: np.ndarray,
+    work: Path,
+    out: Path,
+    minutes: float | None,
+    device: torch.device,
+    processes: int,
+    seed: int,
+) -> None:
+    """Runs what is left of the recipe and writes fp16 weights to `out`."""
+
+    def time_for(stage: Stage) -> float | None:
+        return None if minutes is None else minutes * stage.share
+
+    finished = work / "autoencoder_finished.pt"
+    autoencoder = Autoencoder(config.autoencoder).to(device)
+    if not finished.exists():
+        stage = recipe.autoencoder
+        shot = Shot(config.size, 2 * stage.frames, 12, wide=0.4)
+        with Scenes(shot, heard, silence, seed, processes) as scenes:
+            autoencoder = ae.train(config.autoencoder, scenes, work, stage.steps, time_for(stage), stage.batch,
+                                   stage.frames, recipe.crop, device, reuse=recipe.reuse, rate=stage.rate,
+                                   seed=seed)  # fmt: skip
+        torch.save(autoencoder.state_dict(), finished)
+    autoencoder.load_state_dict(torch.load(finished, map_location=device, weights_only=True))
+    autoencoder.eval().requires_grad_(False)
+
+    torch.manual_seed(seed)
+    shot = Shot(config.size, max(20, recipe.rollout.frames), 1, wide=0.15)
+    with Scenes(shot, heard, silence, seed + 1, processes) as scenes:
+        takes = gen.Takes(scenes, autoencoder, config, 4000, recipe.reuse)
+        model, teacher = Transformer(config).to(device), None
+        for name, stage in (("teacher", recipe.teacher), ("one_step", recipe.one_step), ("rollout", recipe.rollout)):
+            model = copy.deepcopy(model).requires_grad_(True).train()
+            told_by = teacher if name == "one_step" else None
+            model = gen.train(name, model, takes, work, stage.steps, time_for(stage), stage.batch, stage.frames,
+                              stage.rate, device, told_by, seed)  # fmt: skip
+            teacher = model if name == "teacher" else teacher
+            # Each stage's own weights, too: the quality benchmark sets the teacher beside the one-step generator.
+            save(work / f"{name}.safetensors", config, autoencoder, model, stage=name)
+    (work / "rollout.safetensors").replace(out)
+
+
+def main(preset: str, argv: list[str] | None = None) -> int:
+    """`lipstream train PRESET`."""
+    parser = argparse.ArgumentParser(prog=f"lipstream train {preset}", description=__doc__)
+    parser.add_argument("set", type=Path, help="the speech set that `lipstream data` built")
+    parser.add_argument("--work", type=Path, default=Path(preset), help="folder for checkpoints and logs")
+    parser.add_argument("--out", type=Path, default=weights_path(preset), help="file for the weights")
+    parser.add_argument("--minutes", type=float, help="time for all stages together; else each has its steps")
+    parser.add_argument("--processes", type=int, default=max((os.cpu_count() or 2) - 1, 1), help="that draw scenes")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.minutes is not None and args.minutes <= 0:
+        parser.error(f"--minutes is {args.minutes}: must be positive")
+    torch.set_flush_denormal(True)
+    args.work.mkdir(parents=True, exist_ok=True)
+    recipe, articulation = RECIPES[preset], Articulation.load()
+    try:
+        heard = voices.load(args.work / "voices.npz", args.set, "train", recipe.hours, articulation)
+    except FileNotFoundError as error:
+        print(f"lipstream train {preset}: {error}", file=sys.stderr)
+        return 1
+    train(PRESETS[preset], recipe, heard, voices.silence(articulation), args.work, args.out, args.minutes,
+          best_device(), args.processes, args.seed)  # fmt: skip
+    print(f"wrote {args.out}")
+    return 0

@@ -1,0 +1,192 @@
+"""Live use of the networks at the tiny preset: weights on disk, sessions, batches, what the pipeline sees."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamer.characters import Characters
+from streamer.features import EMBEDDING, PROSODY, Curves
+from streamer.generators import NotInstalled
+from streamer.model import loading
+from streamer.model.config import HEARD, PRESETS
+from streamer.model.loading import BadWeights, Networks, load, save, untrained
+from streamer.model.stream import Cue, NotFinite, Painter, Still, fastest_dtype
+from streamer.neural import NeuralGenerator, premultiplied, straight
+from streamer.pipeline import Attentive
+from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH, rest
+
+TINY = PRESETS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    """Random weights everywhere, so that every condition shows."""
+    torch.manual_seed(0)
+    made = untrained(TINY)
+    for module in (made.autoencoder, made.transformer):
+        for parameter in module.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return made
+
+
+@pytest.fixture(scope="module")
+def painter(networks: Networks) -> Painter:
+    return Painter(networks)
+
+
+def cue(seed: int) -> Cue:
+    rng = np.random.default_rng(seed)
+    return Cue(
+        rng.normal(0, 0.5, len(CONTROLS)).astype(np.float32),
+        rng.normal(0, 1, HEARD).astype(np.float32),
+        rng.random(len(EMOTIONS)).astype(np.float32),
+    )
+
+
+def still(painter: Painter, seed: int) -> Still:
+    rng = np.random.default_rng(seed)
+    return painter.still(rng.integers(0, 256, (64, 64, 4)).astype(np.uint8), rng.random((4, 4)))
+
+
+def run(painter: Painter, seeds: list[int], frames: int, together: bool) -> list[list[np.ndarray]]:
+    """Sessions that each begin one frame after the one before; their frames."""
+    streams = [painter.stream(still(painter, seed), seed) for seed in seeds]
+    drawn: list[list[np.ndarray]] = [[] for _ in seeds]
+    for k in range(frames):
+        active = [i for i in range(len(seeds)) if k >= i]
+        for i in active:
+            painter.hear(streams[i], cue(100 * seeds[i] + k - i))
+        for group in [active] if together else [[i] for i in active]:
+            for i, frame in zip(group, painter.draw([streams[i] for i in group]), strict=True):
+                assert isinstance(frame, np.ndarray)
+                drawn[i].append(frame)
+    return drawn
+
+
+class TestStream:
+    def test_a_batch_is_its_sessions(self, painter: Painter) -> None:
+        """Three sessions of different ages, drawn at once, give what each gives alone."""
+        alone, together = run(painter, [1, 2, 3], 6, False), run(painter, [1, 2, 3], 6, True)
+        for one, other in zip(alone, together, strict=True):
+            for a, b in zip(one, other, strict=True):
+                assert np.abs(a.astype(int) - b).max() <= 1
+
+    def test_same_seed_same_video(self, painter: Painter) -> None:
+        """A session's frames depend on its seed, its character and its cues alone."""
+        first, again = run(painter, [4], 4, False)[0], run(painter, [4], 4, False)[0]
+        assert all((a == b).all() for a, b in zip(first, again, strict=True))
+        assert not all((a == b).all() for a, b in zip(first[1:], first[:-1], strict=True))
+
+    def test_nan_in_one_state(self, painter: Painter) -> None:
+        """A session whose state is spoilt is told so and starts anew; its neighbour's frame stays as it was."""
+        streams = [painter.stream(still(painter, seed), seed) for seed in (1, 2)]
+        reference = run(painter, [2], 3, False)[0]
+        for k in range(3):
+            for seed, stream in zip((1, 2), streams, strict=True):
+                painter.hear(stream, cue(100 * seed + k))
+            if k == 2:
+                with torch.inference_mode():
+                    streams[0].cache.ring_values.fill_(float("nan"))
+            first, second = painter.draw(streams)
+        assert isinstance(first, NotFinite)
+        assert np.abs(np.asarray(second).astype(int) - reference[2]).max() <= 1
+        painter.hear(streams[0], cue(7))
+        assert isinstance(painter.draw(streams[:1])[0], np.ndarray)
+
+    def test_bad_cues(self, painter: Painter) -> None:
+        """A cue that is not finite or of another shape is refused before it reaches the state."""
+        stream = painter.stream(still(painter, 1))
+        good = cue(1)
+        bad = good.heard.copy()
+        bad[3] = np.nan
+        with pytest.raises(NotFinite):
+            painter.hear(stream, Cue(good.controls, bad, good.emotion))
+        with pytest.raises(ValueError, match="31"):
+            painter.hear(stream, Cue(good.controls[len(MOUTH) :], good.heard, good.emotion))
+        assert not stream.heard
+
+    def test_bad_picture(self, painter: Painter) -> None:
+        """A picture of another size says both sizes."""
+        with pytest.raises(ValueError, match=r"32.*64x64"):
+            painter.still(np.zeros((32, 32, 4), np.uint8), np.zeros((4, 4)))
+
+    def test_precision_is_measured(self, networks: Networks) -> None:
+        """One of the two precisions is chosen, and bf16 draws nearly what fp32 draws."""
+        assert fastest_dtype(networks, 1) in (torch.float32, torch.bfloat16)
+        fine, coarse = (run(Painter(networks, dtype), [1], 2, False)[0][1] for dtype in (torch.float32, torch.bfloat16))
+        assert np.abs(fine.astype(int) - coarse).mean() < 8
+
+
+class TestWeights:
+    def test_saved_and_loaded(self, networks: Networks, tmp_path: Path) -> None:
+        """What is loaded is what was saved, to fp16."""
+        save(tmp_path / "w", TINY, networks.autoencoder, networks.transformer, licence="test")
+        again = load("tiny", tmp_path / "w")
+        for name, value in networks.transformer.state_dict().items():
+            torch.testing.assert_close(again.transformer.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+        assert not any(p.requires_grad for p in again.transformer.parameters())
+
+    @pytest.mark.parametrize(
+        ("spoil", "says"),
+        [
+            (lambda data: data[: len(data) // 2], "no whole safetensors"),
+            (lambda data: b"", "0 bytes"),
+            (lambda data: data.replace(b'"version":"1"', b'"version":"7"'), "version 7"),
+            (lambda data: data.replace(b'"preset":"tiny"', b'"preset":"nano"'), "'nano'"),
+            (lambda data: data.replace(b'\\"hidden\\": 64', b'\\"hidden\\": 65'), "other sizes"),
+            (lambda data: data[:-2] + b"\x00\x7e", "not finite"),
+        ],
+        ids=["truncated", "empty", "version", "preset", "sizes", "nan"],
+    )
+    def test_bad_files(self, networks: Networks, tmp_path: Path, spoil: Callable[[bytes], bytes], says: str) -> None:
+        """A file that is cut, of another version, preset or size, or spoilt is refused with the reason."""
+        path = tmp_path / "w"
+        save(path, TINY, networks.autoencoder, networks.transformer)
+        data = path.read_bytes()
+        spoilt = spoil(data)
+        assert spoilt != data
+        path.write_bytes(spoilt)
+        with pytest.raises(BadWeights, match=says):
+            load("tiny", path)
+
+    def test_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without weights the generator is not installed, and says which file is missing."""
+        monkeypatch.setattr(loading, "WEIGHTS", tmp_path)
+        with pytest.raises(NotInstalled, match=r"nano\.safetensors"):
+            NeuralGenerator.load("nano")
+
+    def test_missing_tensor(self, networks: Networks, tmp_path: Path) -> None:
+        """A weight too few is noticed."""
+        from safetensors.torch import load_file, safe_open, save_file
+
+        path = tmp_path / "w"
+        save(path, TINY, networks.autoencoder, networks.transformer)
+        tensors = load_file(path)
+        tensors.pop("transformer.leave.bias")
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        save_file(tensors, path, about)
+        with pytest.raises(BadWeights, match="1 weights of the transformer are missing"):
+            load("tiny", path)
+
+
+class TestDrawable:
+    def test_a_studio_character(self, painter: Painter) -> None:
+        """Any character becomes a drawable of the size asked for that hears and draws."""
+        rig = NeuralGenerator(painter).rig(Characters().get("24"), 128, True)
+        assert isinstance(rig, Attentive)
+        curves = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
+        for _ in range(2):
+            rig.hear(rest(), curves, np.zeros(len(EMOTIONS), np.float32))
+            frame = rig.draw(rest())
+        assert frame.shape == (128, 128, 4) and frame.dtype == np.uint8
+
+    def test_alpha_there_and_back(self) -> None:
+        """Premultiplying and back keeps colours where there is something to see."""
+        rng = np.random.default_rng(0)
+        picture = rng.integers(0, 256, (8, 8, 4)).astype(np.uint8)
+        picture[..., 3] = np.maximum(picture[..., 3], 64)
+        assert np.abs(straight(premultiplied(picture)).astype(int) - picture).max() <= 4

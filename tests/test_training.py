@@ -1,0 +1,147 @@
+"""Training at the tiny preset: every stage runs, learns, and continues from its checkpoint."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamer.features import PROSODY
+from streamer.model.autoencoder import Autoencoder
+from streamer.model.config import HEARD, PRESETS
+from streamer.model.transformer import Transformer, face_tokens
+from streamer.studio.controls import MOUTH
+from streamer.training import autoencoder as ae
+from streamer.training import generator as gen
+from streamer.training.common import Average, Progress
+from streamer.training.scenes import FIRST_SEED, Scenes, Shot, scene
+from streamer.training.voices import Voices
+
+TINY = PRESETS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def voices() -> tuple[Voices, np.ndarray]:
+    """Made-up speech: mouths that swing, and a silence."""
+    t = np.arange(400)[:, None]
+    heard = np.zeros((400, HEARD), np.float32)
+    heard[:, : len(MOUTH)] = 0.5 + 0.5 * np.sin(t / np.linspace(2, 6, len(MOUTH)))
+    heard[:, len(MOUTH) : len(MOUTH) + len(PROSODY)] = 0.5
+    truth = heard[:, : len(MOUTH)]
+    made = Voices(heard.astype(np.float16), truth.astype(np.float16), np.array([0, 150, 400]), ("a", "b"))
+    return made, np.zeros((100, HEARD), np.float32)
+
+
+@pytest.fixture(scope="module")
+def scenes(voices: tuple[Voices, np.ndarray]) -> Iterator[Scenes]:
+    with Scenes(Shot(TINY.size, 6, 2), *voices, seed=0, processes=1) as running:
+        yield running
+
+
+def test_a_scene_is_whole(voices: tuple[Voices, np.ndarray]) -> None:
+    """A scene's arrays agree, the mouth weighs most, and the same generator draws the same scene."""
+    taken = [scene(FIRST_SEED, Shot(64, 5), *voices, np.random.default_rng(3)) for _ in range(2)]
+    a = taken[0]
+    assert a.frames.shape == (5, 64, 64, 4) and a.picture.shape == (64, 64, 4)
+    assert a.weights.shape == (5, 16, 16) and a.face.shape == (4, 4)
+    assert a.controls.shape[0] == a.heard.shape[0] == a.truth.shape[0] == a.emotion.shape[0] == 5
+    for k in range(5):
+        x, y = ((a.mouths[k, :2] + a.mouths[k, 2:]) / 2 / 4).astype(int)
+        assert a.weights[k, y, x] == a.weights[k].max() > 2
+    np.testing.assert_array_equal(a.frames, taken[1].frames)
+    assert (a.picture[..., :3] <= a.picture[..., 3:]).all()
+
+
+def test_passages_hold_silence(voices: tuple[Voices, np.ndarray]) -> None:
+    """A passage has the length asked for and is at times all silence, at times all speech."""
+    rng = np.random.default_rng(0)
+    passages = [voices[0].passage(40, voices[1], rng)[0][:, 0] for _ in range(200)]
+    assert {len(p) for p in passages} == {40}
+    still = np.array([np.mean(p == 0) for p in passages])
+    assert (still == 1).any() and (still < 0.1).any()
+
+
+def test_progress_continues() -> None:
+    """Steps or minutes end a stage, whichever comes first, and minutes before an interruption count."""
+    progress = Progress(10, None)
+    progress.step = 5
+    assert progress.share == 0.5 and not progress.over
+    assert progress.rate(1.0, warm_up=1) == pytest.approx(0.5, abs=0.01)
+    assert Progress(10**9, 1.0, 3, spent=2.0).over
+
+
+def test_averages_follow() -> None:
+    """An average starts at the weights and follows them."""
+    module = torch.nn.Linear(2, 2)
+    average = Average(module, 0.9)
+    with torch.no_grad():
+        module.weight.add_(1.0)
+    before = (average.module.weight - module.weight).abs().max()
+    for _ in range(50):
+        average.update(module)
+    assert (average.module.weight - module.weight).abs().max() < 0.05 * before
+
+
+def test_autoencoder_learns_and_continues(scenes: Scenes, tmp_path: Path) -> None:
+    """Some steps lessen the error; a second call goes on from the first one's checkpoint."""
+
+    def go(steps: int) -> Autoencoder:
+        return ae.train(TINY.autoencoder, scenes, tmp_path, steps, None, 2, 2, 64, torch.device("cpu"),
+                        capacity=24, rate=2e-3)  # fmt: skip
+
+    go(60)
+    first = torch.load(tmp_path / "autoencoder.pt", weights_only=True)
+    trained = go(300)
+    again = torch.load(tmp_path / "autoencoder.pt", weights_only=True)
+    assert (first["step"], again["step"]) == (60, 300)
+    lines = [json.loads(line) for line in (tmp_path / "autoencoder.jsonl").read_text().splitlines()]
+    gains = [line["psnr"] - line["psnr_of_copying"] for line in lines]
+    assert gains[-1] > gains[0] + 0.3
+    assert trained.scale.min() > 0 and not torch.equal(trained.scale, torch.ones_like(trained.scale))
+    latents = ae.encode(trained, scenes.take(), torch.device("cpu"))
+    assert 0.3 < latents.std() < 3
+
+
+def test_generator_learns_in_three_stages(scenes: Scenes, tmp_path: Path) -> None:
+    """Teacher, one step and rollout each lessen their own error at the tiny size."""
+    torch.manual_seed(0)
+    device = torch.device("cpu")
+    rng = np.random.default_rng(0)
+    autoencoder = Autoencoder(TINY.autoencoder).eval().requires_grad_(False)
+    ae.normalise(autoencoder, ae.Pool(scenes, 8, 1), device, rng, scenes=8)
+    takes = gen.Takes(scenes, autoencoder, TINY, 16, 100)
+    held = gen.batch_of(takes.sample(4, rng), 4, TINY, rng, device)
+
+    def error(model: Transformer) -> float:
+        torch.manual_seed(1)
+        return float(gen.rollout_loss(model, held)["loss"])
+
+    untrained = Transformer(TINY)
+    errors = [error(untrained)]
+    teacher = gen.train("teacher", untrained, takes, tmp_path, 150, None, 4, 4, 3e-3, device)
+    errors.append(error(copy.deepcopy(teacher).requires_grad_(True)))
+    student = copy.deepcopy(teacher).requires_grad_(True)
+    one = gen.train("one_step", student, takes, tmp_path, 15, None, 4, 4, 1e-3, device, teacher=teacher)
+    student = copy.deepcopy(one).requires_grad_(True)
+    rolled = gen.train("rollout", student, takes, tmp_path, 15, None, 4, 4, 1e-3, device)
+    errors.append(error(copy.deepcopy(rolled).requires_grad_(True)))
+    assert errors[1] < 0.94 * errors[0]
+    assert errors[2] < errors[1]
+    assert {path.name for path in tmp_path.glob("*.pt")} == {"teacher.pt", "one_step.pt", "rollout.pt"}
+
+
+def test_windows_repeat_the_first_frame() -> None:
+    """Each frame's window ends with itself."""
+    x = torch.arange(4.0)[:, None]
+    assert gen.windows(x, 3)[:, :, 0].tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
+
+
+def test_face_tokens_have_a_margin() -> None:
+    """A face in one latent's place reaches its token and those round it, and no further."""
+    face = torch.zeros(16, 16)
+    face[8, 8] = 0.5
+    tokens = face_tokens(face, 8).reshape(8, 8)
+    assert (tokens > 0).sum() == 9 and tokens[4, 4] == 0.5
