@@ -73,8 +73,9 @@ class Cache:
         )
 
     def reset(self) -> None:
-        """Forgets the context; the reference stays."""
-        self.written.zero_()
+        """Forgets the context; the reference stays. What is masked is still multiplied, so nothing may be left of NaN."""
+        for part in (self.ring_keys, self.ring_values, self.written):
+            part.zero_()
 
 
 def stack(caches: list[Cache]) -> Cache:
