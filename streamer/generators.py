@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from streamer.characters import Entry
-from streamer.config import GENERATORS
+from streamer.config import DEFAULT_SIZE, GENERATORS
 from streamer.pipeline import Drawable
 
 
@@ -21,6 +21,10 @@ class Generator(Protocol):
         """A fresh one for one session, at rest. Blocking: run it off the event loop. Raises `Refused`."""
         ...
 
+    def relative_cost(self, size: int) -> float:
+        """What a frame of that size costs beside one of the default size."""
+        ...
+
 
 class RigGenerator:
     """The studio's own illustrator, driven by the controls; it moves an uploaded picture as a whole."""
@@ -29,6 +33,9 @@ class RigGenerator:
 
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         return entry.rig(size, background)
+
+    def relative_cost(self, size: int) -> float:
+        return max(0.5, (size / DEFAULT_SIZE) ** 2)  # pixels, and what is to be done whatever the size
 
 
 def create(name: str) -> Generator:

@@ -37,6 +37,9 @@ class NeuralGenerator:
             raise NotInstalled(f"{error}; --generator rig draws without it") from None
         return cls(Painter(networks, fastest_dtype(networks)))
 
+    def relative_cost(self, size: int) -> float:
+        return 1.0 if size <= self.painter.config.size else 1.1  # always drawn at its own size, then scaled
+
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         """Raises `Refused` (422) for a picture whose face is not known."""
         edge = self.painter.config.size

@@ -27,12 +27,15 @@ from streamer.config import CLIENTS, DEFAULT_SIZE, FPS, SAMPLE_RATE, SAMPLES_PER
 from streamer.features import Articulation, Listener
 from streamer.generator import Engine
 from streamer.generators import Generator, create
+from streamer.messages import Step
 from streamer.metrics import Metrics
+from streamer.pipeline import Avatar
 from streamer.plan import RANGES
 from streamer.session import Session
 from streamer.signalling import MAX_SDP_BYTES, Refused
+from streamer.studio.animate import Life
 from streamer.studio.character import TRAITS
-from streamer.studio.controls import EMOTIONS, rest
+from streamer.studio.controls import EMOTIONS
 from streamer.studio.rig import Rig
 from streamer.vad import Vad
 
@@ -508,21 +511,25 @@ def ice_links(config: ServerConfig) -> str:
 
 
 def measure_costs(state: State) -> dict[int, float]:
-    """Runs a few steps of the default size to learn what a session costs here; larger sizes scale with their area.
+    """Runs a few steps of the default size to learn what a session costs here, in seconds a frame for each size.
 
     It also warms up what the first session would otherwise wait for.
     """
-    vad = Vad()
     rig = state.generator.rig(state.characters.get(state.characters.default), DEFAULT_SIZE, True)
-    listener_state = state.listener.state()
-    silence = np.zeros(SAMPLES_PER_FRAME, np.float32)
+    avatar = Avatar(state.listener, rig, Life(0), Vad())
     seconds = []
     for i in range(6):
         began = clock.now()
-        vad.push(silence, i * SAMPLES_PER_FRAME)
-        state.listener.step(listener_state, silence)
-        rig.draw(rest(), i / FPS)
+        controls, _ = avatar.hear(Step(i, 0, np.zeros(SAMPLES_PER_FRAME, np.float32)))
+        avatar.draw(controls, i / FPS)
         seconds.append(clock.now() - began)
-    rig.close()
+    avatar.close()
     typical = sorted(seconds)[len(seconds) // 2]
-    return {size: typical * max(0.5, (size / DEFAULT_SIZE) ** 2) for size in SIZES}
+    if typical > 1 / FPS:
+        log.warning(
+            "the %s generator takes %.0f ms a frame here, and 25 frames a second leave 40: frames will be dropped. "
+            "`lipstream --generator rig` draws sooner",
+            state.generator.name,
+            1000 * typical,
+        )
+    return {size: typical * state.generator.relative_cost(size) for size in SIZES}

@@ -73,7 +73,7 @@ class Cache:
         )
 
     def reset(self) -> None:
-        """Forgets the context; the reference stays. What is masked is still multiplied, so nothing may be left of NaN."""
+        """Forgets the context, not the reference. What is masked is still multiplied: no NaN may be left."""
         for part in (self.ring_keys, self.ring_values, self.written):
             part.zero_()
 
