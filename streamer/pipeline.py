@@ -102,6 +102,7 @@ class Avatar:
         self._next_rig: Drawable | None = None
         self._feeling: tuple[str, float] | None = None
         self._emotion = np.zeros(len(EMOTIONS), np.float32)
+        self._told: tuple[np.ndarray, Curves, np.ndarray] | None = None
         self._epoch = 0
 
     @property
@@ -142,15 +143,24 @@ class Avatar:
         heard = np.zeros_like(step.samples) if step.muted else step.samples
         curves = self._listener.step(self._articulation, heard)
         controls = self._plan.apply(self._life.step(curves.mouth, curves.prosody), step.frame)
-        if self._next_rig is not None:
-            old, self._rig, self._next_rig = self._rig, self._next_rig, None
-            old.close()
+        self._told = controls, curves, self._emotion
+        self._change_rig()
         if isinstance(self._rig, Attentive):
-            self._rig.hear(controls, curves, self._emotion)
+            self._rig.hear(*self._told)
         return controls, events
+
+    def _change_rig(self) -> bool:
+        """Puts on the rig that was asked for, if any."""
+        if self._next_rig is None:
+            return False
+        old, self._rig, self._next_rig = self._rig, self._next_rig, None
+        old.close()
+        return True
 
     def draw(self, controls: np.ndarray, seconds: float) -> np.ndarray:
         """[S, S, 4] uint8 RGBA, valid until the next call."""
+        if self._change_rig() and self._told is not None and isinstance(self._rig, Attentive):
+            self._rig.hear(*self._told)
         return self._rig.draw(controls, seconds)
 
     def close(self) -> None:
