@@ -1,0 +1,290 @@
+"""What the neural generator reaches, on characters and speakers held out: `python benchmarks/quality.py`.
+
+Prints the table of what it must reach, sets rig, teacher, one step, and one step after minutes side by side, and writes
+JSON. Parts can be measured one by one: the JSON keeps what was measured before with the same weights.
+
+    quality.py --voices voices_test.npz --teacher work/teacher.safetensors     # all but drift
+    quality.py --voices voices_test.npz --teacher ... --only drift --minutes 10     # takes about as long
+    quality.py ... --strips docs/quality                                       # and keeps strips of frames
+    quality.py --docs                                                          # the page, from JSON and strips
+
+Also runs as `python -m benchmarks.quality`.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # benchmarks import each other by their folder, however this one was started
+
+import hardware  # noqa: E402
+import lip_reader  # noqa: E402
+import numpy as np  # noqa: E402
+import quality_ablations  # noqa: E402
+import quality_page  # noqa: E402
+import torch  # noqa: E402
+from quality_clips import Passage, lived, passage, quiet, spoken, trusted_speakers  # noqa: E402
+from quality_drift import drift, idle  # noqa: E402
+from quality_lips import Sides, Strip, joined, onset_passage, onsets  # noqa: E402
+from quality_lips import measure as measure_lips  # noqa: E402
+from quality_pictures import autoencoder, identity  # noqa: E402
+from quality_speed import DTYPES  # noqa: E402
+from quality_speed import measure as measure_speed  # noqa: E402
+
+from streamer.config import FPS  # noqa: E402
+from streamer.features import Articulation  # noqa: E402
+from streamer.model.loading import BadWeights, Networks, load, weights_path  # noqa: E402
+from streamer.model.stream import Painter, fastest_dtype  # noqa: E402
+from streamer.training import voices as heard_voices  # noqa: E402
+from streamer.training.voices import Voices  # noqa: E402
+
+OUT = HERE / "results" / "quality.json"
+DOCS = HERE.parent / "docs" / "quality.md"
+PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "speed", "drift")
+SHOWN = FPS * 8  # frames of a passage
+
+
+class Bench:
+    """What all parts share: networks, reader, speech. Its methods are the parts; each returns its piece of the JSON."""
+
+    def __init__(self, args: argparse.Namespace, networks: Networks, teacher: Networks | None) -> None:
+        self.args, self.networks, self.quick = args, networks, args.quick
+        self.dtype = fastest_dtype(networks) if args.dtype == "auto" else DTYPES[args.dtype]
+        self.painter = Painter(networks, self.dtype)
+        self.teacher = None if teacher is None else Painter(teacher, self.dtype, args.teacher_steps)
+        self.reader = lip_reader.ready(args.reader)
+        articulation = Articulation.load()
+        self.voices: Voices = heard_voices.load(args.voices, args.set, "test", 1.0, articulation)
+        self.silence = heard_voices.silence(articulation, 20.0, seed=1)
+        self.speakers = trusted_speakers(self.voices)
+        self.strip: Strip | None = self._keep if args.strips else None
+
+    @property
+    def dtype_name(self) -> str:
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
+    def _keep(self, name: str, drawn: np.ndarray, frames: np.ndarray) -> None:
+        self.args.strips.mkdir(parents=True, exist_ok=True)
+        joined(drawn, frames).save(self.args.strips / f"{name}.jpg", quality=90, subsampling=0)
+
+    def passages(self, characters: int, frames: int, seed: int) -> list[Passage]:
+        """One for each character, the speakers taking turns."""
+        rng = np.random.default_rng(seed)
+        out = []
+        for i, who in enumerate(lip_reader.held_out(characters)):
+            speaker = self.speakers[i % len(self.speakers)]
+            out.append(passage(who, speaker, *spoken(self.voices, self.silence, speaker, frames, rng)))
+        return out
+
+    def lips(self) -> dict[str, Any]:
+        characters, frames, taught = (2, 75, 1) if self.quick else (self.args.characters, SHOWN, 5)
+        sides = Sides(self.painter, self.teacher, taught)
+        found = measure_lips(self.passages(characters, frames, 1), sides, self.reader, self.strip)
+        steps = self.args.teacher_steps if self.teacher else None
+        return {**found, "reader": self.reader.error, "teacher_steps": steps}
+
+    def onset(self) -> dict[str, Any]:
+        count, characters = (2, 1) if self.quick else (5, 6)
+        rng = np.random.default_rng(2)
+        given = [
+            onset_passage(who, self.voices, self.speakers, self.silence, count, rng)
+            for who in lip_reader.held_out(characters)
+        ]
+        steady = self.args.measured.get("lips", {}).get("columns")
+        if steady is None:
+            raise ValueError("the onset is compared with the steady lag: measure the part lips first, or with it")
+        return onsets(self.painter, self.reader, given, steady)
+
+    def idle(self) -> dict[str, Any]:
+        seeds = lip_reader.held_out(1 if self.quick else 2)
+        return idle(self.painter, self.reader, seeds, self.silence, 4 if self.quick else 20, np.random.default_rng(3))
+
+    def identity(self) -> dict[str, Any]:
+        rng = np.random.default_rng(4)
+        seeds = list(range(4 if self.quick else 100))
+
+        def talk(seed: int) -> tuple[np.ndarray, np.ndarray]:
+            return spoken(self.voices, self.silence, None, 9 if self.quick else 18, rng)
+
+        return identity(self.painter, seeds, talk)
+
+    def autoencoder(self) -> dict[str, Any]:
+        seeds = lip_reader.held_out(2 if self.quick else 24)
+        rng = np.random.default_rng(5)
+        given = []
+        for seed in seeds:
+            heard, _ = spoken(self.voices, self.silence, None, 150, rng)
+            given.append((seed, lived(heard, seed)[30::15]))  # 8 moments of 6 s
+        return autoencoder(self.networks, given)
+
+    def speed(self) -> dict[str, Any]:
+        return measure_speed(self.networks, 6 if self.quick else 100)
+
+    def long_passage(self, minutes: float, index: int) -> Passage:
+        """A character's talk without a break, by all speakers in turn."""
+        rng = np.random.default_rng([6, index])
+        frames = int(minutes * 60 * FPS)
+        parts, have = [], 0
+        while have < frames:
+            who = self.speakers[int(rng.integers(len(self.speakers)))]
+            parts += [
+                spoken(self.voices, self.silence, who, int(rng.uniform(8, 20) * FPS), rng),
+                quiet(self.silence, int(rng.uniform(1, 4) * FPS), rng),
+            ]
+            have += sum(len(heard) for heard, _ in parts[-2:])
+        heard, truth = (np.concatenate(side)[:frames] for side in zip(*parts, strict=True))
+        return passage(lip_reader.held_out(index + 1)[index], "all", heard, truth)
+
+    def drift(self) -> dict[str, Any]:
+        minutes = 0.4 if self.quick else self.args.minutes
+        runs = []
+        for index in range(1 if self.quick else self.args.drift_characters):
+            said = self.long_passage(minutes, index)
+            runs.append(drift(self.painter, self.reader, said, self.strip, index + 1))
+            print(f"drift of character {said.seed}: {minutes:g} minutes done", flush=True)
+        return {"runs": runs}
+
+    def ablations(self) -> dict[str, Any]:
+        args = self.args
+        train = heard_voices.load(args.train_voices, args.set, "train", 1.0, Articulation.load())
+        short = args.ablation_minutes < 1
+        takes, processes = (32, 1) if short else (600, 1)
+        budget = quality_ablations.Budget(args.ablation_minutes, takes=takes, processes=processes)
+        frames, seconds = (50, 20) if short else (6 * FPS, 60)
+        return quality_ablations.run(
+            args.preset, budget, train, self.silence, self.passages(2 if short else 5, frames, 7),
+            self.long_passage(seconds / 60, 0), self.reader,
+        )  # fmt: skip
+
+
+def rounded(value: Any) -> Any:
+    """JSON-ready: five digits are plenty, NaN is None."""
+    if isinstance(value, dict):
+        return {str(key): rounded(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(each) for each in value]
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.5g}") if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
+    """What was measured before with these weights; nothing of others, so that no table mixes them."""
+    if out.is_file():
+        before = json.loads(out.read_text())
+        if before.get("weights") == weights:
+            return before
+    return {}
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs the chosen parts and writes the JSON after each. Raises what loading raises."""
+    path = args.weights or weights_path(args.preset)
+    networks = load(args.preset, path)
+    teacher = None if args.teacher is None else load(args.preset, args.teacher)
+    weights = {
+        "preset": args.preset,
+        "sha256": digest(path),
+        "teacher_sha256": digest(args.teacher) if args.teacher else None,
+        "megabytes": round(path.stat().st_size / 1e6, 2),
+    }
+    result = kept(args.out, weights)
+    args.measured = result
+    bench = Bench(args, networks, teacher)
+    result |= {"hardware": hardware.describe(), "weights": weights, "quick": args.quick, "speakers": bench.speakers}
+    chosen = [name for name in PARTS if name in args.only] + (["ablations"] if args.ablations else [])
+    for name in chosen:
+        began, load_before = time.perf_counter(), hardware.load()
+        part: Callable[[], dict[str, Any]] = getattr(bench, name)
+        result[name] = rounded(part())
+        seconds = time.perf_counter() - began
+        result.setdefault("parts", {})[name] = {
+            "commit": result["hardware"]["commit"], "load": load_before, "seconds": round(seconds, 1),
+            "dtype": bench.dtype_name, "threads": torch.get_num_threads(), "quick": args.quick,
+        }  # fmt: skip
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"{name}: {seconds:.0f} s", flush=True)
+    return result
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = made.add_argument
+    add("--preset", default="nano")
+    add("--weights", type=Path, help="(default: those that come with the package)")
+    add("--teacher", type=Path, help="weights of the many-step teacher, which `lipstream train` leaves in its folder")
+    add("--teacher-steps", type=int, default=8)
+    add("--voices", type=Path, default=Path("voices_test.npz"), help="speech held out, as the network hears it; made "
+        "from --set where it is missing (default: %(default)s)")  # fmt: skip
+    add("--set", type=Path, default=Path("data"), help="the speech set that `lipstream data` built")
+    add("--reader", type=Path, default=lip_reader.READER, help="trained where it is missing (default: %(default)s)")
+    add("--only", default=",".join(PARTS[:-1]), help=f"parts, comma-separated, of {', '.join(PARTS)} (default: all but "
+        "drift)")  # fmt: skip
+    add("--characters", type=int, default=15, help="of the part lips (default: %(default)s)")
+    add("--minutes", type=float, default=10.0, help="of the part drift (default: %(default)s)")
+    add("--drift-characters", type=int, default=1)
+    add("--dtype", choices=("auto", *DTYPES), default="auto", help="(default: the faster one here)")
+    add("--threads", type=int, help="of torch (default: as many as it takes)")
+    add("--ablations", action="store_true", help="also trains and measures the variants (hours)")
+    add("--ablation-minutes", type=float, default=10.0, help="of training for each (default: %(default)s)")
+    add("--train-voices", type=Path, default=Path("voices_train.npz"), help="speech to train the variants on")
+    add("--quick", action="store_true", help="a trial of everything, which proves little")
+    add("--strips", type=Path, help="folder for strips of frames (docs/quality is what the page shows)")
+    add("--out", type=Path, default=OUT, help="(default: %(default)s)")
+    add("--docs", action="store_true", help="measures nothing: writes the page from the JSON and the strips")
+    add("--page", type=Path, default=DOCS, help="where --docs writes (default: %(default)s)")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parser()
+    args = options.parse_args(argv)
+    if args.docs:
+        if not args.out.is_file():
+            options.error(f"there is no {args.out}: measure first")
+        folder = args.page.parent / args.page.stem
+        strips = [f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.jpg"))]
+        args.page.write_text(quality_page.page(json.loads(args.out.read_text()), strips))
+        print(f"wrote {args.page}")
+        return 0
+    args.only = [name for name in args.only.split(",") if name]
+    if unknown := [name for name in args.only if name not in PARTS]:
+        options.error(f"no part is called {', '.join(unknown)}: there are {', '.join(PARTS)}")
+    if args.minutes < 20 / 60:
+        options.error(f"--minutes is {args.minutes:g}: drift wants at least a third of one")
+    if args.characters < 1 or args.drift_characters < 1 or args.teacher_steps < 1 or args.ablation_minutes <= 0:
+        options.error("--characters, --drift-characters, --teacher-steps and --ablation-minutes must be positive")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    try:
+        result = measure(args)
+    except (FileNotFoundError, BadWeights, ValueError) as error:
+        print(f"quality: {error}", file=sys.stderr)
+        return 1
+    print(f"\n{hardware.line(result['hardware'])}, commit {result['hardware']['commit']}\n")
+    lines = quality_page.rows(result)
+    print(quality_page.table(lines) + "\n")
+    if quality_page.columns(result):
+        print(quality_page.plain(quality_page.side_by_side(result)))
+    missed = sum(line.met is False for line in lines)
+    print(f"\n{sum(line.met is True for line in lines)} ok, {missed} missed, "
+          f"{sum(line.met is None for line in lines)} not measured; wrote {args.out}")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""What each part of the generator is worth: the same small model without it, trained for as long, measured alike.
+
+All variants are 128² (or the `tiny` preset, for a trial of the benchmark itself). Autoencoders with and without the
+anchored decoder get `minutes` each, then every variant of the generator gets `minutes`, shared out among its stages as
+the recipe does. Scenes are drawn and encoded before the clock runs, and variants of one autoencoder share them.
+"""
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lip_reader import Reader
+from quality_clips import Passage
+from quality_drift import drift
+from quality_lips import Sides
+from quality_lips import measure as measure_lips
+from torch import Tensor
+
+from streamer.model.autoencoder import Autoencoder
+from streamer.model.config import PRESETS, AutoencoderConfig, ModelConfig, TransformerConfig
+from streamer.model.loading import Networks
+from streamer.model.stream import Painter
+from streamer.model.transformer import Reference, Transformer
+from streamer.training import autoencoder as ae
+from streamer.training import generator as gen
+from streamer.training.scenes import Scenes, Shot
+from streamer.training.voices import Voices
+
+SMALL = ModelConfig(
+    "ablation",
+    128,
+    AutoencoderConfig(latent=32, channels=(24, 40, 80, 112)),
+    TransformerConfig(width=192, depth=4, heads=3, hidden=576, patch=1, context=3),
+)
+_SHARES = {"teacher": 0.6, "one_step": 0.15, "rollout": 0.25}
+_RATES = {"teacher": 1e-3, "one_step": 3e-4, "rollout": 2e-4}
+_ENDLESS = 10**9  # steps: minutes decide
+
+
+class Sinkless(Transformer):
+    """A generator whose reference is only added to its tokens and never attended to."""
+
+    def reference(self, features: Tensor) -> Reference:
+        told = super().reference(features)
+        return Reference(told.added, [(k[:, :0], v[:, :0]) for k, v in told.sinks])
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str
+    context: int = 3
+    sink: bool = True
+    anchored: bool = True
+
+
+VARIANTS = (
+    Variant("as shipped: context 3, sink, anchored decoder"),
+    Variant("context 0", context=0),
+    Variant("context 1", context=1),
+    Variant("context 5", context=5),
+    Variant("without the sink", sink=False),
+    Variant("decoder not anchored", anchored=False),
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every variant gets."""
+
+    minutes: float
+    batch: int = 4
+    frames: int = 6
+    """Of a passage in training: more than the longest context has, so that rings fill."""
+    takes: int = 400
+    """Scenes that are drawn before the clock runs."""
+    processes: int = 1
+
+
+def config_of(base: ModelConfig, variant: Variant) -> ModelConfig:
+    return replace(
+        base,
+        autoencoder=replace(base.autoencoder, anchored=variant.anchored),
+        transformer=replace(base.transformer, context=variant.context),
+    )
+
+
+def _autoencoder(
+    config: ModelConfig, budget: Budget, voices: Voices, silence: np.ndarray, work: Path
+) -> tuple[Autoencoder, int]:
+    """Trained for the budget's minutes; and its steps."""
+    device = torch.device("cpu")
+    shot = Shot(config.size, 8, 12, wide=0.4)
+    with Scenes(shot, voices, silence, 1, budget.processes) as scenes:
+        network = ae.train(config.autoencoder, scenes, work, _ENDLESS, budget.minutes, 2, 4, config.size, device)
+    steps = torch.load(work / "autoencoder.pt", weights_only=True)["step"]
+    return network.eval().requires_grad_(False), int(steps)
+
+
+def _generator(
+    config: ModelConfig, variant: Variant, takes: gen.Takes, budget: Budget, work: Path
+) -> tuple[Transformer, dict[str, int]]:
+    """Trained through all three stages; and the steps of each."""
+    torch.manual_seed(0)
+    device = torch.device("cpu")
+    model: Transformer = (Transformer if variant.sink else Sinkless)(config)
+    teacher: Transformer | None = None
+    steps = {}
+    for stage, share in _SHARES.items():
+        model = copy.deepcopy(model).requires_grad_(True).train()
+        model = gen.train(
+            stage, model, takes, work, _ENDLESS, budget.minutes * share, budget.batch, budget.frames, _RATES[stage],
+            device, teacher if stage == "one_step" else None,
+        )  # fmt: skip
+        teacher = model if stage == "teacher" else teacher
+        steps[stage] = int(torch.load(work / f"{stage}.pt", weights_only=True)["step"])
+    return model, steps
+
+
+def run(
+    preset: str,
+    budget: Budget,
+    voices: Voices,
+    silence: np.ndarray,
+    passages: Sequence[Passage],
+    long: Passage,
+    reader: Reader,
+    variants: Sequence[Variant] = VARIANTS,
+) -> dict[str, Any]:
+    """Trains and measures every variant. voices: those to train on; passages and `long`: held out, to measure on."""
+    base = PRESETS["tiny"] if preset == "tiny" else SMALL
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for anchored in sorted({variant.anchored for variant in variants}, reverse=True):
+            group = [variant for variant in variants if variant.anchored == anchored]
+            work = Path(folder) / f"anchored_{anchored}"
+            config = config_of(base, group[0])
+            autoencoder, seen = _autoencoder(config, budget, voices, silence, work)
+            shot = Shot(config.size, 20, 1, wide=0.15)
+            with Scenes(shot, voices, silence, 2, budget.processes) as scenes:
+                takes = gen.Takes(scenes, autoencoder, config, max(4 * budget.takes, 64), reuse=8)
+                takes.sample(max(budget.takes // 16, 1), np.random.default_rng(0))  # draws 16 for each
+                for variant in group:
+                    config = config_of(base, variant)
+                    name = str(VARIANTS.index(variant)) if variant in VARIANTS else variant.name
+                    model, steps = _generator(config, variant, takes, budget, work / name)
+                    painter = Painter(Networks(config, autoencoder, model.eval().requires_grad_(False)))
+                    lips = measure_lips(passages, Sides(painter, None, 0), reader, None)
+                    rows.append({
+                        "variant": variant.name, "steps": {"autoencoder": seen, **steps},
+                        "one step": lips["columns"]["one step"],
+                        "drift": drift(painter, reader, long)["sides"]["one step"],
+                    })  # fmt: skip
+                    print(f"ablation: {variant.name}: {rows[-1]['steps']}", flush=True)
+    return {"size": base.size, "minutes_each": budget.minutes, "n": sum(map(len, passages)), "variants": rows}

@@ -1,0 +1,401 @@
+"""The quality benchmark's table and page. Pure: its JSON in, text out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hardware
+
+Result = dict[str, Any]
+
+COLUMNS = ("rig", "teacher", "one step", "one step after minutes")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A promise and what became of it. `met`: None where it was not measured."""
+
+    what: str
+    aim: str
+    reached: str
+    met: bool | None
+    n: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return {True: "ok", False: "MISSED", None: "not measured"}[self.met]
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def rows(result: Result) -> list[Row]:
+    """Every line of what the generator must reach, measured or not."""
+    return [
+        *_lips_rows(result),
+        *_drift_rows(result.get("drift")),
+        *_onset_rows(result.get("onset")),
+        *_identity_rows(result.get("identity")),
+        *_idle_rows(result.get("idle")),
+        *_autoencoder_rows(result.get("autoencoder")),
+        *_speed_rows(result.get("speed")),
+    ]
+
+
+def _missing(*pairs: tuple[str, str]) -> list[Row]:
+    return [Row(what, aim, "", None) for what, aim in pairs]
+
+
+def _lips_rows(result: Result) -> list[Row]:
+    aims = (
+        ("lips against the phones' truth, PCC", "≥ 0.75"),
+        ("lips against the curves that drove them, PCC", "≥ 0.93"),
+        ("p, b, m closed", "≥ 85 %"),
+        ("lag to the truth", "within ± 15 ms"),
+    )
+    taught = (
+        ("one step against the teacher, same noise: lip PCC", "within 0.03"),
+        ("one step against the teacher: gradient energy", "≥ 95 %"),
+    )
+    lips = result.get("lips")
+    if lips is None:
+        return _missing(*aims, *taught)
+    one = lips["columns"]["one step"]
+    frames = f"{one['n']} frames"
+    values = (
+        (f"{one['pcc_truth']:.3f} (the curves: {one['pcc_truth_of_curves']:.3f})", one["pcc_truth"] >= 0.75, frames),
+        (f"{one['pcc_curves']:.3f}", one["pcc_curves"] >= 0.93, frames),
+        (
+            f"{_share(one['closures_held'])} (the curves: {_share(one['closures_held_by_curves'])})",
+            one["closures_held"] >= 0.85,
+            f"{one['closures']} closures",
+        ),
+        (
+            f"{one['lag_truth_ms']:+.1f} ms (to the curves {one['lag_curves_ms']:+.1f})",
+            abs(one["lag_truth_ms"]) <= 15,
+            frames,
+        ),
+    )
+    out = [Row(what, aim, *value) for (what, aim), value in zip(aims, values, strict=True)]
+    loss = lips.get("one step against teacher")
+    if loss is None:
+        return [*out, *_missing(*taught)]
+    return [
+        *out,
+        Row(*taught[0], f"{loss['pcc_difference']:+.3f}", loss["pcc_difference"] >= -0.03, f"{loss['n']} frames"),
+        Row(
+            *taught[1],
+            f"{_share(loss['sharpness_whole'])} whole, {_share(loss['sharpness_mouth'])} mouth",
+            loss["sharpness"] >= 0.95,
+            f"{loss['n']} frames",
+        ),
+    ]
+
+
+def _drift_rows(drift: Result | None) -> list[Row]:
+    aims = (
+        ("10 minutes: static places, last minute against the first", "within 0.3 dB"),
+        ("10 minutes: slope of colour (Lab), the worst of six", "< 0.05 a minute"),
+        ("10 minutes: freezes", "0"),
+        ("10 minutes: blinks", "8 to 30 a minute"),
+    )
+    if drift is None:
+        return _missing(*aims)
+    runs = drift["runs"]
+    sides = [run["sides"]["one step"] for run in runs]
+    long = min(run["minutes"] for run in runs)
+    n = f"{len(runs)} × {long:g} min"
+    side = max(sides, key=lambda each: abs(each["static_psnr_change"]))
+    worst, error = max(
+        (abs(slope["slope"]), slope["standard_error"])
+        for each in sides
+        for slope in each["lab_slopes_per_minute"].values()
+    )
+    frozen = sum(each["freezes"] for each in sides)
+    blinks = sorted(each["blinks_per_minute"] for each in sides)
+    change = side["static_psnr_change"]
+    values = (
+        (
+            f"{change:+.2f} dB ({side['static_psnr_first_minute']:.1f} → {side['static_psnr_last_minute']:.1f} dB)",
+            abs(change) <= 0.3,
+        ),
+        (f"{worst:.4f} ± {error:.4f}", worst < 0.05),
+        (f"{frozen}", frozen == 0),
+        (" to ".join(dict.fromkeys(f"{each:.1f}" for each in (blinks[0], blinks[-1]))),
+         blinks[0] >= 8 and blinks[-1] <= 30),
+    )  # fmt: skip
+    # A shorter run says nothing about ten minutes, but that it froze.
+    return [
+        Row(what, aim, reached, met if long >= 10 or (what.endswith("freezes") and frozen) else None, n)
+        for (what, aim), (reached, met) in zip(aims, values, strict=True)
+    ]
+
+
+def _onset_rows(onset: Result | None) -> list[Row]:
+    aims = (
+        ("silence → speech: first open mouth, beyond the steady lag, to truth (median)", "≤ 1 frame"),
+        ("the same to the curves: onsets within one frame", "≥ 90 %"),
+    )
+    if onset is None:
+        return _missing(*aims)
+    to_truth, to_curves = onset["one step"]["truth"], onset["one step"]["curves"]
+    median = to_truth["median_beyond_steady"]
+    within = to_curves["within_one_frame"]
+    return [
+        Row(
+            *aims[0],
+            "never opened" if median is None else f"{median:+.2f} frames",
+            median is not None and median <= 1,
+            f"{to_truth['n']} onsets",
+        ),
+        Row(
+            *aims[1],
+            "no onset" if within is None else _share(within),
+            within is not None and within >= 0.9,
+            f"{to_curves['n']} onsets",
+        ),
+    ]
+
+
+def _identity_rows(identity: Result | None) -> list[Row]:
+    aim = ("identity: nearest to its own picture among 100 characters", "≥ 99 %")
+    if identity is None:
+        return _missing(aim)
+    met = identity["nearest_is_own"] >= 0.99
+    return [
+        Row(
+            *aim,
+            f"{_share(identity['nearest_is_own'])} (the rig's frames: {_share(identity['descriptor_on_rig'])})",
+            met if identity["characters"] >= 100 or not met else None,
+            f"{identity['n']} frames of {identity['characters']}",
+        )
+    ]
+
+
+def _idle_rows(idle: Result | None) -> list[Row]:
+    aim = ("20 s of silence: breathes, blinks, mouth shut", "motion follows the rig's, blinks > 0")
+    if idle is None:
+        return _missing(aim)
+    mine, rig = idle["sides"]["one step"], idle["sides"]["rig"]
+    alive = mine["motion"] > mine["flicker"] and mine["life"] > 0.5 and mine["blinks"] > 0 and mine["freezes"] == 0
+    return [
+        Row(
+            *aim,
+            f"motion {mine['motion']:.2f} (rig {rig['motion']:.2f}), flicker {mine['flicker']:.2f}, follows "
+            f"{mine['life']:.2f}, {mine['blinks']:.1f} of {mine['blinks_drawn']:.1f} blinks, "
+            f"open {_share(mine['mouth_open'])}",
+            alive and mine["mouth_open"] < 0.05,
+            f"{idle['n']} frames",
+        )
+    ]
+
+
+def _autoencoder_rows(found: Result | None) -> list[Row]:
+    aims = (
+        ("autoencoder alone, whole frame", "≥ 31 dB"),
+        ("autoencoder alone, mouth", "≥ 26 dB"),
+        ("autoencoder alone, ST-LPIPS", "reported"),
+    )
+    if found is None:
+        return _missing(*aims)
+    n, distance = f"{found['n']} frames", found["st_lpips"]
+    copied = f"(the picture merely copied: {found['psnr_copied']:.1f})"
+    return [
+        Row(*aims[0], f"{found['psnr_whole']:.2f} dB {copied}", found["psnr_whole"] >= 31, n),
+        Row(
+            *aims[1],
+            f"{found['psnr_mouth']:.2f} dB (copied: {found['psnr_copied_mouth']:.1f}); eyes {found['psnr_eyes']:.2f}",
+            found["psnr_mouth"] >= 26,
+            n,
+        ),
+        Row(*aims[2], "" if distance is None else f"{distance:.4f}", None if distance is None else True, n),
+    ]
+
+
+def _speed_rows(speed: Result | None) -> list[Row]:
+    aims = (("a step of one session, mean (30 % headroom)", "≤ 28 ms"), ("a step of one session, p99", "≤ 40 ms"))
+    if speed is None:
+        return _missing(*aims)
+    single = [c for c in speed["configurations"] if c["batch"] == 1]
+    best = min(single, key=lambda c: c["whole_ms"]["p50"])
+    how = f"{best['dtype']}, {best['threads']} thread{'s' * (best['threads'] > 1)}"
+    took, n = best["whole_ms"], f"{best['n']} steps"
+    return [
+        Row(*aims[0], f"{took['mean']:.1f} ms ({how})", took["mean"] <= 28, n),
+        Row(*aims[1], f"{took['p99']:.1f} ms", took["p99"] <= 40, n),
+    ]
+
+
+def table(lines: Sequence[Row]) -> str:
+    """For a terminal."""
+    widths = [max(len(getattr(line, name)) for line in lines) for name in ("what", "aim", "reached", "n")]
+    out = []
+    for line in lines:
+        cells = (line.what, line.aim, line.reached, line.n)
+        out.append(
+            "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + "  " + line.verdict
+        )
+    return "\n".join(out)
+
+
+# Side by side -----------------------------------------------------------------------------------------------------
+
+_SIDE_BY_SIDE = (
+    ("frames", "n", "{:.0f}"),
+    ("lips to the phones' truth, PCC", "pcc_truth", "{:.3f}"),
+    ("lips to the curves, PCC", "pcc_curves", "{:.3f}"),
+    ("lips to the curves, mean error", "mae_curves", "{:.3f}"),
+    ("p, b, m", "closures", "{:.0f}"),
+    ("of them closed", "closures_held", "{:.1%}"),
+    ("shut where it should be open", "falsely_closed", "{:.1%}"),
+    ("lag to the truth, ms", "lag_truth_ms", "{:+.1f}"),
+    ("lag to the curves, ms", "lag_curves_ms", "{:+.1f}"),
+    ("blinks drawn", "blinks", "{:.0f}"),
+    ("of them shown", "blinks_shown", "{:.0f}"),
+    ("blinks invented", "blinks_invented", "{:.0f}"),
+    ("PSNR to the rig, dB", "psnr", "{:.2f}"),
+    ("of the mouth", "psnr_mouth", "{:.2f}"),
+    ("of the eyes", "psnr_eyes", "{:.2f}"),
+    ("gradient energy", "gradient_energy", "{:.1f}"),
+    ("of the mouth", "gradient_energy_mouth", "{:.1f}"),
+)
+
+
+def columns(result: Result) -> dict[str, Result]:
+    """What is set side by side, as far as it was measured."""
+    out = dict(result.get("lips", {}).get("columns", {}))
+    runs = result.get("drift", {}).get("runs", [])
+    if runs:
+        out["one step after minutes"] = runs[0]["last_minute"]["one step"]
+    return {name: out[name] for name in COLUMNS if name in out}
+
+
+def side_by_side(result: Result) -> list[list[str]]:
+    """Head and lines of the table that sets the generators beside each other."""
+    found = columns(result)
+    minutes = result["drift"]["runs"][0]["minutes"] if "drift" in result else 0
+    names = [f"one step, after {minutes:g} min: last" if name == COLUMNS[3] else name for name in found]
+    lines = [["", *names]]
+    for what, key, form in _SIDE_BY_SIDE:
+        # The rig against itself says nothing.
+        cells = [
+            "" if column.get(key) is None or (name == "rig" and key.startswith("psnr")) else form.format(column[key])
+            for name, column in found.items()
+        ]
+        lines.append([what, *cells])
+    return lines
+
+
+def plain(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                  for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    )  # fmt: skip
+
+
+# The page ---------------------------------------------------------------------------------------------------------
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    head, *rest = lines
+    out = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    return "\n".join([*out, *("| " + " | ".join(line) + " |" for line in rest)])
+
+
+_CAPTIONS = {
+    "plosive": "A plosive between open vowels, frame by frame (40 ms apart).",
+    "blink": "A blink.",
+    "after_plosive": "A plosive in the last 20 seconds of the long run.",
+    "after_blink": "A blink in the last 20 seconds of the long run.",
+}
+
+
+def page(result: Result, strips: Sequence[str]) -> str:
+    """docs/quality.md. strips: paths of pictures beside the page, e.g. quality/plosive_1.jpg."""
+    lines = rows(result)
+    missed = [line.what for line in lines if line.met is False]
+    about = result["hardware"]
+    parts = [
+        "# What the neural generator reaches",
+        "Written by `python benchmarks/quality.py --docs` from `benchmarks/results/quality.json`; how it is measured "
+        "stands in `benchmarks/quality*.py` and `benchmarks/lip_reader.py`. Characters and speakers are held out: "
+        "no network was trained on them.",
+        f"Measured on {hardware.line(about)}, at commit {about['commit']}, with the weights "
+        f"`{result['weights']['sha256'][:12]}` ({result['weights']['preset']}).",
+        "**All that was measured is reached.**" if not missed else f"**Missed: {'; '.join(missed)}.**",
+        _markdown([["", "aim", "reached", "over", ""],
+                   *([line.what, line.aim, line.reached, line.n, line.verdict] for line in lines)]),
+    ]  # fmt: skip
+    if columns(result):
+        parts += [
+            "## Side by side",
+            "Lips are read from the frames by a small network that was trained on the rig's drawings. What it reads in "
+            "the rig's own frames is the column *rig*: its own error is in there. The rig's lips cannot follow the "
+            "phones better than the curves that the articulation network hears.",
+            _markdown(side_by_side(result)),
+        ]
+        error = result["lips"]["reader"] if "lips" in result else {}
+        if error:
+            parts.append(
+                f"The reader's error on {error['frames']} drawn frames of {error['characters']} characters held out: "
+                f"PCC {error['lips_pcc']:.3f}, mean error {error['lips_mae']:.3f} of the widest opening; of "
+                f"{error['closed_frames']} closed mouths it calls {_share(error['closed_called_closed'])} closed, of "
+                f"the open ones {_share(error['open_called_closed'])}. Blinks: {error['blinks_found']} of "
+                f"{error['blinks']} found, {error['blinks_invented']} invented."
+            )
+    if speakers := result.get("lips", {}).get("speakers"):
+        keys = {
+            "frames": ("n", "{:.0f}"),
+            "PCC truth": ("pcc_truth", "{:.3f}"),
+            "of the curves": ("pcc_truth_of_curves", "{:.3f}"),
+            "PCC curves": ("pcc_curves", "{:.3f}"),
+            "p, b, m": ("closures", "{:.0f}"),
+            "closed": ("closures_held", "{:.1%}"),
+            "closed in the curves": ("closures_held_by_curves", "{:.1%}"),
+            "lag, ms": ("lag_truth_ms", "{:+.1f}"),
+        }
+        each = [
+            [who, *(form.format(found["one step"][key]) for key, form in keys.values())]
+            for who, found in speakers.items()
+        ]
+        parts += ["## Each speaker, one step", _markdown([["speaker", *keys], *each])]
+    if speed := result.get("speed"):
+        stages = ("generate", "decode", "remember")
+        each = []
+        for c in speed["configurations"]:
+            took, split = c["whole_ms"], c["parts_p50_ms"]
+            numbers = [took["p50"], took["p99"], *(split.get(name, float("nan")) for name in stages)]
+            each.append([str(c["threads"]), c["dtype"], str(c["batch"]), *(f"{number:.1f}" for number in numbers)])
+        head = ["threads", "precision", "sessions", "p50, ms", "p99, ms", *stages]
+        held = ", ".join(f"{name} {value:.1f} MB" for name, value in speed["memory_mb"].items())
+        parts += ["## What a step costs", _markdown([head, *each]), f"Memory: {held}."]
+    if ablations := result.get("ablations"):
+        head = ["", "PCC truth", "PCC curves", "closed", "PSNR to the rig", "of the mouth", "static, end − start, dB"]
+        each = [
+            [row["variant"], *(f"{row['one step'][key]:.3f}" for key in ("pcc_truth", "pcc_curves")),
+             _share(row["one step"]["closures_held"]), f"{row['one step']['psnr']:.2f}",
+             f"{row['one step']['psnr_mouth']:.2f}", f"{row['drift']['static_psnr_change']:+.2f}"]
+            for row in ablations["variants"]
+        ]  # fmt: skip
+        parts += [
+            "## What each part is worth",
+            f"{ablations['size']}², {ablations['minutes_each']:g} minutes of training for each autoencoder and for "
+            "each generator: far from converged, alike for all.",
+            _markdown([head, *each]),
+        ]
+    if strips:
+        parts += ["## Frames", "Above the rig, the truth; below one step, from one picture at rest. Full size."]
+        for path in strips:
+            name = Path(path).stem.rsplit("_", 1)[0]
+            parts += [_CAPTIONS.get(name, name), f"![{name}]({path})"]
+    if runs := result.get("parts"):
+        each = [
+            [name, str(run["commit"]), f"{run['load']}", f"{run['seconds']:.0f} s", run["dtype"]]
+            for name, run in runs.items()
+        ]
+        parts += ["## Runs", _markdown([["part", "commit", "load before", "took", "precision"], *each])]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,142 @@
+"""What a frame costs: the whole step of a `Painter`, and its parts, by batch, precision and threads."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from hardware import usable_cores
+from quality_clips import Portrait as Given
+from quality_clips import begin, cue, paint
+from torch import nn
+
+from streamer.model.autoencoder import Decoder
+from streamer.model.config import HEARD
+from streamer.model.loading import Networks
+from streamer.model.stream import Painter
+from streamer.model.transformer import Transformer
+from streamer.studio.controls import CONTROLS
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Stopwatch:
+    """Seconds spent inside the transformer and the decoder, by torch's own hooks: the code under test is untouched."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[type[nn.Module], float]] = []
+        self._began: dict[int, float] = {}
+
+    def __enter__(self) -> "Stopwatch":
+        self._handles = [
+            nn.modules.module.register_module_forward_pre_hook(self._before),
+            nn.modules.module.register_module_forward_hook(self._after),
+        ]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _before(self, module: nn.Module, inputs: object) -> None:
+        if isinstance(module, (Transformer, Decoder)):
+            self._began[id(module)] = time.perf_counter()
+
+    def _after(self, module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(module, (Transformer, Decoder)):
+            kind = Transformer if isinstance(module, Transformer) else Decoder
+            self.spans.append((kind, time.perf_counter() - self._began.pop(id(module))))
+
+    def split(self) -> dict[str, float] | None:
+        """One frame's seconds: transformers before the decoder, it, and those after; None where no decoder was seen."""
+        before, decoder, after = 0.0, None, 0.0
+        for kind, took in self.spans:
+            if kind is Decoder:
+                decoder = took if decoder is None else decoder + took
+            elif decoder is None:
+                before += took
+            else:
+                after += took
+        self.spans.clear()
+        return None if decoder is None else {"generate": before, "decode": decoder, "remember": after}
+
+
+def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    values = np.array(seconds) * 1000
+    return {"mean": float(values.mean()), **{f"p{p}": float(np.percentile(values, p)) for p in (50, 95, 99)}}
+
+
+def _frames(painter: Painter, batch: int, count: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Milliseconds of a step for `batch` sessions: whole, and its parts in a second run that hooks slow a little."""
+    size = painter.config.size
+    picture = rng.integers(0, 256, (size, size, 4)).astype(np.uint8)
+    given = Given(picture, np.ones((size // 16, size // 16), np.float32))
+    streams = [begin(painter, given, seed) for seed in range(batch)]
+
+    def step() -> float:
+        cues = [
+            cue(rng.normal(0, 0.2, len(CONTROLS)).astype(np.float32), rng.normal(0, 0.5, HEARD)) for _ in range(batch)
+        ]
+        began = time.perf_counter()
+        paint(painter, streams, cues)
+        return time.perf_counter() - began
+
+    for _ in range(5):
+        step()
+    whole = [step() for _ in range(count)]
+    parts: dict[str, list[float]] = {"generate": [], "decode": [], "remember": []}
+    with Stopwatch() as watch:
+        for _ in range(max(count // 3, 3)):
+            step()
+            for name, took in (watch.split() or {}).items():
+                parts[name].append(took)
+    return {
+        "n": count,
+        "whole_ms": _milliseconds(whole),
+        "parts_p50_ms": {name: float(np.median(took)) * 1000 for name, took in parts.items() if took},
+    }
+
+
+def _bytes(parts: Sequence[torch.Tensor]) -> int:
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
+def measure(networks: Networks, count: int, batches: Sequence[int] = (1, 2, 4)) -> dict[str, Any]:
+    """Every combination of batch, precision and threads; memory of weights and of a session."""
+    rng = np.random.default_rng(0)
+    threads = torch.get_num_threads()
+    configurations = []
+    try:
+        for used in sorted({1, min(2, usable_cores())}):
+            torch.set_num_threads(used)
+            for name, dtype in DTYPES.items():
+                painter = Painter(networks, dtype)
+                for batch in batches:
+                    configurations.append(
+                        {"threads": used, "dtype": name, "batch": batch, **_frames(painter, batch, count, rng)}
+                    )
+    finally:
+        torch.set_num_threads(threads)
+    size = networks.config.size
+    painter = Painter(networks)
+    blank = Given(np.zeros((size, size, 4), np.uint8), np.ones((size // 16, size // 16), np.float32))
+    stream = begin(painter, blank, 0)
+    cache = stream.cache
+    return {
+        "configurations": configurations,
+        "parameters": {
+            "transformer": sum(p.numel() for p in networks.transformer.parameters()),
+            "decoder": sum(p.numel() for p in networks.autoencoder.decoder.parameters()),
+            "once a character": sum(p.numel() for p in networks.autoencoder.pyramid.parameters()),
+        },
+        "memory_mb": {
+            "process": psutil.Process().memory_info().rss / 1e6,
+            "ring and sink of a session, fp32": _bytes(
+                [cache.ring_keys, cache.ring_values, cache.sink_keys, cache.sink_values]
+            )
+            / 1e6,
+            "anchor of a character, fp32": _bytes([stream.still.anchor.picture, *stream.still.anchor.features]) / 1e6,
+        },
+    }
