@@ -10,15 +10,19 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from streamer import clock
 from streamer.config import FPS
 from streamer.messages import Frame, Step
-from streamer.pipeline import Avatar
+from streamer.pipeline import Avatar, draw_together
 from streamer.vad import VadEvent
 
 log = logging.getLogger(__name__)
 
 _MOST_WAITING = 50  # steps a seat may have waiting (2 s); beyond it the oldest are dropped unheard
+_MOST_TOGETHER = 8
+"""Sessions drawn at once: beyond it the first would wait too long for the last."""
 _SMOOTHING = 0.05
 
 
@@ -111,8 +115,10 @@ class Engine:
                 return
         seat.avatar.close()
 
-    def _take(self) -> tuple[Seat, list[Step]] | None:
-        """Waits for work: the seat whose oldest step arrived first, with all its steps. None to end."""
+    def _take(self) -> list[tuple[Seat, list[Step]]] | None:
+        """Waits for work: the seat whose oldest step arrived first, with all its steps, and those ready seats that can
+        be drawn together with it. None to end.
+        """
         with self._work:
             while True:
                 for seat in self._leaving:
@@ -122,35 +128,64 @@ class Engine:
                     return None
                 ready = [seat for seat in self._seats if seat.waiting]
                 if ready:
-                    seat = min(ready, key=lambda s: s.waiting[0].times.arrived)
-                    steps = list(seat.waiting)
-                    seat.waiting.clear()
-                    return seat, steps
+                    ready.sort(key=lambda s: s.waiting[0].times.arrived)
+                    kin = ready[0].avatar.kin()
+                    chosen = ready[:1]
+                    if kin is not None:
+                        chosen += [seat for seat in ready[1:] if seat.avatar.kin() == kin][: _MOST_TOGETHER - 1]
+                    taken = [(seat, list(seat.waiting)) for seat in chosen]
+                    for seat in chosen:
+                        seat.waiting.clear()
+                    return taken
                 self._work.wait()
 
     def _run(self) -> None:
         while (taken := self._take()) is not None:
-            seat, steps = taken
-            try:
-                self._step(seat, steps)
-            except Exception as error:  # one session's failure must not reach the others
-                log.exception("a step failed")
-                seat.on_failure(error)
+            self._step(taken)
 
-    def _step(self, seat: Seat, steps: list[Step]) -> None:
+    def _step(self, taken: list[tuple[Seat, list[Step]]]) -> None:
+        """Hears and draws for some seats at once. One session's failure does not reach the others."""
         started = clock.now()
+        heard: list[tuple[Seat, Step, np.ndarray]] = []
+        for seat, steps in taken:
+            try:
+                heard.append((seat, steps[-1], self._hear(seat, steps)))
+            except Exception as error:
+                self._fail(seat, error)
+        for (seat, step, _), image in zip(heard, self._draw(heard), strict=True):
+            if isinstance(image, Exception):
+                self._fail(seat, image)
+                continue
+            step.times.started = started
+            step.times.drawn = clock.now()
+            seconds = (step.times.drawn - started) / len(heard)
+            seat.cost = seconds if seat.cost == 0.0 else seat.cost + _SMOOTHING * (seconds - seat.cost)
+            self._on_step(seconds)
+            try:
+                seat.on_frame(Frame(step.frame, step.epoch, image.copy(), step.times))
+            except Exception as error:
+                self._fail(seat, error)
+
+    def _hear(self, seat: Seat, steps: list[Step]) -> np.ndarray:
+        """The controls [C] of the newest step; the older ones are heard, but not drawn."""
         events: list[VadEvent] = []
         for step in steps:
-            controls, heard = seat.avatar.hear(step)
-            events += heard
-        newest = steps[-1]
+            controls, told = seat.avatar.hear(step)
+            events += told
         seat.skipped += len(steps) - 1
         if events:
             seat.on_voice(events)
-        image = seat.avatar.draw(controls, newest.frame / FPS).copy()
-        newest.times.started = started
-        newest.times.drawn = clock.now()
-        seconds = newest.times.drawn - started
-        seat.cost = seconds if seat.cost == 0.0 else seat.cost + _SMOOTHING * (seconds - seat.cost)
-        self._on_step(seconds)
-        seat.on_frame(Frame(newest.frame, newest.epoch, image, newest.times))
+        return controls
+
+    def _draw(self, heard: list[tuple[Seat, Step, np.ndarray]]) -> list[np.ndarray | Exception]:
+        """The image of each, or what went wrong with it."""
+        try:
+            if len(heard) > 1:
+                return draw_together([seat.avatar for seat, _, _ in heard])
+            return [seat.avatar.draw(controls, step.frame / FPS) for seat, step, controls in heard]
+        except Exception as error:
+            return [error] * len(heard)
+
+    def _fail(self, seat: Seat, error: Exception) -> None:
+        log.error("a step failed", exc_info=error)
+        seat.on_failure(error)

@@ -1,6 +1,7 @@
 """The neural generator as the pipeline sees it: any character's picture, drawn anew at every frame."""
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -12,7 +13,7 @@ from streamer.model.face import Face
 from streamer.model.loading import BadWeights, load
 from streamer.model.picture import PLACES, aligned, face_mask, placed
 from streamer.model.stream import Cue, NotFinite, Painter, Stream, fastest_dtype
-from streamer.pipeline import Drawable
+from streamer.pipeline import Drawable, Kindred
 from streamer.signalling import Refused
 from streamer.studio.controls import rest
 from streamer.studio.picture import backdrop
@@ -87,6 +88,7 @@ class NeuralRig:
     def __init__(self, painter: Painter, stream: Stream, size: int, behind: np.ndarray | None = None) -> None:
         self.size = size
         self._behind = None if behind is None else Image.fromarray(behind)
+        self.kin: object = (painter, size)
         self._painter, self._stream = painter, stream
 
     def hear(self, controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> None:
@@ -95,9 +97,22 @@ class NeuralRig:
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
         """The frame last heard, [S, S, 4] uint8 straight RGBA. Raises NotFinite where the session had to be reset."""
-        (frame,) = self._painter.draw([self._stream])
-        if isinstance(frame, NotFinite):
+        (frame,) = self.draw_together([self])
+        if isinstance(frame, Exception):
             raise frame
+        return frame
+
+    def draw_together(self, all_of_them: Sequence[Kindred]) -> list[np.ndarray | Exception]:
+        """One pass through the networks for several sessions."""
+        rigs = [rig for rig in all_of_them if isinstance(rig, NeuralRig)]
+        frames = self._painter.draw([rig._stream for rig in rigs])
+        return [
+            frame if isinstance(frame, NotFinite) else rig._finished(frame)
+            for rig, frame in zip(rigs, frames, strict=True)
+        ]
+
+    def _finished(self, frame: np.ndarray) -> np.ndarray:
+        """Premultiplied at the networks' size to what the session asked for."""
         picture = straight(frame)
         if self.size != picture.shape[0]:
             scaled = Image.fromarray(picture).resize((self.size, self.size), Image.Resampling.BICUBIC)

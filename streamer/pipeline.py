@@ -8,7 +8,7 @@
 `render.py` runs one without a network. This module knows no asyncio and no aiortc.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +41,18 @@ class Attentive(Protocol):
 
     def hear(self, controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> None:
         """The frame's controls [C], what the voice says, and the strength of each emotion of controls.EMOTIONS."""
+        ...
+
+
+@runtime_checkable
+class Kindred(Protocol):
+    """A `Drawable` that is drawn together with others of its kind more cheaply than one by one."""
+
+    kin: object
+    """Those with the same one can be drawn together."""
+
+    def draw_together(self, all_of_them: Sequence["Kindred"]) -> list[np.ndarray | Exception]:
+        """What `draw` would give for each, in their order; one's failure stands in its place."""
         ...
 
 
@@ -159,15 +171,32 @@ class Avatar:
 
     def draw(self, controls: np.ndarray, seconds: float) -> np.ndarray:
         """[S, S, 4] uint8 RGBA, valid until the next call."""
+        return self._ready().draw(controls, seconds)
+
+    def _ready(self) -> Drawable:
+        """The rig to draw with: one put on since the frame was heard is told what was heard."""
         if self._change_rig() and self._told is not None and isinstance(self._rig, Attentive):
             self._rig.hear(*self._told)
-        return self._rig.draw(controls, seconds)
+        return self._rig
+
+    def kin(self) -> object | None:
+        """Equal for avatars that `draw_together` draws at once; None for one that is drawn by itself."""
+        return self._rig.kin if isinstance(self._rig, Kindred) and self._next_rig is None else None
 
     def close(self) -> None:
         self._rig.close()
         if self._next_rig is not None:
             self._next_rig.close()
             self._next_rig = None
+
+
+def draw_together(avatars: Sequence[Avatar]) -> list[np.ndarray | Exception]:
+    """What `draw` gives for each of several avatars of the same kin, which have heard their frames."""
+    rigs = [avatar._ready() for avatar in avatars]
+    kindred = [rig for rig in rigs if isinstance(rig, Kindred)]
+    if len(kindred) < len(rigs):
+        raise TypeError(f"only {len(kindred)} of {len(rigs)} avatars can be drawn together")
+    return kindred[0].draw_together(kindred)
 
 
 def steps_of(samples: np.ndarray, lookahead: int) -> Iterable[Step]:

@@ -158,5 +158,8 @@ class Witness:
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         return Slate(size, self.seen)
 
+    def relative_cost(self, size: int) -> float:
+        return 1.0
+
     def last(self, name: str) -> float:
         return float(self.seen[-1][INDEX[name]])

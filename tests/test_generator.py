@@ -1,7 +1,8 @@
 """The engine: one thread, earliest first, late work dropped whole, failures kept apart."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,11 +37,28 @@ class Brush:
         self.closed.set()
 
 
+class Twin(Brush):
+    """A brush that is drawn together with its like, and notes how many were."""
+
+    kin: object = "twins"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together: list[int] = []
+
+    def draw_together(self, all_of_them: Sequence[Any]) -> list[np.ndarray | Exception]:
+        self.together.append(len(all_of_them))
+        frames: list[np.ndarray | Exception] = []
+        for twin in all_of_them:
+            frames.append(RuntimeError("the brush broke") if twin.fail else np.full((16, 16, 4), 7, np.uint8))
+        return frames
+
+
 class Sitter:
     """A seated session that collects what the engine gives it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.brush = Brush()
+    def __init__(self, engine: Engine, brush: Brush | None = None) -> None:
+        self.brush = brush or Brush()
         self.frames: list[Frame] = []
         self.failures: list[Exception] = []
         self.came = threading.Semaphore(0)
@@ -153,3 +171,23 @@ def test_leaving_closes_the_rig_and_frees_the_load(engine: Engine) -> None:
     sitter.submit(1)
     assert engine.load == 0.0
     assert len(sitter.frames) == 1
+
+
+def test_kindred_sessions_are_drawn_at_once(engine: Engine) -> None:
+    """Steps that wait for the same networks share a pass; another kind is drawn alone, and a failure stays its own."""
+    held = Sitter(engine)
+    held.brush.go.clear()
+    held.submit(0)
+    assert held.brush.drawing.wait(10)
+    twins = [Sitter(engine, Twin()) for _ in range(3)]
+    twins[1].brush.fail = True
+    for k, twin in enumerate(twins):
+        twin.submit(0, arrived=1.0 + k)
+    held.brush.go.set()
+    held.wait()
+    for twin in twins:
+        twin.wait()
+    assert twins[0].brush.together == [3]
+    assert [len(twin.frames) for twin in twins] == [1, 0, 1]
+    assert [len(twin.failures) for twin in twins] == [0, 1, 0]
+    assert twins[2].frames[0].image[0, 0, 0] == 7
