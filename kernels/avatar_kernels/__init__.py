@@ -1,0 +1,52 @@
+"""GPU kernels of the talking avatar's transformer, in Triton, each beside the plain-PyTorch reference that is its truth.
+
+Each operation is a package of its own, whose one public function bears its name:
+
+    from avatar_kernels.rolling_attention import rolling_attention
+    from avatar_kernels.face_audio_attention import face_audio_attention
+    from avatar_kernels.qk_norm_rope_cache import qk_norm_rope_cache
+    from avatar_kernels.adaln import adaln
+
+All of it imports where Triton is not installed. `why_not` says whether the kernels can run, and if not, why; their
+references (`avatar_kernels.<op>.reference`) run anywhere.
+"""
+
+import importlib.util
+import os
+
+OPS = ("rolling_attention", "face_audio_attention", "qk_norm_rope_cache", "adaln")
+"""What is offered, where `why_not` has no objection."""
+
+CAPABILITY = (8, 0)
+"""The least compute capability: bfloat16 on tensor cores, and asynchronous copies."""
+
+FP8_CAPABILITY = (9, 0)
+"""The least compute capability for a context kept in FP8 (e4m3)."""
+
+
+def interpreted() -> bool:
+    """Whether kernels run on the CPU under Triton's interpreter. Triton asks when a kernel is decorated, so once."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+
+
+def why_not(device: str = "cuda") -> str | None:
+    """None where the kernels run on `device` ("cuda", "cuda:1", "cpu", …); else the reason why they are not offered."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return None if interpreted() else "kernels run on a CPU only under Triton's interpreter (TRITON_INTERPRET=1)"
+    if kind != "cuda":
+        return f"kernels run on CUDA devices, not on {device!r}"
+    import torch
+
+    if torch.version.hip is not None:
+        return "kernels are made for NVIDIA GPUs, and this PyTorch is built for AMD's"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    which = int(index) if index else (torch.cuda.current_device() if count else 0)
+    if which >= count:
+        return f"device {device!r} does not exist: there are {count} CUDA devices"
+    found = torch.cuda.get_device_capability(which)
+    if found < CAPABILITY:
+        return f"compute capability {found[0]}.{found[1]} is below {CAPABILITY[0]}.{CAPABILITY[1]}"
+    return None

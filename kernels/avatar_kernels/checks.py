@@ -1,0 +1,109 @@
+"""Refusals that all kernels share: each says what was given and what was wanted, in numbers."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from avatar_kernels import FP8_CAPABILITY, why_not
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+FP8 = torch.float8_e4m3fn
+FP8_MAX = 448.0
+
+_REACH = 2**31
+"""Offsets within a row of the batch are 32-bit; rows themselves are found with 64 bits."""
+
+
+@lru_cache
+def _why_not(device: str) -> str | None:
+    return why_not(device)
+
+
+@lru_cache
+def _capability(device: str) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
+
+
+def offered(op: str, device: torch.device) -> None:
+    """Raises RuntimeError where kernels cannot run on `device`."""
+    if reason := _why_not(str(device)):
+        raise RuntimeError(f"{op}: {reason}; its reference in avatar_kernels.{op}.reference runs anywhere")
+
+
+def shape(name: str, tensor: Tensor, *wanted: int) -> None:
+    if tuple(tensor.shape) != wanted:
+        raise ValueError(f"{name} has shape {list(tensor.shape)}, wanted {list(wanted)}")
+
+
+def dimensions(name: str, tensor: Tensor, letters: str) -> None:
+    """`letters`: the dimensions' names, as in "B N H D"."""
+    count = len(letters.split())
+    if tensor.dim() != count:
+        raise ValueError(f"{name} has {tensor.dim()} dimensions {list(tensor.shape)}, wanted {count}: [{letters}]")
+
+
+def filled(name: str, tensor: Tensor) -> None:
+    """No dimension may be empty."""
+    if tensor.numel() == 0:
+        raise ValueError(f"{name} is empty: shape {list(tensor.shape)}")
+
+
+def dtype(name: str, tensor: Tensor, *allowed: torch.dtype) -> None:
+    if tensor.dtype not in allowed:
+        raise ValueError(f"{name} is {tensor.dtype}, wanted {' or '.join(str(one) for one in allowed)}")
+
+
+def together(name: str, tensor: Tensor, with_name: str, other: Tensor) -> None:
+    if tensor.device != other.device:
+        raise ValueError(f"{name} is on {tensor.device}, {with_name} on {other.device}")
+
+
+def packed(name: str, tensor: Tensor, inner: int) -> None:
+    """
+    The last `inner` dimensions lie side by side in memory, as they do in a slice of a projection's output. The
+    dimensions before them may have any stride, and are read where they lie.
+    """
+    wanted = 1
+    for axis in range(tensor.dim() - 1, tensor.dim() - 1 - inner, -1):
+        if tensor.shape[axis] > 1 and tensor.stride(axis) != wanted:
+            raise ValueError(
+                f"{name} is not contiguous in its last {inner} dimensions: shape {list(tensor.shape)} has strides "
+                f"{list(tensor.stride())}, wanted {wanted} in dimension {axis}"
+            )
+        wanted *= tensor.shape[axis]
+
+
+def reach(name: str, tensor: Tensor) -> None:
+    """A row of the batch (what is left without the first dimension) is addressed with 32 bits."""
+    far = sum((size - 1) * stride for size, stride in zip(tensor.shape[1:], tensor.stride()[1:], strict=True))
+    if far >= _REACH:
+        raise ValueError(f"a row of {name} reaches over {far + 1} numbers, at most {_REACH} can be addressed")
+
+
+def separate(name: str, tensor: Tensor) -> None:
+    """What is written to must not hold a number twice, as an expanded tensor does."""
+    if any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)):
+        raise ValueError(f"{name} is written to, and its rows share memory: strides {list(tensor.stride())}")
+
+
+def fp8(name: str, tensor: Tensor) -> None:
+    """FP8 needs a GPU that converts it; the interpreter converts it anywhere."""
+    if tensor.device.type == "cuda" and (found := _capability(str(tensor.device))) < FP8_CAPABILITY:
+        raise ValueError(
+            f"{name} is {tensor.dtype}, which wants compute capability {FP8_CAPABILITY[0]}.{FP8_CAPABILITY[1]} or "
+            f"later; {tensor.device} has {found[0]}.{found[1]}"
+        )
+
+
+def forward_only(op: str, **tensors: Tensor | None) -> None:
+    """These kernels have no backward pass, and say so rather than cut the graph: training runs on PyTorch's own."""
+    if torch.is_grad_enabled():
+        for name, tensor in tensors.items():
+            if tensor is not None and tensor.requires_grad:
+                raise ValueError(f"{op} has no backward pass, and {name} requires a gradient: use torch.no_grad()")
+
+
+def eps(value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"eps must be between 0 and 1, got {value}")

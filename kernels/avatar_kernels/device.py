@@ -1,0 +1,62 @@
+"""What several kernels share on the device, and how they get round what Triton's interpreter does not do right."""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from avatar_kernels import interpreted
+
+WIDEN = interpreted()
+"""
+The interpreter (as of Triton 3.7.1) multiplies the bits of bfloat16 as integers, and drops the carry when it rounds to
+e4m3. Under it, and only there, operands that were rounded to their dtype are widened to float32 before a dot, and
+numbers are rounded to e4m3's grid before they are cast.
+"""
+
+
+@triton.jit
+def dot(a, b, c, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """a [M, K] @ b [K, N] + c [M, N] in float32."""
+    if WIDEN:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, c, input_precision=PRECISION)
+
+
+@triton.jit
+def to_e4m3(x, WIDEN: tl.constexpr):
+    """float32 -> e4m3, saturated, to nearest even."""
+    x = tl.minimum(tl.maximum(x, -448.0), 448.0)
+    if WIDEN:
+        bits = x.to(tl.int32, bitcast=True)
+        normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) & -0x100000).to(tl.float32, bitcast=True)
+        small = (x + 24576.0) - 24576.0  # 1.5 * 2^14: leaves e4m3's least step, 2^-9
+        x = tl.where(tl.abs(x) < 0.015625, small, normal)
+    return x.to(tl.float8e4nv)
+
+
+@triton.jit
+def turns(p_table, o_row, m_row, HALF: tl.constexpr, BH: tl.constexpr):
+    """Rows of the table [rows * N, D / 2, 2] at o_row [R] -> cosines and sines [R, BH]."""
+    o_pair = tl.arange(0, 2 * BH)
+    # [R, 2 * BH]: cosine, sine, cosine, … in one load
+    b_pair = tl.load(
+        p_table + o_row[:, None] * (2 * HALF) + o_pair[None, :],
+        mask=m_row[:, None] & (o_pair < 2 * HALF)[None, :],
+        other=0.0,
+    )
+    return tl.split(tl.reshape(b_pair, (o_row.shape[0], BH, 2)))
+
+
+@triton.jit
+def seen(p_written, row, SLOTS: tl.constexpr, CONTEXT: tl.constexpr):
+    """How many context frames a row sees, and the slot of the oldest. SLOTS is 1 at least, for a ring of none."""
+    written = tl.maximum(tl.load(p_written + row), 0)
+    filled = tl.minimum(written, CONTEXT)
+    start = (written - filled) % SLOTS
+    return filled.to(tl.int32), start.to(tl.int32)
+
+
+def precision(x: Tensor) -> str:
+    """float32 is multiplied as float32, never as TF32."""
+    return "ieee" if x.element_size() == 4 else "tf32"

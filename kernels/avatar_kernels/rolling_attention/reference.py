@@ -1,0 +1,49 @@
+"""The truth of `rolling_attention`, in plain PyTorch: one session after the other, what each sees laid side by side."""
+
+import torch
+from torch import Tensor
+
+from avatar_kernels.ring import dequantise, order, rotate
+
+
+def rolling_attention_reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sink: tuple[Tensor, Tensor],
+    ring: tuple[Tensor, Tensor],
+    written: Tensor,
+    table: Tensor,
+    *,
+    scales: tuple[Tensor, Tensor] | None = None,
+    context: int | None = None,
+    turned: bool = False,
+    precision: torch.dtype | None = None,
+) -> Tensor:
+    """
+    Shapes and meaning as of `rolling_attention`. Computed, and returned, in `precision`: torch.float64 for the truth,
+    None for the dtype of q.
+    """
+    dtype = precision or q.dtype
+    slots, tokens = ring[0].shape[1:3]
+    frames, references = q.shape[1] // tokens, sink[0].shape[1] // tokens
+    scale_k, scale_v = scales or (None, None)
+    filled, slot = order(written, slots, slots if context is None else context)
+    rows = []
+    for b, count in enumerate(filled.tolist()):
+        seen = slot[b, :count]
+        own = table[1 + count : 1 + count + frames].flatten(0, 1)
+        keys = torch.cat(
+            [
+                rotate(sink[0][b].to(dtype), table[:1].expand(references, -1, -1, -1).flatten(0, 1)),
+                rotate(dequantise(ring[0][b, seen], scale_k, dtype), table[1 : 1 + count]).flatten(0, 1),
+                rotate(k[b].to(dtype), own),
+            ]
+        )
+        values = torch.cat(
+            [sink[1][b].to(dtype), dequantise(ring[1][b, seen], scale_v, dtype).flatten(0, 1), v[b].to(dtype)]
+        )
+        query = q[b].to(dtype) if turned else rotate(q[b].to(dtype), own)
+        weights = (torch.einsum("mhd,khd->hmk", query, keys) * q.shape[-1] ** -0.5).softmax(-1)
+        rows.append(torch.einsum("hmk,khd->mhd", weights, values))
+    return torch.stack(rows)
