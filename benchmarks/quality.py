@@ -83,14 +83,14 @@ class Bench:
         return out
 
     def lips(self) -> dict[str, Any]:
-        characters, frames, taught = (2, 75, 1) if self.quick else (self.args.characters, SHOWN, 5)
-        sides = Sides(self.painter, self.teacher, taught)
+        characters, frames, few = (2, 75, 1) if self.quick else (self.args.characters, SHOWN, 5)
+        sides = Sides(self.painter, self.teacher, self.networks.autoencoder, few)
         found = measure_lips(self.passages(characters, frames, 1), sides, self.reader, self.strip)
         steps = self.args.teacher_steps if self.teacher else None
         return {**found, "reader": self.reader.error, "teacher_steps": steps}
 
     def onset(self) -> dict[str, Any]:
-        count, characters = (2, 1) if self.quick else (5, 6)
+        count, characters = (2, 1) if self.quick else (5, 5)
         rng = np.random.default_rng(2)
         given = [
             onset_passage(who, self.voices, self.speakers, self.silence, count, rng)
@@ -110,7 +110,7 @@ class Bench:
         seeds = list(range(4 if self.quick else 100))
 
         def talk(seed: int) -> tuple[np.ndarray, np.ndarray]:
-            return spoken(self.voices, self.silence, None, 9 if self.quick else 18, rng)
+            return spoken(self.voices, self.silence, None, 9 if self.quick else 15, rng)
 
         return identity(self.painter, seeds, talk)
 
@@ -124,7 +124,7 @@ class Bench:
         return autoencoder(self.networks, given)
 
     def speed(self) -> dict[str, Any]:
-        return measure_speed(self.networks, 6 if self.quick else 100)
+        return measure_speed(self.networks, 6 if self.quick else 60, self.args.threads)
 
     def long_passage(self, minutes: float, index: int) -> Passage:
         """A character's talk without a break, by all speakers in turn."""
@@ -233,11 +233,11 @@ def parser() -> argparse.ArgumentParser:
     add("--reader", type=Path, default=lip_reader.READER, help="trained where it is missing (default: %(default)s)")
     add("--only", default=",".join(PARTS[:-1]), help=f"parts, comma-separated, of {', '.join(PARTS)} (default: all but "
         "drift)")  # fmt: skip
-    add("--characters", type=int, default=15, help="of the part lips (default: %(default)s)")
+    add("--characters", type=int, default=12, help="of the part lips (default: %(default)s)")
     add("--minutes", type=float, default=10.0, help="of the part drift (default: %(default)s)")
     add("--drift-characters", type=int, default=1)
     add("--dtype", choices=("auto", *DTYPES), default="auto", help="(default: the faster one here)")
-    add("--threads", type=int, help="of torch (default: as many as it takes)")
+    add("--threads", type=int, help="of torch, and the only number that speed tries (default: torch's own; 1 and 2)")
     add("--ablations", action="store_true", help="also trains and measures the variants (hours)")
     add("--ablation-minutes", type=float, default=10.0, help="of training for each (default: %(default)s)")
     add("--train-voices", type=Path, default=Path("voices_train.npz"), help="speech to train the variants on")

@@ -149,10 +149,11 @@ def run(
                     name = str(VARIANTS.index(variant)) if variant in VARIANTS else variant.name
                     model, steps = _generator(config, variant, takes, budget, work / name)
                     painter = Painter(Networks(config, autoencoder, model.eval().requires_grad_(False)))
-                    lips = measure_lips(passages, Sides(painter, None, 0), reader, None)
+                    lips = measure_lips(passages, Sides(painter, None, autoencoder, len(passages)), reader, None)
                     rows.append({
                         "variant": variant.name, "steps": {"autoencoder": seen, **steps},
                         "one step": lips["columns"]["one step"],
+                        "autoencoder": lips["columns"]["autoencoder"],
                         "drift": drift(painter, reader, long)["sides"]["one step"],
                     })  # fmt: skip
                     print(f"ablation: {variant.name}: {rows[-1]['steps']}", flush=True)

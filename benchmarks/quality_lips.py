@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from lip_reader import CLOSED, SHUT, Reader, told
 from PIL import Image
 from quality_clips import Drawn, Passage, cut, draw, painted, passage, quiet
@@ -26,6 +27,7 @@ from quality_measures import (
 )
 
 from streamer.config import FPS
+from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
 from streamer.model.stream import Painter
 from streamer.training.voices import Voices
 
@@ -117,6 +119,18 @@ class Column:
         return out
 
 
+@torch.inference_mode()
+def given_back(autoencoder: Autoencoder, drawn: Drawn) -> np.ndarray:
+    """The rig's frames as the autoencoder gives them back from the picture at rest: the best a generator can show."""
+    picture = to_tensor(drawn.portrait.picture[None])
+    anchor, out = autoencoder.anchor(picture), []
+    for first in range(0, len(drawn.frames), 10):
+        frames = to_tensor(drawn.frames[first : first + 10])
+        latents = autoencoder.encode(frames, picture.expand_as(frames))
+        out.append(to_pixels(autoencoder.decode(latents, anchor.expand(len(frames)))))
+    return np.concatenate(out)
+
+
 def against_teacher(one_step: Column, teacher: Column) -> dict[str, Any]:
     """Same passages, same noise: what one step loses. Sharpness is the worse of the whole frame's and the mouth's."""
     count = len(teacher.passages)
@@ -139,8 +153,9 @@ class Sides:
 
     one_step: Painter
     teacher: Painter | None
-    taught: int
-    """How many of the passages the teacher paints: its steps are dear."""
+    autoencoder: Autoencoder | None
+    few: int
+    """How many of the passages the teacher paints, whose steps are dear, and the autoencoder gives back."""
 
 
 Strip = Callable[[str, np.ndarray, np.ndarray], None]
@@ -148,15 +163,17 @@ Strip = Callable[[str, np.ndarray, np.ndarray], None]
 
 
 def measure(passages: Sequence[Passage], sides: Sides, reader: Reader, strip: Strip | None) -> dict[str, Any]:
-    """The columns "rig", "teacher" and "one step", per speaker and in all."""
-    columns = {"rig": Column(), "one step": Column(), "teacher": Column()}
+    """The columns "rig", "autoencoder", "teacher" and "one step", per speaker and in all."""
+    columns = {"rig": Column(), "autoencoder": Column(), "one step": Column(), "teacher": Column()}
     shown = 0
     for i, said in enumerate(passages):
         drawn = draw(said.seed, sides.one_step.config.size, said.controls)
         frames = np.stack(list(painted(sides.one_step, drawn.portrait, said, seed=i)))
         columns["rig"].add(said, list(drawn.frames), drawn, reader)
         columns["one step"].add(said, list(frames), drawn, reader)
-        if sides.teacher is not None and i < sides.taught:
+        if sides.autoencoder is not None and i < sides.few:
+            columns["autoencoder"].add(said, list(given_back(sides.autoencoder, drawn)), drawn, reader)
+        if sides.teacher is not None and i < sides.few:
             taught = list(painted(sides.teacher, drawn.portrait, said, seed=i))
             columns["teacher"].add(said, taught, drawn, reader)
         if strip and shown < 3:
@@ -168,7 +185,7 @@ def measure(passages: Sequence[Passage], sides: Sides, reader: Reader, strip: St
         "columns": whole,
         "closed_threshold": CLOSED,
         "speakers": {
-            who: {name: column.only(who).numbers() for name, column in columns.items() if name != "teacher"}
+            who: {name: column.only(who).numbers() for name, column in columns.items() if name in ("rig", "one step")}
             for who in sorted({said.speaker for said in passages})
         },
     }

@@ -9,7 +9,7 @@ import hardware
 
 Result = dict[str, Any]
 
-COLUMNS = ("rig", "teacher", "one step", "one step after minutes")
+COLUMNS = ("rig", "autoencoder", "teacher", "one step", "one step after minutes")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def _lips_rows(result: Result) -> list[Row]:
         (f"{one['pcc_truth']:.3f} (the curves: {one['pcc_truth_of_curves']:.3f})", one["pcc_truth"] >= 0.75, frames),
         (f"{one['pcc_curves']:.3f}", one["pcc_curves"] >= 0.93, frames),
         (
-            f"{_share(one['closures_held'])} (the curves: {_share(one['closures_held_by_curves'])})",
+            f"{_share(one['closures_held'])} (the curves: {_share(one['closures_held_by_curves'])}); "
+            f"{_share(one['falsely_closed'] or 0)} of the open ones, too",
             one["closures_held"] >= 0.85,
             f"{one['closures']} closures",
         ),
@@ -276,7 +277,7 @@ def side_by_side(result: Result) -> list[list[str]]:
     """Head and lines of the table that sets the generators beside each other."""
     found = columns(result)
     minutes = result["drift"]["runs"][0]["minutes"] if "drift" in result else 0
-    names = [f"one step, after {minutes:g} min: last" if name == COLUMNS[3] else name for name in found]
+    names = [f"one step, after {minutes:g} min: last" if name == COLUMNS[-1] else name for name in found]
     lines = [["", *names]]
     for what, key, form in _SIDE_BY_SIDE:
         # The rig against itself says nothing.
@@ -335,7 +336,8 @@ def page(result: Result, strips: Sequence[str]) -> str:
             "## Side by side",
             "Lips are read from the frames by a small network that was trained on the rig's drawings. What it reads in "
             "the rig's own frames is the column *rig*: its own error is in there. The rig's lips cannot follow the "
-            "phones better than the curves that the articulation network hears.",
+            "phones better than the curves that the articulation network hears. *Autoencoder*: the rig's frames, coded "
+            "and given back, the best that a generator on its latents could show.",
             _markdown(side_by_side(result)),
         ]
         error = result["lips"]["reader"] if "lips" in result else {}

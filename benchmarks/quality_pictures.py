@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from quality_clips import begin, cue, cut, draw, paint, passage, portrait
+from quality_lips import given_back
 from quality_measures import descriptor, nearest, psnr
 
-from streamer.model.autoencoder import to_pixels, to_tensor
+from streamer.model.autoencoder import to_tensor
 from streamer.model.loading import Networks
 from streamer.model.stream import Painter
 from streamer.studio.character import Character
@@ -101,18 +102,16 @@ def autoencoder(networks: Networks, passages: Sequence[tuple[int, np.ndarray]]) 
     distances: list[float] = []
     for seed, controls in passages:
         drawn = draw(seed, networks.config.size, controls)
-        picture, frames = to_tensor(drawn.portrait.picture[None]), to_tensor(drawn.frames)
-        latents = network.encode(frames, picture.expand_as(frames))
-        back = network.decode(latents, network.anchor(picture).expand(len(frames)))
+        back = given_back(network, drawn)
         still = drawn.portrait.picture
-        for got, wanted, mouth, eyes in zip(to_pixels(back), drawn.frames, drawn.mouths, drawn.eyes, strict=True):
+        for got, wanted, mouth, eyes in zip(back, drawn.frames, drawn.mouths, drawn.eyes, strict=True):
             found["whole"].append(psnr(got[..., :3], wanted[..., :3]))
             found["mouth"].append(psnr(cut(got, mouth), cut(wanted, mouth)))
             found["eyes"].append(float(np.mean([psnr(cut(got, eye), cut(wanted, eye)) for eye in eyes])))
             found["copied"].append(psnr(still[..., :3], wanted[..., :3]))
             found["copied_mouth"].append(psnr(cut(still, mouth), cut(wanted, mouth)))
         if perceived is not None:
-            distances += perceived(back[:, :3].clamp(-1, 1), frames[:, :3]).flatten().tolist()
+            distances += perceived(to_tensor(back)[:, :3], to_tensor(drawn.frames)[:, :3]).flatten().tolist()
     return {
         "n": len(found["whole"]),
         "characters": len(passages),

@@ -103,13 +103,15 @@ def _bytes(parts: Sequence[torch.Tensor]) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-def measure(networks: Networks, count: int, batches: Sequence[int] = (1, 2, 4)) -> dict[str, Any]:
-    """Every combination of batch, precision and threads; memory of weights and of a session."""
+def measure(
+    networks: Networks, count: int, threads: int | None = None, batches: Sequence[int] = (1, 2, 4)
+) -> dict[str, Any]:
+    """Every combination of batch, precision and threads (1 and 2, or so many only); memory of a session."""
     rng = np.random.default_rng(0)
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     configurations = []
     try:
-        for used in sorted({1, min(2, usable_cores())}):
+        for used in [threads] if threads else sorted({1, min(2, usable_cores())}):
             torch.set_num_threads(used)
             for name, dtype in DTYPES.items():
                 painter = Painter(networks, dtype)
@@ -118,7 +120,7 @@ def measure(networks: Networks, count: int, batches: Sequence[int] = (1, 2, 4)) 
                         {"threads": used, "dtype": name, "batch": batch, **_frames(painter, batch, count, rng)}
                     )
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     size = networks.config.size
     painter = Painter(networks)
     blank = Given(np.zeros((size, size, 4), np.uint8), np.ones((size // 16, size // 16), np.float32))

@@ -10,7 +10,7 @@ from streamer.model.attention import face_audio_attention, rolling_attention, ro
 from streamer.model.autoencoder import Autoencoder, warp
 from streamer.model.cache import Cache
 from streamer.model.config import HEARD, PLAN, PRESETS, AutoencoderConfig, ModelConfig, TransformerConfig, preset
-from streamer.model.sampler import generate, passage, remember, times
+from streamer.model.sampler import advance, generate, passage, remember, times
 from streamer.model.transformer import Conditions, Transformer, to_latent, to_tokens
 from streamer.studio.controls import EMOTIONS
 
@@ -67,6 +67,27 @@ class TestStreaming:
             drawn = generate(transformer, noise[:, k], now, reference.added, cache)
             torch.testing.assert_close(drawn, offline[:, k], atol=1e-5, rtol=1e-5)
             remember(transformer, clean[:, k], now, reference.added, cache)
+
+    @pytest.mark.parametrize("context", [0, 1, 2])
+    @torch.no_grad()
+    def test_remembering_while_drawing(self, transformer: Transformer, context: int) -> None:
+        """One pass that remembers a frame and draws the next gives what two passes give, also for uneven neighbours."""
+        reference = transformer.reference(features(2))
+        apart, at_once = (Cache.empty(TINY, reference.sinks, context) for _ in range(2))
+        for cache in (apart, at_once):
+            cache.written[1] = 0
+        previous = latents(2), conditions(2, 20)
+        for k in range(6):
+            noise, now = latents(2), conditions(2, k)
+            remember(transformer, *previous, reference.added, apart)
+            expected = generate(transformer, noise, now, reference.added, apart)
+            drawn = advance(transformer, previous, noise, now, reference.added, at_once)
+            torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(at_once.ring_keys, apart.ring_keys, atol=1e-5, rtol=1e-5)
+            previous = drawn, now
+            if k == 1 and context:  # one session starts anew
+                for cache in (apart, at_once):
+                    cache.written[1] = 0
 
     @torch.no_grad()
     def test_sessions_do_not_meet(self, transformer: Transformer) -> None:

@@ -267,7 +267,7 @@ def test_without_sink_nothing_is_attended_but_the_reference_is_added() -> None:
 
 def test_a_steps_parts_are_told_apart() -> None:
     """A one-step frame is one pass before the decoder and one after it; together they are nearly the whole."""
-    found = speed.measure(untrained(PRESETS["tiny"]), 4, batches=(1, 2))
+    found = speed.measure(untrained(PRESETS["tiny"]), 4, threads=1, batches=(1, 2))
     assert {(c["dtype"], c["batch"]) for c in found["configurations"]} == {(d, b) for d in speed.DTYPES for b in (1, 2)}
     for each in found["configurations"]:
         assert set(each["parts_p50_ms"]) == {"generate", "decode", "remember"}

@@ -46,10 +46,16 @@ def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """x [..., H, D] turned by `turns` [..., 1 or absent..., D / 2, 2], broadcast over the heads, which pair halves."""
-    first, second = x.float().chunk(2, -1)
-    cos, sin = turns[..., 0].unsqueeze(-2), turns[..., 1].unsqueeze(-2)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1).to(x.dtype)
+    """x [..., H, D] turned by `turns` [..., D / 2, 2]: each head's first half pairs with its second."""
+    first, second = x.chunk(2, -1)
+    cos, sin = turns.to(x.dtype).unsqueeze(-3).unbind(-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+
+def rotate_sink(k: Tensor, table: Tensor) -> Tensor:
+    """The references' keys [B, R * N, H, D], which never change their place, turned to it once."""
+    tokens = table.shape[1]
+    return rotate(k.unflatten(1, (-1, tokens)), table[0]).flatten(1, 2)
 
 
 def rolling_attention(
@@ -62,9 +68,9 @@ def rolling_attention(
     table: Tensor,
 ) -> Tensor:
     """
-    q, k, v [B, N, H, D] of the current frame, normed and not rotated; sink keys and values [B, R * N, H, D] (R may be
-    0); ring keys and values [B, C, N, H, D], oldest first, of which row b holds the first `filled[b]` (int64 [B]);
-    table of `rotation_table`. Returns [B, N, H, D].
+    q, k, v [B, N, H, D] of the current frame, normed and not rotated; sink keys, rotated by `rotate_sink`, and values
+    [B, R * N, H, D] (R may be 0); ring keys, not rotated, and values [B, C, N, H, D], oldest first, of which row b has
+    the first `filled[b]` (int64 [B]); table of `rotation_table`. Returns [B, N, H, D].
     """
     rows, tokens, heads, _ = q.shape
     context = ring[0].shape[1]
@@ -72,8 +78,7 @@ def rolling_attention(
     keys = [rotate(k, own)]
     values = [v]
     if sink[0].shape[1]:
-        references = sink[0].shape[1] // tokens
-        keys.append(rotate(sink[0], table[:1].expand(references, -1, -1, -1).flatten(0, 1)))
+        keys.append(sink[0])
         values.append(sink[1])
     mask = None
     if context:

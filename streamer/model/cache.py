@@ -14,11 +14,11 @@ from streamer.model.config import ModelConfig
 
 @dataclass
 class Cache:
-    """Keys are normed and not rotated: their place in the ring tells their position at each step."""
+    """The ring's keys are normed and not rotated: their place in it tells their position at each step."""
 
     ring_keys: Tensor  # [L, B, C, N, H, D]
     ring_values: Tensor  # [L, B, C, N, H, D]
-    sink_keys: Tensor  # [L, B, R * N, H, D]
+    sink_keys: Tensor  # [L, B, R * N, H, D], rotated: the reference keeps its place
     sink_values: Tensor  # [L, B, R * N, H, D]
     written: Tensor  # [B] int64: frames appended so far
 

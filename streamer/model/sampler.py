@@ -64,6 +64,43 @@ def remember(model: Transformer, latent: Tensor, conditions: Conditions, added: 
     cache.append(keys, values)
 
 
+def advance(
+    model: Transformer,
+    previous: tuple[Tensor, Conditions],
+    noise: Tensor,
+    conditions: Conditions,
+    added: Tensor,
+    cache: Cache,
+) -> Tensor:
+    """
+    `remember` of the frame drawn before, [B, Z, s, s] with its conditions, and one-step `generate` of the next, in one
+    pass: in each layer the next frame looks back on what the previous one leaves there. Returns [B, Z, s, s].
+    """
+    if cache.context == 0:
+        return generate(model, noise, conditions, added, cache)
+    rows, device = len(noise), noise.device
+    filled = cache.filled
+    # Among the ring's frames and the previous one behind them: those that the next frame sees, oldest first.
+    order = (filled + 1 - cache.context).clamp(min=0)[:, None] + torch.arange(cache.context, device=device)
+    order = torch.where(order < filled[:, None], order, cache.context)
+    row = torch.arange(rows, device=device)[:, None]
+    seen = torch.cat([filled, (filled + 1).clamp(max=cache.context)])
+
+    def look_back(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        def rings(ring: Tensor, own: Tensor) -> Tensor:
+            return torch.cat([ring, torch.cat([ring, own[:rows, None]], 1)[row, order]])
+
+        keys, values = cache.read(layer)
+        sink = cache.sink_keys[layer].repeat(2, 1, 1, 1), cache.sink_values[layer].repeat(2, 1, 1, 1)
+        return rolling_attention(q, k, v, sink, (rings(keys, k), rings(values, v)), seen, model.table)
+
+    both = Conditions(*(torch.cat(pair) for pair in zip(previous[1], conditions, strict=True)))
+    t = torch.cat([torch.zeros(rows, device=device), torch.ones(rows, device=device)])
+    drawn, new_keys, new_values = model(torch.cat([previous[0], noise]), t, both, added.repeat(2, 1, 1), look_back)
+    cache.append([k[:rows] for k in new_keys], [v[:rows] for v in new_values])
+    return drawn[rows:]
+
+
 def passage(
     model: Transformer,
     clean: Tensor,

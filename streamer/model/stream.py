@@ -20,7 +20,7 @@ from streamer.model.autoencoder import Anchor, to_tensor
 from streamer.model.cache import Cache, stack
 from streamer.model.config import HEARD, PLAN, ModelConfig
 from streamer.model.loading import Networks
-from streamer.model.sampler import generate, remember, times
+from streamer.model.sampler import advance, generate, remember, times
 from streamer.model.transformer import Conditions, Reference, face_tokens
 from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH
 
@@ -53,6 +53,7 @@ class Stream:
     plans: list[np.ndarray] = field(default_factory=list)
     heard: list[np.ndarray] = field(default_factory=list)
     emotion: np.ndarray = field(default_factory=lambda: np.zeros(len(EMOTIONS), np.float32))
+    previous: tuple[Tensor, Conditions] | None = None  # the frame drawn last, which is not in the ring yet
 
 
 class NotFinite(ArithmeticError):
@@ -108,30 +109,51 @@ class Painter:
         The next frame of each session: [S, S, 4] uint8 premultiplied RGBA. A session whose frame is not finite is reset
         and told so in its place; its neighbours do not notice.
         """
+        fresh = [s.previous is None for s in streams]
+        if any(fresh) and not all(fresh):  # a session's first frame has none before it to remember
+            groups = {kind: [s for s, new in zip(streams, fresh, strict=True) if new == kind] for kind in (True, False)}
+            drawn = {kind: iter(self.draw(group)) for kind, group in groups.items()}
+            return [next(drawn[new]) for new in fresh]
         cache = stack([s.cache for s in streams]) if len(streams) > 1 else streams[0].cache
         conditions, added = self._conditions(streams), torch.cat([s.still.reference.added for s in streams])
         edge, channels = self.config.size // 16, self.config.autoencoder.latent
         noise = torch.cat([torch.randn(1, channels, edge, edge, generator=s.noise) for s in streams]).to(self.dtype)
-        latents = generate(self._transformer, noise, conditions, added, cache, self._times)
+        latents = self._next(streams, noise, conditions, added, cache)
         anchor = Anchor(
             torch.cat([s.still.anchor.picture for s in streams]),
             tuple(torch.cat(level) for level in zip(*(s.still.anchor.features for s in streams), strict=True)),
         )
-        finite = latents.isfinite().flatten(1).all(1)
         painted = self._autoencoder.decode(latents, anchor)
-        finite &= painted.isfinite().flatten(1).all(1)
+        finite = (latents.flatten(1).float().sum(1) + painted.flatten(1).float().sum(1)).isfinite()
         pixels = ((painted.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
-        remember(self._transformer, latents, conditions, added, cache)
         out: list[np.ndarray | NotFinite] = []
         for b, stream in enumerate(streams):
             if len(streams) > 1:
                 stream.cache = cache.row(b)
             if finite[b]:
+                stream.previous = latents[b : b + 1], conditions.rows(torch.tensor([b]))
                 out.append(np.ascontiguousarray(pixels[b].numpy()))
             else:
                 stream.cache.reset()
+                stream.previous = None
                 out.append(NotFinite("the frame held values that are no numbers: the session's context was reset"))
         return out
+
+    def _next(
+        self, streams: Sequence[Stream], noise: Tensor, conditions: Conditions, added: Tensor, cache: Cache
+    ) -> Tensor:
+        """The latents [B, Z, s, s] of the next frames; what was drawn before goes into the ring."""
+        before = [s.previous for s in streams if s.previous is not None]
+        if not before:
+            return generate(self._transformer, noise, conditions, added, cache, self._times)
+        previous = (
+            torch.cat([latent for latent, _ in before]),
+            Conditions(*(torch.cat(part) for part in zip(*(given for _, given in before), strict=True))),
+        )
+        if len(self._times) == 1:
+            return advance(self._transformer, previous, noise, conditions, added, cache)
+        remember(self._transformer, *previous, added, cache)
+        return generate(self._transformer, noise, conditions, added, cache, self._times)
 
     def _conditions(self, streams: Sequence[Stream]) -> Conditions:
         given = torch.ones(len(streams))

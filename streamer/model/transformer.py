@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.model.attention import face_audio_attention, rolling_attention, rotation_table
+from streamer.model.attention import face_audio_attention, rolling_attention, rotate_sink, rotation_table
 from streamer.model.config import HEARD, PLAN, ModelConfig
 from streamer.studio.controls import EMOTIONS
 
@@ -182,7 +182,7 @@ class Reference(NamedTuple):
     """What is computed once from a character's picture."""
 
     added: Tensor  # [B, N, W]: added to every frame's tokens
-    sinks: list[tuple[Tensor, Tensor]]  # keys and values [B, N, H, D] of each layer
+    sinks: list[tuple[Tensor, Tensor]]  # keys, rotated to their place, and values [B, N, H, D] of each layer
 
     def rows(self, index: Tensor) -> "Reference":
         return Reference(self.added[index], [(k[index], v[index]) for k, v in self.sinks])
@@ -242,7 +242,7 @@ class Transformer(nn.Module):
 
         for layer, block in enumerate(self.blocks):
             x, k, v = block(x, c, audio, emotion, faces, alone, layer)
-            sinks.append((k, v))
+            sinks.append((rotate_sink(k, self.table), v))
         return Reference(added, sinks)
 
     def _modulation(self, t: Tensor, plan: Tensor) -> Tensor:
