@@ -47,7 +47,9 @@ from streamer.training.voices import Voices  # noqa: E402
 OUT = HERE / "results" / "quality.json"
 DOCS = HERE.parent / "docs" / "quality.md"
 PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "speed", "drift")
-SHOWN = FPS * 8  # frames of a passage
+SHOWN = 12 * FPS  # frames of a passage
+DENSE = 1 / 3
+"""Share of a speaker's clips that the part lips takes, those with the most p, b and m."""
 
 
 class Bench:
@@ -79,15 +81,15 @@ class Bench:
         out = []
         for i, who in enumerate(lip_reader.held_out(characters)):
             speaker = self.speakers[i % len(self.speakers)]
-            out.append(passage(who, speaker, *spoken(self.voices, self.silence, speaker, frames, rng)))
+            out.append(passage(who, speaker, *spoken(self.voices, self.silence, speaker, frames, rng, DENSE)))
         return out
 
     def lips(self) -> dict[str, Any]:
         characters, frames, few = (2, 75, 1) if self.quick else (self.args.characters, SHOWN, 5)
         sides = Sides(self.painter, self.teacher, self.networks.autoencoder, few)
         found = measure_lips(self.passages(characters, frames, 1), sides, self.reader, self.strip)
-        steps = self.args.teacher_steps if self.teacher else None
-        return {**found, "reader": self.reader.error, "teacher_steps": steps}
+        about = {"steps": self.args.teacher_steps, "sha256": digest(self.args.teacher)} if self.teacher else None
+        return {**found, "reader": self.reader.error, "teacher": about}
 
     def onset(self) -> dict[str, Any]:
         count, characters = (2, 1) if self.quick else (5, 5)
@@ -197,13 +199,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     weights = {
         "preset": args.preset,
         "sha256": digest(path),
-        "teacher_sha256": digest(args.teacher) if args.teacher else None,
         "megabytes": round(path.stat().st_size / 1e6, 2),
     }
     result = kept(args.out, weights)
     args.measured = result
     bench = Bench(args, networks, teacher)
-    result |= {"hardware": hardware.describe(), "weights": weights, "quick": args.quick, "speakers": bench.speakers}
+    result |= {"hardware": hardware.describe(), "weights": weights, "speakers": bench.speakers}
     chosen = [name for name in PARTS if name in args.only] + (["ablations"] if args.ablations else [])
     for name in chosen:
         began, load_before = time.perf_counter(), hardware.load()

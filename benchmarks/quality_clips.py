@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from quality_measures import closures
 
 from streamer.config import FPS
 from streamer.features import PROSODY
@@ -78,13 +79,22 @@ def passage(seed: int, speaker: str, heard: np.ndarray, truth: np.ndarray) -> Pa
 
 
 def spoken(
-    voices: Voices, silence: np.ndarray, speaker: str | None, frames: int, rng: np.random.Generator
+    voices: Voices,
+    silence: np.ndarray,
+    speaker: str | None,
+    frames: int,
+    rng: np.random.Generator,
+    share: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     heard [frames, Q] and truth [frames, M] of the speaker's clips, or of everybody's, in an order by lot, each
-    followed by a pause of 0.2 to 1 s, which is `silence` [.., Q] as the network hears it.
+    followed by a pause of 0.2 to 1 s, which is `silence` [.., Q] as the network hears it. With a `share` below 1 only
+    so many of the clips are taken, those whose truth has the most closures a second.
     """
     own = [i for i, who in enumerate(voices.speakers) if speaker in (None, who)]
+    if share < 1:
+        dense = {i: len(closures(voices.clip(i)[1])) / (voices.starts[i + 1] - voices.starts[i]) for i in own}
+        own = sorted(own, key=dense.__getitem__, reverse=True)[: max(int(share * len(own)), 1)]
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     have = 0
     while have < frames:

@@ -147,6 +147,9 @@ def drift(
         column.passages.append(end)
         column.lips.append(np.concatenate(sides[name].lips)[late:])
         column.lids.append(np.concatenate(sides[name].lids)[late:])
+    whole = {
+        name: Column([said], [np.concatenate(seen.lips)], [np.concatenate(seen.lids)]) for name, seen in sides.items()
+    }
     if strip:
         tail = Passage(said.seed, said.speaker, *(x[-20 * FPS :] for x in (said.heard, said.truth, said.controls)))
 
@@ -160,6 +163,7 @@ def drift(
         "static_share": float(static.mean()),
         "sides": {name: _numbers(seen, said) for name, seen in sides.items()},
         "last_minute": {name: column.numbers() for name, column in columns.items()},
+        "all_minutes": {name: column.numbers() for name, column in whole.items()},
     }
 
 

@@ -9,7 +9,7 @@ import hardware
 
 Result = dict[str, Any]
 
-COLUMNS = ("rig", "autoencoder", "teacher", "one step", "one step after minutes")
+COLUMNS = ("rig", "autoencoder", "teacher", "one step", "all minutes", "one step after minutes")
 
 
 @dataclass(frozen=True)
@@ -269,6 +269,7 @@ def columns(result: Result) -> dict[str, Result]:
     out = dict(result.get("lips", {}).get("columns", {}))
     runs = result.get("drift", {}).get("runs", [])
     if runs:
+        out["all minutes"] = runs[0]["all_minutes"]["one step"]
         out["one step after minutes"] = runs[0]["last_minute"]["one step"]
     return {name: out[name] for name in COLUMNS if name in out}
 
@@ -277,7 +278,8 @@ def side_by_side(result: Result) -> list[list[str]]:
     """Head and lines of the table that sets the generators beside each other."""
     found = columns(result)
     minutes = result["drift"]["runs"][0]["minutes"] if "drift" in result else 0
-    names = [f"one step, after {minutes:g} min: last" if name == COLUMNS[-1] else name for name in found]
+    long = {"all minutes": f"{minutes:g} minutes", "one step after minutes": "their last"}
+    names = [long.get(name, name) for name in found]
     lines = [["", *names]]
     for what, key, form in _SIDE_BY_SIDE:
         # The rig against itself says nothing.
@@ -366,7 +368,7 @@ def page(result: Result, strips: Sequence[str]) -> str:
         ]
         parts += ["## Each speaker, one step", _markdown([["speaker", *keys], *each])]
     if speed := result.get("speed"):
-        stages = ("generate", "decode", "remember")
+        stages = ("transformer", "decoder", "rest")
         each = []
         for c in speed["configurations"]:
             took, split = c["whole_ms"], c["parts_p50_ms"]
@@ -396,8 +398,10 @@ def page(result: Result, strips: Sequence[str]) -> str:
             parts += [_CAPTIONS.get(name, name), f"![{name}]({path})"]
     if runs := result.get("parts"):
         each = [
-            [name, str(run["commit"]), f"{run['load']}", f"{run['seconds']:.0f} s", run["dtype"]]
+            [name, str(run["commit"]), f"{run['load']}", f"{run['seconds']:.0f} s", run["dtype"], str(run["threads"]),
+             "a trial, which proves little" if run["quick"] else ""]
             for name, run in runs.items()
-        ]
-        parts += ["## Runs", _markdown([["part", "commit", "load before", "took", "precision"], *each])]
+        ]  # fmt: skip
+        head = ["part", "commit", "load before", "took", "precision", "threads", ""]
+        parts += ["## Runs", _markdown([head, *each])]
     return "\n\n".join(parts) + "\n"

@@ -49,18 +49,17 @@ class Stopwatch:
             kind = Transformer if isinstance(module, Transformer) else Decoder
             self.spans.append((kind, time.perf_counter() - self._began.pop(id(module))))
 
-    def split(self) -> dict[str, float] | None:
-        """One frame's seconds: transformers before the decoder, it, and those after; None where no decoder was seen."""
-        before, decoder, after = 0.0, None, 0.0
-        for kind, took in self.spans:
+    def split(self) -> dict[str, float]:
+        """One frame's seconds in the transformer, which draws and remembers, and in the decoder; and its passes."""
+        took = {"transformer": 0.0, "decoder": 0.0, "passes": 0.0}
+        for kind, seconds in self.spans:
             if kind is Decoder:
-                decoder = took if decoder is None else decoder + took
-            elif decoder is None:
-                before += took
+                took["decoder"] += seconds
             else:
-                after += took
+                took["transformer"] += seconds
+                took["passes"] += 1
         self.spans.clear()
-        return None if decoder is None else {"generate": before, "decode": decoder, "remember": after}
+        return took
 
 
 def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
@@ -86,16 +85,21 @@ def _frames(painter: Painter, batch: int, count: int, rng: np.random.Generator) 
     for _ in range(5):
         step()
     whole = [step() for _ in range(count)]
-    parts: dict[str, list[float]] = {"generate": [], "decode": [], "remember": []}
+    parts: dict[str, list[float]] = {"transformer": [], "decoder": [], "rest": []}
+    passes = []
     with Stopwatch() as watch:
         for _ in range(max(count // 3, 3)):
-            step()
-            for name, took in (watch.split() or {}).items():
-                parts[name].append(took)
+            took = step()
+            split = watch.split()
+            passes.append(split["passes"])
+            for name in ("transformer", "decoder"):
+                parts[name].append(split[name])
+            parts["rest"].append(took - split["transformer"] - split["decoder"])
     return {
         "n": count,
         "whole_ms": _milliseconds(whole),
-        "parts_p50_ms": {name: float(np.median(took)) * 1000 for name, took in parts.items() if took},
+        "parts_p50_ms": {name: float(np.median(each)) * 1000 for name, each in parts.items()},
+        "transformer_passes": float(np.mean(passes)),
     }
 
 
