@@ -175,7 +175,7 @@ def test_settled_keeps_a_margin() -> None:
 @pytest.fixture(scope="module")
 def reader() -> lip_reader.Reader:
     """Trained for seconds: it reads roughly, which is enough to see that it reads."""
-    return lip_reader.train(lip_reader.Plan(characters=16, frames=20, steps=60, checked=4))
+    return lip_reader.train(lip_reader.Plan(characters=12, frames=16, steps=40, checked=4))
 
 
 def test_the_reader_reads_characters_it_never_saw(reader: lip_reader.Reader) -> None:

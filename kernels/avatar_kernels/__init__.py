@@ -1,4 +1,4 @@
-"""GPU kernels of the talking avatar's transformer, in Triton, each beside the plain-PyTorch reference that is its truth.
+"""GPU kernels of the talking avatar's transformer, in Triton, each beside the plain PyTorch that is its truth.
 
 Each operation is a package of its own, whose one public function bears its name:
 

@@ -45,7 +45,8 @@ def turns(p_table, o_row, m_row, HALF: tl.constexpr, BH: tl.constexpr):
         mask=m_row[:, None] & (o_pair < 2 * HALF)[None, :],
         other=0.0,
     )
-    return tl.split(tl.reshape(b_pair, (o_row.shape[0], BH, 2)))
+    b_cos, b_sin = tl.split(tl.reshape(b_pair, (o_row.shape[0], BH, 2)))
+    return b_cos.to(tl.float32), b_sin.to(tl.float32)
 
 
 @triton.jit

@@ -8,7 +8,8 @@ current frames follow with index `filled`, and the reference's is -1, whatever t
 With C = S - 1, a slot is spare: a frame may be appended before its own step has looked at all C frames behind it.
 
 A table [rows, N, D / 2, 2] holds the cosines and sines of the rotary angles for index -1 (row 0), 0, 1, …: one place of
-a frame is one of its N tokens. The first half of a head's channels is paired with the second.
+a frame is one of its N tokens. The first half of a head's channels is paired with the second. In float32 a key's row
+of the table has twice the bytes of the key; a table in the keys' own dtype has as many, and costs one rounding.
 """
 
 import torch
@@ -108,7 +109,7 @@ def check_ring(
             f"and {count // tokens} current ones"
         )
     checks.shape("table", table, table.shape[0], tokens, head // 2, 2)
-    checks.dtype("table", table, torch.float32)
+    checks.dtype("table", table, *dict.fromkeys((torch.float32, q.dtype)))
     checks.packed("table", table, 4)
     checks.together("table", table, "q", q)
     return context

@@ -64,6 +64,10 @@ class TransformerConfig:
             raise ValueError(
                 f"a head of {self.head} channels: rope_time {self.rope_time} must be even and leave a multiple of 4"
             )
+        if self.emotion_width % self.emotion_head:
+            raise ValueError(
+                f"emotion_width {self.emotion_width} must be divisible by its heads of {self.emotion_head}"
+            )
         for name in ("depth", "hidden", "modulation", "emotion_width", "patch", "window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -74,6 +78,11 @@ class TransformerConfig:
     def head(self) -> int:
         """Channels of a head."""
         return self.width // self.heads
+
+    @property
+    def emotion_head(self) -> int:
+        """Channels of a head of the emotion's cross-attention."""
+        return min(self.emotion_width, 32)
 
 
 @dataclass(frozen=True)

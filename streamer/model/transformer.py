@@ -91,83 +91,55 @@ class HeadNorm(nn.Module):
         return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
 
 
-class Attention(nn.Module):
-    """Self-attention over reference, ring and own frame, with RMS-normed queries and keys."""
+class Branch(NamedTuple):
+    """What a layer's cross-attention looks at: keys, normed, and values."""
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm, self.k_norm = HeadNorm(width // heads), HeadNorm(width // heads)
-        self.out = nn.Linear(width, width)
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, N, W] -> q, k, v [B, N, H, D], q and k normed."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        return self.q_norm(q), self.k_norm(k), v
-
-
-class Crossing(nn.Module):
-    """Queries, keys and values of a cross-attention branch."""
-
-    def __init__(self, width: int, inner: int, heads: int, memory: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q, self.kv = nn.Linear(width, inner), nn.Linear(memory, 2 * inner)
-        self.out = nn.Linear(inner, width)
-        self.q_norm, self.k_norm = HeadNorm(inner // heads), HeadNorm(inner // heads)
-
-    def project(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, N, W], memory [..., K, M] -> q [B, N, H, D], k and v [..., K, H, D]."""
-        q = self.q(x).unflatten(-1, (self.heads, -1))
-        k, v = self.kv(memory).unflatten(-1, (2, self.heads, -1)).unbind(-3)
-        return self.q_norm(q), self.k_norm(k), v
+    keys: Tensor  # audio [B, F, A, H, D]; emotion [B, R, H, D]
+    values: Tensor
 
 
 class Block(nn.Module):
-    """One layer."""
+    """One layer. Its three attentions stand side by side: one projection feeds them, one gathers what they saw."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = config.transformer
-        self.attention = Attention(c.width, c.heads)
-        self.audio = Crossing(c.width, c.width, c.heads, c.width)
-        self.emotion = Crossing(c.width, c.emotion_width, max(c.emotion_width // 32, 1), c.emotion_width)
+        self.heads, self.widths = c.heads, (3 * c.width, c.width, c.emotion_width)
+        self.ask = nn.Linear(c.width, sum(self.widths))
+        self.answer = nn.Linear(2 * c.width + c.emotion_width, c.width)
+        self.q_norm, self.k_norm = HeadNorm(c.head), HeadNorm(c.head)
+        self.audio_norm, self.emotion_norm = HeadNorm(c.head), HeadNorm(c.emotion_head)
         self.feed = nn.Sequential(nn.Linear(c.width, c.hidden), nn.GELU("tanh"), nn.Linear(c.hidden, c.width))
-        self.modulation = nn.Linear(c.modulation, 6 * c.width)
         self.audio_strength = nn.Parameter(torch.ones(()))  # alpha_A
         self.emotion_strength = nn.Parameter(torch.ones(()))  # gamma_E
-        for silent in (self.modulation, self.audio.out, self.emotion.out):
-            nn.init.zeros_(silent.weight)
-            nn.init.zeros_(silent.bias)
 
     def forward(
         self,
         x: Tensor,
-        c: Tensor,
-        audio: Tensor,
-        emotion: Tensor,
+        modulation: Tensor,
+        audio: Branch,
+        emotion: Branch,
         faces: Tensor,
         look_back: "LookBack",
         layer: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """
-        x [B, N, W]; c [B, modulation]; audio [B, F, A, W]; emotion [B, R, emotion_width]; faces [B, F, N]. Returns
-        the new x and this layer's keys and values [B, N, H, D], for the ring.
+        x [B, N, W]; modulation [B, 1, 6 W]; faces [B, F, N]. Returns the new x and this layer's keys and values
+        [B, N, H, D], for the ring.
         """
-        shift, scale, gate, shift2, scale2, gate2 = self.modulation(c)[:, None].chunk(6, -1)
-        q, k, v = self.attention.project(_modulated(x, shift, scale))
-        seen = look_back(layer, q, k, v)
-        x = x + (1 + gate) * self.attention.out(seen.flatten(2))
-
-        level = functional.layer_norm(x, x.shape[-1:], eps=1e-6)
-        aq, ak, av = self.audio.project(level, audio)
-        heard = face_audio_attention(aq, ak, av, faces, self.audio_strength)
-        eq, ek, ev = self.emotion.project(level, emotion)
-        felt = functional.scaled_dot_product_attention(eq.transpose(1, 2), ek.transpose(1, 2), ev.transpose(1, 2))
-        felt = felt.transpose(1, 2).flatten(2)
-        x = x + self.audio.out(heard.flatten(2)) + self.emotion_strength.to(x.dtype) * self.emotion.out(felt)
-
+        shift, scale, gate, shift2, scale2, gate2 = modulation.chunk(6, -1)
+        qkv, audio_q, emotion_q = self.ask(_modulated(x, shift, scale)).split(self.widths, -1)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        k = self.k_norm(k)
+        seen = look_back(layer, self.q_norm(q), k, v)
+        audio_q = self.audio_norm(audio_q.unflatten(-1, (self.heads, -1)))
+        heard = face_audio_attention(audio_q, audio.keys, audio.values, faces, self.audio_strength)
+        emotion_q = self.emotion_norm(emotion_q.unflatten(-1, emotion.keys.shape[-2:]))
+        felt = functional.scaled_dot_product_attention(
+            emotion_q.transpose(1, 2), emotion.keys.transpose(1, 2), emotion.values.transpose(1, 2)
+        )
+        felt = felt.transpose(1, 2).flatten(2) * self.emotion_strength.to(x.dtype)
+        x = x + (1 + gate) * self.answer(torch.cat([seen.flatten(2), heard.flatten(2), felt], -1))
         x = x + (1 + gate2) * self.feed(_modulated(x, shift2, scale2))
         return x, k, v
 
@@ -210,11 +182,16 @@ class Transformer(nn.Module):
         self.no_audio = nn.Parameter(0.02 * torch.randn(c.width))
         self.emotion = nn.Linear(len(EMOTIONS), c.emotion_width)
         self.no_emotion = nn.Parameter(0.02 * torch.randn(c.emotion_width))
+        # Of all layers at once: a step is many small products, and fewer larger ones take less time.
+        self.modulations = nn.Linear(c.modulation, 6 * c.width * c.depth)
+        self.audio_memory = nn.Linear(c.width, 2 * c.width * c.depth)
+        self.emotion_memory = nn.Linear(c.emotion_width, 2 * c.emotion_width * c.depth)
+        self.audio_norm, self.emotion_norm = HeadNorm(c.head), HeadNorm(c.emotion_head)
         self.blocks = nn.ModuleList(Block(config) for _ in range(c.depth))
         self.leave_modulation = nn.Linear(c.modulation, 2 * c.width)
         self.leave = nn.Linear(c.width, config.token_width)
         self.register_buffer("table", rotation_table(config.edge, c.context, c.head, c.rope_time), persistent=False)
-        for silent in (self.leave_modulation, self.leave):
+        for silent in (self.modulations, self.leave_modulation, self.leave):
             nn.init.zeros_(silent.weight)
             nn.init.zeros_(silent.bias)
 
@@ -229,21 +206,35 @@ class Transformer(nn.Module):
         rows = len(features)
         x = x + self.place
         c = self._modulation(features.new_zeros(rows), self.no_plan.expand(rows, -1))
-        audio = self.no_audio.expand(rows, 1, 1, -1)
-        emotion = self.no_emotion.expand(rows, 1, -1)
+        audio, emotion = self.no_audio.expand(rows, 1, 1, -1), self.no_emotion.expand(rows, 1, -1)
         faces = x.new_zeros(rows, 1, x.shape[1])
-        sinks: list[tuple[Tensor, Tensor]] = []
+        filled = torch.zeros(rows, dtype=torch.int64, device=x.device)
 
         def alone(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            nothing = k[:, :0], v[:, :0]
-            ring = k[:, None][:, :0], v[:, None][:, :0]
-            filled = torch.zeros(rows, dtype=torch.int64, device=k.device)
+            nothing, ring = (k[:, :0], v[:, :0]), (k[:, None][:, :0], v[:, None][:, :0])
             return rolling_attention(q, k, v, nothing, ring, filled, self.table)
 
+        _, keys, values = self._through(x, c, audio, emotion, faces, alone)
+        return Reference(added, [(rotate_sink(k, self.table), v) for k, v in zip(keys, values, strict=True)])
+
+    def _through(
+        self, x: Tensor, c: Tensor, audio: Tensor, emotion: Tensor, faces: Tensor, look_back: "LookBack"
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """All blocks: x [B, N, W] -> x, and the keys and values [B, N, H, D] of each layer."""
+        config = self.config.transformer
+        modulations = self.modulations(c)[:, None].chunk(config.depth, -1)
+        audio_memory = self.audio_memory(audio).unflatten(-1, (config.depth, 2, config.heads, -1))
+        emotion_memory = self.emotion_memory(emotion).unflatten(-1, (config.depth, 2, -1, config.emotion_head))
+        audio_keys = self.audio_norm(audio_memory[..., 0, :, :])  # [B, F, A, L, H, D]
+        emotion_keys = self.emotion_norm(emotion_memory[..., 0, :, :])  # [B, R, L, H, D]
+        keys, values = [], []
         for layer, block in enumerate(self.blocks):
-            x, k, v = block(x, c, audio, emotion, faces, alone, layer)
-            sinks.append((rotate_sink(k, self.table), v))
-        return Reference(added, sinks)
+            heard = Branch(audio_keys[:, :, :, layer], audio_memory[:, :, :, layer, 1])
+            felt = Branch(emotion_keys[:, :, layer], emotion_memory[:, :, layer, 1])
+            x, k, v = block(x, modulations[layer], heard, felt, faces, look_back, layer)
+            keys.append(k)
+            values.append(v)
+        return x, keys, values
 
     def _modulation(self, t: Tensor, plan: Tensor) -> Tensor:
         """t [B], plan [B, W] -> [B, modulation]."""
@@ -268,10 +259,6 @@ class Transformer(nn.Module):
         patch = self.config.transformer.patch
         c, audio, emotion = self._conditions(t, conditions)
         x = self.enter(to_tokens(latent, patch)) + self.place + reference
-        keys, values = [], []
-        for layer, block in enumerate(self.blocks):
-            x, k, v = block(x, c, audio, emotion, conditions.faces, look_back, layer)
-            keys.append(k)
-            values.append(v)
+        x, keys, values = self._through(x, c, audio, emotion, conditions.faces, look_back)
         shift, scale = self.leave_modulation(c)[:, None].chunk(2, -1)
         return to_latent(self.leave(_modulated(x, shift, scale)), patch), keys, values

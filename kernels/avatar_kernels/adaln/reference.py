@@ -22,14 +22,13 @@ def adaln_reference(
     x, branch [B, M, W]; shift, scale, gate [B, 1, W]. Computed, and returned, in `precision`: torch.float64 for the
     truth, None for the dtype of the input.
     """
-    x, shift, scale, branch, gate = (
-        part if part is None else part.to(precision or part.dtype) for part in (x, shift, scale, branch, gate)
-    )
-    if branch is not None:
-        x = x + (1 + gate) * branch
+    dtype = precision or x.dtype
+    x = x.to(dtype)
+    if branch is not None and gate is not None:
+        x = x + (1 + gate.to(dtype)) * branch.to(dtype)
     if not norm:
         return Adaln(x, None)
     level = functional.layer_norm(x, x.shape[-1:], eps=eps)
-    if shift is not None:
-        level = level * (1 + scale) + shift
+    if shift is not None and scale is not None:
+        level = level * (1 + scale.to(dtype)) + shift.to(dtype)
     return Adaln(x, level)

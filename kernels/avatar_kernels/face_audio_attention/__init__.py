@@ -4,6 +4,7 @@ Letters used in shapes: B latent frames (of all sessions), N tokens of a latent 
 F faces, W audio tokens in a window.
 """
 
+import torch
 from torch import Tensor
 
 from avatar_kernels import checks
@@ -46,8 +47,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, faces: Tensor, strength: Tensor, res
     if not 16 <= head <= MAX_HEAD:
         raise ValueError(f"a head has {head} channels, wanted 16 to {MAX_HEAD}")
     count, window = k.shape[1:3]
-    for name, tensor in (("k", k), ("v", v)):
-        checks.shape(name, tensor, rows, count, window, heads, head)
+    for name, memory in (("k", k), ("v", v)):
+        checks.shape(name, memory, rows, count, window, heads, head)
     checks.shape("faces", faces, rows, count, tokens)
     checks.shape("strength", strength)
     checks.packed("faces", faces, 1)
@@ -60,7 +61,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, faces: Tensor, strength: Tensor, res
             checks.packed(name, tensor, 2)
             checks.reach(name, tensor)
             checks.together(name, tensor, "q", q)
-    for name, tensor in (("faces", faces), ("strength", strength)):
-        checks.dtype(name, tensor, *dict.fromkeys((q.dtype, checks.FLOATS[0])))
-        checks.together(name, tensor, "q", q)
+    for name, share in (("faces", faces), ("strength", strength)):
+        checks.dtype(name, share, *dict.fromkeys((q.dtype, torch.float32)))
+        checks.together(name, share, "q", q)
     checks.forward_only("face_audio_attention", q=q, k=k, v=v, faces=faces, strength=strength, residual=residual)

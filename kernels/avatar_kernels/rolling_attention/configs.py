@@ -57,7 +57,7 @@ def candidates(head: int, dtype: torch.dtype) -> Iterator[Config]:
 
 
 def shared_memory(head: int, config: Config) -> int:
-    """About how many bytes a program of a 16-bit dtype keeps in shared memory: queries, and keys and values by stage."""
+    """About how many bytes of shared memory a program of 16-bit numbers takes: queries, and keys and values by stage."""
     channels = power_of_two(head)
     turns = config.keys * channels * 4
     return 2 * config.queries * channels + config.stages * (4 * config.keys * channels + turns)

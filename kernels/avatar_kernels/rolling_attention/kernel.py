@@ -252,7 +252,7 @@ def rolling_attention_kernel(
         # A part without a tile weighs nothing: 2 to the power of minus infinity.
         b_total = tl.where(b_total > 0, b_total, 1.0)
         b_out = b_acc / b_total[:, None]
-        o_part = split * rows.to(tl.int64) * (COUNT * HEADS) + o_line
+        o_part = split.to(tl.int64) * rows * (COUNT * HEADS) + o_line
         tl.store(p_out + o_part[:, None] * D + o_d[None, :], b_out, mask=m_out)
         tl.store(p_weight + o_part, b_top + tl.log2(b_total), mask=m_m)
 
@@ -268,7 +268,7 @@ def combine_kernel(
     BL: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """parts [SPLITS, lines, D], log2 of their weights [SPLITS, lines] -> out [lines, D]. A line is a query of a head."""
+    """parts [SPLITS, lines, D], log2 of their weights [SPLITS, lines] -> out [lines, D]; a line: a query of a head."""
     o_line = tl.program_id(0).to(tl.int64) * BL + tl.arange(0, BL)
     m_line = o_line < lines
     o_d = tl.arange(0, BD)
@@ -276,8 +276,8 @@ def combine_kernel(
     b_top = tl.full((BL,), float("-inf"), tl.float32)
     b_total = tl.zeros((BL,), tl.float32)
     b_acc = tl.zeros((BL, BD), tl.float32)
-    for split in range(SPLITS):
-        o_part = split * lines.to(tl.int64) + o_line
+    o_part = o_line
+    for _ in range(SPLITS):
         # [BL]; a part without a tile has minus infinity, and the first part is never without
         b_weight = tl.load(p_weight + o_part, mask=m_line, other=0.0)
         b_new = tl.maximum(b_top, b_weight)
@@ -288,6 +288,7 @@ def combine_kernel(
         b_acc = b_acc * b_keep[:, None] + b_part * b_share[:, None]
         b_total = b_total * b_keep + b_share
         b_top = b_new
+        o_part += lines
     b_out = b_acc / b_total[:, None]
     tl.store(p_out + o_line[:, None] * D + o_d[None, :], b_out.to(p_out.dtype.element_ty), mask=m_out)
 
