@@ -143,7 +143,7 @@ def run(
             shot = Shot(config.size, 20, 1, wide=0.15)
             with Scenes(shot, voices, silence, 2, budget.processes) as scenes:
                 takes = gen.Takes(scenes, autoencoder, config, max(4 * budget.takes, 64), reuse=8)
-                takes.sample(max(budget.takes // 16, 1), np.random.default_rng(0))  # draws 16 for each
+                takes.sample(max(budget.takes // 16, budget.batch), np.random.default_rng(0))  # draws 16 for each
                 for variant in group:
                     config = config_of(base, variant)
                     name = str(VARIANTS.index(variant)) if variant in VARIANTS else variant.name

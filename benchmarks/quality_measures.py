@@ -45,7 +45,7 @@ def lag_ms(pairs: Pairs, reach: int = 6, finer: int = 16) -> float:
     best = int(np.clip(scores.argmax(), 1, len(at) - 2))
     before, top, after = scores[best - 1 : best + 2]
     bend = before - 2 * top + after
-    shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
+    shift = float(np.clip(0.5 * (before - after) / bend, -1, 1)) if bend < 0 else 0.0
     return float(1000 / FPS / finer * (at[best] + shift))
 
 

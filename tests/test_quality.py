@@ -46,6 +46,11 @@ def test_a_lag_is_found_to_the_millisecond(late_ms: float) -> None:
     assert m.lag_ms(pairs) == pytest.approx(late_ms, abs=1.0)
 
 
+def test_a_lag_beyond_reach_ends_at_its_edge() -> None:
+    """Lips that have nothing to do with the voice are no lag of seconds."""
+    assert all(abs(m.lag_ms([(talk(80, 0, seed), talk(80, 0, seed + 50))])) <= 242.5 for seed in range(20))
+
+
 def test_correlation_is_over_all_clips_together() -> None:
     """A clip in which nothing moves counts with its level; a series that never changes correlates with nothing."""
     one, two = talk(100), np.full(50, 0.9)

@@ -1,9 +1,32 @@
 """One kernel launch as a value: what is run on a device is what is compiled ahead of time."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+
+
+class Gpu(NamedTuple):
+    """What sizes of programs depend on."""
+
+    multiprocessors: int
+    shared_memory: int
+    """Bytes that one program may have."""
+    capability: tuple[int, int]
+
+    @property
+    def holds_products_in_memory(self) -> bool:
+        """Whether tensor cores read both factors from shared memory, as they do from sm_90 on."""
+        return self.capability >= (9, 0)
+
+
+def gpu(device: torch.device) -> Gpu:
+    """For a device that is none (the interpreter's CPU), one that fills itself with a single program."""
+    if device.type != "cuda":
+        return Gpu(1, 227 * 1024, (9, 0))
+    found = torch.cuda.get_device_properties(device)
+    return Gpu(found.multi_processor_count, found.shared_memory_per_block_optin, (found.major, found.minor))
 
 
 @dataclass(frozen=True)

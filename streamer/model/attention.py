@@ -26,7 +26,8 @@ def _angles(positions: Tensor, channels: int) -> Tensor:
 def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
     """
     Rotary positions in 3D for frames -1 (the reference, shifted by `edge` in space) to `context` (the current frame
-    behind a full ring): [context + 2, N, D / 2, 2] cosines and sines.
+    behind a full ring): [context + 2, N, D, 2], what a channel and what its partner are multiplied by. A head's first
+    half pairs with its second.
     """
     row, column = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
     space = (head - time) // 2
@@ -41,15 +42,15 @@ def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
             ],
             -1,
         )
-        frames.append(torch.stack([angles.cos(), angles.sin()], -1))
+        cos, sin = angles.cos(), angles.sin()
+        frames.append(torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)], -1))
     return torch.stack(frames)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """x [..., H, D] turned by `turns` [..., D / 2, 2]: each head's first half pairs with its second."""
-    first, second = x.chunk(2, -1)
-    cos, sin = turns.to(x.dtype).unsqueeze(-3).unbind(-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+    """x [..., H, D] turned by `turns` [..., D, 2] of `rotation_table`."""
+    own, partner = turns.to(x.dtype).unsqueeze(-3).unbind(-1)
+    return torch.addcmul(x * own, x.roll(x.shape[-1] // 2, -1), partner)
 
 
 def rotate_sink(k: Tensor, table: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def rolling_attention(
     """
     rows, tokens, heads, _ = q.shape
     context = ring[0].shape[1]
-    own = table[filled + 1]  # [B, N, D/2, 2]: the current frame stands behind what its row holds
+    own = table[filled + 1]  # [B, N, D, 2]: the current frame stands behind what its row holds
     keys = [rotate(k, own)]
     values = [v]
     if sink[0].shape[1]:

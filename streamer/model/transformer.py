@@ -69,7 +69,7 @@ def face_tokens(face: Tensor, edge: int) -> Tensor:
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm without parameters, then an affine change: x [B, N, W], shift and scale [B, 1, W]."""
-    return functional.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+    return torch.addcmul(shift, functional.layer_norm(x, x.shape[-1:], eps=1e-6), scale)
 
 
 def _time_features(t: Tensor, width: int) -> Tensor:
@@ -139,9 +139,8 @@ class Block(nn.Module):
             emotion_q.transpose(1, 2), emotion.keys.transpose(1, 2), emotion.values.transpose(1, 2)
         )
         felt = felt.transpose(1, 2).flatten(2) * self.emotion_strength.to(x.dtype)
-        x = x + (1 + gate) * self.answer(torch.cat([seen.flatten(2), heard.flatten(2), felt], -1))
-        x = x + (1 + gate2) * self.feed(_modulated(x, shift2, scale2))
-        return x, k, v
+        x = torch.addcmul(x, gate, self.answer(torch.cat([seen.flatten(2), heard.flatten(2), felt], -1)))
+        return torch.addcmul(x, gate2, self.feed(_modulated(x, shift2, scale2))), k, v
 
 
 class LookBack(Protocol):
@@ -194,6 +193,9 @@ class Transformer(nn.Module):
         for silent in (self.modulations, self.leave_modulation, self.leave):
             nn.init.zeros_(silent.weight)
             nn.init.zeros_(silent.bias)
+        with torch.no_grad():  # scales and gates start at 1, shifts at 0
+            self.modulations.bias.view(c.depth, 6, c.width)[:, [1, 2, 4, 5]] = 1
+            self.leave_modulation.bias.view(2, c.width)[1] = 1
 
     def reference(self, features: Tensor) -> Reference:
         """

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from avatar_kernels.launch import power_of_two
+from avatar_kernels.launch import Gpu, power_of_two
 
 
 class Config(NamedTuple):
@@ -15,20 +15,27 @@ class Config(NamedTuple):
     stages: int  # tiles of keys and values that are under way
 
 
-def choose(head: int, dtype: torch.dtype, programs_of_one: int, tokens: int, multiprocessors: int) -> Config:
+def choose(head: int, dtype: torch.dtype, lines: int, tokens: int, gpu: Gpu) -> Config:
     """
-    programs_of_one: rows x heads; tokens: queries of each. Tiles of 128 queries reuse keys, and their rotation, best;
-    where they leave multiprocessors idle, tiles are smaller. float32 is multiplied without tensor cores, out of
-    registers, so its tiles are small.
+    lines: rows x heads; tokens: queries of each. Tiles of 128 queries reuse keys, and their rotation, best; where they
+    would leave multiprocessors idle, tiles are smaller. Sizes are the largest that do not spill registers: before
+    sm_90, both factors of a product lie in registers, so wide heads get smaller tiles or more warps. float32 is
+    multiplied without tensor cores, out of registers.
     """
     wide = power_of_two(head) > 64
     if dtype == torch.float32:
-        return Config(16, 16, 4, 1) if wide else Config(32, 16, 4, 1)
-    if tokens > 64 and programs_of_one * -(-tokens // 128) >= multiprocessors:
-        return Config(128, 64, 8, 2) if wide else Config(128, 64, 4, 3)
-    if tokens > 32:
-        return Config(64, 64, 4, 2) if wide else Config(64, 64, 4, 3)
-    return Config(32 if tokens > 16 else 16, 64, 4, 2)
+        config = Config(16, 16, 4, 1) if wide else Config(32, 16, 4, 1)
+    elif tokens <= 16:
+        config = Config(16, 32, 4, 2)
+    elif tokens <= 32:
+        config = Config(32, 32, 4, 2)
+    elif tokens <= 64 or lines * -(-tokens // 128) < gpu.multiprocessors or (wide and not gpu.holds_products_in_memory):
+        config = Config(64, 64, 8, 2) if wide else Config(64, 64, 4, 3)
+    else:
+        config = Config(128, 64, 8, 2) if wide else Config(128, 64, 8, 3)
+    while config.stages > 1 and shared_memory(head, config) > gpu.shared_memory:
+        config = config._replace(stages=config.stages - 1)
+    return config
 
 
 def parts(programs: int, tiles: int, multiprocessors: int, most: int) -> int:
@@ -41,23 +48,21 @@ def parts(programs: int, tiles: int, multiprocessors: int, most: int) -> int:
     return max(1, min(multiprocessors // programs, tiles // 2, most))
 
 
-def candidates(head: int, dtype: torch.dtype) -> Iterator[Config]:
+def candidates(head: int, dtype: torch.dtype, gpu: Gpu) -> Iterator[Config]:
     """What the benchmark tries when it is told to tune."""
     if dtype == torch.float32:
-        for queries in (16, 32):
-            for warps in (4, 8):
-                yield Config(queries, 16, warps, 1)
+        yield from (Config(queries, 16, warps, 1) for queries in (16, 32) for warps in (4, 8))
         return
     for queries in (32, 64, 128):
         for keys in (32, 64, 128):
             for warps in (4, 8):
                 for stages in (2, 3, 4):
-                    if shared_memory(head, Config(queries, keys, warps, stages)) <= 160 * 1024:
-                        yield Config(queries, keys, warps, stages)
+                    config = Config(queries, keys, warps, stages)
+                    if shared_memory(head, config) <= gpu.shared_memory:
+                        yield config
 
 
 def shared_memory(head: int, config: Config) -> int:
-    """About how many bytes of shared memory a program of 16-bit numbers takes: queries, and keys and values by stage."""
+    """At most so many bytes a program of 16-bit numbers shares: its queries; keys, values and table for each stage."""
     channels = power_of_two(head)
-    turns = config.keys * channels * 4
-    return 2 * config.queries * channels + config.stages * (4 * config.keys * channels + turns)
+    return 2 * config.queries * channels + config.stages * 8 * config.keys * channels

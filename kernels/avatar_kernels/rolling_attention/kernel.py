@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from avatar_kernels.device import WIDEN, dot, precision, seen, turns
-from avatar_kernels.launch import Launch, power_of_two
+from avatar_kernels.launch import Gpu, Launch, gpu, power_of_two
 from avatar_kernels.rolling_attention import MAX_SPLITS
 from avatar_kernels.rolling_attention.configs import Config, choose, parts
 
@@ -293,11 +293,6 @@ def combine_kernel(
     tl.store(p_out + o_line[:, None] * D + o_d[None, :], b_out.to(p_out.dtype.element_ty), mask=m_out)
 
 
-def multiprocessors(device: torch.device) -> int:
-    """Of the GPU; 1 elsewhere, so that nothing is split unasked."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-
-
 def plan(
     q: Tensor,
     k: Tensor,
@@ -310,17 +305,21 @@ def plan(
     context: int,
     turned: bool,
     splits: int | None,
+    card: Gpu | None = None,
     config: Config | None = None,
 ) -> tuple[list[Launch], Tensor]:
-    """Inputs as `rolling_attention` checked them -> the launches, and the output that they will have written."""
+    """
+    Inputs as `rolling_attention` checked them -> the launches, and the output that they will have written. `card` and
+    `config` are what the tensors' device is and asks for, unless they are given.
+    """
     rows, count, heads, head = q.shape
     slots, tokens = ring[0].shape[1:3]
-    processors = multiprocessors(q.device)
-    config = config or choose(head, q.dtype, rows * heads, count, processors)
+    card = card or gpu(q.device)
+    config = config or choose(head, q.dtype, rows * heads, count, card)
     programs = rows * heads * triton.cdiv(count, config.queries)
     if splits is None:
         runs = (sink[0].shape[1], context * tokens, count)
-        splits = parts(programs, sum(triton.cdiv(run, config.keys) for run in runs), processors, MAX_SPLITS)
+        splits = parts(programs, sum(triton.cdiv(run, config.keys) for run in runs), card.multiprocessors, MAX_SPLITS)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     if splits > 1:
         part = torch.empty((splits, *q.shape), dtype=torch.float32, device=q.device)
