@@ -26,7 +26,8 @@ def gpu(device: torch.device) -> Gpu:
     if device.type != "cuda":
         return Gpu(1, 227 * 1024, (9, 0))
     found = torch.cuda.get_device_properties(device)
-    return Gpu(found.multi_processor_count, found.shared_memory_per_block_optin, (found.major, found.minor))
+    shared = getattr(found, "shared_memory_per_block_optin")  # noqa: B009  PyTorch's stubs do not know it
+    return Gpu(found.multi_processor_count, shared, (found.major, found.minor))
 
 
 @dataclass(frozen=True)

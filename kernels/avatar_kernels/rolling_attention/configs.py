@@ -30,7 +30,7 @@ def choose(head: int, dtype: torch.dtype, lines: int, tokens: int, gpu: Gpu) -> 
     elif tokens <= 32:
         config = Config(32, 32, 4, 2)
     elif tokens <= 64 or lines * -(-tokens // 128) < gpu.multiprocessors or (wide and not gpu.holds_products_in_memory):
-        config = Config(64, 64, 8, 2) if wide else Config(64, 64, 4, 3)
+        config = Config(64, 64, 8, 2) if wide else Config(64, 64 if gpu.holds_products_in_memory else 32, 4, 3)
     else:
         config = Config(128, 64, 8, 2) if wide else Config(128, 64, 8, 3)
     while config.stages > 1 and shared_memory(head, config) > gpu.shared_memory:

@@ -75,7 +75,7 @@ def _tile(
     return b_acc, b_new, b_total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def rolling_attention_kernel(
     p_q,
     p_k,
@@ -257,7 +257,7 @@ def rolling_attention_kernel(
         tl.store(p_weight + o_part, b_top + tl.log2(b_total), mask=m_m)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["lines"])
 def combine_kernel(
     p_part,
     p_weight,

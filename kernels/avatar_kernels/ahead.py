@@ -1,0 +1,330 @@
+"""Compiles launches to machine code without a GPU, and reads what came out: registers, spills, memory, tensor cores.
+
+    python -m avatar_kernels.ahead [--arch 80 --arch 90] [--all] [--json OUT]
+
+compiles the shipped configurations and prints a table. It has to run in a process of its own, without the interpreter:
+TRITON_INTERPRET decides what a kernel is when it is decorated. `shipped` lists what is compiled; its tensors have
+shapes and strides and no memory, and the launches are those that the public functions make.
+"""
+
+import argparse
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avatar_kernels import interpreted
+from avatar_kernels.launch import Gpu, Launch
+
+ARCHITECTURES = (80, 90)
+GPUS = {80: Gpu(108, 163 * 1024, (8, 0)), 90: Gpu(132, 227 * 1024, (9, 0))}
+"""An A100; an H100 or H200."""
+
+_TYPES = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.float8_e4m3fn: "fp8e4nv",
+    torch.int64: "i64",
+}
+_TENSOR_CORES = re.compile(r"\b(?:HGMMA|HMMA|QGMMA)\b")
+_LOCAL_MEMORY = re.compile(r"\b(?:STL|LDL)\b")
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is compiled: a launch for an architecture, made when it is asked for."""
+
+    op: str
+    case: str
+    arch: int
+    make: Callable[[], Launch]
+    tensor_cores: bool
+    """Whether there is a dot in it, of a dtype that tensor cores multiply."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A row of the table."""
+
+    op: str
+    case: str
+    arch: int
+    registers: int
+    """Of a thread."""
+    spilled: int
+    """Bytes of a thread's stack, where spilled registers go, and instructions that access it."""
+    shared_memory: int
+    """Bytes of a program."""
+    warps: int
+    tensor_core_instructions: int
+    tensor_cores_wanted: bool
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with it, if anything."""
+        if self.spilled:
+            return f"spills registers: {self.spilled}"
+        if self.shared_memory > GPUS[self.arch].shared_memory:
+            return f"{self.shared_memory} bytes of shared memory are above {GPUS[self.arch].shared_memory}"
+        if self.tensor_cores_wanted and not self.tensor_core_instructions:
+            return "has a dot, and no tensor-core instruction"
+        return None
+
+
+def _signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int, ...], Any]]:
+    """Types, constants and alignments of the arguments, as Triton specialises them when it launches."""
+    names: list[str] = list(launch.kernel.arg_names)
+    types: dict[str, str] = {}
+    constants: dict[str, Any] = dict(launch.constants)
+    attributes: dict[tuple[int, ...], Any] = {}
+    for place, name in enumerate(names):
+        special = not launch.kernel.params[place].do_not_specialize
+        if name in launch.constants:
+            types[name] = "constexpr"
+            continue
+        value = launch.arguments[name]
+        if isinstance(value, Tensor):
+            types[name] = "*" + _TYPES[value.dtype]
+            attributes[(place,)] = [["tt.divisibility", 16]]
+        elif isinstance(value, float):
+            types[name] = "fp32"
+        elif value == 1 and special:
+            types[name] = "constexpr"
+            constants[name] = 1
+        else:
+            types[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+            if value % 16 == 0 and special:
+                attributes[(place,)] = [["tt.divisibility", 16]]
+    return types, constants, attributes
+
+
+def _tool(name: str) -> str:
+    from triton import knobs
+
+    return str(getattr(knobs.nvidia, name).path)
+
+
+def assemble(launch: Launch, arch: int) -> tuple[Any, str]:
+    """Compiles a launch -> Triton's compiled kernel, and its machine code as text."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    types, constants, attributes = _signature(launch)
+    source = ASTSource(launch.kernel, types, constants, attributes)
+    options = {"num_warps": launch.warps, "num_stages": launch.stages}
+    kernel = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    return kernel, _dump(kernel.asm["cubin"], "-sass")
+
+
+def _dump(cubin: bytes, *options: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        return subprocess.run(
+            [_tool("cuobjdump"), *options, str(path)], capture_output=True, text=True, check=True
+        ).stdout
+
+
+def compile_ahead(build: Build) -> Compiled:
+    launch = build.make()
+    kernel, code = assemble(launch, build.arch)
+    usage = _USAGE.search(_dump(kernel.asm["cubin"], "-res-usage"))
+    if usage is None:
+        raise RuntimeError(f"cuobjdump says nothing of the registers of {build.op} {build.case}")
+    registers, stack, _, local = (int(number) for number in usage.groups())
+    return Compiled(
+        build.op,
+        build.case,
+        build.arch,
+        registers,
+        stack + local + len(_LOCAL_MEMORY.findall(code)),
+        kernel.metadata.shared,
+        launch.warps,
+        len(_TENSOR_CORES.findall(code)),
+        build.tensor_cores,
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a network's attention, as in the glossary of the kernels."""
+
+    name: str
+    heads: int
+    head: int
+    tokens: int
+    context: int
+    frames: int = 1
+    window: int = 5
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head
+
+
+NANO = Shape("nano", 4, 64, 64, 3)
+LIVE = Shape("live", 10, 64, 256, 5)
+LARGE = Shape("14B", 40, 128, 1560, 9, frames=3, window=32)
+"""The network of InfiniteTalk: three latent frames a step at 480p, over a reference and nine of context."""
+
+
+def _empty(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def _projection(shape: Shape, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k, v [B, M, H, D]: slices of one projection."""
+    whole = _empty(rows, shape.frames * shape.tokens, 3 * shape.width, dtype=dtype)
+    q, k, v = whole.unflatten(-1, (3, shape.heads, shape.head)).unbind(2)
+    return q, k, v
+
+
+def _context(
+    shape: Shape, rows: int, dtype: torch.dtype, quantised: bool
+) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    """Ring, count, table and scales."""
+    lies = torch.float8_e4m3fn if quantised else dtype
+    part = _empty(rows, shape.context, shape.tokens, shape.heads, shape.head, dtype=lies)
+    written = _empty(rows, dtype=torch.int64)
+    table = _empty(1 + shape.context + shape.frames, shape.tokens, shape.head // 2, 2, dtype=torch.float32)
+    scale = _empty(shape.heads, dtype=torch.float32)
+    return (part, part), written, table, (scale, scale) if quantised else None
+
+
+def rolling(shape: Shape, rows: int, dtype: torch.dtype, arch: int, quantised: bool = False) -> list[Launch]:
+    from avatar_kernels.rolling_attention.kernel import plan
+
+    q, k, v = _projection(shape, rows, dtype)
+    ring, written, table, scales = _context(shape, rows, dtype, quantised)
+    sink = _empty(rows, shape.tokens, shape.heads, shape.head, dtype=dtype)
+    # Queries come turned, as `qk_norm_rope_cache` leaves them.
+    return plan(q, k, v, (sink, sink), ring, written, table, scales, shape.context, True, None, GPUS[arch])[0]
+
+
+def _qk(shape: Shape, dtype: torch.dtype, quantised: bool = False) -> Launch:
+    from avatar_kernels.qk_norm_rope_cache.kernel import plan
+
+    q, k, v = _projection(shape, 4, dtype)
+    weight = _empty(shape.head, dtype=dtype)
+    ring, written, table, scales = _context(shape, 4, dtype, quantised)
+    return plan(q, k, v, weight, weight, ring, written, table, scales, shape.context, True, 1e-6)[0]
+
+
+def _face(shape: Shape, dtype: torch.dtype) -> Launch:
+    from avatar_kernels.face_audio_attention.kernel import plan
+
+    q = _empty(4, shape.tokens, shape.heads, shape.head, dtype=dtype)
+    k, v = _empty(4, 1, shape.window, 2 * shape.width, dtype=dtype).unflatten(-1, (2, *q.shape[2:])).unbind(3)
+    faces, strength = _empty(4, 1, shape.tokens, dtype=torch.float32), torch.empty((), dtype=dtype, device="meta")
+    return plan(q, k, v, faces, strength, q)[0]
+
+
+def _adaln(shape: Shape, dtype: torch.dtype) -> Launch:
+    from avatar_kernels.adaln.kernel import plan
+
+    x = _empty(4, shape.tokens, shape.width, dtype=dtype)
+    shift, scale, gate = _empty(4, 1, 6 * shape.width, dtype=dtype).chunk(6, -1)[:3]
+    return plan(x, shift, scale, x, gate, True, 1e-6)[0]
+
+
+def shipped(arch: int, everything: bool = False) -> Iterator[Build]:
+    """The shipped configurations: those of the two presets in bfloat16 and what differs most, or all of them."""
+    short = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+    half = torch.bfloat16
+
+    def attention(shape: Shape, rows: int, dtype: torch.dtype, quantised: bool = False) -> Iterator[Build]:
+        case = f"{shape.name} x{rows} {short[dtype]}" + (" fp8 ring" if quantised else "")
+        for place, launch in enumerate(rolling(shape, rows, dtype, arch, quantised)):
+            wanted = place == 0 and dtype != torch.float32
+            config = launch.constants
+            name = f"{case}, {config['BM']}x{config['BN']}" if place == 0 else f"{case}, combine"
+            name += f", {config['SPLITS']} parts" if config["SPLITS"] != 1 else ""
+            yield Build("rolling_attention", name, arch, lambda launch=launch: launch, wanted)  # type: ignore[misc]
+
+    yield from attention(NANO, 1, half)
+    yield from attention(LIVE, 16, half)
+    yield from attention(LARGE, 1, half)
+    yield from attention(NANO, 64, torch.float32)
+    if arch >= 90:
+        yield from attention(LIVE, 16, half, True)
+    for shape, dtype in ((LIVE, half), *(((NANO, torch.float32), (LARGE, half)) if everything else ())):
+        case = f"{shape.name} {short[dtype]}"
+        dots = dtype != torch.float32
+        yield Build("face_audio_attention", case, arch, lambda s=shape, d=dtype: _face(s, d), dots)  # type: ignore[misc]
+        yield Build("qk_norm_rope_cache", case, arch, lambda s=shape, d=dtype: _qk(s, d), False)  # type: ignore[misc]
+        yield Build("adaln", case, arch, lambda s=shape, d=dtype: _adaln(s, d), False)  # type: ignore[misc]
+    if everything:
+        for rows in (1, 4, 16, 64):
+            for shape in (NANO, LIVE, LARGE):
+                for dtype in short:
+                    yield from attention(shape, rows, dtype)
+                if arch >= 90:
+                    yield from attention(shape, rows, half, True)
+        if arch >= 90:
+            yield Build("qk_norm_rope_cache", "live bf16 fp8 ring", arch, lambda: _qk(LIVE, half, True), False)
+
+
+def distinct(builds: Iterator[Build]) -> Iterator[Build]:
+    """Without those that would compile to the same code."""
+    found = set()
+    for build in builds:
+        launch = build.make()
+        key = (launch.kernel.__name__, build.arch, launch.warps, launch.stages, str(_signature(launch)))
+        if key not in found:
+            found.add(key)
+            yield build
+
+
+def table(rows: list[Compiled]) -> str:
+    """As Markdown."""
+    lines = [
+        "| operation | case | sm | warps | registers | spills | shared memory | tensor-core instructions |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cores = str(row.tensor_core_instructions) if row.tensor_cores_wanted else "–"
+        lines.append(
+            f"| {row.op} | {row.case} | {row.arch} | {row.warps} | {row.registers} | {row.spilled} | "
+            f"{row.shared_memory} | {cores} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="avatar_kernels.ahead", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--arch", type=int, action="append", choices=ARCHITECTURES, help="default: all")
+    parser.add_argument("--all", action="store_true", help="all shipped configurations, not only the most different")
+    parser.add_argument("--json", type=Path, help="writes the table's rows there as well")
+    options = parser.parse_args()
+    if importlib.util.find_spec("triton") is None:
+        parser.error("Triton is not installed")
+    if interpreted():
+        parser.error("compiling wants kernels as they are, not the interpreter's: unset TRITON_INTERPRET")
+    builds = [b for arch in options.arch or ARCHITECTURES for b in distinct(shipped(arch, options.all))]
+    rows = []
+    for number, build in enumerate(builds, 1):
+        print(f"{number}/{len(builds)} {build.op} {build.case} sm_{build.arch}", file=sys.stderr, flush=True)
+        rows.append(compile_ahead(build))
+    print(table(rows))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    faults = [f"{row.op} {row.case} sm_{row.arch} {fault}" for row in rows if (fault := row.fault)]
+    for fault in faults:
+        print(f"fault: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
