@@ -257,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
         if not args.out.is_file():
             options.error(f"there is no {args.out}: measure first")
         folder = args.page.parent / args.page.stem
-        strips = [f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.jpg"))]
+        strips = [f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.jpg"), key=quality_page.order)]
         args.page.write_text(quality_page.page(json.loads(args.out.read_text()), strips))
         print(f"wrote {args.page}")
         return 0

@@ -19,6 +19,7 @@ from quality_measures import (
     gradient_energy,
     lab,
     matched,
+    pcc,
     psnr,
     settled,
     slope_per_minute,
@@ -37,12 +38,18 @@ _CHUNK = 250
 
 
 def static_places(rig: Rig, controls: np.ndarray, every: int = _EVERY) -> np.ndarray:
-    """[S, S] bool: where no frame under controls [T, C] differs from the picture at rest by more than rounding."""
+    """
+    [S, S] bool: where no frame under controls [T, C] differs from the picture at rest by more than rounding. Raises
+    ValueError where that is nowhere.
+    """
     still = portrait(rig).picture.astype(np.int16)
     same = np.ones(still.shape[:2], bool)
     for row in controls[::every]:
         same &= np.abs(premultiplied(rig.draw(row)).astype(np.int16) - still).max(-1) <= 1
-    return settled(same)
+    same = settled(same)
+    if not same.any():
+        raise ValueError(f"the rig leaves no place still in {len(controls)} frames: nothing to measure drift against")
+    return same
 
 
 @dataclass
@@ -117,12 +124,12 @@ def drift(
             for name, frame in now.items():
                 seen = sides[name]
                 difference = frame[static].astype(np.float32) - given.picture[static]
-                seen.static_error.append(float(np.mean(difference[:, :3] ** 2)) if static.any() else np.nan)
+                seen.static_error.append(float(np.mean(difference[:, :3] ** 2)))
                 last = before.get(name)
                 seen.change.append(float(np.abs(frame.astype(np.int16) - last).max()) if last is not None else np.inf)
                 before[name] = frame.astype(np.int16)
                 if colour is not None:
-                    seen.static_lab.append(colour[name][static].mean(0) if static.any() else np.full(3, np.nan))
+                    seen.static_lab.append(colour[name][static].mean(0))
                     seen.beside_rig.append((colour[name] - colour["rig"]).mean((0, 1)))
                 chunk[name].append(frame)
                 if k >= late and (k - late) % _EVERY == 0:  # pictures of the last minute beside the rig's
@@ -197,7 +204,7 @@ def idle(
             found = blink_moments(read["lids"], SHUT)
             rows[name].append({
                 "motion": float(steps[:, ~static].mean()), "flicker": float(steps[:, static].mean()),
-                "life": float(np.corrcoef(far[name], far["rig"])[0, 1]), "blinks": len(found),
+                "life": pcc([(far[name], far["rig"])]), "blinks": len(found),
                 "blinks_drawn": len(drawn), "freezes": freezes(np.abs(np.diff(colours, axis=0)).max((1, 2, 3))),
                 "mouth_open": float(np.mean(read["lips"] > 0.2)),
             })  # fmt: skip

@@ -213,9 +213,20 @@ def strips(said: Passage, drawn: np.ndarray, frames: np.ndarray, keep: Strip, nu
     best = max(
         plosives, key=lambda k: min(said.driven[k - around : k].max(), said.driven[k + 1 : k + around + 1].max())
     )
-    for name, k in ((f"plosive_{number}", best), (f"blink_{number}", blinks[0])):
-        keep(name, drawn[span(k)], frames[span(k)])
+    for name, k in (("plosive", best), ("blink", blinks[0])):
+        keep(f"{name}_{number}", drawn[span(k)], frames[span(k)])
+    keep(f"mouth_{number}", enlarged(drawn[span(best)]), enlarged(frames[span(best)]))
     return True
+
+
+def enlarged(frames: np.ndarray, times: int = 3) -> np.ndarray:
+    """The mouth's place in frames [K, S, S, 4], `times` as large: [K, h, w, 3]."""
+    size = frames.shape[1]
+    left, top, right, bottom = (round(share * size) for share in (0.36, 0.47, 0.64, 0.68))
+    wide = (times * (right - left), times * (bottom - top))
+    parts = [Image.fromarray(frame[top:bottom, left:right, :3]).resize(wide, Image.Resampling.BICUBIC)
+             for frame in frames]  # fmt: skip
+    return np.stack([np.asarray(part) for part in parts])
 
 
 def joined(drawn: np.ndarray, frames: np.ndarray) -> Image.Image:

@@ -303,18 +303,27 @@ def plain(lines: Sequence[Sequence[str]]) -> str:
 # The page ---------------------------------------------------------------------------------------------------------
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
+def _markdown(lines: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """A table whose first line is its head; columns of numbers stand flush right."""
     head, *rest = lines
-    out = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    out = ["| " + " | ".join(head) + " |", "|---" + ("|--:" if numbers else "|---") * (len(head) - 1) + "|"]
     return "\n".join([*out, *("| " + " | ".join(line) + " |" for line in rest)])
 
 
 _CAPTIONS = {
-    "plosive": "A plosive between open vowels, frame by frame (40 ms apart).",
+    "plosive": "A plosive between open vowels, frame by frame.",
+    "mouth": "The mouth in those frames, three times as large.",
     "blink": "A blink.",
     "after_plosive": "A plosive in the last 20 seconds of the long run.",
+    "after_mouth": "The mouth in those frames, three times as large.",
     "after_blink": "A blink in the last 20 seconds of the long run.",
 }
+
+
+def order(path: Path) -> tuple[bool, str, int]:
+    """Strips of one passage together, those of the long run last."""
+    name, number = path.stem.rsplit("_", 1)
+    return name.startswith("after_"), number, list(_CAPTIONS).index(name) if name in _CAPTIONS else len(_CAPTIONS)
 
 
 def page(result: Result, strips: Sequence[str]) -> str:
@@ -331,7 +340,8 @@ def page(result: Result, strips: Sequence[str]) -> str:
         f"`{result['weights']['sha256'][:12]}` ({result['weights']['preset']}).",
         "**All that was measured is reached.**" if not missed else f"**Missed: {'; '.join(missed)}.**",
         _markdown([["", "aim", "reached", "over", ""],
-                   *([line.what, line.aim, line.reached, line.n, line.verdict] for line in lines)]),
+                   *([line.what, line.aim, line.reached, line.n, line.verdict] for line in lines)], numbers=False),
+        "Mic-to-photon of the whole server is measured by `benchmarks/mic_to_photon.py`.",
     ]  # fmt: skip
     if columns(result):
         parts += [
@@ -392,7 +402,10 @@ def page(result: Result, strips: Sequence[str]) -> str:
             _markdown([head, *each]),
         ]
     if strips:
-        parts += ["## Frames", "Above the rig, the truth; below one step, from one picture at rest. Full size."]
+        parts += [
+            "## Frames",
+            "Above the rig, the truth; below one step, from one picture at rest. Full size, 40 ms apart.",
+        ]
         for path in strips:
             name = Path(path).stem.rsplit("_", 1)[0]
             parts += [_CAPTIONS.get(name, name), f"![{name}]({path})"]
@@ -403,5 +416,5 @@ def page(result: Result, strips: Sequence[str]) -> str:
             for name, run in runs.items()
         ]  # fmt: skip
         head = ["part", "commit", "load before", "took", "precision", "threads", ""]
-        parts += ["## Runs", _markdown([head, *each])]
+        parts += ["## Runs", _markdown([head, *each], numbers=False)]
     return "\n\n".join(parts) + "\n"

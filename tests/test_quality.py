@@ -361,6 +361,13 @@ def test_the_page_holds_table_columns_and_strips() -> None:
     assert "All that was measured is reached" in page.page(made_up(True), [])
 
 
+def test_strips_stand_in_order() -> None:
+    """A passage's strips stand together, the plosive first; those of the long run come last."""
+    names = ["after_plosive_1", "blink_1", "mouth_1", "plosive_2", "plosive_1"]
+    found = [path.stem for path in sorted((Path(f"{name}.jpg") for name in names), key=page.order)]
+    assert found == ["plosive_1", "mouth_1", "blink_1", "plosive_2", "after_plosive_1"]
+
+
 def test_what_other_weights_reached_is_forgotten(tmp_path: Path) -> None:
     """Parts measured with the same weights are kept, those of others never get into one table."""
     out = tmp_path / "quality.json"
