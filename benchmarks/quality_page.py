@@ -349,7 +349,8 @@ def page(result: Result, strips: Sequence[str]) -> str:
             "Lips are read from the frames by a small network that was trained on the rig's drawings. What it reads in "
             "the rig's own frames is the column *rig*: its own error is in there. The rig's lips cannot follow the "
             "phones better than the curves that the articulation network hears. *Autoencoder*: the rig's frames, coded "
-            "and given back, the best that a generator on its latents could show.",
+            "and given back, the best that a generator on its latents could show. "
+            "*Autoencoder* and *teacher* have only the first passages; the last columns are the run without a break.",
             _markdown(side_by_side(result)),
         ]
         error = result["lips"]["reader"] if "lips" in result else {}
