@@ -1,6 +1,7 @@
 """Training at the tiny preset: every stage runs, learns, and continues from its checkpoint."""
 
 import copy
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,14 @@ import torch
 from streamer.features import PROSODY
 from streamer.model.autoencoder import Autoencoder
 from streamer.model.config import HEARD, PRESETS
+from streamer.model.loading import load
+from streamer.model.stream import Cue, Painter
 from streamer.model.transformer import Transformer, face_tokens
-from streamer.studio.controls import MOUTH
+from streamer.studio.controls import EMOTIONS, MOUTH, rest
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
+from streamer.training import main
+from streamer.training import preset as recipes
 from streamer.training.common import Average, Progress
 from streamer.training.scenes import FIRST_SEED, Scenes, Shot, scene
 from streamer.training.voices import Voices
@@ -145,3 +150,32 @@ def test_face_tokens_have_a_margin() -> None:
     face[8, 8] = 0.5
     tokens = face_tokens(face, 8).reshape(8, 8)
     assert (tokens > 0).sum() == 9 and tokens[4, 4] == 0.5
+
+
+def test_the_whole_recipe(voices: tuple[Voices, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lipstream train tiny` goes through all stages and writes weights that draw; again, it finds all of it done."""
+    for name in ("autoencoder", "teacher", "one_step", "rollout"):
+        short = dataclasses.replace(getattr(recipes.RECIPES["tiny"], name), steps=3)
+        monkeypatch.setitem(recipes.RECIPES, "tiny", dataclasses.replace(recipes.RECIPES["tiny"], **{name: short}))
+    made = voices[0]
+    work, out = tmp_path / "work", tmp_path / "tiny.safetensors"
+    work.mkdir()
+    np.savez(work / "voices.npz", heard=made.heard, truth=made.truth, starts=made.starts, speakers='["a", "b"]')
+    command = ["tiny", str(tmp_path / "set"), "--work", str(work), "--out", str(out), "--processes", "1"]
+    assert main(command) == 0
+    networks = load("tiny", out)
+    assert main(command) == 0
+    for name, value in load("tiny", out).transformer.state_dict().items():
+        torch.testing.assert_close(value, networks.transformer.state_dict()[name], atol=0, rtol=0)
+    painter = Painter(networks)
+    stream = painter.stream(painter.still(np.zeros((64, 64, 4), np.uint8), np.ones((4, 4))))
+    painter.hear(stream, Cue(rest(), made.clip(0)[0][0], np.zeros(len(EMOTIONS), np.float32)))
+    assert isinstance(painter.draw([stream])[0], np.ndarray)
+
+
+def test_a_recipe_without_speech(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a speech set the command says how to build one; an unknown recipe is told the known ones."""
+    assert main(["nano", str(tmp_path / "none"), "--work", str(tmp_path / "work")]) == 1
+    assert "lipstream data" in capsys.readouterr().err
+    assert main(["giant"]) == 2
+    assert "nano" in capsys.readouterr().err

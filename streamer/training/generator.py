@@ -92,7 +92,7 @@ class Takes:
     def sample(self, count: int, rng: np.random.Generator) -> list[Take]:
         """`count` takes; draws anew what keeps each used about `reuse` times."""
         self._due += count / self._reuse
-        while len(self._kept) < min(16 * count, self._kept.maxlen or 1) or self._due >= 1:
+        while len(self._kept) < min(8 * count, self._kept.maxlen or 1) or self._due >= 1:
             neutral = self._count % 2 == 0
             self._kept.append(take_of(self._scenes.take(), self._autoencoder, self._config, neutral, rng))
             self._count += 1

@@ -52,6 +52,8 @@ class Recipe:
     rollout: Stage
     hours: float
     """Of speech."""
+    passage: int
+    """Frames of the scenes that the generator learns from, less than a second."""
     reuse: float
     """How often a drawn scene is used: 1 where drawing is cheap beside learning."""
 
@@ -64,6 +66,7 @@ RECIPES = {
         one_step=Stage(20, 4, 4, 1e-3, 0.1),
         rollout=Stage(20, 4, 4, 1e-3, 0.2),
         hours=0.05,
+        passage=8,
         reuse=20,
     ),
     "nano": Recipe(
@@ -73,6 +76,7 @@ RECIPES = {
         one_step=Stage(2_000, 4, 6, 3e-4, 0.08),
         rollout=Stage(3_000, 6, 8, 2e-4, 0.15),
         hours=4,
+        passage=20,
         reuse=8,
     ),
     "live": Recipe(
@@ -82,6 +86,7 @@ RECIPES = {
         one_step=Stage(5_000, 16, 8, 1e-4, 0.1),
         rollout=Stage(5_000, 16, 10, 1e-4, 0.15),
         hours=8,
+        passage=20,
         reuse=2,
     ),
 }
@@ -118,7 +123,7 @@ def train(
     autoencoder.eval().requires_grad_(False)
 
     torch.manual_seed(seed)
-    shot = Shot(config.size, max(20, recipe.rollout.frames), 1, wide=0.15)
+    shot = Shot(config.size, recipe.passage, 1, wide=0.15)
     with Scenes(shot, heard, silence, seed + 1, processes) as scenes:
         takes = gen.Takes(scenes, autoencoder, config, 4000, recipe.reuse)
         model, teacher = Transformer(config).to(device), None
