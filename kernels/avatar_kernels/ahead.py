@@ -209,8 +209,8 @@ def rolling(shape: Shape, rows: int, dtype: torch.dtype, arch: int, quantised: b
     q, k, v = _projection(shape, rows, dtype)
     ring, written, table, scales = _context(shape, rows, dtype, quantised)
     sink = _empty(rows, shape.tokens, shape.heads, shape.head, dtype=dtype)
-    # Queries come turned, as `qk_norm_rope_cache` leaves them.
-    return plan(q, k, v, (sink, sink), ring, written, table, scales, shape.context, True, None, GPUS[arch])[0]
+    # Queries come turned, as `qk_norm_rope_cache` leaves them, and the sink was turned once.
+    return plan(q, k, v, (sink, sink), ring, written, table, scales, shape.context, True, True, None, GPUS[arch])[0]
 
 
 def _qk(shape: Shape, dtype: torch.dtype, quantised: bool = False) -> Launch:

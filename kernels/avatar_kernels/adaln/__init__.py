@@ -27,11 +27,11 @@ def adaln(
     eps: float = 1e-6,
 ) -> Adaln:
     """
-    x' = x + (1 + gate) * branch, then level = LayerNorm(x') * (1 + scale) + shift.
+    x' = x + gate * branch, then level = LayerNorm(x') * scale + shift.
 
     x, branch [B, M, W]; shift, scale, gate [B, 1, W] (slices of one projection may be given as they lie). Without a
-    branch, x' is x. Without shift and scale, the level is normalised only; with `norm=False` there is none. Sums are
-    in float32. Forward only.
+    branch, x' is x. Without shift and scale, the level is normalised only; with `norm=False` there is none. Whoever
+    counts scale or gate from 1 adds it to the bias of the projection. Sums are in float32. Forward only.
     """
     _check(x, shift, scale, branch, gate, norm, eps)
     checks.offered("adaln", x.device)

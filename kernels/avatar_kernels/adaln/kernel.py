@@ -50,7 +50,7 @@ def adaln_kernel(
         b_gate = tl.load(p_gate + row * gate_row + o_w, mask=m_w, other=0.0).to(tl.float32)
         # [BM, BW]
         p_tile = p_branch + row * branch_row + o_m[:, None] * branch_token + o_w[None, :]
-        b_x += (1.0 + b_gate)[None, :] * tl.load(p_tile, mask=m_x, other=0.0).to(tl.float32)
+        b_x += b_gate[None, :] * tl.load(p_tile, mask=m_x, other=0.0).to(tl.float32)
         tl.store(p_sum + o_out, b_x.to(p_sum.dtype.element_ty), mask=m_x)
     if NORMED:
         b_mean = tl.sum(b_x, 1) / WIDTH
@@ -61,7 +61,7 @@ def adaln_kernel(
             # [BW]
             b_scale = tl.load(p_scale + row * scale_row + o_w, mask=m_w, other=0.0).to(tl.float32)
             b_shift = tl.load(p_shift + row * shift_row + o_w, mask=m_w, other=0.0).to(tl.float32)
-            b_level = b_level * (1.0 + b_scale)[None, :] + b_shift[None, :]
+            b_level = b_level * b_scale[None, :] + b_shift[None, :]
         tl.store(p_level + o_out, b_level.to(p_level.dtype.element_ty), mask=m_x)
 
 

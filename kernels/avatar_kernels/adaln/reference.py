@@ -25,10 +25,10 @@ def adaln_reference(
     dtype = precision or x.dtype
     x = x.to(dtype)
     if branch is not None and gate is not None:
-        x = x + (1 + gate.to(dtype)) * branch.to(dtype)
+        x = x + gate.to(dtype) * branch.to(dtype)
     if not norm:
         return Adaln(x, None)
     level = functional.layer_norm(x, x.shape[-1:], eps=eps)
     if shift is not None and scale is not None:
-        level = level * (1 + scale.to(dtype)) + shift.to(dtype)
+        level = level * scale.to(dtype) + shift.to(dtype)
     return Adaln(x, level)

@@ -23,7 +23,8 @@ def rolling_attention(
     *,
     scales: tuple[Tensor, Tensor] | None = None,
     context: int | None = None,
-    turned: bool = False,
+    q_turned: bool = False,
+    sink_turned: bool = False,
     splits: int | None = None,
 ) -> Tensor:
     """
@@ -31,7 +32,8 @@ def rolling_attention(
     keys and values [B, S, N, H, D]; written [B] int64, frames that each session has appended so far; table
     [>= 1 + C + T, N, D / 2, 2] float32. All keys are given unrotated, and turned as they are loaded: the sink's to
     index -1, the ring's to 0 and following from its oldest frame, the current ones to `filled` and following. So are
-    the queries, unless they are `turned` already (`qk_norm_rope_cache` does it).
+    the queries, unless they are turned already (`q_turned`: `qk_norm_rope_cache` does it); and a sink whose keys were
+    turned once, as they never change their place, is left alone (`sink_turned`).
 
     scales, each [H] float32, where the ring holds e4m3 numbers of which one stands for its head's scale. context C: how
     many of the ring's frames are seen, all S unless given. splits: into how many parts the keys are dealt, whose
@@ -42,7 +44,7 @@ def rolling_attention(
     checks.offered("rolling_attention", q.device)
     from avatar_kernels.rolling_attention.kernel import plan
 
-    launches, out = plan(q, k, v, sink, ring, written, table, scales, context, turned, splits)
+    launches, out = plan(q, k, v, sink, ring, written, table, scales, context, q_turned, sink_turned, splits)
     for launch in launches:
         launch.run()
     return out

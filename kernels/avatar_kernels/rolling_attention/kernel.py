@@ -38,6 +38,7 @@ def _tile(
     scale_v,
     score_scale,
     D: tl.constexpr,
+    TURN: tl.constexpr,
     DEQUANTISE: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -51,9 +52,12 @@ def _tile(
     # [BN, BH]
     b_k1 = tl.load(p_k + o_key[:, None] + o_h[None, :], mask=m_h, other=0.0).to(tl.float32)
     b_k2 = tl.load(p_k + o_key[:, None] + HALF + o_h[None, :], mask=m_h, other=0.0).to(tl.float32)
-    b_cos, b_sin = turns(p_table, o_turn, m_n, HALF, BH)
-    b_r1 = b_k1 * b_cos - b_k2 * b_sin
-    b_r2 = b_k1 * b_sin + b_k2 * b_cos
+    b_r1 = b_k1
+    b_r2 = b_k2
+    if TURN:
+        b_cos, b_sin = turns(p_table, o_turn, m_n, HALF, BH)
+        b_r1 = b_k1 * b_cos - b_k2 * b_sin
+        b_r2 = b_k1 * b_sin + b_k2 * b_cos
     if DEQUANTISE:
         b_r1 *= scale_k
         b_r2 *= scale_k
@@ -112,7 +116,8 @@ def rolling_attention_kernel(
     HEADS: tl.constexpr,
     D: tl.constexpr,
     SPLITS: tl.constexpr,
-    TURNED: tl.constexpr,
+    Q_TURNED: tl.constexpr,
+    SINK_TURNED: tl.constexpr,
     QUANTISED: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -137,7 +142,7 @@ def rolling_attention_kernel(
     p_tile = p_q + row * q_row + head * D + o_m[:, None] * q_token + o_h[None, :]
     b_q1 = tl.load(p_tile, mask=m_q, other=0.0)
     b_q2 = tl.load(p_tile + HALF, mask=m_q, other=0.0)
-    if not TURNED:
+    if not Q_TURNED:
         b_cos, b_sin = turns(p_table, (1 + filled) * TOKENS + o_m, m_m, HALF, BH)
         b_f1 = b_q1.to(tl.float32)
         b_f2 = b_q2.to(tl.float32)
@@ -177,6 +182,7 @@ def rolling_attention_kernel(
                 1.0,
                 score_scale,
                 D,
+                not SINK_TURNED,
                 False,
                 PRECISION,
                 WIDEN,
@@ -211,6 +217,7 @@ def rolling_attention_kernel(
                 scale_v,
                 score_scale,
                 D,
+                True,
                 QUANTISED,
                 PRECISION,
                 WIDEN,
@@ -236,6 +243,7 @@ def rolling_attention_kernel(
             1.0,
             score_scale,
             D,
+            True,
             False,
             PRECISION,
             WIDEN,
@@ -303,7 +311,8 @@ def plan(
     table: Tensor,
     scales: tuple[Tensor, Tensor] | None,
     context: int,
-    turned: bool,
+    q_turned: bool,
+    sink_turned: bool,
     splits: int | None,
     card: Gpu | None = None,
     config: Config | None = None,
@@ -369,7 +378,8 @@ def plan(
             "HEADS": heads,
             "D": head,
             "SPLITS": splits,
-            "TURNED": turned,
+            "Q_TURNED": q_turned,
+            "SINK_TURNED": sink_turned,
             "QUANTISED": scales is not None,
             "PRECISION": precision(q),
             "WIDEN": WIDEN,

@@ -17,7 +17,8 @@ def rolling_attention_reference(
     *,
     scales: tuple[Tensor, Tensor] | None = None,
     context: int | None = None,
-    turned: bool = False,
+    q_turned: bool = False,
+    sink_turned: bool = False,
     precision: torch.dtype | None = None,
 ) -> Tensor:
     """
@@ -33,9 +34,12 @@ def rolling_attention_reference(
     for b, count in enumerate(filled.tolist()):
         seen = slot[b, :count]
         own = table[1 + count : 1 + count + frames].flatten(0, 1)
+        pinned = sink[0][b].to(dtype)
+        if not sink_turned:
+            pinned = rotate(pinned, table[:1].expand(references, -1, -1, -1).flatten(0, 1))
         keys = torch.cat(
             [
-                rotate(sink[0][b].to(dtype), table[:1].expand(references, -1, -1, -1).flatten(0, 1)),
+                pinned,
                 rotate(dequantise(ring[0][b, seen], scale_k, dtype), table[1 : 1 + count]).flatten(0, 1),
                 rotate(k[b].to(dtype), own),
             ]
@@ -43,7 +47,7 @@ def rolling_attention_reference(
         values = torch.cat(
             [sink[1][b].to(dtype), dequantise(ring[1][b, seen], scale_v, dtype).flatten(0, 1), v[b].to(dtype)]
         )
-        query = q[b].to(dtype) if turned else rotate(q[b].to(dtype), own)
+        query = q[b].to(dtype) if q_turned else rotate(q[b].to(dtype), own)
         weights = (torch.einsum("mhd,khd->hmk", query, keys) * q.shape[-1] ** -0.5).softmax(-1)
         rows.append(torch.einsum("hmk,khd->mhd", weights, values))
     return torch.stack(rows)
