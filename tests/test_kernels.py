@@ -19,6 +19,7 @@ from avatar_kernels.qk_norm_rope_cache.reference import qk_norm_rope_cache_refer
 from avatar_kernels.rolling_attention import rolling_attention
 from avatar_kernels.rolling_attention.configs import candidates, choose, parts, shared_memory
 from avatar_kernels.rolling_attention.reference import rolling_attention_reference
+from avatar_kernels.shapes import LARGE, LARGE_FRAME, LIVE, NANO
 from avatar_kernels.tolerances import TOLERANCES, excess
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,7 +185,7 @@ def test_why_not_names_the_reason() -> None:
         pytest.skip("Triton is not installed")
     assert "interpreter" in (why_not("cpu") or "")
     assert "'mps'" in (why_not("mps") or "")
-    assert "cuda:99" in (why_not("cuda:99") or "")
+    assert "CUDA device" in (why_not("cuda:99") or "")
 
 
 def test_imports_without_triton() -> None:
@@ -328,6 +329,18 @@ def test_keys_are_split_to_fill_the_gpu(programs: int, tiles: int, multiprocesso
         assert programs * count <= multiprocessors and count * 2 <= tiles
     if programs >= multiprocessors:
         assert count == 1
+
+
+def test_shapes_are_the_presets() -> None:
+    """What is compiled and measured is what the model's presets have."""
+    from streamer.model.config import preset
+
+    for shape in (NANO, LIVE):
+        model = preset(shape.name)
+        transformer = model.transformer
+        found = (transformer.heads, transformer.head, model.tokens, transformer.context, transformer.window)
+        assert (shape.heads, shape.head, shape.tokens, shape.context, shape.window) == found
+    assert (LARGE_FRAME.queries, LARGE_FRAME.keys, LARGE.queries, LARGE.keys) == (1560, 4680, 4680, 18720)
 
 
 def test_one_session_of_live_is_split() -> None:

@@ -43,7 +43,9 @@ def why_not(device: str = "cuda") -> str | None:
     if torch.version.hip is not None:
         return "kernels are made for NVIDIA GPUs, and this PyTorch is built for AMD's"
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    which = int(index) if index else (torch.cuda.current_device() if count else 0)
+    if count == 0:
+        return "there is no CUDA device"
+    which = int(index) if index else torch.cuda.current_device()
     if which >= count:
         return f"device {device!r} does not exist: there are {count} CUDA devices"
     found = torch.cuda.get_device_capability(which)

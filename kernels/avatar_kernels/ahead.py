@@ -24,6 +24,7 @@ from torch import Tensor
 
 from avatar_kernels import interpreted
 from avatar_kernels.launch import Gpu, Launch
+from avatar_kernels.shapes import LARGE, LIVE, NANO, Shape
 
 ARCHITECTURES = (80, 90)
 GPUS = {80: Gpu(108, 163 * 1024, (8, 0)), 90: Gpu(132, 227 * 1024, (9, 0))}
@@ -157,36 +158,13 @@ def compile_ahead(build: Build) -> Compiled:
     )
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a network's attention, as in the glossary of the kernels."""
-
-    name: str
-    heads: int
-    head: int
-    tokens: int
-    context: int
-    frames: int = 1
-    window: int = 5
-
-    @property
-    def width(self) -> int:
-        return self.heads * self.head
-
-
-NANO = Shape("nano", 4, 64, 64, 3)
-LIVE = Shape("live", 10, 64, 256, 5)
-LARGE = Shape("14B", 40, 128, 1560, 9, frames=3, window=32)
-"""The network of InfiniteTalk: three latent frames a step at 480p, over a reference and nine of context."""
-
-
 def _empty(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.empty(*shape, dtype=dtype, device="meta")
 
 
 def _projection(shape: Shape, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """q, k, v [B, M, H, D]: slices of one projection."""
-    whole = _empty(rows, shape.frames * shape.tokens, 3 * shape.width, dtype=dtype)
+    whole = _empty(rows, shape.queries, 3 * shape.width, dtype=dtype)
     q, k, v = whole.unflatten(-1, (3, shape.heads, shape.head)).unbind(2)
     return q, k, v
 
