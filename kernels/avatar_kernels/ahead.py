@@ -176,7 +176,8 @@ def _context(
     lies = torch.float8_e4m3fn if quantised else dtype
     part = _empty(rows, shape.context, shape.tokens, shape.heads, shape.head, dtype=lies)
     written = _empty(rows, dtype=torch.int64)
-    table = _empty(1 + shape.context + shape.frames, shape.tokens, shape.head // 2, 2, dtype=torch.float32)
+    angles = torch.float32 if dtype == torch.float32 else torch.float16
+    table = _empty(1 + shape.context + shape.frames, shape.tokens, shape.head // 2, 2, dtype=angles)
     scale = _empty(shape.heads, dtype=torch.float32)
     return (part, part), written, table, (scale, scale) if quantised else None
 

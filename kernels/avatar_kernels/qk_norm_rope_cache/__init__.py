@@ -28,7 +28,7 @@ def qk_norm_rope_cache(
 ) -> tuple[Tensor, Tensor]:
     """
     q, k, v [B, M, H, D] as projected (slices of one projection may be given as they lie); q_weight, k_weight [D] of
-    the norms; ring keys and values [B, S, N, H, D]; written [B] int64; table [>= 1 + C + T, N, D / 2, 2] float32;
+    the norms; ring keys and values [B, S, N, H, D]; written [B] int64; table [>= 1 + C + T, N, D / 2, 2];
     scales, each [H] float32, where the ring holds e4m3 numbers of which one stands for its head's scale.
 
     Returns q [B, M, H, D], normed and turned to the current frames' position, and k [B, M, H, D], normed and not

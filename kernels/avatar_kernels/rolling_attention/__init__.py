@@ -30,10 +30,10 @@ def rolling_attention(
     """
     q, k, v [B, M, H, D] of the current frames, q and k normed; sink keys and values [B, R * N, H, D] (R may be 0); ring
     keys and values [B, S, N, H, D]; written [B] int64, frames that each session has appended so far; table
-    [>= 1 + C + T, N, D / 2, 2] float32. All keys are given unrotated, and turned as they are loaded: the sink's to
-    index -1, the ring's to 0 and following from its oldest frame, the current ones to `filled` and following. So are
-    the queries, unless they are turned already (`q_turned`: `qk_norm_rope_cache` does it); and a sink whose keys were
-    turned once, as they never change their place, is left alone (`sink_turned`).
+    [>= 1 + C + T, N, D / 2, 2], for 16-bit inputs best in float16. All keys are given unrotated, and turned as they are
+    loaded: the sink's to index -1, the ring's to 0 and following from its oldest frame, the current ones to `filled`
+    and following. So are the queries, unless they are turned already (`q_turned`: `qk_norm_rope_cache` does it); and a
+    sink whose keys were turned once, as they never change their place, is left alone (`sink_turned`).
 
     scales, each [H] float32, where the ring holds e4m3 numbers of which one stands for its head's scale. context C: how
     many of the ring's frames are seen, all S unless given. splits: into how many parts the keys are dealt, whose

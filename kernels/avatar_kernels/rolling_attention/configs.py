@@ -30,7 +30,7 @@ def choose(head: int, dtype: torch.dtype, lines: int, tokens: int, gpu: Gpu) -> 
     elif tokens <= 32:
         config = Config(32, 32, 4, 2)
     elif tokens <= 64 or lines * -(-tokens // 128) < gpu.multiprocessors or (wide and not gpu.holds_products_in_memory):
-        config = Config(64, 64, 8, 2) if wide else Config(64, 64 if gpu.holds_products_in_memory else 32, 4, 3)
+        config = Config(64, 64, 8, 2) if wide else Config(64, 64, 4, 3)
     else:
         config = Config(128, 64, 8, 2) if wide else Config(128, 64, 8, 3)
     while config.stages > 1 and shared_memory(head, config) > gpu.shared_memory:
@@ -53,7 +53,7 @@ def candidates(head: int, dtype: torch.dtype, gpu: Gpu) -> Iterator[Config]:
     if dtype == torch.float32:
         yield from (Config(queries, 16, warps, 1) for queries in (16, 32) for warps in (4, 8))
         return
-    for queries in (32, 64, 128):
+    for queries in (32, 64, 128, 256):
         for keys in (32, 64, 128):
             for warps in (4, 8):
                 for stages in (2, 3, 4):

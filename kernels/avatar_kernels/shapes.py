@@ -1,0 +1,40 @@
+"""Sizes that the kernels are shipped, compiled and measured for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A network's attention, in the letters of the operations' texts."""
+
+    name: str
+    heads: int
+    head: int
+    tokens: int
+    """Of a latent frame."""
+    context: int
+    frames: int = 1
+    """Latent frames of a step."""
+    window: int = 5
+    """Audio tokens of a latent frame."""
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head
+
+    @property
+    def queries(self) -> int:
+        return self.frames * self.tokens
+
+    @property
+    def keys(self) -> int:
+        """Of one reference, a full ring, and the current frames."""
+        return (1 + self.context + self.frames) * self.tokens
+
+
+NANO = Shape("nano", heads=4, head=64, tokens=64, context=3)
+LIVE = Shape("live", heads=10, head=64, tokens=256, context=5)
+# InfiniteTalk's network: a latent frame of 480p has 1560 tokens, a step has one of them or three.
+LARGE_FRAME = Shape("14B-frame", heads=40, head=128, tokens=1560, context=1, window=32)
+LARGE = Shape("14B", heads=40, head=128, tokens=1560, context=8, frames=3, window=32)
+SHAPES = (NANO, LIVE, LARGE_FRAME, LARGE)
