@@ -35,7 +35,7 @@ from avatar_kernels.qk_norm_rope_cache.reference import qk_norm_rope_cache_refer
 from avatar_kernels.ring import order, rotate
 from avatar_kernels.rolling_attention import rolling_attention
 from avatar_kernels.rolling_attention.reference import rolling_attention_reference
-from avatar_kernels.shapes import SHAPES, Shape
+from avatar_kernels.shapes import LIVE, NANO, SHAPES, Shape
 from avatar_kernels.tolerances import TOLERANCES, excess
 from torch import Tensor
 from torch.nn import functional
@@ -302,9 +302,9 @@ def verify(shapes: list[Shape], batches: list[int], device: str) -> Iterator[tup
                         yield f"rolling_attention {case} {rings}, table in float16", truth.error(out)
                 given = norm_inputs(shape, batch, dtype, device)
                 ring = tuple(part.double() for part in given["ring"])
-                out = qk_norm_rope_cache(**given)
+                normed = qk_norm_rope_cache(**given)
                 wanted = qk_norm_rope_cache_reference(**(given | {"ring": ring}), precision=torch.float64)
-                errors = [*map(excess, out, wanted), *map(excess, given["ring"], ring)]
+                errors = [*map(excess, normed, wanted), *map(excess, given["ring"], ring)]
                 yield f"qk_norm_rope_cache {case}", max(errors)
                 given = face_inputs(shape, batch, dtype, device)
                 heard = face_audio_attention_reference(**given, precision=torch.float64)
@@ -571,7 +571,7 @@ def run_verification(shapes: list[Shape], batches: list[int], device: str) -> bo
 
 def run_timing(options: argparse.Namespace) -> int:
     chosen = [shape for shape in SHAPES if options.shapes is None or shape.name in options.shapes]
-    right = run_verification([SMALL], [3], "cuda")
+    right = run_verification([SMALL, NANO, LIVE], [3], "cuda")
     ceiling = ceilings()
     print(
         f"\nmeasured ceilings: {ceiling['bytes'] / 1e12:.2f} TB/s, {ceiling['flops'] / 1e12:.0f} TFLOP/s\n\n{HEADINGS}"
@@ -620,7 +620,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.verify:
         if reason:
             parser.error(f"nothing here runs kernels: {reason}. On a CPU, set TRITON_INTERPRET=1")
-        return 0 if run_verification([SMALL], [3], device) else 1
+        shapes = [SMALL] if interpreted() else [SMALL, NANO, LIVE]
+        return 0 if run_verification(shapes, [3], device) else 1
     if interpreted():
         reason = "TRITON_INTERPRET is set, and the interpreter's times say nothing"
     if reason:

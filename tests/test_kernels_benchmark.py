@@ -64,6 +64,14 @@ def test_verifies_on_the_cpu() -> None:
     }
 
 
+@NEEDS_TRITON
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
+def test_verifies_on_the_gpu() -> None:
+    """On a GPU the compiled kernels are right, at odd sizes and at the presets'."""
+    run = _run("--verify", interpret=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 def test_claims_nothing_for_what_is_wrong(bench: ModuleType) -> None:
     """Where the check failed no speed-up is reported, whatever was timed; NaN fails, too; a wrong rival is left out."""
     ceiling = {"bytes": 4e12, "flops": 8e14}

@@ -124,8 +124,7 @@ def assemble(launch: Launch, arch: int) -> tuple[Any, str]:
 
     types, constants, attributes = _signature(launch)
     source = ASTSource(launch.kernel, types, constants, attributes)
-    options = {"num_warps": launch.warps, "num_stages": launch.stages}
-    kernel = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    kernel = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch.options)
     return kernel, _dump(kernel.asm["cubin"], "-sass")
 
 
@@ -260,7 +259,7 @@ def distinct(builds: Iterator[Build]) -> Iterator[Build]:
     found = set()
     for build in builds:
         launch = build.make()
-        key = (launch.kernel.__name__, build.arch, launch.warps, launch.stages, str(_signature(launch)))
+        key = (launch.kernel.__name__, build.arch, str(launch.options), str(_signature(launch)))
         if key not in found:
             found.add(key)
             yield build

@@ -77,6 +77,7 @@ def packed(name: str, tensor: Tensor, inner: int) -> None:
 def reach(name: str, tensor: Tensor) -> None:
     """A row of the batch (what is left without the first dimension) is addressed with 32 bits."""
     far = sum((size - 1) * stride for size, stride in zip(tensor.shape[1:], tensor.stride()[1:], strict=True))
+    far = max(far, tensor.shape[1:].numel() - 1)  # an output of this shape has no number twice
     if far >= _REACH:
         raise ValueError(f"a row of {name} reaches over {far + 1} numbers, at most {_REACH} can be addressed")
 

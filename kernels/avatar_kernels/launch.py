@@ -1,6 +1,8 @@
 """One kernel launch as a value: what is run on a device is what is compiled ahead of time."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +23,7 @@ class Gpu(NamedTuple):
         return self.capability >= (9, 0)
 
 
+@lru_cache
 def gpu(device: torch.device) -> Gpu:
     """For a device that is none (the interpreter's CPU), one that fills itself with a single program."""
     if device.type != "cuda":
@@ -40,9 +43,20 @@ class Launch:
     constants: dict[str, int | float | bool | str]
     warps: int
     stages: int
+    registers: int | None = None
+    """Of a thread, at most; None: as many as the compiler likes."""
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What Triton is told beside the arguments."""
+        chosen = {"num_warps": self.warps, "num_stages": self.stages}
+        return chosen if self.registers is None else chosen | {"maxnreg": self.registers}
 
     def run(self) -> None:
-        self.kernel[self.grid](**self.arguments, **self.constants, num_warps=self.warps, num_stages=self.stages)
+        device = next(value.device for value in self.arguments.values() if isinstance(value, Tensor))
+        # Triton launches on the current device, whatever device the tensors are on.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            self.kernel[self.grid](**self.arguments, **self.constants, **self.options)
 
 
 def power_of_two(number: int) -> int:

@@ -42,6 +42,13 @@ def test_split_keys(splits: int, dtype: torch.dtype) -> None:
     check(Scene([0, 50, 1], tokens=37, dtype=dtype), splits=splits)
 
 
+@DTYPES
+def test_tiles_of_every_size(dtype: torch.dtype) -> None:
+    """Few, some and many current tokens take tiles of different sizes, none of which they fill."""
+    for tokens in (9, 20, 50, 131):
+        check(Scene([1, 4], tokens=tokens, slots=2, dtype=dtype))
+
+
 def test_more_parts_than_tiles() -> None:
     """Parts that are left without a tile weigh nothing."""
     check(Scene([0, 2]), splits=MAX_SPLITS)

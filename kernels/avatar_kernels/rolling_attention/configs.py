@@ -13,6 +13,7 @@ class Config(NamedTuple):
     keys: int  # of a tile, taken at a time
     warps: int
     stages: int  # tiles of keys and values that are under way
+    registers: int | None = None  # of a thread, at most
 
 
 def choose(head: int, dtype: torch.dtype, lines: int, tokens: int, gpu: Gpu) -> Config:
@@ -32,7 +33,9 @@ def choose(head: int, dtype: torch.dtype, lines: int, tokens: int, gpu: Gpu) -> 
     elif tokens <= 64 or lines * -(-tokens // 128) < gpu.multiprocessors or (wide and not gpu.holds_products_in_memory):
         config = Config(64, 64, 8, 2) if wide else Config(64, 64, 4, 3)
     else:
-        config = Config(128, 64, 8, 2) if wide else Config(128, 64, 8, 3)
+        # A few registers less let two programs share a multiprocessor of sm_90, one's dots with the other's exponents.
+        most = 128 if gpu.holds_products_in_memory else None
+        config = Config(128, 64, 8, 2) if wide else Config(128, 64, 8, 3, most)
     while config.stages > 1 and shared_memory(head, config) > gpu.shared_memory:
         config = config._replace(stages=config.stages - 1)
     return config

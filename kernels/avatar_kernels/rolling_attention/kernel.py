@@ -61,14 +61,15 @@ def _tile(
     if DEQUANTISE:
         b_r1 *= scale_k
         b_r2 *= scale_k
-    # [BM, BN], in units of which exp2 is wanted
+    # [BM, BN]
     b_s = tl.zeros((b_q1.shape[0], o_key.shape[0]), tl.float32)
     b_s = dot(b_q1, tl.trans(b_r1.to(b_q1.dtype)), b_s, PRECISION, WIDEN)
     b_s = dot(b_q2, tl.trans(b_r2.to(b_q1.dtype)), b_s, PRECISION, WIDEN)
-    b_s = tl.where(m_n[None, :], b_s * score_scale, float("-inf"))
+    b_s = tl.where(m_n[None, :], b_s, float("-inf"))
     b_new = tl.maximum(b_top, tl.max(b_s, 1))
-    b_p = tl.exp2(b_s - b_new[:, None])
-    b_keep = tl.exp2(b_top - b_new)
+    # The scale, which is positive, is taken in with the subtraction: one instruction a score.
+    b_p = tl.exp2(b_s * score_scale - (b_new * score_scale)[:, None])
+    b_keep = tl.exp2((b_top - b_new) * score_scale)
     b_total = b_total * b_keep + tl.sum(b_p, 1)
     # [BN, 2 * BH]
     b_v = tl.load(p_v + o_value[:, None] + o_d[None, :], mask=m_n[:, None] & (o_d < D)[None, :], other=0.0)
@@ -262,7 +263,7 @@ def rolling_attention_kernel(
         b_out = b_acc / b_total[:, None]
         o_part = split.to(tl.int64) * rows * (COUNT * HEADS) + o_line
         tl.store(p_out + o_part[:, None] * D + o_d[None, :], b_out, mask=m_out)
-        tl.store(p_weight + o_part, b_top + tl.log2(b_total), mask=m_m)
+        tl.store(p_weight + o_part, b_top * score_scale + tl.log2(b_total), mask=m_m)
 
 
 @triton.jit(do_not_specialize=["lines"])
@@ -389,6 +390,7 @@ def plan(
         },
         config.warps,
         config.stages,
+        config.registers,
     )
     if splits == 1:
         return [launch], out
