@@ -181,14 +181,20 @@ def _context(
     return (part, part), written, table, (scale, scale) if quantised else None
 
 
-def rolling(shape: Shape, rows: int, dtype: torch.dtype, arch: int, quantised: bool = False) -> list[Launch]:
+def rolling(
+    shape: Shape, rows: int, dtype: torch.dtype, arch: int, quantised: bool = False, turned: bool = True
+) -> list[Launch]:
+    """
+    turned: queries come as `qk_norm_rope_cache` leaves them, the sink was turned once, and angles have 16 bits where
+    keys do; else all is turned on load, by angles in float32.
+    """
     from avatar_kernels.rolling_attention.kernel import plan
 
     q, k, v = _projection(shape, rows, dtype)
     ring, written, table, scales = _context(shape, rows, dtype, quantised)
     sink = _empty(rows, shape.tokens, shape.heads, shape.head, dtype=dtype)
-    # Queries come turned, as `qk_norm_rope_cache` leaves them, and the sink was turned once.
-    return plan(q, k, v, (sink, sink), ring, written, table, scales, shape.context, True, True, None, GPUS[arch])[0]
+    table = table if turned else table.float()
+    return plan(q, k, v, (sink, sink), ring, written, table, scales, shape.context, turned, turned, None, GPUS[arch])[0]
 
 
 def _qk(shape: Shape, dtype: torch.dtype, quantised: bool = False) -> Launch:
@@ -222,9 +228,12 @@ def shipped(arch: int, everything: bool = False) -> Iterator[Build]:
     short = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
     half = torch.bfloat16
 
-    def attention(shape: Shape, rows: int, dtype: torch.dtype, quantised: bool = False) -> Iterator[Build]:
+    def attention(
+        shape: Shape, rows: int, dtype: torch.dtype, quantised: bool = False, turned: bool = True
+    ) -> Iterator[Build]:
         case = f"{shape.name} x{rows} {short[dtype]}" + (" fp8 ring" if quantised else "")
-        for place, launch in enumerate(rolling(shape, rows, dtype, arch, quantised)):
+        case += "" if turned else ", all turned on load"
+        for place, launch in enumerate(rolling(shape, rows, dtype, arch, quantised, turned)):
             wanted = place == 0 and dtype != torch.float32
             config = launch.constants
             name = f"{case}, {config['BM']}x{config['BN']}" if place == 0 else f"{case}, combine"
@@ -250,6 +259,10 @@ def shipped(arch: int, everything: bool = False) -> Iterator[Build]:
                     yield from attention(shape, rows, dtype)
                 if arch >= 90:
                     yield from attention(shape, rows, half, True)
+        for shape in (NANO, LIVE, LARGE):
+            yield from attention(shape, 16, half, turned=False)
+        for head in (32, 40, 80, 96):
+            yield from attention(Shape(f"{head} channels", 3, head, 130, 2), 16, half, turned=False)
         if arch >= 90:
             yield Build("qk_norm_rope_cache", "live bf16 fp8 ring", arch, lambda: _qk(LIVE, half, True), False)
 

@@ -1,11 +1,15 @@
 """The ring of context frames, as kernels and references read it: which slot holds which frame, and what is checked.
 
-A ring [B, S, N, H, D] has S slots of N tokens. A session's frame number j lies in slot j % S. `written` [B] (int64)
-counts the frames a session has appended so far; of those it sees the newest `filled = min(written, C)`, where the
-context C is S unless fewer are asked for. Frame `written - filled` is the oldest context frame: its index is 0, the
-current frames follow with index `filled`, and the reference's is -1, whatever the count has grown to.
+A ring [G, S, N, H, D] has, for each of G sessions, S slots of N tokens. A session's frame number j lies in slot j % S.
+`written` [B] (int64) counts the frames a session has appended so far; of those it sees the newest
+`filled = min(written, C)`, where the context C is S unless fewer are asked for. Frame `written - filled` is the oldest
+context frame: its index is 0, the current frames follow with index `filled`, and the reference's is -1, whatever the
+count has grown to.
 
-With C = S - 1, a slot is spare: a frame may be appended before its own step has looked at all C frames behind it.
+With C = S - 1, a slot is spare: a frame may be appended before its own step has looked at all C frames behind it. And
+there may be several rows for each session, B = n G: row b looks at the ring of session b % G with a count of its own,
+and only the first G rows are written. So a frame can be remembered and the next one drawn in one pass: the first G rows
+are the frames remembered, at `written`, the others those drawn, at `written + 1`, which see what the first have left.
 
 A table [rows, N, D / 2, 2] holds the cosines and sines of the rotary angles for index -1 (row 0), 0, 1, …: one place of
 a frame is one of its N tokens. The first half of a head's channels is paired with the second. In float32 a key's row
@@ -75,15 +79,17 @@ def check_ring(
     """Ring, count and table against q [B, M, H, D]. Returns C."""
     rows, count, heads, head = q.shape
     for name, tensor in (("ring keys", ring[0]), ("ring values", ring[1])):
-        checks.dimensions(name, tensor, "B S N H D")
-        checks.shape(name, tensor, rows, *ring[0].shape[1:3], heads, head)
+        checks.dimensions(name, tensor, "G S N H D")
+        checks.shape(name, tensor, *ring[0].shape[:3], heads, head)
         checks.dtype(name, tensor, *((q.dtype,) if scales is None else (checks.FP8,)))
         checks.together(name, tensor, "q", q)
         checks.packed(name, tensor, 4)
         checks.reach(name, tensor)
         if tensor.dtype == checks.FP8:
             checks.fp8(name, tensor)
-    slots, tokens = ring[0].shape[1:3]
+    sessions, slots, tokens = ring[0].shape[:3]
+    if sessions < 1 or rows % sessions:
+        raise ValueError(f"{rows} rows are no multiple of the {sessions} sessions of the ring")
     if tokens < 1 or count % tokens:
         raise ValueError(f"{count} current tokens are no whole number of frames of {tokens} tokens")
     context = slots if context is None else context

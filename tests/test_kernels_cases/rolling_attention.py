@@ -3,6 +3,7 @@
 import pytest
 import torch
 from avatar_kernels.qk_norm_rope_cache import qk_norm_rope_cache
+from avatar_kernels.qk_norm_rope_cache.reference import qk_norm_rope_cache_reference
 from avatar_kernels.ring import rotate
 from avatar_kernels.rolling_attention import MAX_SPLITS, rolling_attention
 from avatar_kernels.rolling_attention.reference import rolling_attention_reference
@@ -156,6 +157,33 @@ def test_a_frame_is_kept_before_its_step_has_looked() -> None:
     assert excess(out, truth) <= 1
     for row, count in enumerate(counts):
         assert torch.equal(scene.ring[0][row, count % 4], k[row])
+
+
+def test_remembering_and_drawing_in_one_pass() -> None:
+    """Two rows for each session: the first is written into the ring and looks back, the second sees it, too."""
+    counts = [0, 2, 3, 7]
+    old = Scene(counts, slots=4, context=3)
+    new = Scene(counts, slots=4, context=3)
+    weight = 0.5 + torch.rand(32)
+    q, k, v = (torch.cat([getattr(scene, name) for scene in (old, new)]) for name in "qkv")
+    written = torch.cat([old.written, old.written + 1])
+    exact = tuple(part.double() for part in old.ring)
+    given = q, k, v, weight, weight
+    truth_q, truth_k = qk_norm_rope_cache_reference(
+        *given, exact, written, old.table, context=3, precision=torch.float64
+    )
+    parts = []
+    for rows in (slice(0, 4), slice(4, 8)):
+        behind = truth_q[rows], truth_k[rows], v[rows].double(), old.sink, exact, written[rows], old.table
+        parts.append(rolling_attention_reference(*behind, context=3, q_turned=True, precision=torch.float64))
+    q, k = qk_norm_rope_cache(*given, old.ring, written, old.table, context=3)
+    for splits in (1, 2):
+        out = rolling_attention(
+            q, k, v, old.sink, old.ring, written, old.table, context=3, q_turned=True, splits=splits
+        )
+        assert excess(out, torch.cat(parts)) <= 1
+    for part, wanted in zip(old.ring, exact, strict=True):
+        assert torch.allclose(part.nan_to_num(), wanted.float().nan_to_num(), atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

@@ -34,7 +34,7 @@ def _keep(p_ring, p_scale, o_ring, o_head, b_x, m_x, QUANTISED: tl.constexpr, WI
         tl.store(p_ring + o_ring, b_x.to(p_ring.dtype.element_ty), mask=m_x)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["sessions"])
 def qk_norm_rope_cache_kernel(
     p_q,
     p_k,
@@ -57,6 +57,7 @@ def qk_norm_rope_cache_kernel(
     v_token,
     ring_k_row,
     ring_v_row,
+    sessions,
     eps,
     COUNT: tl.constexpr,
     TOKENS: tl.constexpr,
@@ -100,15 +101,16 @@ def qk_norm_rope_cache_kernel(
     tl.store(p_out_k + o_out + HALF, b_k2.to(p_out_k.dtype.element_ty), mask=m_x)
 
     if WRITE:
-        o_slot = ((written % SLOTS).to(tl.int32) + o_token // TOKENS) % SLOTS
-        o_ring = ((o_slot * TOKENS + o_token % TOKENS) * HEADS + o_head)[:, None] * D + o_h
-        _keep(p_ring_k + row * ring_k_row, p_scale_k, o_ring, o_head, b_k1, m_x, QUANTISED, WIDEN)
-        _keep(p_ring_k + row * ring_k_row, p_scale_k, o_ring + HALF, o_head, b_k2, m_x, QUANTISED, WIDEN)
-        p_line = p_v + row * v_row + (o_token * v_token + o_head * D)[:, None] + o_h
-        b_v1 = tl.load(p_line, mask=m_x, other=0.0).to(tl.float32)
-        b_v2 = tl.load(p_line + HALF, mask=m_x, other=0.0).to(tl.float32)
-        _keep(p_ring_v + row * ring_v_row, p_scale_v, o_ring, o_head, b_v1, m_x, QUANTISED, WIDEN)
-        _keep(p_ring_v + row * ring_v_row, p_scale_v, o_ring + HALF, o_head, b_v2, m_x, QUANTISED, WIDEN)
+        if row < sessions:
+            o_slot = ((written % SLOTS).to(tl.int32) + o_token // TOKENS) % SLOTS
+            o_ring = ((o_slot * TOKENS + o_token % TOKENS) * HEADS + o_head)[:, None] * D + o_h
+            _keep(p_ring_k + row * ring_k_row, p_scale_k, o_ring, o_head, b_k1, m_x, QUANTISED, WIDEN)
+            _keep(p_ring_k + row * ring_k_row, p_scale_k, o_ring + HALF, o_head, b_k2, m_x, QUANTISED, WIDEN)
+            p_line = p_v + row * v_row + (o_token * v_token + o_head * D)[:, None] + o_h
+            b_v1 = tl.load(p_line, mask=m_x, other=0.0).to(tl.float32)
+            b_v2 = tl.load(p_line + HALF, mask=m_x, other=0.0).to(tl.float32)
+            _keep(p_ring_v + row * ring_v_row, p_scale_v, o_ring, o_head, b_v1, m_x, QUANTISED, WIDEN)
+            _keep(p_ring_v + row * ring_v_row, p_scale_v, o_ring + HALF, o_head, b_v2, m_x, QUANTISED, WIDEN)
 
 
 def plan(
@@ -159,6 +161,7 @@ def plan(
             "v_token": v.stride(1),
             "ring_k_row": ring[0].stride(0),
             "ring_v_row": ring[1].stride(0),
+            "sessions": ring[0].shape[0],
             "eps": eps,
         },
         {

@@ -28,7 +28,7 @@ def qk_norm_rope_cache_reference(
     torch.float64 for the truth, None for the dtype of q.
     """
     dtype = precision or q.dtype
-    rows, count, _, head = q.shape
+    _, count, _, head = q.shape
     slots, tokens = ring[0].shape[1:3]
     frames = count // tokens
     filled, _ = order(written, slots, slots if context is None else context)
@@ -40,8 +40,9 @@ def qk_norm_rope_cache_reference(
     turned = rotate(norm(q, q_weight), table[index].flatten(1, 2))
     k = norm(k, k_weight)
     if write:
-        row = torch.arange(rows, device=q.device)[:, None]
-        slot = (written[:, None] + torch.arange(frames, device=q.device)) % slots  # [B, T]
+        sessions = len(ring[0])
+        row = torch.arange(sessions, device=q.device)[:, None]
+        slot = (written[:sessions, None] + torch.arange(frames, device=q.device)) % slots  # [B, T]
         for part, new, scale in zip(ring, (k, v), scales or (None, None), strict=True):
-            part[row, slot] = quantise(new.unflatten(1, (frames, tokens)), scale, part.dtype)
+            part[row, slot] = quantise(new[:sessions].unflatten(1, (frames, tokens)), scale, part.dtype)
     return turned, k

@@ -1,7 +1,8 @@
 """Attention of one step's queries over [reference sink | ring of context | current tokens], each read where it lies.
 
-Letters used in shapes: B rows (sessions), M current tokens (T frames of N), H heads, D channels of a head, R
-references, S slots of the ring, C context frames (`avatar_kernels.ring` says how a ring is read).
+Letters used in shapes: G sessions, B rows (one for each session, or several), M current tokens (T frames of N), H
+heads, D channels of a head, R references, S slots of the ring, C context frames (`avatar_kernels.ring` says how a ring
+is read).
 """
 
 from torch import Tensor
@@ -28,8 +29,8 @@ def rolling_attention(
     splits: int | None = None,
 ) -> Tensor:
     """
-    q, k, v [B, M, H, D] of the current frames, q and k normed; sink keys and values [B, R * N, H, D] (R may be 0); ring
-    keys and values [B, S, N, H, D]; written [B] int64, frames that each session has appended so far; table
+    q, k, v [B, M, H, D] of the current frames, q and k normed; sink keys and values [G, R * N, H, D] (R may be 0); ring
+    keys and values [G, S, N, H, D]; written [B] int64, frames that each row's session has appended so far; table
     [>= 1 + C + T, N, D / 2, 2], for 16-bit inputs best in float16. All keys are given unrotated, and turned as they are
     loaded: the sink's to index -1, the ring's to 0 and following from its oldest frame, the current ones to `filled`
     and following. So are the queries, unless they are turned already (`q_turned`: `qk_norm_rope_cache` does it); and a
@@ -64,13 +65,13 @@ def _check(
 ) -> int:
     check_tokens(q, k, v)
     context = check_ring(q, ring, scales, written, table, context)
-    rows, _, heads, head = q.shape
-    tokens = ring[0].shape[2]
-    checks.dimensions("sink keys", sink[0], "B R*N H D")
+    heads, head = q.shape[2:]
+    sessions, _, tokens = ring[0].shape[:3]
+    checks.dimensions("sink keys", sink[0], "G R*N H D")
     if sink[0].shape[1] % tokens:
         raise ValueError(f"{sink[0].shape[1]} tokens of the sink are no whole number of frames of {tokens} tokens")
     for name, tensor in (("sink keys", sink[0]), ("sink values", sink[1])):
-        checks.shape(name, tensor, rows, sink[0].shape[1], heads, head)
+        checks.shape(name, tensor, sessions, sink[0].shape[1], heads, head)
         checks.dtype(name, tensor, q.dtype)
         checks.packed(name, tensor, 2)
         checks.reach(name, tensor)

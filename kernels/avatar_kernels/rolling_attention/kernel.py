@@ -80,7 +80,7 @@ def _tile(
     return b_acc, b_new, b_total
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "sessions"])
 def rolling_attention_kernel(
     p_q,
     p_k,
@@ -108,6 +108,7 @@ def rolling_attention_kernel(
     ring_k_row,
     ring_v_row,
     rows,
+    sessions,
     score_scale,
     COUNT: tl.constexpr,
     TOKENS: tl.constexpr,
@@ -130,6 +131,7 @@ def rolling_attention_kernel(
     TILES: tl.constexpr = (COUNT + BM - 1) // BM
     head = (tl.program_id(0) // TILES) % HEADS
     row = (tl.program_id(0) // (TILES * HEADS)).to(tl.int64)
+    session = row % sessions
     split = tl.program_id(1)
     o_m = (tl.program_id(0) % TILES) * BM + tl.arange(0, BM)
     m_m = o_m < COUNT
@@ -172,8 +174,8 @@ def rolling_attention_kernel(
                 b_total,
                 b_q1,
                 b_q2,
-                p_sink_k + row * sink_k_row + head * D,
-                p_sink_v + row * sink_v_row + head * D,
+                p_sink_k + session * sink_k_row + head * D,
+                p_sink_v + session * sink_v_row + head * D,
                 p_table,
                 o_t * sink_k_token,
                 o_t * sink_v_token,
@@ -207,8 +209,8 @@ def rolling_attention_kernel(
                 b_total,
                 b_q1,
                 b_q2,
-                p_ring_k + row * ring_k_row + head * D,
-                p_ring_v + row * ring_v_row + head * D,
+                p_ring_k + session * ring_k_row + head * D,
+                p_ring_v + session * ring_v_row + head * D,
                 p_table,
                 o_line,
                 o_line,
@@ -368,6 +370,7 @@ def plan(
             "ring_k_row": ring[0].stride(0),
             "ring_v_row": ring[1].stride(0),
             "rows": rows,
+            "sessions": ring[0].shape[0],
             "score_scale": head**-0.5 * LOG2E,
         },
         {

@@ -32,20 +32,20 @@ def rolling_attention_reference(
     filled, slot = order(written, slots, slots if context is None else context)
     rows = []
     for b, count in enumerate(filled.tolist()):
-        seen = slot[b, :count]
+        seen, g = slot[b, :count], b % len(ring[0])
         own = table[1 + count : 1 + count + frames].flatten(0, 1)
-        pinned = sink[0][b].to(dtype)
+        pinned = sink[0][g].to(dtype)
         if not sink_turned:
             pinned = rotate(pinned, table[:1].expand(references, -1, -1, -1).flatten(0, 1))
         keys = torch.cat(
             [
                 pinned,
-                rotate(dequantise(ring[0][b, seen], scale_k, dtype), table[1 : 1 + count]).flatten(0, 1),
+                rotate(dequantise(ring[0][g, seen], scale_k, dtype), table[1 : 1 + count]).flatten(0, 1),
                 rotate(k[b].to(dtype), own),
             ]
         )
         values = torch.cat(
-            [sink[1][b].to(dtype), dequantise(ring[1][b, seen], scale_v, dtype).flatten(0, 1), v[b].to(dtype)]
+            [sink[1][g].to(dtype), dequantise(ring[1][g, seen], scale_v, dtype).flatten(0, 1), v[b].to(dtype)]
         )
         query = q[b].to(dtype) if q_turned else rotate(q[b].to(dtype), own)
         weights = (torch.einsum("mhd,khd->hmk", query, keys) * q.shape[-1] ** -0.5).softmax(-1)
