@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from avatar_kernels import OPS
 
-CASES = Path(__file__).parent / "test_kernels_cases"
+CASES = Path(__file__).parent / "kernels_cases"
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 

@@ -10,7 +10,7 @@ from avatar_kernels.rolling_attention.reference import rolling_attention_referen
 from avatar_kernels.tolerances import TOLERANCES, excess
 from hypothesis import given
 from hypothesis import strategies as st
-from test_kernels_cases.scenes import Scene
+from kernels_cases.scenes import Scene
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 

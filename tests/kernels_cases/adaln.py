@@ -8,7 +8,7 @@ from avatar_kernels.adaln.reference import adaln_reference
 from avatar_kernels.tolerances import TOLERANCES, excess
 from hypothesis import given
 from hypothesis import strategies as st
-from test_kernels_cases.scenes import normal
+from kernels_cases.scenes import normal
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 

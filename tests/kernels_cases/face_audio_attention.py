@@ -8,7 +8,7 @@ from avatar_kernels.face_audio_attention.reference import face_audio_attention_r
 from avatar_kernels.tolerances import TOLERANCES, excess
 from hypothesis import given
 from hypothesis import strategies as st
-from test_kernels_cases.scenes import normal
+from kernels_cases.scenes import normal
 from torch import Tensor
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)

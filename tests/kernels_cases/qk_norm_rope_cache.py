@@ -7,7 +7,7 @@ from avatar_kernels.qk_norm_rope_cache.reference import qk_norm_rope_cache_refer
 from avatar_kernels.tolerances import TOLERANCES, excess
 from hypothesis import given
 from hypothesis import strategies as st
-from test_kernels_cases.scenes import FP8, Scene
+from kernels_cases.scenes import FP8, Scene
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
