@@ -129,9 +129,9 @@ def test_generator_learns_in_three_stages(scenes: Scenes, tmp_path: Path) -> Non
     teacher = gen.train("teacher", untrained, takes, tmp_path, 150, None, 4, 4, 3e-3, device)
     errors.append(error(copy.deepcopy(teacher).requires_grad_(True)))
     student = copy.deepcopy(teacher).requires_grad_(True)
-    one = gen.train("one_step", student, takes, tmp_path, 15, None, 4, 4, 1e-3, device, teacher=teacher)
+    one = gen.train("one_step", student, takes, tmp_path, 30, None, 4, 4, 2e-3, device, teacher=teacher)
     student = copy.deepcopy(one).requires_grad_(True)
-    rolled = gen.train("rollout", student, takes, tmp_path, 15, None, 4, 4, 1e-3, device)
+    rolled = gen.train("rollout", student, takes, tmp_path, 80, None, 4, 4, 2e-3, device)
     errors.append(error(copy.deepcopy(rolled).requires_grad_(True)))
     assert errors[1] < 0.94 * errors[0]
     assert errors[2] < errors[1]

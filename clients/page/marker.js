@@ -56,6 +56,7 @@ export function createMarker() {
   function makeMark(name, i) {
     const button = Object.assign(document.createElement("button"), { type: "button", className: "mark" });
     button.dataset.part = i < 2 ? "eye" : "mouth";
+    button.setAttribute("aria-label", name);
     const mark = { point: USUAL[i], set: false, button, name };
     button.onkeydown = (event) => {
       const arrow = ARROWS[event.key];

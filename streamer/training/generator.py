@@ -36,6 +36,8 @@ from streamer.training.scenes import WEIGHT_STRIDE, Scene, Scenes
 
 DROP = 0.1
 """How often each condition is left out."""
+_FORGETFUL = 0.6
+"""Share of the teacher's steps in which no frame sees those before it."""
 TEACHER_STEPS = 4
 """Steps of the teacher whose result the one-step generator learns."""
 
@@ -174,9 +176,11 @@ def teacher_loss(model: Transformer, batch: Batch, rng: np.random.Generator) -> 
     noisy = (1 - spread) * batch.latents + spread * torch.randn_like(batch.latents)
     blur = torch.from_numpy(0.4 * rng.random(b) * (rng.random(b) < 0.5)).float().to(device).view(-1, 1, 1, 1, 1)
     context = batch.latents + blur * torch.randn_like(batch.latents)
+    # Frames are so like those before them that copying comes first; without context only the conditions are left.
+    looks_back = model.config.transformer.context if rng.random() >= _FORGETFUL else 0
     with torch.autocast(device.type, torch.bfloat16):
         reference = model.reference(batch.features)
-        drawn = passage(model, context, noisy, t, batch.conditions, reference, model.config.transformer.context)
+        drawn = passage(model, context, noisy, t, batch.conditions, reference, looks_back)
     error = _error(drawn.float(), batch.latents, batch.weights)
     pure = error.detach()[t == 1]
     return {
