@@ -495,6 +495,7 @@ class Connection {
   /** @type {RTCRtpSender} */ #sender;
   /** @type {{ candidate: string, sdpMid: string | null }[]} */ #candidates = [];
   #gathered = false;
+  #ending = new AbortController();
   #patching = false;
   #location = "";
   #etag = "";
@@ -584,6 +585,7 @@ class Connection {
     clearTimeout(this.#timeout);
     clearTimeout(this.#disconnected);
     clearTimeout(this.#ping);
+    this.#ending.abort(); // a candidate under way would find the session gone
     if (this.#location && !gone) this.#delete();
     this.#pc.close();
   }
@@ -625,6 +627,7 @@ class Connection {
           "If-Match": this.#etag,
         },
         body: trickleFragment(this.#pc.localDescription?.sdp ?? "", candidates, complete),
+        signal: this.#ending.signal,
       });
       if (!response.ok && !this.#closed) this.options.onWarning("trickle_failed", (await refusal(response)).message);
     } catch {
