@@ -220,6 +220,7 @@ class TestTraining:
 
     def test_what_is_exported_says_what_was_trained(self, tmp_path: Path) -> None:
         """The ONNX file gives the network's own scores and places, to float16's rounding of the weights."""
+        pytest.importorskip("onnx")
         torch.manual_seed(0)
         network = recipe.Network().eval()
         recipe.export(network, tmp_path / "face.onnx")

@@ -121,7 +121,7 @@ def test_impossible_marks_are_refused_in_place(page: Any, strict: Any) -> None:
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog#marker:not([open])", state="attached")
     assert {entry.id for entry in strict.state.characters.all()} == before
-    assert page.get_attribute("#upload", "aria-busy") is None
+    page.wait_for_selector("#upload:not([aria-busy])", state="attached")
 
 
 def test_a_face_that_was_found_can_be_marked_anew(page: Any, strict: Any) -> None:
