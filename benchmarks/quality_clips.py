@@ -22,11 +22,11 @@ from streamer.features import PROSODY
 from streamer.model.face import Face
 from streamer.model.picture import PLACES, face_mask
 from streamer.model.stream import Cue, NotFinite, Painter, Still, Stream
+from streamer.studio.alpha import premultiplied
 from streamer.studio.animate import Life
 from streamer.studio.character import Character
 from streamer.studio.controls import EMOTIONS, MOUTH, rest
 from streamer.studio.rig import Box, Rig
-from streamer.training.scenes import premultiplied
 from streamer.training.voices import Voices
 
 TRUSTED = 0.9

@@ -27,9 +27,9 @@ from quality_measures import (
 
 from streamer.config import FPS
 from streamer.model.stream import Painter
+from streamer.studio.alpha import premultiplied
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
-from streamer.training.scenes import premultiplied
 
 _MINUTE = 60 * FPS
 _EVERY = 5

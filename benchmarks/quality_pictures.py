@@ -16,9 +16,9 @@ from quality_measures import descriptor, nearest, psnr
 from streamer.model.autoencoder import to_tensor
 from streamer.model.loading import Networks
 from streamer.model.stream import Painter
+from streamer.studio.alpha import premultiplied
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
-from streamer.training.scenes import premultiplied
 
 GREY = 128
 

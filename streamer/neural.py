@@ -15,6 +15,7 @@ from streamer.model.picture import PLACES, aligned, face_mask, placed
 from streamer.model.stream import Cue, NotFinite, Painter, Stream, fastest_dtype
 from streamer.pipeline import Drawable, Kindred
 from streamer.signalling import Refused
+from streamer.studio.alpha import premultiplied, straighten
 from streamer.studio.controls import rest
 from streamer.studio.picture import backdrop
 
@@ -67,21 +68,6 @@ def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Fac
     return aligned(entry.picture, entry.face, edge), placed(entry.picture, entry.face, edge)
 
 
-def premultiplied(picture: np.ndarray) -> np.ndarray:
-    """Straight RGBA [..., 4] uint8 to premultiplied."""
-    alpha = picture[..., 3:].astype(np.uint16)
-    return np.concatenate([(picture[..., :3] * alpha + 127) // 255, alpha], -1).astype(np.uint8)
-
-
-def straight(picture: np.ndarray) -> np.ndarray:
-    """Premultiplied RGBA [..., 4] uint8 to straight; a picture without any transparency is returned as it is."""
-    alpha = picture[..., 3:]
-    if alpha.min() == 255:
-        return picture
-    colour = picture[..., :3].astype(np.uint16) * 255 // np.maximum(alpha, 1)
-    return np.concatenate([np.minimum(colour, 255).astype(np.uint8), alpha], -1)
-
-
 class NeuralRig:
     """One session's character: hears every frame, draws those asked for."""
 
@@ -113,13 +99,13 @@ class NeuralRig:
 
     def _finished(self, frame: np.ndarray) -> np.ndarray:
         """Premultiplied at the networks' size to what the session asked for."""
-        picture = straight(frame)
-        if self.size != picture.shape[0]:
-            scaled = Image.fromarray(picture).resize((self.size, self.size), Image.Resampling.BICUBIC)
-            picture = np.asarray(scaled)
+        straighten(frame)
+        if self.size != frame.shape[0]:
+            scaled = Image.fromarray(frame).resize((self.size, self.size), Image.Resampling.BICUBIC)
+            frame = np.asarray(scaled)
         if self._behind is None:
-            return picture
-        return np.asarray(Image.alpha_composite(self._behind, Image.fromarray(picture)))
+            return frame
+        return np.asarray(Image.alpha_composite(self._behind, Image.fromarray(frame)))
 
     def close(self) -> None:
         """Nothing is held beyond memory."""

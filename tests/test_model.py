@@ -200,12 +200,13 @@ class TestConditions:
 
     @torch.no_grad()
     def test_every_weight_learns(self, transformer: Transformer) -> None:
-        """Nothing of the transformer is cut off from the loss."""
+        """Nothing of the transformer is cut off from the loss, with two emotions: of one there is nothing to choose."""
         with torch.enable_grad():
             reference = transformer.reference(features(1))
             given = conditions(3)
             given = given._replace(plan_given=torch.tensor([1.0, 0, 1]), heard_given=torch.tensor([1.0, 1, 0]),
-                                   emotion_given=torch.tensor([0.0, 1, 1]))  # fmt: skip
+                                   emotion_given=torch.tensor([0.0, 1, 1]),
+                                   emotion=torch.rand(3, 2, len(EMOTIONS)))  # fmt: skip
             drawn = passage(transformer, latents(1, 3), latents(1, 3), torch.full((1, 3), 0.5), given, reference, 2)
             drawn.square().mean().backward()
         dead = [name for name, p in transformer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]

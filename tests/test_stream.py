@@ -14,8 +14,9 @@ from streamer.model import loading
 from streamer.model.config import HEARD, PRESETS
 from streamer.model.loading import BadWeights, Networks, load, save, untrained
 from streamer.model.stream import Cue, NotFinite, Painter, Still, fastest_dtype
-from streamer.neural import NeuralGenerator, premultiplied, straight
+from streamer.neural import NeuralGenerator
 from streamer.pipeline import Attentive
+from streamer.studio.alpha import premultiplied, straighten
 from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH, rest
 
 TINY = PRESETS["tiny"]
@@ -189,4 +190,6 @@ class TestDrawable:
         rng = np.random.default_rng(0)
         picture = rng.integers(0, 256, (8, 8, 4)).astype(np.uint8)
         picture[..., 3] = np.maximum(picture[..., 3], 64)
-        assert np.abs(straight(premultiplied(picture)).astype(int) - picture).max() <= 4
+        back = premultiplied(picture)
+        straighten(back)
+        assert np.abs(back.astype(int) - picture).max() <= 4

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from streamer.features import PROSODY
 from streamer.model.autoencoder import Autoencoder
@@ -22,7 +23,7 @@ from streamer.training import generator as gen
 from streamer.training import main
 from streamer.training import preset as recipes
 from streamer.training.common import Average, Progress
-from streamer.training.scenes import FIRST_SEED, Scenes, Shot, scene
+from streamer.training.scenes import FIRST_SEED, Scenes, Shot, scene, windows
 from streamer.training.voices import Voices
 
 TINY = PRESETS["tiny"]
@@ -42,7 +43,7 @@ def voices() -> tuple[Voices, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def scenes(voices: tuple[Voices, np.ndarray]) -> Iterator[Scenes]:
-    with Scenes(Shot(TINY.size, 6, 2), *voices, seed=0, processes=1) as running:
+    with Scenes(Shot(TINY.size, 8, 4, 6), *voices, seed=0, processes=1) as running:
         yield running
 
 
@@ -52,7 +53,10 @@ def test_a_scene_is_whole(voices: tuple[Voices, np.ndarray]) -> None:
     a = taken[0]
     assert a.frames.shape == (5, 64, 64, 4) and a.picture.shape == (64, 64, 4)
     assert a.weights.shape == (5, 16, 16) and a.face.shape == (4, 4)
-    assert a.controls.shape[0] == a.heard.shape[0] == a.truth.shape[0] == a.emotion.shape[0] == 5
+    assert a.controls.shape[:2] == (5, 2) and a.heard.shape[:2] == (5, 5)
+    assert a.truth.shape[0] == a.emotion.shape[0] == 5
+    np.testing.assert_array_equal(a.controls[1:, 0], a.controls[:-1, 1])
+    np.testing.assert_array_equal(a.heard[1:, :-1], a.heard[:-1, 1:])
     for k in range(5):
         x, y = ((a.mouths[k, :2] + a.mouths[k, 2:]) / 2 / 4).astype(int)
         assert a.weights[k, y, x] == a.weights[k].max() > 2
@@ -75,7 +79,9 @@ def test_progress_continues() -> None:
     progress.step = 5
     assert progress.share == 0.5 and not progress.over
     assert progress.rate(1.0, warm_up=1) == pytest.approx(0.5, abs=0.01)
-    assert Progress(10**9, 1.0, 3, spent=2.0).over
+    spent = Progress(10**9, 1.0)
+    spent.resume(3, 2.0)
+    assert spent.over and spent.step == 3
 
 
 def test_averages_follow() -> None:
@@ -94,7 +100,7 @@ def test_autoencoder_learns_and_continues(scenes: Scenes, tmp_path: Path) -> Non
     """Some steps lessen the error; a second call goes on from the first one's checkpoint."""
 
     def go(steps: int) -> Autoencoder:
-        return ae.train(TINY.autoencoder, scenes, tmp_path, steps, None, 2, 2, 64, torch.device("cpu"),
+        return ae.train(TINY.autoencoder, scenes, tmp_path, Progress(steps, None), 2, 2, 64, torch.device("cpu"),
                         capacity=24, rate=2e-3)  # fmt: skip
 
     go(60)
@@ -105,9 +111,11 @@ def test_autoencoder_learns_and_continues(scenes: Scenes, tmp_path: Path) -> Non
     lines = [json.loads(line) for line in (tmp_path / "autoencoder.jsonl").read_text().splitlines()]
     gains = [line["psnr"] - line["psnr_of_copying"] for line in lines]
     assert gains[-1] > gains[0] + 0.3
-    assert trained.scale.min() > 0 and not torch.equal(trained.scale, torch.ones_like(trained.scale))
-    latents = ae.encode(trained, scenes.take(), torch.device("cpu"))
-    assert 0.3 < latents.std() < 3
+    assert trained.shows.mean() == pytest.approx(1, abs=0.1) and (trained.shows.diff() < 0.5).all()
+    latents = torch.cat([ae.encode(trained, scenes.take(), torch.device("cpu")) for _ in range(24)])
+    covariance = torch.cov(latents.transpose(0, 1).flatten(1))
+    assert (covariance - torch.eye(len(covariance))).abs().max() < 0.5
+    torch.testing.assert_close(trained.whiten @ trained.colour, torch.eye(len(covariance)), atol=1e-3, rtol=0)
 
 
 def test_generator_learns_in_three_stages(scenes: Scenes, tmp_path: Path) -> None:
@@ -116,32 +124,37 @@ def test_generator_learns_in_three_stages(scenes: Scenes, tmp_path: Path) -> Non
     device = torch.device("cpu")
     rng = np.random.default_rng(0)
     autoencoder = Autoencoder(TINY.autoencoder).eval().requires_grad_(False)
-    ae.normalise(autoencoder, ae.Pool(scenes, 8, 1), device, rng, scenes=8)
-    takes = gen.Takes(scenes, autoencoder, TINY, 16, 100)
-    held = gen.batch_of(takes.sample(4, rng), 4, TINY, rng, device)
+    ae.normalise(autoencoder, [scenes.take() for _ in range(8)], device)
+    takes = gen.Takes(scenes, 4, autoencoder, TINY, 16, 100)
+    held = gen.batch_of(takes.sample(4, rng), 4, TINY, autoencoder.shows, rng, device)
 
-    def error(model: Transformer) -> float:
+    def error(drawing: gen.Drawing) -> dict[str, Tensor]:
         torch.manual_seed(1)
-        return float(gen.rollout_loss(model, held)["loss"])
+        seen = copy.deepcopy(drawing).requires_grad_(True)
+        crops = gen.crops_of(held, seen.autoencoder, 64, np.random.default_rng(0))
+        return gen.rollout_loss(seen.transformer, seen.autoencoder, held, crops)
 
-    untrained = Transformer(TINY)
-    errors = [error(untrained)]
-    teacher = gen.train("teacher", untrained, takes, tmp_path, 150, None, 4, 4, 3e-3, device)
-    errors.append(error(copy.deepcopy(teacher).requires_grad_(True)))
-    student = copy.deepcopy(teacher).requires_grad_(True)
-    one = gen.train("one_step", student, takes, tmp_path, 30, None, 4, 4, 2e-3, device, teacher=teacher)
-    student = copy.deepcopy(one).requires_grad_(True)
-    rolled = gen.train("rollout", student, takes, tmp_path, 80, None, 4, 4, 2e-3, device)
-    errors.append(error(copy.deepcopy(rolled).requires_grad_(True)))
-    assert errors[1] < 0.94 * errors[0]
-    assert errors[2] < errors[1]
+    drawing = gen.Drawing(Transformer(TINY), autoencoder)
+    errors, teacher = [error(drawing)], None
+    for stage, steps, rate in (("teacher", 150, 3e-3), ("one_step", 30, 2e-3), ("rollout", 80, 2e-3)):
+        drawing = copy.deepcopy(drawing)
+        drawing.transformer.requires_grad_(True)
+        before = {name: value.clone() for name, value in drawing.autoencoder.named_parameters()}
+        drawing = gen.train(stage, drawing, takes, tmp_path, Progress(steps, None), 4, 4, rate, 64, device,
+                            teacher if stage == "one_step" else None)  # fmt: skip
+        changed = {n for n, value in drawing.autoencoder.named_parameters() if not torch.equal(value, before[n])}
+        assert bool(changed) == (stage == "rollout") and all(name.startswith("decoder.") for name in changed)
+        errors.append(error(drawing))
+        teacher = drawing.transformer if stage == "teacher" else teacher
+    assert errors[1]["latents"] < 0.94 * errors[0]["latents"]
+    assert errors[3]["pixels"] < 0.9 * errors[2]["pixels"]
     assert {path.name for path in tmp_path.glob("*.pt")} == {"teacher.pt", "one_step.pt", "rollout.pt"}
 
 
 def test_windows_repeat_the_first_frame() -> None:
     """Each frame's window ends with itself."""
-    x = torch.arange(4.0)[:, None]
-    assert gen.windows(x, 3)[:, :, 0].tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
+    x = np.arange(4.0)[:, None]
+    assert windows(x, 3)[:, :, 0].tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
 
 
 def test_face_tokens_have_a_margin() -> None:

@@ -208,11 +208,18 @@ class Decoder(nn.Module):
         return shows * copied + (1 - shows) * painted[:, :4], flows
 
 
+def _mix(matrix: Tensor, latent: Tensor) -> Tensor:
+    """matrix [Z, Z] times each place of latent [B, Z, s, s]."""
+    return functional.conv2d(latent, matrix[:, :, None, None])
+
+
 class Autoencoder(nn.Module):
     """Encoder, anchor and decoder. Only the decoder runs at each frame of a live session."""
 
     mean: Tensor
-    scale: Tensor
+    whiten: Tensor
+    colour: Tensor
+    shows: Tensor
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -220,29 +227,32 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(config)
         self.pyramid = Descent(4, config.channels, (1, 1, 1, 2))
         self.decoder = Decoder(config)
-        # Of each latent channel over the training set: what the generator sees has mean 0 and variance 1.
+        # What the encoder says, less its mean, is whitened: its channels go together so much that a few directions
+        # would else rule the generator's error, and a lid or a lip counts among the small ones. `colour` undoes it.
         self.register_buffer("mean", torch.zeros(config.latent))
-        self.register_buffer("scale", torch.ones(config.latent))
+        self.register_buffer("whiten", torch.eye(config.latent))
+        self.register_buffer("colour", torch.eye(config.latent))
+        # How much an error in each of the whitened channels shows in the picture, mean 1: the generator's loss.
+        self.register_buffer("shows", torch.ones(config.latent))
 
     def encode(self, frame: Tensor, picture: Tensor) -> Tensor:
         """
-        Frames and the pictures they are told apart from, [B, 4, S, S] -> normalised latents [B, Z, s, s]. Raises
+        Frames and the pictures they are told apart from, [B, 4, S, S] -> whitened latents [B, Z, s, s]. Raises
         ValueError for an edge that 16 does not divide.
         """
         height, width = picture.shape[2:]
         if height % STRIDE or width % STRIDE:
             raise ValueError(f"a picture of {width}x{height} pixels: both edges must be divisible by {STRIDE}")
-        return (self.encoder(frame, picture) - self.mean.view(-1, 1, 1)) / self.scale.view(-1, 1, 1)
+        return _mix(self.whiten, self.encoder(frame, picture) - self.mean.view(-1, 1, 1))
 
     def anchor(self, picture: Tensor) -> Anchor:
         """[B, 4, S, S] -> what the decoder needs of it."""
         return Anchor(picture, tuple(self.pyramid(picture)))
 
     def decode(self, latent: Tensor, anchor: Anchor) -> Tensor:
-        """Normalised latent [B, Z, s, s] and the anchors of the same B -> [B, 4, S, S] in -1..1."""
+        """Whitened latent [B, Z, s, s] and the anchors of the same B -> [B, 4, S, S] in -1..1."""
         return self.decode_with_flows(latent, anchor)[0]
 
     def decode_with_flows(self, latent: Tensor, anchor: Anchor) -> tuple[Tensor, list[Tensor]]:
         """`decode`, and each stage's flow for the training's sake."""
-        raw = latent * self.scale.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
-        return self.decoder(raw, anchor)
+        return self.decoder(_mix(self.colour, latent) + self.mean.view(-1, 1, 1), anchor)

@@ -7,7 +7,7 @@ Letters used in shapes: B rows, T frames of a passage, N tokens of a latent fram
 Z latent channels, s latent edge, C context frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,15 +16,24 @@ from streamer.model.attention import rolling_attention
 from streamer.model.cache import Cache
 from streamer.model.transformer import Conditions, Reference, Transformer
 
-STEPS = (1.0,)
-"""Times of the one-step generator; `times(n)` are those of n steps."""
-
 
 def times(steps: int) -> tuple[float, ...]:
     """n times from 1 downwards, evenly spaced: the last step ends at 0."""
     if steps < 1:
         raise ValueError(f"want at least one step, got {steps}")
     return tuple(1 - i / steps for i in range(steps))
+
+
+ONE_STEP = times(1)
+
+
+def solve(predict: Callable[[Tensor, float], Tensor], noise: Tensor, at: Sequence[float]) -> Tensor:
+    """Euler's steps from noise through the times `at` to 0; `predict` gives the clean latent from z at a time."""
+    z = noise
+    for here, following in zip(at, [*at[1:], 0.0], strict=True):
+        clean = predict(z, here)
+        z = clean if following == 0 else clean + (following / here) * (z - clean)
+    return z
 
 
 def _look_back(cache: Cache, table: Tensor):
@@ -43,16 +52,15 @@ def generate(
     conditions: Conditions,
     added: Tensor,
     cache: Cache,
-    at: Sequence[float] = STEPS,
+    at: Sequence[float] = ONE_STEP,
 ) -> Tensor:
     """The next frame of each session: noise [B, Z, s, s] -> its clean latent. The cache stays as it is."""
     look_back = _look_back(cache, model.table)
-    z = noise
-    for here, following in zip(at, [*at[1:], 0.0], strict=True):
-        t = torch.full((len(noise),), here, device=noise.device)
-        clean, _, _ = model(z, t, conditions, added, look_back)
-        z = clean if following == 0 else clean + (following / here) * (z - clean)
-    return z
+
+    def predict(z: Tensor, t: float) -> Tensor:
+        return model(z, torch.full((len(noise),), t, device=noise.device), conditions, added, look_back)[0]
+
+    return solve(predict, noise, at)
 
 
 def remember(model: Transformer, latent: Tensor, conditions: Conditions, added: Tensor, cache: Cache) -> None:
@@ -94,7 +102,7 @@ def advance(
         sink = cache.sink_keys[layer].repeat(2, 1, 1, 1), cache.sink_values[layer].repeat(2, 1, 1, 1)
         return rolling_attention(q, k, v, sink, (rings(keys, k), rings(values, v)), seen, model.table)
 
-    both = Conditions(*(torch.cat(pair) for pair in zip(previous[1], conditions, strict=True)))
+    both = Conditions.stack([previous[1], conditions])
     t = torch.cat([torch.zeros(rows, device=device), torch.ones(rows, device=device)])
     drawn, new_keys, new_values = model(torch.cat([previous[0], noise]), t, both, added.repeat(2, 1, 1), look_back)
     cache.append([k[:rows] for k in new_keys], [v[:rows] for v in new_values])

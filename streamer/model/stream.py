@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamer.model.autoencoder import Anchor, to_tensor
+from streamer.model.autoencoder import Anchor, to_pixels, to_tensor
 from streamer.model.cache import Cache, stack
 from streamer.model.config import HEARD, PLAN, ModelConfig
 from streamer.model.loading import Networks
@@ -125,14 +125,14 @@ class Painter:
         )
         painted = self._autoencoder.decode(latents, anchor)
         finite = (latents.flatten(1).float().sum(1) + painted.flatten(1).float().sum(1)).isfinite()
-        pixels = ((painted.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+        pixels = to_pixels(painted)
         out: list[np.ndarray | NotFinite] = []
         for b, stream in enumerate(streams):
             if len(streams) > 1:
                 stream.cache = cache.row(b)
             if finite[b]:
                 stream.previous = latents[b : b + 1], conditions.rows(torch.tensor([b]))
-                out.append(np.ascontiguousarray(pixels[b].numpy()))
+                out.append(np.ascontiguousarray(pixels[b]))
             else:
                 stream.cache.reset()
                 stream.previous = None
@@ -148,7 +148,7 @@ class Painter:
             return generate(self._transformer, noise, conditions, added, cache, self._times)
         previous = (
             torch.cat([latent for latent, _ in before]),
-            Conditions(*(torch.cat(part) for part in zip(*(given for _, given in before), strict=True))),
+            Conditions.stack([given for _, given in before]),
         )
         if len(self._times) == 1:
             return advance(self._transformer, previous, noise, conditions, added, cache)

@@ -14,13 +14,14 @@ that the articulation network says.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.model.attention import face_audio_attention, rolling_attention, rotate_sink, rotation_table
+from streamer.model.attention import attend, face_audio_attention, rolling_attention, rotate_sink, rotation_table
 from streamer.model.config import HEARD, PLAN, ModelConfig
 from streamer.studio.controls import EMOTIONS
 
@@ -39,6 +40,11 @@ class Conditions(NamedTuple):
     def rows(self, index: Tensor) -> "Conditions":
         """The conditions of the rows that `index` names."""
         return Conditions(*(part[index] for part in self))
+
+    @classmethod
+    def stack(cls, several: Sequence["Conditions"]) -> "Conditions":
+        """All rows of several, in their order."""
+        return cls(*(torch.cat(part) for part in zip(*several, strict=True)))
 
 
 def to_tokens(latent: Tensor, patch: int) -> Tensor:
@@ -135,10 +141,7 @@ class Block(nn.Module):
         audio_q = self.audio_norm(audio_q.unflatten(-1, (self.heads, -1)))
         heard = face_audio_attention(audio_q, audio.keys, audio.values, faces, self.audio_strength)
         emotion_q = self.emotion_norm(emotion_q.unflatten(-1, emotion.keys.shape[-2:]))
-        felt = functional.scaled_dot_product_attention(
-            emotion_q.transpose(1, 2), emotion.keys.transpose(1, 2), emotion.values.transpose(1, 2)
-        )
-        felt = felt.transpose(1, 2).flatten(2) * self.emotion_strength.to(x.dtype)
+        felt = attend(emotion_q, emotion.keys, emotion.values).flatten(2) * self.emotion_strength.to(x.dtype)
         x = torch.addcmul(x, gate, self.answer(torch.cat([seen.flatten(2), heard.flatten(2), felt], -1)))
         return torch.addcmul(x, gate2, self.feed(_modulated(x, shift2, scale2))), k, v
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamer.studio.alpha import straighten
 from streamer.studio.character import Character
 from streamer.studio.controls import CONTROLS, HEAD, INDEX
 from streamer.studio.draw.background import background as paint_background
@@ -109,7 +110,7 @@ class Rig:
             return sketch.canvas.pixels
         np.copyto(self._averaged, _halve(sketch.canvas.pixels))
         if self._background is None:
-            _straighten(self._averaged)
+            straighten(self._averaged)
         return self._averaged
 
     def draw_with_truth(self, controls: np.ndarray, t: float = 0.0) -> tuple[np.ndarray, Truth]:
@@ -177,11 +178,3 @@ def _halve(pixels: np.ndarray) -> np.ndarray:
     """[2S,2S,4] uint8 to [S,S,4] uint8, the mean of four."""
     rows = pixels[0::2].astype(np.uint16) + pixels[1::2]
     return ((rows[:, 0::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
-
-
-def _straighten(pixels: np.ndarray) -> None:
-    """Premultiplied RGBA to straight, in place: where alpha is 0, colour is too."""
-    alpha = pixels[..., 3:]
-    partial = (alpha[..., 0] > 0) & (alpha[..., 0] < 255)
-    color = pixels[partial].astype(np.uint16)
-    pixels[partial, :3] = np.minimum(255, (color[:, :3] * 255 + color[:, 3:] // 2) // color[:, 3:])

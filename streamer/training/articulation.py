@@ -27,6 +27,7 @@ from streamer.features import BANDS, EMBEDDING, HOP, HOPS_PER_FRAME, PROSODY, SI
 from streamer.studio.controls import MOUTH
 from streamer.studio.dataset import read_shard
 from streamer.studio.phones import INDEX, NAMES, PHONES, TimedPhone
+from streamer.training.common import save_checkpoint, store_in_half
 
 OPEN = MOUTH.index("open")
 LOOKAHEADS = (0, 20, 40, 60, 80)
@@ -333,13 +334,6 @@ def measure(pairs: list[tuple[np.ndarray, Heard]]) -> dict[str, float]:
     }
 
 
-def save(path: Path, **parts) -> None:
-    """Written beside and renamed, so that an interruption leaves the last whole checkpoint."""
-    part = path.with_suffix(".part")
-    torch.save(parts, part)
-    part.replace(path)
-
-
 def train(
     folder: Path,
     work: Path,
@@ -396,7 +390,7 @@ def train(
             shown = " ".join(f"{name} {value:.4f}" for name, value in running.items())
             print(f"step {step} {shown} {(time.monotonic() - began):.0f} s", flush=True)
         if step % 100 == 0 or step == steps:
-            save(
+            save_checkpoint(
                 checkpoint,
                 network=network.state_dict(),
                 averaged=averaged.state_dict(),
@@ -431,7 +425,7 @@ def calibrate(network: Network, clips: list[Heard], lookahead: int, wanted: floa
 def export(network: Network, lookahead: int, path: Path) -> None:
     """Writes the network at one look-ahead as ONNX with float16 weights, for features.Articulation."""
     import onnx  # only training needs it
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     runtime = Runtime(network, lookahead).eval()
     state = network.initial(1)
@@ -452,22 +446,8 @@ def export(network: Network, lookahead: int, path: Path) -> None:
         )
     model = onnx.load(part)
     part.unlink()
-    small = []
-    for i, weight in enumerate(model.graph.initializer):
-        array = numpy_helper.to_array(weight)
-        if array.dtype == np.float32 and array.size > 256:
-            # Stored in half, used in full: onnxruntime casts once, when it loads.
-            small.append(helper.make_node("Cast", [f"{weight.name}_half"], [weight.name], to=onnx.TensorProto.FLOAT))
-            model.graph.initializer[i].CopyFrom(
-                numpy_helper.from_array(array.astype(np.float16), f"{weight.name}_half")
-            )
-    nodes = [*small, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
     helper.set_model_props(model, {"lookahead": str(lookahead * SAMPLE_RATE // 1000)})
-    onnx.checker.check_model(model)
-    part.write_bytes(model.SerializeToString())
-    part.replace(path)
+    store_in_half(model, path)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,13 +4,20 @@ import copy
 import json
 import math
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    import onnx
+
 M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 
 
 def save_checkpoint(path: Path, **parts: Any) -> None:
@@ -44,9 +51,13 @@ class Progress:
     small learning rate. Minutes spent before an interruption count.
     """
 
-    def __init__(self, steps: int, minutes: float | None, step: int = 0, spent: float = 0.0) -> None:
-        self.steps, self.minutes, self.step = steps, minutes, step
-        self._began = time.monotonic() - 60 * spent
+    def __init__(self, steps: int, minutes: float | None) -> None:
+        self.steps, self.minutes = steps, minutes
+        self.resume(0, 0.0)
+
+    def resume(self, step: int, spent: float) -> None:
+        """Goes on from where `step` steps and `spent` minutes had led."""
+        self.step, self._began = step, time.monotonic() - 60 * spent
 
     @property
     def spent(self) -> float:
@@ -90,6 +101,116 @@ class Log:
         print(text, flush=True)
         with self._path.open("a") as file:
             file.write(text + "\n")
+
+
+class Training(Generic[M]):
+    """
+    A stage under way: the network, the average of its weights, its optimiser and how far it is, all of which `path`
+    keeps. Iterate over it: each turn is one step, for which the body leaves gradients; the last one ends with `average`
+    as the result. Goes on from `path` if that exists.
+    """
+
+    def __init__(
+        self,
+        network: M,
+        path: Path,
+        progress: Progress,
+        rate: float,
+        seed: int,
+        decay: float = 0.999,
+        warm_up: int = 200,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 1e-3,
+        clip: float = 1.0,
+        save_every: float = 4.0,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.network, self.progress = network, progress
+        self._path, self._rate, self._warm_up, self._clip, self._save_every = path, rate, warm_up, clip, save_every
+        self.average = Average(network, decay)
+        learnt = [p for p in network.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW(groups, rate, betas=betas)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            saved = torch.load(path, map_location=next(network.parameters()).device, weights_only=True)
+            network.load_state_dict(saved["model"])
+            self.average.module.load_state_dict(saved["average"])
+            self.average.updates = saved["step"]
+            self._optimizer.load_state_dict(saved["optimizer"])
+            progress.resume(saved["step"], saved["minutes"])
+        self.rng = np.random.default_rng([seed, progress.step])
+        """For the body's own choices: other ones after a resumption, not the same again."""
+
+    def __iter__(self) -> Iterator[int]:
+        saved_at = self.progress.spent
+        while not self.progress.over:
+            rate = self.progress.rate(self._rate, self._warm_up)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            yield self.progress.step
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+            self.average.update(self.network)
+            self.progress.step += 1
+            if self.progress.spent - saved_at > self._save_every:
+                self.save()
+                saved_at = self.progress.spent
+        self.save()
+
+    def save(self) -> None:
+        """Writes all of it to the path."""
+        save_checkpoint(
+            self._path,
+            model=self.network.state_dict(),
+            average=self.average.module.state_dict(),
+            optimizer=self._optimizer.state_dict(),
+            step=self.progress.step,
+            minutes=self.progress.spent,
+        )
+
+
+class Kept(Generic[T]):
+    """Things that were drawn lately, each used some times over: drawing is dearer than learning from one anew."""
+
+    def __init__(self, draw: Callable[[], list[T]], capacity: int, reuse: float) -> None:
+        self._draw, self._reuse = draw, reuse
+        self._kept: deque[T] = deque(maxlen=capacity)
+        self._due = 0.0
+
+    def sample(self, count: int, rng: np.random.Generator) -> list[T]:
+        """`count` of them; draws anew what keeps each used about `reuse` times."""
+        self._due += count / self._reuse
+        while len(self._kept) < min(8 * count, self._kept.maxlen or 1) or self._due >= 1:
+            drawn = self._draw()
+            self._kept.extend(drawn)
+            self._due = max(self._due - len(drawn), 0.0)
+        return [self._kept[i] for i in rng.integers(len(self._kept), size=count)]
+
+
+def store_in_half(model: "onnx.ModelProto", path: Path) -> None:
+    """Writes an ONNX model whose weights are stored in half precision: onnxruntime casts them once, when it loads."""
+    import onnx  # only training needs it
+    from onnx import helper, numpy_helper
+
+    casts = []
+    for i, weight in enumerate(model.graph.initializer):
+        array = numpy_helper.to_array(weight)
+        if array.dtype == np.float32 and array.size > 256:
+            casts.append(helper.make_node("Cast", [f"{weight.name}_half"], [weight.name], to=onnx.TensorProto.FLOAT))
+            half = numpy_helper.from_array(array.astype(np.float16), f"{weight.name}_half")
+            model.graph.initializer[i].CopyFrom(half)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    part = path.with_suffix(".part")
+    part.write_bytes(model.SerializeToString())
+    part.replace(path)
 
 
 def best_device() -> torch.device:

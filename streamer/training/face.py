@@ -35,14 +35,15 @@ from streamer.model.face import (
     similarity,
     to_input,
 )
+from streamer.studio.alpha import premultiplied
 from streamer.studio.character import Character
 from streamer.studio.controls import CONTROLS, EMOTIONS, INDEX
 from streamer.studio.draw.background import background as paint_background
 from streamer.studio.draw.portrait import portrait
 from streamer.studio.emotions import expression
 from streamer.studio.rig import KEYPOINTS, Rig, Truth
-from streamer.training.common import Average, Log, Progress, save_checkpoint
-from streamer.training.scenes import FIRST_SEED, premultiplied
+from streamer.training.common import Log, Progress, Training, store_in_half
+from streamer.training.scenes import FIRST_SEED
 from streamer.training.scribble import EDGE, any_colour, scribble
 
 VIEW = 128
@@ -106,7 +107,6 @@ class Runtime(nn.Module):
 def export(network: Network, path: Path) -> None:
     """Writes the network as ONNX with float16 weights, for model.face.FaceDetector."""
     import onnx  # only training needs it
-    from onnx import helper, numpy_helper
 
     part = path.with_suffix(".part")
     with warnings.catch_warnings():
@@ -123,20 +123,7 @@ def export(network: Network, path: Path) -> None:
         )
     model = onnx.load(part)
     part.unlink()
-    casts = []
-    for i, weight in enumerate(model.graph.initializer):
-        array = numpy_helper.to_array(weight)
-        if array.dtype == np.float32 and array.size > 256:
-            # Stored in half, used in full: onnxruntime casts once, when it loads.
-            casts.append(helper.make_node("Cast", [f"{weight.name}_half"], [weight.name], to=onnx.TensorProto.FLOAT))
-            half = numpy_helper.from_array(array.astype(np.float16), f"{weight.name}_half")
-            model.graph.initializer[i].CopyFrom(half)
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    onnx.checker.check_model(model)
-    part.write_bytes(model.SerializeToString())
-    part.replace(path)
+    store_in_half(model, path)
 
 
 # What is shown ----------------------------------------------------------------------------------------------------
@@ -483,44 +470,18 @@ def train(work: Path, stock: Stock, minutes: float, steps: int, size: int, seed:
     torch.manual_seed(seed)
     network = Network()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
-    average = Average(network, 0.99)
-    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)
     progress = Progress(steps, minutes)
-    checkpoint = work / "face.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(saved["network"])
-        average.module.load_state_dict(saved["average"])
-        average.updates = saved["step"]
-        optimizer.load_state_dict(saved["optimizer"])
-        progress = Progress(steps, minutes, saved["step"], saved["minutes"])
-    rng = np.random.default_rng([seed, progress.step])
+    training = Training(network, work / "face.pt", progress, 3e-3, seed, 0.99, warm_up=60, betas=(0.9, 0.999), clip=5.0,
+                        save_every=1.0)  # fmt: skip
     log = Log(work / "face.jsonl", 50)
-
-    def save() -> None:
-        save_checkpoint(checkpoint, network=network.state_dict(), average=average.module.state_dict(),
-                        optimizer=optimizer.state_dict(), step=progress.step, minutes=progress.spent)  # fmt: skip
-
-    saved_at = progress.spent
-    while not progress.over:
-        pictures, wanted = batch(stock, size, rng)
-        for group in optimizer.param_groups:
-            group["lr"] = progress.rate(3e-3, warm_up=60)
+    for _ in training:
+        pictures, wanted = batch(stock, size, training.rng)
         with torch.autocast("cpu", torch.bfloat16):
             out = network(pictures.contiguous(memory_format=torch.channels_last))
         score, points = losses(out, wanted)
         (score + 2 * points).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update(network)
-        progress.step += 1
         log.add(progress, score=score.detach(), points=_REACH * points.detach())
-        if progress.spent - saved_at > 1:
-            save()
-            saved_at = progress.spent
-    save()
-    return average.module  # type: ignore[return-value]
+    return training.average.module
 
 
 # Measuring --------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from streamer.model.transformer import Transformer
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
 from streamer.training import voices
-from streamer.training.common import best_device
+from streamer.training.common import Progress, best_device
 from streamer.training.scenes import Scenes, Shot
 
 
@@ -52,8 +52,12 @@ class Recipe:
     rollout: Stage
     hours: float
     """Of speech."""
-    passage: int
-    """Frames of the scenes that the generator learns from, less than a second."""
+    runs: int
+    """Of consecutive frames in each scene that the generator learns from."""
+    spread: int
+    """Frames from the first of one run to the first of the next."""
+    kept: int
+    """Runs that are kept at a time."""
     reuse: float
     """How often a drawn scene is used: 1 where drawing is cheap beside learning."""
 
@@ -66,18 +70,22 @@ RECIPES = {
         one_step=Stage(20, 4, 4, 1e-3, 0.1),
         rollout=Stage(20, 4, 4, 1e-3, 0.2),
         hours=0.05,
-        passage=8,
+        runs=2,
+        spread=8,
+        kept=200,
         reuse=20,
     ),
     "nano": Recipe(
         autoencoder=Stage(60_000, 2, 4, 1e-3, 0.5),
         crop=160,
-        teacher=Stage(12_000, 4, 6, 1e-3, 0.27),
-        one_step=Stage(2_000, 4, 6, 3e-4, 0.08),
-        rollout=Stage(3_000, 6, 8, 2e-4, 0.15),
+        teacher=Stage(12_000, 6, 4, 1e-3, 0.27),
+        one_step=Stage(1_000, 6, 4, 3e-4, 0.05),
+        rollout=Stage(3_000, 4, 8, 3e-4, 0.18),
         hours=4,
-        passage=20,
-        reuse=8,
+        runs=4,
+        spread=24,
+        kept=4000,
+        reuse=4,
     ),
     "live": Recipe(
         autoencoder=Stage(60_000, 8, 4, 7e-4, 0.45),
@@ -86,7 +94,9 @@ RECIPES = {
         one_step=Stage(5_000, 16, 8, 1e-4, 0.1),
         rollout=Stage(5_000, 16, 10, 1e-4, 0.15),
         hours=8,
-        passage=20,
+        runs=4,
+        spread=24,
+        kept=4000,
         reuse=2,
     ),
 }
@@ -113,29 +123,32 @@ def train(
     autoencoder = Autoencoder(config.autoencoder).to(device)
     if not finished.exists():
         stage = recipe.autoencoder
-        shot = Shot(config.size, 2 * stage.frames, 12, wide=0.4)
+        shot = Shot(config.size, 2 * stage.frames, spread=12, wide=0.4)
         with Scenes(shot, heard, silence, seed, processes) as scenes:
-            autoencoder = ae.train(config.autoencoder, scenes, work, stage.steps, time_for(stage), stage.batch,
-                                   stage.frames, recipe.crop, device, reuse=recipe.reuse, rate=stage.rate,
-                                   seed=seed)  # fmt: skip
+            autoencoder = ae.train(config.autoencoder, scenes, work, Progress(stage.steps, time_for(stage)),
+                                   stage.batch, stage.frames, recipe.crop, device, reuse=recipe.reuse,
+                                   rate=stage.rate, seed=seed)  # fmt: skip
         torch.save(autoencoder.state_dict(), finished)
     autoencoder.load_state_dict(torch.load(finished, map_location=device, weights_only=True))
-    autoencoder.eval().requires_grad_(False)
+    autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    autoencoder.eval()
 
     torch.manual_seed(seed)
-    shot = Shot(config.size, recipe.passage, 1, wide=0.15)
-    with Scenes(shot, heard, silence, seed + 1, processes) as scenes:
-        takes = gen.Takes(scenes, autoencoder, config, 4000, recipe.reuse)
-        model, teacher = Transformer(config).to(device), None
-        for name, stage in (("teacher", recipe.teacher), ("one_step", recipe.one_step), ("rollout", recipe.rollout)):
-            model = copy.deepcopy(model).requires_grad_(True).train()
-            told_by = teacher if name == "one_step" else None
-            model = gen.train(name, model, takes, work, stage.steps, time_for(stage), stage.batch, stage.frames,
-                              stage.rate, device, told_by, seed)  # fmt: skip
-            teacher = model if name == "teacher" else teacher
-            # Each stage's own weights, too: the quality benchmark sets the teacher beside the one-step generator.
-            save(work / f"{name}.safetensors", config, autoencoder, model, stage=name)
-    (work / "rollout.safetensors").replace(out)
+    drawing, teacher = gen.Drawing(Transformer(config).to(device), autoencoder), None
+    for number, name in enumerate(("teacher", "one_step", "rollout")):
+        stage = getattr(recipe, name)
+        shot = Shot(config.size, recipe.runs * stage.frames, stage.frames, max(recipe.spread, stage.frames), wide=0.2)
+        with Scenes(shot, heard, silence, seed + 1 + number, processes) as scenes:
+            takes = gen.Takes(scenes, stage.frames, drawing.autoencoder, config, recipe.kept, recipe.reuse, seed)
+            drawing = copy.deepcopy(drawing)
+            drawing.transformer.requires_grad_(True).train()
+            drawing = gen.train(name, drawing, takes, work, Progress(stage.steps, time_for(stage)), stage.batch,
+                                stage.frames, stage.rate, recipe.crop, device,
+                                teacher if name == "one_step" else None, seed)  # fmt: skip
+        teacher = drawing.transformer if name == "teacher" else teacher
+        # Each stage's own weights, too: the quality benchmark sets the teacher beside the one-step generator.
+        save(work / f"{name}.safetensors", config, drawing.autoencoder, drawing.transformer, stage=name)
+    save(out, config, drawing.autoencoder, drawing.transformer, stage="rollout")
 
 
 def main(preset: str, argv: list[str] | None = None) -> int:

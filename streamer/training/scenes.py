@@ -3,8 +3,8 @@
 A scene is one character, its neutral picture, and some frames of it with all that is known of them. Characters of the
 seeds below `FIRST_SEED`, among them those that a server shows, are never drawn here: they are held out for testing.
 
-Letters used in shapes: T frames, S picture edge, s latent edge (S / 16), C controls, W numbers a frame that the
-articulation network says (voices.WIDTH), M mouth channels.
+Letters used in shapes: T frames, S picture edge, s latent edge (S / 16), C controls, A frames of audio that a frame
+knows, W numbers a frame that the articulation network says (voices.WIDTH), M mouth channels.
 """
 
 import multiprocessing
@@ -17,6 +17,7 @@ import numpy as np
 from streamer.config import FPS
 from streamer.features import PROSODY
 from streamer.model.config import STRIDE
+from streamer.studio.alpha import premultiplied
 from streamer.studio.animate import Life
 from streamer.studio.character import Character
 from streamer.studio.controls import CONTROLS, EMOTIONS, INDEX, MOUTH, rest
@@ -42,21 +43,12 @@ class Scene:
     frames: np.ndarray  # [T, S, S, 4] uint8
     weights: np.ndarray  # [T, S / 4, S / 4] float16: how much a place matters (mouth, eyes, face, hands)
     face: np.ndarray  # [s, s] float16: the share of a latent's place that shows the face, in the picture
-    controls: np.ndarray  # [T, C] float32
-    heard: np.ndarray  # [T, W] float32: the articulation network's word on which the mouth was drawn
+    controls: np.ndarray  # [T, 2, C] float32: of the frame before and of this one
+    heard: np.ndarray  # [T, A, W] float32: the articulation network's last words, the mouth was drawn on the newest
     truth: np.ndarray  # [T, M] float32: the mouth that the phones demand
     emotion: np.ndarray  # [T, len(EMOTIONS)] float32: strength of each
     mouths: np.ndarray  # [T, 4] float32: box of the mouth in pixels
     openings: np.ndarray  # [T] float32: distance of the inner lips, as a share of the character's widest
-
-
-def premultiplied(picture: np.ndarray) -> np.ndarray:
-    """Straight RGBA [..., 4] uint8 to premultiplied; a copy."""
-    out = picture.copy()
-    alpha = picture[..., 3:]
-    if alpha.min() < 255:
-        out[..., :3] = (picture[..., :3].astype(np.uint16) * alpha + 127) // 255
-    return out
 
 
 def _weights(truth: Truth, size: int) -> np.ndarray:
@@ -182,20 +174,43 @@ class Shot:
 
     size: int
     frames: int
+    run: int = 1
+    """Consecutive frames that are drawn at a time."""
     spread: int = 1
-    """Every how manyth frame of the passage is drawn."""
+    """Frames of the passage from the first of one run to the first of the next."""
+    window: int = 5
+    """Frames, its own and those before it, of which a frame knows what was heard."""
     wide: float = 0.1
     """Share of the scenes whose mouth goes through all shapes and not only those of speech."""
     opaque: float = 0.8
     """Share of the scenes with a painted background."""
 
+    def __post_init__(self) -> None:
+        if min(self.frames, self.run, self.window) < 1 or self.frames % self.run or self.spread < self.run:
+            raise ValueError(f"{self.frames} frames in runs of {self.run}, one every {self.spread}: do not fit")
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """[T]: which frames of the passage are drawn."""
+        k = np.arange(self.frames)
+        return k // self.run * self.spread + k % self.run
+
+
+def windows(x: np.ndarray, length: int) -> np.ndarray:
+    """x [T, Q] -> [T, length, Q]: each frame with those before it, oldest first; the first frame is repeated."""
+    padded = np.concatenate([np.repeat(x[:1], length - 1, 0), x])
+    return np.moveaxis(np.lib.stride_tricks.sliding_window_view(padded, length, 0), -1, 1)
+
 
 def scene(seed: int, shot: Shot, voices: Voices, silence: np.ndarray, rng: np.random.Generator) -> Scene:
     """One scene of the character with `seed`."""
-    passage = perform(shot.frames * shot.spread, voices, silence, shot.wide, rng)
-    controls, heard, truth, emotion = (x[:: shot.spread] for x in passage)
-    drawn = draw(seed, shot.size, controls, background=rng.random() < shot.opaque)
-    return Scene(seed=seed, controls=controls, heard=heard, truth=truth, emotion=emotion, **drawn)
+    at = shot.drawn
+    controls, heard, truth, emotion = perform(int(at[-1]) + 1, voices, silence, shot.wide, rng)
+    drawn = draw(seed, shot.size, controls[at], background=rng.random() < shot.opaque)
+    return Scene(
+        seed=seed, controls=windows(controls, 2)[at], heard=windows(heard, shot.window)[at], truth=truth[at],
+        emotion=emotion[at], **drawn,
+    )  # fmt: skip
 
 
 def _work(job: tuple, out: "multiprocessing.Queue[Scene]", number: int) -> None:
