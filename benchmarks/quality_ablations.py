@@ -28,6 +28,7 @@ from streamer.model.stream import Painter
 from streamer.model.transformer import Reference, Transformer
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
+from streamer.training.common import Progress
 from streamer.training.scenes import Scenes, Shot
 from streamer.training.voices import Voices
 
@@ -94,31 +95,33 @@ def _autoencoder(
 ) -> tuple[Autoencoder, int]:
     """Trained for the budget's minutes; and its steps."""
     device = torch.device("cpu")
-    shot = Shot(config.size, 8, 12, wide=0.4)
+    shot = Shot(config.size, 8, spread=12, wide=0.4)
     with Scenes(shot, voices, silence, 1, budget.processes) as scenes:
-        network = ae.train(config.autoencoder, scenes, work, _ENDLESS, budget.minutes, 2, 4, config.size, device)
+        progress = Progress(_ENDLESS, budget.minutes)
+        network = ae.train(config.autoencoder, scenes, work, progress, 2, 4, config.size, device)
     steps = torch.load(work / "autoencoder.pt", weights_only=True)["step"]
     return network.eval().requires_grad_(False), int(steps)
 
 
 def _generator(
-    config: ModelConfig, variant: Variant, takes: gen.Takes, budget: Budget, work: Path
-) -> tuple[Transformer, dict[str, int]]:
-    """Trained through all three stages; and the steps of each."""
+    config: ModelConfig, variant: Variant, autoencoder: Autoencoder, takes: gen.Takes, budget: Budget, work: Path
+) -> tuple[gen.Drawing, dict[str, int]]:
+    """Trained through all three stages, from the group's autoencoder; and the steps of each."""
     torch.manual_seed(0)
     device = torch.device("cpu")
-    model: Transformer = (Transformer if variant.sink else Sinkless)(config)
-    teacher: Transformer | None = None
+    network = (Transformer if variant.sink else Sinkless)(config)
+    drawing, teacher = gen.Drawing(network, copy.deepcopy(autoencoder)), None
     steps = {}
     for stage, share in _SHARES.items():
-        model = copy.deepcopy(model).requires_grad_(True).train()
-        model = gen.train(
-            stage, model, takes, work, _ENDLESS, budget.minutes * share, budget.batch, budget.frames, _RATES[stage],
-            device, teacher if stage == "one_step" else None,
+        drawing = copy.deepcopy(drawing)
+        drawing.transformer.requires_grad_(True).train()
+        drawing = gen.train(
+            stage, drawing, takes, work, Progress(_ENDLESS, budget.minutes * share), budget.batch, budget.frames,
+            _RATES[stage], config.size, device, teacher if stage == "one_step" else None,
         )  # fmt: skip
-        teacher = model if stage == "teacher" else teacher
+        teacher = drawing.transformer if stage == "teacher" else teacher
         steps[stage] = int(torch.load(work / f"{stage}.pt", weights_only=True)["step"])
-    return model, steps
+    return drawing, steps
 
 
 def run(
@@ -140,15 +143,16 @@ def run(
             work = Path(folder) / f"anchored_{anchored}"
             config = config_of(base, group[0])
             autoencoder, seen = _autoencoder(config, budget, voices, silence, work)
-            shot = Shot(config.size, 20, 1, wide=0.15)
+            shot = Shot(config.size, 4 * budget.frames, budget.frames, 24, wide=0.2)
             with Scenes(shot, voices, silence, 2, budget.processes) as scenes:
-                takes = gen.Takes(scenes, autoencoder, config, max(4 * budget.takes, 64), reuse=8)
+                takes = gen.Takes(scenes, budget.frames, autoencoder, config, max(4 * budget.takes, 64), reuse=8)
                 takes.sample(max(budget.takes // 16, budget.batch), np.random.default_rng(0))  # draws 16 for each
                 for variant in group:
                     config = config_of(base, variant)
                     name = str(VARIANTS.index(variant)) if variant in VARIANTS else variant.name
-                    model, steps = _generator(config, variant, takes, budget, work / name)
-                    painter = Painter(Networks(config, autoencoder, model.eval().requires_grad_(False)))
+                    drawing, steps = _generator(config, variant, autoencoder, takes, budget, work / name)
+                    drawing.eval().requires_grad_(False)
+                    painter = Painter(Networks(config, drawing.autoencoder, drawing.transformer))
                     lips = measure_lips(passages, Sides(painter, None, autoencoder, len(passages)), reader, None)
                     rows.append({
                         "variant": variant.name, "steps": {"autoencoder": seen, **steps},
