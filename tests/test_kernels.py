@@ -222,9 +222,9 @@ else:
 
 
 def _pairs(table: torch.Tensor) -> torch.Tensor:
-    """The model's table [rows, N, D, 2], factors of a channel and of its partner, as the kernels read it."""
-    half = table.shape[2] // 2
-    return torch.stack([table[:, :, :half, 0], table[:, :, half:, 1]], -1)
+    """The model's table [rows, N, 2, D], factors of a channel and of its partner, as the kernels read it."""
+    half = table.shape[3] // 2
+    return torch.stack([table[:, :, 0, :half], table[:, :, 1, half:]], -1)
 
 
 def test_rolling_reference_is_the_models_attention() -> None:

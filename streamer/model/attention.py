@@ -26,7 +26,7 @@ def _angles(positions: Tensor, channels: int) -> Tensor:
 def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
     """
     Rotary positions in 3D for frames -1 (the reference, shifted by `edge` in space) to `context` (the current frame
-    behind a full ring): [context + 2, N, D, 2], what a channel and what its partner are multiplied by. A head's first
+    behind a full ring): [context + 2, N, 2, D], what a channel and what its partner are multiplied by. A head's first
     half pairs with its second.
     """
     row, column = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
@@ -43,13 +43,13 @@ def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
             -1,
         )
         cos, sin = angles.cos(), angles.sin()
-        frames.append(torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)], -1))
+        frames.append(torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)], -2))
     return torch.stack(frames)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """x [..., H, D] turned by `turns` [..., D, 2] of `rotation_table`."""
-    own, partner = turns.to(x.dtype).unsqueeze(-3).unbind(-1)
+    """x [..., H, D] turned by `turns` [..., 2, D] of `rotation_table`."""
+    own, partner = turns.to(x.dtype).unsqueeze(-2).unbind(-3)
     return torch.addcmul(x * own, x.roll(x.shape[-1] // 2, -1), partner)
 
 
@@ -90,7 +90,8 @@ def rolling_attention(
     """
     rows, tokens, heads, _ = q.shape
     context = ring[0].shape[1]
-    own = table[filled + 1]  # [B, N, D, 2]: the current frame stands behind what its row holds
+    table = table.to(q.dtype)
+    own = table[filled + 1]  # [B, N, 2, D]: the current frame stands behind what its row holds
     keys = [rotate(k, own)]
     values = [v]
     if sink[0].shape[1]:

@@ -14,6 +14,7 @@ Pictures are premultiplied RGBA in -1..1, [B, 4, S, S].
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -121,11 +122,13 @@ class Encoder(nn.Module):
         return self.latent(self.descent(torch.cat([frame, picture], 1))[-1])
 
 
-def _grid(height: int, width: int, like: Tensor) -> Tensor:
-    """Where each place of a picture lies for `grid_sample`: [1, 2, h, w], x then y, in -1..1."""
-    y = (torch.arange(height, device=like.device, dtype=torch.float32) * 2 + 1) / height - 1
-    x = (torch.arange(width, device=like.device, dtype=torch.float32) * 2 + 1) / width - 1
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"))[None]
+@lru_cache(32)
+def _grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each place of a picture lies for `grid_sample` [1, h, w, 2], how far one place is [2]: x, y in -1..1."""
+    with torch.inference_mode(False):  # it serves training, too
+        size = torch.tensor([width, height], dtype=torch.float32)
+        x, y = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")
+        return ((torch.stack([x, y], -1)[None] * 2 + 1) / size - 1).to(device), (2 / size).to(device)
 
 
 def warp(features: Tensor, flow: Tensor) -> Tensor:
@@ -134,8 +137,8 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
     the border the border continues.
     """
     height, width = features.shape[2:]
-    scale = torch.tensor([2 / width, 2 / height], device=flow.device).view(1, 2, 1, 1)
-    at = (_grid(height, width, features) + flow.float() * scale).permute(0, 2, 3, 1)
+    grid, place = _grid(height, width, features.device)
+    at = torch.addcmul(grid, flow.float().permute(0, 2, 3, 1), place)
     moved = functional.grid_sample(features.float(), at, padding_mode="border", align_corners=False)
     return moved.to(features.dtype)
 

@@ -67,7 +67,6 @@ class Painter:
         self.config: ModelConfig = networks.config
         self.dtype = dtype
         self._transformer = copy.deepcopy(networks.transformer).to(dtype)
-        self._transformer.table = networks.transformer.table  # angles need their precision
         autoencoder = copy.deepcopy(networks.autoencoder).to(dtype)
         self._autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._times = times(steps)

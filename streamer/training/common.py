@@ -133,7 +133,7 @@ class Training(Generic[M]):
             {"params": [p for p in learnt if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        self._optimizer = torch.optim.AdamW(groups, rate, betas=betas)
+        self._optimizer = torch.optim.AdamW(groups, rate, betas=betas, fused=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             saved = torch.load(path, map_location=next(network.parameters()).device, weights_only=True)

@@ -39,7 +39,7 @@ from streamer.training.scenes import WEIGHT_STRIDE, Scene, Scenes
 
 DROP = 0.1
 """How often each condition is left out."""
-_ALONE_UNTIL = 0.5
+_ALONE_UNTIL = 0.8
 """Share of the teacher's time in which no frame sees those before it."""
 _ALONE = 0.5
 """Share of the steps after that, and of the one-step stage's, in which none does."""
