@@ -98,7 +98,9 @@ def _autoencoder(
     shot = Shot(config.size, 8, spread=12, wide=0.4)
     with Scenes(shot, voices, silence, 1, budget.processes) as scenes:
         progress = Progress(_ENDLESS, budget.minutes)
-        network = ae.train(config.autoencoder, scenes, work, progress, 2, 4, config.size, device)
+        network = ae.train(
+            Autoencoder(config.autoencoder), "autoencoder", scenes, work, progress, 2, 4, config.size, device
+        )
     steps = torch.load(work / "autoencoder.pt", weights_only=True)["step"]
     return network.eval().requires_grad_(False), int(steps)
 

@@ -99,8 +99,11 @@ def test_averages_follow() -> None:
 def test_autoencoder_learns_and_continues(scenes: Scenes, tmp_path: Path) -> None:
     """Some steps lessen the error; a second call goes on from the first one's checkpoint."""
 
-    def go(steps: int) -> Autoencoder:
-        return ae.train(TINY.autoencoder, scenes, tmp_path, Progress(steps, None), 2, 2, 64, torch.device("cpu"),
+    torch.manual_seed(0)
+
+    def go(steps: int, stage: str = "autoencoder", model: Autoencoder | None = None) -> Autoencoder:
+        model = model or Autoencoder(TINY.autoencoder)
+        return ae.train(model, stage, scenes, tmp_path, Progress(steps, None), 2, 2, 64, torch.device("cpu"),
                         capacity=24, rate=2e-3)  # fmt: skip
 
     go(60)
@@ -116,6 +119,10 @@ def test_autoencoder_learns_and_continues(scenes: Scenes, tmp_path: Path) -> Non
     covariance = torch.cov(latents.transpose(0, 1).flatten(1))
     assert (covariance - torch.eye(len(covariance))).abs().max() < 0.5
     torch.testing.assert_close(trained.whiten @ trained.colour, torch.eye(len(covariance)), atol=1e-3, rtol=0)
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    after = go(10, "decoder", trained).state_dict()
+    changed = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"decoder", "pyramid"}
 
 
 def test_generator_learns_in_three_stages(scenes: Scenes, tmp_path: Path) -> None:
@@ -167,7 +174,7 @@ def test_face_tokens_have_a_margin() -> None:
 
 def test_the_whole_recipe(voices: tuple[Voices, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lipstream train tiny` goes through all stages and writes weights that draw; again, it finds all of it done."""
-    for name in ("autoencoder", "teacher", "one_step", "rollout"):
+    for name in ("autoencoder", "decoder", "teacher", "one_step", "rollout"):
         short = dataclasses.replace(getattr(recipes.RECIPES["tiny"], name), steps=3)
         monkeypatch.setitem(recipes.RECIPES, "tiny", dataclasses.replace(recipes.RECIPES["tiny"], **{name: short}))
     made = voices[0]

@@ -15,12 +15,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamer.model.autoencoder import Autoencoder, to_tensor, warp
-from streamer.model.config import STRIDE, AutoencoderConfig
+from streamer.model.config import STRIDE
 from streamer.training.common import Kept, Log, Progress, Training
 from streamer.training.scenes import WEIGHT_STRIDE, Scene, Scenes
 
-LATENT_NOISE = 0.03
-"""Added to latents before they are decoded, as a share of their own spread: the generator is never exact."""
+LATENT_NOISE = 0.002
+"""Added to latents before they are decoded, as a share of their own spread: enough that no detail hides in their last
+digits. More of it makes channels repeat each other: 0.03 left eight of 32 that said anything of their own."""
+DECODER_NOISE = 0.12
+"""At most, when the encoder is held and latents are white: the generator is never exact."""
 _LATENT_PENALTY = 1e-5
 _FLOW_WEIGHT = 0.5
 _LIKENESS_WEIGHT = 0.05
@@ -105,7 +108,8 @@ def crops(scenes: list[Scene], targets: int, edge: int, rng: np.random.Generator
 
 
 def train(
-    config: AutoencoderConfig,
+    model: Autoencoder,
+    stage: str,
     scenes: Scenes,
     work: Path,
     progress: Progress,
@@ -118,31 +122,44 @@ def train(
     rate: float = 7e-4,
     seed: int = 0,
 ) -> Autoencoder:
-    """Trains, continuing from the checkpoint in `work` if there is one; returns the averaged network."""
+    """
+    Trains all of it (stage "autoencoder"), or with the encoder held as it is (stage "decoder": the generator may learn
+    meanwhile), continuing from the stage's checkpoint in `work` if there is one. Returns the averaged network, whose
+    latents are white.
+    """
     torch.manual_seed(seed)
-    model = Autoencoder(config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    training = Training(model, work / "autoencoder.pt", progress, rate, seed)
-    log, pool = Log(work / "autoencoder.jsonl"), Kept(lambda: [scenes.take()], capacity, reuse)
+    model = model.to(device).to(memory_format=torch.channels_last).requires_grad_(True)  # type: ignore[call-overload]
+    model.encoder.requires_grad_(stage == "autoencoder")
+    training = Training(model, work / f"{stage}.pt", progress, rate, seed)
+    log, pool = Log(work / f"{stage}.jsonl"), Kept(lambda: [scenes.take()], capacity, reuse)
     for _ in training:
         given = crops(pool.sample(batch, training.rng), targets, edge, training.rng)
         picture, frames, weights = (part.to(device).contiguous(memory_format=torch.channels_last) for part in given)
         pictures = picture.repeat_interleave(targets, 0)
         with torch.autocast(device.type, torch.bfloat16):
             latent = model.encode(frames, pictures).float()
-            noisy = latent + LATENT_NOISE * latent.std().detach() * torch.randn_like(latent)
-            painted, flows = model.decode_with_flows(noisy, model.anchor(picture).expand(targets))
-        error, alike = loss(painted, frames, weights), likeness(latent)
-        if config.anchored:
-            error = error + _FLOW_WEIGHT * flow_loss(flows, pictures, frames)
-        (error + _LATENT_PENALTY * latent.square().mean() + _LIKENESS_WEIGHT * alike).backward()
+            if stage == "autoencoder":
+                noise = LATENT_NOISE * latent.std().detach()
+            else:
+                noise = DECODER_NOISE * torch.rand(len(latent), 1, 1, 1, device=device)
+            painted, flows = model.decode_with_flows(
+                latent + noise * torch.randn_like(latent), model.anchor(picture).expand(targets)
+            )
+        error = loss(painted, frames, weights)
+        total = error
+        if model.config.anchored:
+            total = total + _FLOW_WEIGHT * flow_loss(flows, pictures, frames)
+        if stage == "autoencoder":
+            total = total + _LATENT_PENALTY * latent.square().mean() + _LIKENESS_WEIGHT * likeness(latent)
+        total.backward()
         with torch.no_grad():
             square = functional.mse_loss(painted.float(), frames)
             copied = functional.mse_loss(pictures, frames)
             log.add(progress, loss=error.detach(), psnr=-10 * torch.log10(square / 4),
-                    psnr_of_copying=-10 * torch.log10(copied / 4 + 1e-9), latent=latent.detach().std(),
-                    alike=alike.detach())  # fmt: skip
+                    psnr_of_copying=-10 * torch.log10(copied / 4 + 1e-9), alike=likeness(latent))  # fmt: skip
     finished = training.average.module
-    normalise(finished, pool.sample(100, training.rng), device)
+    if stage == "autoencoder":
+        normalise(finished, pool.sample(100, training.rng), device)
     return finished
 
 

@@ -45,6 +45,8 @@ class Recipe:
     """How a preset is trained."""
 
     autoencoder: Stage
+    decoder: Stage
+    """With the encoder held."""
     crop: int
     """Edge in pixels of the autoencoder's crops."""
     teacher: Stage
@@ -64,7 +66,8 @@ class Recipe:
 
 RECIPES = {
     "tiny": Recipe(
-        autoencoder=Stage(200, 2, 2, 2e-3, 0.4),
+        autoencoder=Stage(200, 2, 2, 2e-3, 0.3),
+        decoder=Stage(40, 2, 2, 1e-3, 0.1),
         crop=64,
         teacher=Stage(100, 4, 4, 3e-3, 0.3),
         one_step=Stage(20, 4, 4, 1e-3, 0.1),
@@ -76,7 +79,8 @@ RECIPES = {
         reuse=20,
     ),
     "nano": Recipe(
-        autoencoder=Stage(60_000, 2, 4, 1e-3, 0.5),
+        autoencoder=Stage(40_000, 2, 4, 1e-3, 0.4),
+        decoder=Stage(10_000, 2, 4, 7e-4, 0.1),
         crop=160,
         teacher=Stage(12_000, 6, 4, 1e-3, 0.27),
         one_step=Stage(1_000, 6, 4, 3e-4, 0.05),
@@ -88,7 +92,8 @@ RECIPES = {
         reuse=4,
     ),
     "live": Recipe(
-        autoencoder=Stage(60_000, 8, 4, 7e-4, 0.45),
+        autoencoder=Stage(50_000, 8, 4, 7e-4, 0.37),
+        decoder=Stage(10_000, 8, 4, 5e-4, 0.08),
         crop=256,
         teacher=Stage(30_000, 16, 8, 4e-4, 0.3),
         one_step=Stage(5_000, 16, 8, 1e-4, 0.1),
@@ -119,18 +124,20 @@ def train(
     def time_for(stage: Stage) -> float | None:
         return None if minutes is None else minutes * stage.share
 
-    finished = work / "autoencoder_finished.pt"
-    autoencoder = Autoencoder(config.autoencoder).to(device)
-    if not finished.exists():
-        stage = recipe.autoencoder
-        shot = Shot(config.size, 2 * stage.frames, spread=12, wide=0.4)
-        with Scenes(shot, heard, silence, seed, processes) as scenes:
-            autoencoder = ae.train(config.autoencoder, scenes, work, Progress(stage.steps, time_for(stage)),
-                                   stage.batch, stage.frames, recipe.crop, device, reuse=recipe.reuse,
-                                   rate=stage.rate, seed=seed)  # fmt: skip
-        torch.save(autoencoder.state_dict(), finished)
-    autoencoder.load_state_dict(torch.load(finished, map_location=device, weights_only=True))
-    autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    torch.manual_seed(seed)
+    autoencoder = Autoencoder(config.autoencoder)
+    for name in ("autoencoder", "decoder"):
+        finished = work / f"{name}_finished.pt"
+        if not finished.exists():
+            stage: Stage = getattr(recipe, name)
+            shot = Shot(config.size, 2 * stage.frames, spread=12, wide=0.4)
+            with Scenes(shot, heard, silence, seed, processes) as scenes:
+                autoencoder = ae.train(autoencoder, name, scenes, work, Progress(stage.steps, time_for(stage)),
+                                       stage.batch, stage.frames, recipe.crop, device, reuse=recipe.reuse,
+                                       rate=stage.rate, seed=seed)  # fmt: skip
+            torch.save(autoencoder.state_dict(), finished)
+        autoencoder.load_state_dict(torch.load(finished, map_location=device, weights_only=True))
+    autoencoder = autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     autoencoder.eval()
 
     torch.manual_seed(seed)
