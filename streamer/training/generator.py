@@ -285,14 +285,17 @@ def rollout_loss(model: Transformer, decoder: Autoencoder, batch: Batch, crops: 
     b, frames = batch.shape
     sums = {name: torch.zeros((), device=device) for name in ("loss", "pixels", "latents")}
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-        sinks = model.reference(batch.features)
-    cache = Cache.empty(model.config, sinks.sinks)
+        known = model.reference(batch.features)
+    cache = Cache.empty(model.config, known.sinks)
+    learns = int(torch.randint(frames, ()))  # the frame that teaches the reference, which costs as much as the frame
     for k in range(frames):
         now = batch.conditions.rows(torch.arange(b, device=device) * frames + k)
         with torch.autocast(device.type, torch.bfloat16):
-            reference = model.reference(batch.features)
-            keys, values = (torch.stack(side) for side in zip(*reference.sinks, strict=True))
-            live = dataclasses.replace(cache, sink_keys=keys, sink_values=values)
+            reference, live = known, cache
+            if k == learns:
+                reference = model.reference(batch.features)
+                keys, values = (torch.stack(side) for side in zip(*reference.sinks, strict=True))
+                live = dataclasses.replace(cache, sink_keys=keys, sink_values=values)
             drawn = generate(model, torch.randn_like(batch.latents[:, k]), now, reference.added, live).float()
             part = crops.cut(drawn).contiguous(memory_format=torch.channels_last)
             painted = decoder.decode(part, crops.anchor)
@@ -304,7 +307,7 @@ def rollout_loss(model: Transformer, decoder: Autoencoder, batch: Batch, crops: 
         for name, value in (("loss", loss), ("pixels", pixels), ("latents", latents)):
             sums[name] += value.detach() / frames
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            remember(model, drawn.detach(), now, sinks.added, cache)
+            remember(model, drawn.detach(), now, known.added, cache)
     return sums
 
 
