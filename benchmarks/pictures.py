@@ -1,7 +1,8 @@
 """What becomes of pictures that the studio did not draw: `python benchmarks/pictures.py [FOLDER]`.
 
-Prints a line for each picture of the folder (default: docs/pictures) and draws `overview.jpg` there: each picture with
-its eyes and mouth as they were found, and beside it the picture as the neural generator gets it.
+Prints a line for each picture of the folder (default: docs/pictures) and draws two sheets there. `overview.jpg` shows
+each picture with its eyes and mouth as they were found, and beside it the picture as the neural generator gets it;
+`talking.jpg` each picture as given and at five moments of the sample voice, the same for all.
 """
 
 import sys
@@ -11,11 +12,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from streamer.characters import Entry
+from streamer.config import FPS, SAMPLE_RATE
+from streamer.features import Articulation
+from streamer.generators import Generator, NotInstalled, create
 from streamer.model.face import Face, FaceDetector
 from streamer.model.picture import BadFace, aligned, the_face
+from streamer.render import draw_frames, read_speech
+from streamer.studio.controls import MOUTH
 from streamer.studio.picture import open_picture
 
-FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "pictures"
+SAMPLE = ROOT / "clients" / "page" / "sample.wav"
+SHEETS = ("overview", "talking")
+SPOKEN = 6  # seconds of the sample voice, of which the moments are chosen
 TILE = 200
 COLUMNS = 4  # pairs
 GROUND, PAPER, INK = (38, 40, 52), (226, 228, 234), (240, 240, 244)
@@ -49,10 +60,45 @@ def given(picture: np.ndarray, face: Face | None, says: str) -> Image.Image:
     return tile.convert("RGB")
 
 
+def moments(samples: np.ndarray) -> dict[str, int]:
+    """Frames of a voice [n] at 16 kHz by what the mouth does in them."""
+    mouth = Articulation.load().whole(samples).mouth[: SPOKEN * FPS]
+    curve = dict(zip(MOUTH, mouth.T, strict=True))
+    shut = np.convolve(curve["press"] - curve["open"], [0.5, 1, 0.5], "same")
+    return {
+        "closed (p, b, m)": int(shut.argmax()),
+        "open": int(curve["open"].argmax()),
+        "wide": int((curve["wide"] * curve["open"].clip(0.2, 0.5)).argmax()),
+        "round": int((curve["round"] * curve["open"].clip(0.1, 0.5)).argmax()),
+        "teeth": int(curve["teeth"].argmax()),
+    }
+
+
+def talking(pictures: dict[str, tuple[np.ndarray, Face]], generator: Generator) -> Image.Image:
+    """A row for each picture with its face: as given, and as the generator draws it at the `moments`."""
+    samples, _ = read_speech(SAMPLE)
+    at = moments(samples)
+    samples = samples[: (max(at.values()) + 2) * SAMPLE_RATE // FPS]
+    sheet = Image.new("RGB", ((len(at) + 1) * TILE, len(pictures) * TILE + 24), (255, 255, 255))
+    pen = ImageDraw.Draw(sheet)
+    for column, name in enumerate(("given", *at)):
+        pen.text(((column + 0.5) * TILE, 12), name, fill=GROUND, font_size=15, anchor="mm")
+    for row, (name, (picture, face)) in enumerate(pictures.items()):
+        entry = Entry(name, name, picture=picture, face=face)
+        drawn = [
+            frame.copy() for frame in draw_frames(samples, entry, 256, True, Articulation.load(), "neutral", generator)
+        ]
+        tiles = [given(picture, face, ""), *(Image.fromarray(drawn[k]).convert("RGB") for k in at.values())]
+        for column, tile in enumerate(tiles):
+            sheet.paste(tile.resize((TILE, TILE), Image.Resampling.LANCZOS), (column * TILE, 24 + row * TILE))
+    return sheet
+
+
 def main(arguments: list[str]) -> int:
     folder = Path(arguments[0]) if arguments else FOLDER
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".png", ".jpg", ".webp") and p.stem != "overview")
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".png", ".jpg", ".webp") and p.stem not in SHEETS)
     detector = FaceDetector.load()
+    known: dict[str, tuple[np.ndarray, Face]] = {}
     rows = -(-len(files) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (2 * TILE + 12) - 12, rows * (TILE + 12) - 12), (255, 255, 255))
     for i, file in enumerate(files):
@@ -61,6 +107,7 @@ def main(arguments: list[str]) -> int:
         try:
             face = the_face(picture, detector)
             outcome, faces = f"found, {face.score:.2f}", [face]
+            known[file.stem] = picture, face
         except BadFace as error:
             outcome, faces = error.reason, []
         milliseconds = 1000 * (time.perf_counter() - began)
@@ -70,6 +117,12 @@ def main(arguments: list[str]) -> int:
         sheet.paste(shown(picture, faces), (x, y))
         sheet.paste(given(picture, face, outcome.replace("_", " ")), (x + TILE, y))
     sheet.save(folder / "overview.jpg", quality=82)
+    try:
+        generator = create("neural")
+    except NotInstalled as error:
+        print(f"no talking.jpg: {error}", file=sys.stderr)
+        return 1
+    talking(known, generator).save(folder / "talking.jpg", quality=85)
     return 0
 
 
