@@ -106,24 +106,23 @@ def _autoencoder(
 
 
 def _generator(
-    config: ModelConfig, variant: Variant, autoencoder: Autoencoder, takes: gen.Takes, budget: Budget, work: Path
-) -> tuple[gen.Drawing, dict[str, int]]:
-    """Trained through all three stages, from the group's autoencoder; and the steps of each."""
+    config: ModelConfig, variant: Variant, takes: gen.Takes, shows: Tensor, budget: Budget, work: Path
+) -> tuple[Transformer, dict[str, int]]:
+    """Trained through all three stages; and the steps of each."""
     torch.manual_seed(0)
     device = torch.device("cpu")
-    network = (Transformer if variant.sink else Sinkless)(config)
-    drawing, teacher = gen.Drawing(network, copy.deepcopy(autoencoder)), None
+    model: Transformer = (Transformer if variant.sink else Sinkless)(config)
+    teacher: Transformer | None = None
     steps = {}
     for stage, share in _SHARES.items():
-        drawing = copy.deepcopy(drawing)
-        drawing.transformer.requires_grad_(True).train()
-        drawing = gen.train(
-            stage, drawing, takes, work, Progress(_ENDLESS, budget.minutes * share), budget.batch, budget.frames,
-            _RATES[stage], config.size, device, teacher if stage == "one_step" else None,
+        model = copy.deepcopy(model).requires_grad_(True).train()
+        model = gen.train(
+            stage, model, takes, shows, work, Progress(_ENDLESS, budget.minutes * share), budget.batch, budget.frames,
+            _RATES[stage], device, teacher if stage == "one_step" else None,
         )  # fmt: skip
-        teacher = drawing.transformer if stage == "teacher" else teacher
+        teacher = model if stage == "teacher" else teacher
         steps[stage] = int(torch.load(work / f"{stage}.pt", weights_only=True)["step"])
-    return drawing, steps
+    return model, steps
 
 
 def run(
@@ -152,9 +151,8 @@ def run(
                 for variant in group:
                     config = config_of(base, variant)
                     name = str(VARIANTS.index(variant)) if variant in VARIANTS else variant.name
-                    drawing, steps = _generator(config, variant, autoencoder, takes, budget, work / name)
-                    drawing.eval().requires_grad_(False)
-                    painter = Painter(Networks(config, drawing.autoencoder, drawing.transformer))
+                    model, steps = _generator(config, variant, takes, autoencoder.shows, budget, work / name)
+                    painter = Painter(Networks(config, autoencoder, model.eval().requires_grad_(False)))
                     lips = measure_lips(passages, Sides(painter, None, autoencoder, len(passages)), reader, None)
                     rows.append({
                         "variant": variant.name, "steps": {"autoencoder": seen, **steps},

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from streamer.features import PROSODY
 from streamer.model.autoencoder import Autoencoder
@@ -132,29 +131,23 @@ def test_generator_learns_in_three_stages(scenes: Scenes, tmp_path: Path) -> Non
     rng = np.random.default_rng(0)
     autoencoder = Autoencoder(TINY.autoencoder).eval().requires_grad_(False)
     ae.normalise(autoencoder, [scenes.take() for _ in range(8)], device)
-    takes = gen.Takes(scenes, 4, autoencoder, TINY, 16, 100)
+    takes = gen.Takes(scenes, 4, autoencoder, TINY, 400, 8)
     held = gen.batch_of(takes.sample(4, rng), 4, TINY, autoencoder.shows, rng, device)
 
-    def error(drawing: gen.Drawing) -> dict[str, Tensor]:
+    def error(model: Transformer) -> float:
         torch.manual_seed(1)
-        seen = copy.deepcopy(drawing).requires_grad_(True)
-        crops = gen.crops_of(held, seen.autoencoder, 64, np.random.default_rng(0))
-        return gen.rollout_loss(seen.transformer, seen.autoencoder, held, crops)
+        return float(gen.rollout_loss(copy.deepcopy(model).requires_grad_(True), held)["loss"])
 
-    drawing = gen.Drawing(Transformer(TINY), autoencoder)
-    errors, teacher = [error(drawing)], None
-    for stage, steps, rate in (("teacher", 150, 3e-3), ("one_step", 30, 2e-3), ("rollout", 80, 2e-3)):
-        drawing = copy.deepcopy(drawing)
-        drawing.transformer.requires_grad_(True)
-        before = {name: value.clone() for name, value in drawing.autoencoder.named_parameters()}
-        drawing = gen.train(stage, drawing, takes, tmp_path, Progress(steps, None), 4, 4, rate, 64, device,
-                            teacher if stage == "one_step" else None)  # fmt: skip
-        changed = {n for n, value in drawing.autoencoder.named_parameters() if not torch.equal(value, before[n])}
-        assert bool(changed) == (stage == "rollout") and all(name.startswith("decoder.") for name in changed)
-        errors.append(error(drawing))
-        teacher = drawing.transformer if stage == "teacher" else teacher
-    assert errors[1]["latents"] < 0.94 * errors[0]["latents"]
-    assert errors[3]["pixels"] < 0.9 * errors[2]["pixels"]
+    model = Transformer(TINY)
+    errors, teacher = [error(model)], None
+    for stage, steps, rate in (("teacher", 250, 3e-3), ("one_step", 30, 2e-3), ("rollout", 80, 2e-3)):
+        model = copy.deepcopy(model).requires_grad_(True)
+        model = gen.train(stage, model, takes, autoencoder.shows, tmp_path, Progress(steps, None), 4, 4, rate, device,
+                          teacher if stage == "one_step" else None)  # fmt: skip
+        errors.append(error(model))
+        teacher = model if stage == "teacher" else teacher
+    assert errors[1] < 0.96 * errors[0]
+    assert errors[3] < errors[1]
     assert {path.name for path in tmp_path.glob("*.pt")} == {"teacher.pt", "one_step.pt", "rollout.pt"}
 
 

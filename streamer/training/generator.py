@@ -5,9 +5,11 @@
 2. **One step**: the same weights learn to give at once, from pure noise, what the teacher reaches in many steps from
    the same noise, and the truth besides. Plan and audio leave little to chance, so this regression does not blur as it
    would for a free generator; it needs no second network and no discriminator, which a CPU could not train.
-3. **Rollout**: frame by frame as in live use, each from the network's own frames before it (Self-Forcing), judged by
-   the pixels that the decoder, trained along, makes of it. Gradients stay within the frame. This is what keeps an hour
-   from drifting, and what the generator cannot foresee the decoder no longer waits for.
+3. **Rollout**: frame by frame as in live use, each from the network's own frames before it (Self-Forcing). Gradients
+   stay within the frame. This is what keeps an hour from drifting.
+
+All three are judged by their latents. Judged by pixels, with the decoder trained along, the last stage gained a decibel
+in the mouth and smeared every edge that the generator had not quite in its place.
 
 Half of the runs are told apart from the neutral picture, as in live use, the other half from a frame less than a second
 away (InfiniteTalk's M3).
@@ -19,21 +21,18 @@ features, P the plan's numbers, Q numbers that the articulation network says, E 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from streamer.model.autoencoder import Anchor, Autoencoder, to_tensor
+from streamer.model.autoencoder import Autoencoder, to_tensor
 from streamer.model.cache import Cache
-from streamer.model.config import STRIDE, ModelConfig
+from streamer.model.config import ModelConfig
 from streamer.model.sampler import generate, passage, remember, solve, times
 from streamer.model.transformer import Conditions, Transformer, face_tokens
 from streamer.studio.controls import MOUTH
-from streamer.training.autoencoder import corner, weights_at
-from streamer.training.autoencoder import loss as pixel_loss
 from streamer.training.common import Kept, Log, Progress, Training
 from streamer.training.scenes import WEIGHT_STRIDE, Scene, Scenes
 
@@ -45,8 +44,6 @@ _ALONE = 0.5
 """Share of the steps after that, and of the one-step stage's, in which none does."""
 _FROM_NOISE = 0.4
 """Share of the teacher's rows at t = 1, of which the one-step generator is made."""
-_LATENTS_WEIGHT = 0.1
-"""Of the latents' error in the last stage, beside the pixels'."""
 TEACHER_STEPS = 4
 """Steps of the teacher whose result the one-step generator learns."""
 
@@ -62,10 +59,6 @@ class Take:
     emotion: Tensor  # [T, E]
     faces: Tensor  # [N]: the share of each token that shows the face, one token round it included
     weights: Tensor  # [T, 1, s, s]
-    picture: np.ndarray  # [S, S, 4] uint8: what the latents are told apart from
-    frames: np.ndarray  # [T, S, S, 4] uint8
-    fine_weights: np.ndarray  # [T, S / 4, S / 4] float16
-    mouths: np.ndarray  # [T, 4]
 
 
 @torch.no_grad()
@@ -97,10 +90,6 @@ def takes_of(
                 torch.from_numpy(scene.emotion[span]),
                 faces,
                 functional.avg_pool2d(torch.from_numpy(scene.weights[span].astype(np.float32))[:, None], shrink),
-                source,
-                scene.frames[span],
-                scene.weights[span],
-                scene.mouths[span],
             )
         )
     return takes
@@ -127,8 +116,6 @@ class Takes(Kept[Take]):
 class Batch:
     """Passages of equal length."""
 
-    takes: list[Take]
-    first: list[int]  # of the takes' frames
     latents: Tensor  # [B, T, Z, s, s]
     features: Tensor  # [B, C, s, s]
     conditions: Conditions  # of B * T rows
@@ -149,7 +136,7 @@ def batch_of(
     device: torch.device,
 ) -> Batch:
     """`frames` consecutive frames of each take; conditions are left out here and there."""
-    starts = [int(rng.integers(len(take.latents) - frames + 1)) for take in takes]
+    starts = (int(rng.integers(len(take.latents) - frames + 1)) for take in takes)
     spans = [(take, slice(first, first + frames)) for take, first in zip(takes, starts, strict=True)]
     rows = len(takes)
 
@@ -169,8 +156,6 @@ def batch_of(
         given(),
     )
     return Batch(
-        takes,
-        starts,
         torch.stack([take.latents[span].float() for take, span in spans]).to(device),
         torch.stack([take.features.float() for take in takes]).to(device),
         Conditions(*(part.to(device) for part in conditions)),
@@ -230,60 +215,14 @@ def one_step_loss(model: Transformer, teacher: Transformer, batch: Batch, looks_
     return {"loss": to_teacher + 0.5 * to_truth, "to_teacher": to_teacher.detach(), "to_truth": to_truth.detach()}
 
 
-class Crops(NamedTuple):
-    """The same part of each passage's picture and frames."""
-
-    anchor: Anchor  # of B rows
-    frames: Tensor  # [B, T, 4, h, h]
-    weights: Tensor  # [B, T, 1, h, h]
-    places: list[tuple[slice, slice]]  # of each passage's latents
-
-    def cut(self, latents: Tensor) -> Tensor:
-        """[B, Z, s, s] -> [B, Z, h / 16, h / 16]."""
-        return torch.stack([latent[:, y, x] for latent, (y, x) in zip(latents, self.places, strict=True)])
-
-
-def crops_of(batch: Batch, autoencoder: Autoencoder, edge: int, rng: np.random.Generator) -> Crops:
-    """Mostly round the faces, `edge` pixels high and wide."""
-    device, frames = batch.latents.device, batch.shape[1]
-    pictures = to_tensor(np.stack([take.picture for take in batch.takes])).to(device)
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-        whole = autoencoder.anchor(pictures.contiguous(memory_format=torch.channels_last))
-    corners = [
-        corner(take.mouths[first], pictures.shape[-1], edge, rng)
-        for take, first in zip(batch.takes, batch.first, strict=True)
-    ]
-
-    def places(stride: int) -> list[tuple[slice, slice]]:
-        return [
-            (slice(y // stride, (y + edge) // stride), slice(x // stride, (x + edge) // stride)) for x, y in corners
-        ]
-
-    def cut(x: Tensor, stride: int) -> Tensor:
-        return torch.stack([row[:, i, j] for row, (i, j) in zip(x, places(stride), strict=True)])
-
-    spans = [(take, slice(first, first + frames)) for take, first in zip(batch.takes, batch.first, strict=True)]
-    shown = [take.frames[span][:, i, j] for (take, span), (i, j) in zip(spans, places(1), strict=True)]
-    weights = [
-        weights_at(take.fine_weights[span][:, i, j], edge, pictures.shape[-1])
-        for (take, span), (i, j) in zip(spans, places(WEIGHT_STRIDE), strict=True)
-    ]
-    return Crops(
-        Anchor(cut(whole.picture, 1), tuple(cut(f, 2 << i) for i, f in enumerate(whole.features))),
-        to_tensor(np.stack(shown)).to(device),
-        torch.from_numpy(np.stack(weights))[:, :, None].to(device),
-        places(STRIDE),
-    )
-
-
-def rollout_loss(model: Transformer, decoder: Autoencoder, batch: Batch, crops: Crops) -> dict[str, Tensor]:
+def rollout_loss(model: Transformer, batch: Batch) -> dict[str, Tensor]:
     """
-    Live use: each frame from noise and the network's own frames, judged by its pixels. Backpropagates frame by frame,
-    so that memory does not grow; the returned loss is already in the gradients.
+    Live use: each frame from noise and the network's own frames. Backpropagates frame by frame, so that memory does not
+    grow; the returned loss is already in the gradients.
     """
     device = batch.latents.device
     b, frames = batch.shape
-    sums = {name: torch.zeros((), device=device) for name in ("loss", "pixels", "latents")}
+    total, last = torch.zeros((), device=device), torch.zeros((), device=device)
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         known = model.reference(batch.features)
     cache = Cache.empty(model.config, known.sinks)
@@ -297,60 +236,43 @@ def rollout_loss(model: Transformer, decoder: Autoencoder, batch: Batch, crops: 
                 keys, values = (torch.stack(side) for side in zip(*reference.sinks, strict=True))
                 live = dataclasses.replace(cache, sink_keys=keys, sink_values=values)
             drawn = generate(model, torch.randn_like(batch.latents[:, k]), now, reference.added, live).float()
-            part = crops.cut(drawn).contiguous(memory_format=torch.channels_last)
-            painted = decoder.decode(part, crops.anchor)
         wanted, weights = batch.latents[:, k : k + 1], batch.weights[:, k : k + 1]
-        latents = _error(drawn[:, None], wanted, weights, batch.shows).mean()
-        pixels = pixel_loss(painted, crops.frames[:, k], crops.weights[:, k])
-        loss = pixels + _LATENTS_WEIGHT * latents
-        (loss / frames).backward()
-        for name, value in (("loss", loss), ("pixels", pixels), ("latents", latents)):
-            sums[name] += value.detach() / frames
+        error = _error(drawn[:, None], wanted, weights, batch.shows).mean()
+        (error / frames).backward()
+        total, last = total + error.detach() / frames, error.detach()
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             remember(model, drawn.detach(), now, known.added, cache)
-    return sums
-
-
-class Drawing(nn.Module):
-    """What a live frame passes through: generator and decoder, which the last stage trains together."""
-
-    def __init__(self, transformer: Transformer, autoencoder: Autoencoder) -> None:
-        super().__init__()
-        self.transformer = transformer
-        self.autoencoder = autoencoder.requires_grad_(False)
-        self.autoencoder.decoder.requires_grad_(True)
+    return {"loss": total, "last_frame": last}
 
 
 def train(
     stage: str,
-    drawing: Drawing,
+    model: Transformer,
     takes: Takes,
+    shows: Tensor,
     work: Path,
     progress: Progress,
     batch: int,
     frames: int,
     rate: float,
-    crop: int,
     device: torch.device,
     teacher: Transformer | None = None,
     seed: int = 0,
-) -> Drawing:
+) -> Transformer:
     """
-    Runs a stage ("teacher", "one_step" or "rollout") from `drawing`, or from the stage's checkpoint in `work` if there
-    is one. Only the rollout touches the decoder. Returns the averaged networks.
+    Runs a stage ("teacher", "one_step" or "rollout") from `model`, or from the stage's checkpoint in `work` if there is
+    one. `shows` [Z] is the autoencoder's. Returns the averaged network.
     """
-    trained: Any = drawing if stage == "rollout" else drawing.transformer
-    training = Training(trained, work / f"{stage}.pt", progress, rate, seed, 0.998, 200 if stage == "teacher" else 50,
+    training = Training(model, work / f"{stage}.pt", progress, rate, seed, 0.998, 200 if stage == "teacher" else 50,
                         betas=(0.9, 0.98), weight_decay=1e-2)  # fmt: skip
     log, rng = Log(work / f"{stage}.jsonl", every=50), training.rng
-    model = drawing.transformer
     for _ in training:
-        samples = batch_of(takes.sample(batch, rng), frames, model.config, drawing.autoencoder.shows, rng, device)
+        samples = batch_of(takes.sample(batch, rng), frames, model.config, shows, rng, device)
         # Frames are so like those before them that copying comes first; without context only the conditions are left.
         alone = 1.0 if stage == "teacher" and progress.share < _ALONE_UNTIL else _ALONE
         looks_back = 0 if rng.random() < alone else model.config.transformer.context
         if stage == "rollout":
-            told = rollout_loss(model, drawing.autoencoder, samples, crops_of(samples, drawing.autoencoder, crop, rng))
+            told = rollout_loss(model, samples)
         elif teacher is None:
             told = teacher_loss(model, samples, looks_back, rng)
         else:
@@ -358,5 +280,4 @@ def train(
         if stage != "rollout":
             told["loss"].backward()
         log.add(progress, **{name: value.detach() for name, value in told.items()})
-    average = training.average.module
-    return average if stage == "rollout" else Drawing(average, drawing.autoencoder)
+    return training.average.module

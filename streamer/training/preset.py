@@ -84,7 +84,7 @@ RECIPES = {
         crop=160,
         teacher=Stage(12_000, 6, 4, 1e-3, 0.27),
         one_step=Stage(1_000, 6, 4, 3e-4, 0.05),
-        rollout=Stage(3_000, 4, 8, 3e-4, 0.18),
+        rollout=Stage(5_000, 8, 6, 4e-4, 0.18),
         hours=4,
         runs=4,
         spread=24,
@@ -141,21 +141,20 @@ def train(
     autoencoder.eval()
 
     torch.manual_seed(seed)
-    drawing, teacher = gen.Drawing(Transformer(config).to(device), autoencoder), None
+    model, teacher = Transformer(config).to(device), None
     for number, name in enumerate(("teacher", "one_step", "rollout")):
         stage = getattr(recipe, name)
         shot = Shot(config.size, recipe.runs * stage.frames, stage.frames, max(recipe.spread, stage.frames), wide=0.2)
         with Scenes(shot, heard, silence, seed + 1 + number, processes) as scenes:
-            takes = gen.Takes(scenes, stage.frames, drawing.autoencoder, config, recipe.kept, recipe.reuse, seed)
-            drawing = copy.deepcopy(drawing)
-            drawing.transformer.requires_grad_(True).train()
-            drawing = gen.train(name, drawing, takes, work, Progress(stage.steps, time_for(stage)), stage.batch,
-                                stage.frames, stage.rate, recipe.crop, device,
-                                teacher if name == "one_step" else None, seed)  # fmt: skip
-        teacher = drawing.transformer if name == "teacher" else teacher
+            takes = gen.Takes(scenes, stage.frames, autoencoder, config, recipe.kept, recipe.reuse, seed)
+            model = copy.deepcopy(model).requires_grad_(True).train()
+            model = gen.train(name, model, takes, autoencoder.shows, work, Progress(stage.steps, time_for(stage)),
+                              stage.batch, stage.frames, stage.rate, device,
+                              teacher if name == "one_step" else None, seed)  # fmt: skip
+        teacher = model if name == "teacher" else teacher
         # Each stage's own weights, too: the quality benchmark sets the teacher beside the one-step generator.
-        save(work / f"{name}.safetensors", config, drawing.autoencoder, drawing.transformer, stage=name)
-    save(out, config, drawing.autoencoder, drawing.transformer, stage="rollout")
+        save(work / f"{name}.safetensors", config, autoencoder, model, stage=name)
+    save(out, config, autoencoder, model, stage="rollout")
 
 
 def main(preset: str, argv: list[str] | None = None) -> int:
