@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hardware
+import quality_page
 
 Results = dict[str, dict[str, Any]]
 
@@ -55,6 +56,7 @@ def rows_of(results: Results) -> list[Row]:
         ("faulty_path", _path_rows),
         ("network_faults", _faults_rows),
         ("studio", _studio_rows),
+        ("quality", _quality_rows),
     ):
         if name in results:
             rows += read(results[name])
@@ -231,6 +233,10 @@ def _studio_rows(report: dict[str, Any]) -> list[Row]:
                 )
             )
     return rows
+
+
+def _quality_rows(report: dict[str, Any]) -> list[Row]:
+    return [Row("generator", row.what, row.reached, row.aim, row.met) for row in quality_page.rows(report)]
 
 
 def as_text(rows: Sequence[Row]) -> str:

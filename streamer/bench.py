@@ -28,10 +28,12 @@ class Benchmark:
 
     out_option: str = "--out"
     """Before the file that the JSON goes to; empty where the file is the script's own argument."""
+    data_option: str | None = None
+    """Before the speech set, which it needs; empty where that is the script's own argument."""
 
     def command(self, quick: bool, out: Path, data: Path | None) -> list[str]:
         file = str(out / f"{self.name}.json")
-        own = [str(data)] if self.name in _NEED_DATA and data else []
+        own = [] if self.data_option is None or data is None else [*filter(None, [self.data_option]), str(data)]
         own += [] if self.out_option else [file]
         options = [*(self.quick if quick else self.full), *([self.out_option, file] if self.out_option else [])]
         return [sys.executable, str(BENCHMARKS / self.script), *own, *options]
@@ -51,9 +53,16 @@ ALL = (
     Benchmark("faulty_path", "faulty_path.py", "a bad network between browser and server", minutes=2),
     Benchmark("soak", "soak.py", "half an hour of one session", ("--minutes", "30"), minutes=31),
     Benchmark("studio", "studio.py", "what drawing costs", quick=("--sizes", "256"), out_option=""),
-    Benchmark("articulation", "articulation.py", "lips against truth, on speakers held out", quick=(), minutes=10),
+    Benchmark(
+        "articulation",
+        "articulation.py",
+        "lips against truth, on speakers held out",
+        quick=(),
+        minutes=10,
+        data_option="",
+    ),
+    Benchmark("quality", "quality.py", "the neural generator's frames, held out", minutes=25, data_option="--set"),
 )
-_NEED_DATA = ("articulation",)
 
 
 def chosen(only: Sequence[str], data: Path | None, folder: Path = BENCHMARKS) -> list[Benchmark]:
@@ -71,7 +80,7 @@ def chosen(only: Sequence[str], data: Path | None, folder: Path = BENCHMARKS) ->
     picked = []
     for benchmark in [known[name] for name in only] or ALL:
         there = (folder / benchmark.script).is_file()
-        able = benchmark.name not in _NEED_DATA or data is not None
+        able = benchmark.data_option is None or data is not None
         if there and able:
             picked.append(benchmark)
         elif only:
@@ -84,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="lipstream bench", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="about a minute each: shows that all runs, proves little")
     parser.add_argument("--only", action="append", default=[], metavar="NAME[,NAME]", help="only these")
-    parser.add_argument("--data", type=Path, help="the training set, for `articulation`")
+    parser.add_argument("--data", type=Path, help="the speech set, for `articulation` and `quality`")
     parser.add_argument("--out", type=Path, default=Path("lipstream-bench"), help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:

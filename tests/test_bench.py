@@ -535,6 +535,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+def test_the_report_holds_the_generators_goals() -> None:
+    """What quality.py measured stands in the report; what it did not measure is neither met nor missed."""
+    took = {"mean": 20.0, "p50": 20.0, "p95": 22.0, "p99": 50.0}
+    one = {"batch": 1, "dtype": "bf16", "threads": 2, "n": 9, "whole_ms": took}
+    lines = report.rows_of({"quality": {"speed": {"configurations": [one]}}})
+    met = {row.what: row.met for row in lines}
+    assert met["a step of one session, mean (30 % headroom)"] is True
+    assert met["a step of one session, p99"] is False
+    assert met["autoencoder alone, whole frame"] is None
+
+
 def test_the_front_door_runs_what_is_there(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     """Each benchmark gets its arguments and file; one that fails is named, spoils no other and leaves no old result."""
     out = tmp_path / "out"
