@@ -22,7 +22,7 @@ from streamer.training import generator as gen
 from streamer.training import main
 from streamer.training import preset as recipes
 from streamer.training.common import Average, Progress
-from streamer.training.scenes import FIRST_SEED, Scenes, Shot, scene, windows
+from streamer.training.scenes import FIRST_SEED, Scenes, Shot, colour_mix, recolour, scene, windows
 from streamer.training.voices import Voices
 
 TINY = PRESETS["tiny"]
@@ -61,6 +61,20 @@ def test_a_scene_is_whole(voices: tuple[Voices, np.ndarray]) -> None:
         assert a.weights[k, y, x] == a.weights[k].max() > 2
     np.testing.assert_array_equal(a.frames, taken[1].frames)
     assert (a.picture[..., :3] <= a.picture[..., 3:]).all()
+
+
+def test_other_colours_keep_greys_and_alpha(voices: tuple[Voices, np.ndarray]) -> None:
+    """Mixing colours leaves alpha alone, greys grey, and premultiplied colour below alpha; it does change hues."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (8, 8, 4)).astype(np.uint8)
+    picture[..., :3] = np.minimum(picture[..., :3], picture[..., 3:])
+    picture[0, :, :3] = picture[0, :, :1]
+    for _ in range(20):
+        mix = colour_mix(rng)
+        other = recolour(picture, mix)
+        np.testing.assert_array_equal(other[..., 3], picture[..., 3])
+        assert (other[..., :3] <= other[..., 3:]).all() and not np.array_equal(other, picture)
+        assert np.ptp(other[0, :, :3].astype(int), axis=-1).max() <= 1
 
 
 def test_passages_hold_silence(voices: tuple[Voices, np.ndarray]) -> None:

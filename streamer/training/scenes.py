@@ -184,6 +184,8 @@ class Shot:
     """Share of the scenes whose mouth goes through all shapes and not only those of speech."""
     opaque: float = 0.8
     """Share of the scenes with a painted background."""
+    recoloured: float = 0.35
+    """Share of the scenes in colours that the studio does not have: pictures by others do."""
 
     def __post_init__(self) -> None:
         if min(self.frames, self.run, self.window) < 1 or self.frames % self.run or self.spread < self.run:
@@ -194,6 +196,25 @@ class Shot:
         """[T]: which frames of the passage are drawn."""
         k = np.arange(self.frames)
         return k // self.run * self.spread + k % self.run
+
+
+def colour_mix(rng: np.random.Generator) -> np.ndarray:
+    """[3, 3] float32: hues turned round the greys, more or less of all colour, more or less light."""
+    angle = rng.normal(0, 0.6)
+    third, root = (1 - np.cos(angle)) / 3, np.sin(angle) / np.sqrt(3)
+    turn = np.full((3, 3), third) + np.cos(angle) * np.eye(3)
+    turn += root * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    colour = rng.uniform(0.2, 1.2)
+    grey = np.full((3, 3), 1 / 3)
+    return (rng.uniform(0.7, 1.1) * (grey + colour * (turn - grey))).astype(np.float32)
+
+
+def recolour(pictures: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    """Premultiplied RGBA [..., 4] uint8 with its colours mixed; alpha stays, and no colour exceeds it."""
+    out = pictures.copy()
+    colour = np.minimum(pictures[..., :3] @ mix.T, pictures[..., 3:]).clip(0, 255)
+    out[..., :3] = colour.round()
+    return out
 
 
 def windows(x: np.ndarray, length: int) -> np.ndarray:
@@ -207,6 +228,10 @@ def scene(seed: int, shot: Shot, voices: Voices, silence: np.ndarray, rng: np.ra
     at = shot.drawn
     controls, heard, truth, emotion = perform(int(at[-1]) + 1, voices, silence, shot.wide, rng)
     drawn = draw(seed, shot.size, controls[at], background=rng.random() < shot.opaque)
+    if rng.random() < shot.recoloured:
+        mix = colour_mix(rng)
+        for name in ("picture", "frames"):
+            drawn[name] = recolour(drawn[name], mix)
     return Scene(
         seed=seed, controls=windows(controls, 2)[at], heard=windows(heard, shot.window)[at], truth=truth[at],
         emotion=emotion[at], **drawn,
