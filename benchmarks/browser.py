@@ -109,13 +109,15 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def open_server(command: str | None = None) -> Iterator[ServerProcess]:
+def open_server(command: str | None = None, generator: str | None = None) -> Iterator[ServerProcess]:
     """`lipstream serve` on a free port, ready. `command`: what to run instead of `lipstream`."""
     port = free_port()
     start = shlex.split(command) if command else [sys.executable, "-m", "streamer"]
+    options = ["--generator", generator] if generator else []
     process = subprocess.Popen(
-        [*start, "serve", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=HERE.parent
-    )
+        [*start, "serve", "--port", str(port), *options],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=HERE.parent,
+    )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 60

@@ -412,14 +412,21 @@ def run_once(**options: Any) -> list[dict[str, Any]]:
 
 
 def run_attempt(
-    *, seconds: float, echo_cancellation: bool, size: int, sessions: int, command: str | None, interrupts: int = 6
+    *,
+    seconds: float,
+    echo_cancellation: bool,
+    size: int,
+    sessions: int,
+    command: str | None,
+    generator: str | None = None,
+    interrupts: int = 6,
 ) -> list[dict[str, Any]]:
     """One run with a server and a browser of its own: a report for each session; a refused one says so."""
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "voice.wav"
         voice = make_voice(wav)
         loads = [hardware.load()]
-        with open_server(command) as server, open_chromium(wav) as chromium:
+        with open_server(command, generator) as server, open_chromium(wav) as chromium:
             visits: list[Visit | str] = []
             for _ in range(sessions):
                 visit = Visit(chromium, server.url, echo_cancellation=echo_cancellation, size=size)
@@ -510,12 +517,12 @@ def _clean(values: dict[str, Any]) -> dict[str, Any]:
     return {key: round(value, 1) for key, value in values.items() if isinstance(value, int | float)}
 
 
-def verify(command: str | None, size: int, seconds: float = 12.0) -> dict[str, Any]:
+def verify(command: str | None, generator: str | None, size: int, seconds: float = 12.0) -> dict[str, Any]:
     """A short run in which the displayed pixels themselves are compared with the voice."""
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "voice.wav"
         voice = make_voice(wav)
-        with open_server(command) as server, open_chromium(wav) as chromium:
+        with open_server(command, generator) as server, open_chromium(wav) as chromium:
             visit = Visit(chromium, server.url, echo_cancellation=False, size=size, pixels=True)
             visit.start()
             visit.watch(seconds)
@@ -530,6 +537,7 @@ def run(
     size: int = 256,
     sessions: int = 1,
     command: str | None = None,
+    generator: str | None = None,
     pixels: bool = True,
 ) -> dict[str, Any]:
     """All configurations; prints as it goes. A run that failed is told of in the report, and costs no other run."""
@@ -540,8 +548,9 @@ def run(
         for number in range(runs):
             try:
                 result = run_once(
-                    seconds=seconds, echo_cancellation=echo_cancellation, size=size, sessions=sessions, command=command
-                )
+                    seconds=seconds, echo_cancellation=echo_cancellation, size=size, sessions=sessions,
+                    command=command, generator=generator,
+                )  # fmt: skip
             except NothingToMeasure:
                 raise
             except (Unmeasurable, ValueError) as error:
@@ -568,11 +577,18 @@ def run(
     return {
         "benchmark": "mic_to_photon" if sessions == 1 else "two_sessions",
         "began": began,
-        "settings": {"seconds": seconds, "runs": runs, "size": size, "sessions": sessions, "fps": FPS},
+        "settings": {
+            "seconds": seconds,
+            "runs": runs,
+            "size": size,
+            "sessions": sessions,
+            "fps": FPS,
+            "generator": generator,
+        },  # fmt: skip
         "hardware": hardware.describe(browser),
         "configurations": configurations,
         "failed_runs": failed,
-        "pixel_check": verify(command, size) if pixels else None,
+        "pixel_check": verify(command, generator, size) if pixels else None,
     }
 
 
@@ -604,6 +620,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="20 seconds, one run each")
     parser.add_argument("--no-pixels", action="store_true", help="leave out the check of pixels against sound")
     parser.add_argument("--command", help="what to run instead of `lipstream`")
+    parser.add_argument("--generator", help="what draws the character (default: the server's own default)")
     parser.add_argument("--out", type=Path, help=f"where the JSON goes (default: {RESULTS.name})")
     options = parser.parse_args(arguments)
     if options.seconds < 5 or options.runs < 1 or options.sessions < 1:
@@ -616,6 +633,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             size=options.size,
             sessions=options.sessions,
             command=options.command,
+            generator=options.generator,
             pixels=not options.no_pixels and options.sessions == 1,
         )
     except (Unmeasurable, ValueError) as error:
