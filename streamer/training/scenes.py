@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from streamer.config import FPS
 from streamer.features import PROSODY
@@ -186,6 +187,8 @@ class Shot:
     """Share of the scenes with a painted background."""
     recoloured: float = 0.35
     """Share of the scenes in colours that the studio does not have: pictures by others do."""
+    moved: float = 0.6
+    """Share of the scenes moved and stretched a little: the studio's mouths are all in one place, others' are not."""
 
     def __post_init__(self) -> None:
         if min(self.frames, self.run, self.window) < 1 or self.frames % self.run or self.spread < self.run:
@@ -217,6 +220,26 @@ def recolour(pictures: np.ndarray, mix: np.ndarray) -> np.ndarray:
     return out
 
 
+def moved(image: np.ndarray, zoom: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """
+    image [h, h] float or [h, h, 4] premultiplied uint8, stretched round its middle by `zoom` and moved by `shift`, a
+    share of its edge (x and y each); beyond the border the border continues.
+    """
+    edge = image.shape[0]
+    rim = -(-edge // 4)
+    wide = np.pad(image, [(rim, rim), (rim, rim), (0, 0)][: image.ndim], mode="edge")
+    step, start = 1 / zoom, rim + edge / 2 - (0.5 + shift) * edge / zoom
+    matrix = (step[0], 0, start[0], 0, step[1], start[1])
+    if image.ndim == 2:
+        given = Image.fromarray(wide.astype(np.float32))
+        out = given.transform((edge, edge), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+        return np.asarray(out).astype(image.dtype)
+    out = Image.fromarray(wide).transform((edge, edge), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    pixels = np.array(out)
+    np.minimum(pixels[..., :3], pixels[..., 3:], out=pixels[..., :3])
+    return pixels
+
+
 def windows(x: np.ndarray, length: int) -> np.ndarray:
     """x [T, Q] -> [T, length, Q]: each frame with those before it, oldest first; the first frame is repeated."""
     padded = np.concatenate([np.repeat(x[:1], length - 1, 0), x])
@@ -228,6 +251,16 @@ def scene(seed: int, shot: Shot, voices: Voices, silence: np.ndarray, rng: np.ra
     at = shot.drawn
     controls, heard, truth, emotion = perform(int(at[-1]) + 1, voices, silence, shot.wide, rng)
     drawn = draw(seed, shot.size, controls[at], background=rng.random() < shot.opaque)
+    if rng.random() < shot.moved:
+        zoom, shift = rng.uniform(0.86, 1.15) * rng.uniform(0.95, 1.05, 2), rng.normal(0, 0.02, 2).clip(-0.05, 0.05)
+        for name in ("frames", "weights"):
+            drawn[name] = np.stack([moved(image, zoom, shift) for image in drawn[name]])
+        for name in ("picture", "face"):
+            drawn[name] = moved(drawn[name], zoom, shift)
+        corners = drawn["mouths"].reshape(-1, 2, 2)
+        drawn["mouths"] = ((corners / shot.size - 0.5) * zoom + 0.5 + shift).reshape(-1, 4).astype(
+            np.float32
+        ) * shot.size
     if rng.random() < shot.recoloured:
         mix = colour_mix(rng)
         for name in ("picture", "frames"):
