@@ -41,7 +41,7 @@ DROP = 0.1
 _ALONE_UNTIL = 0.8
 """Share of the teacher's time in which no frame sees those before it."""
 _ALONE = 0.5
-"""Share of the steps after that, and of the one-step stage's, in which none does."""
+"""Share of the steps after that, and of the other stages', in which none does."""
 _FROM_NOISE = 0.4
 """Share of the teacher's rows at t = 1, of which the one-step generator is made."""
 TEACHER_STEPS = 4
@@ -215,6 +215,17 @@ def one_step_loss(model: Transformer, teacher: Transformer, batch: Batch, looks_
     return {"loss": to_teacher + 0.5 * to_truth, "to_teacher": to_teacher.detach(), "to_truth": to_truth.detach()}
 
 
+def alone_loss(model: Transformer, batch: Batch) -> dict[str, Tensor]:
+    """One step from pure noise without any context, against the truth: half the price of a rollout."""
+    noise = torch.randn_like(batch.latents)
+    ones = torch.ones(batch.shape, device=noise.device)
+    with torch.autocast(noise.device.type, torch.bfloat16):
+        reference = model.reference(batch.features)
+        drawn = passage(model, batch.latents, noise, ones, batch.conditions, reference, 0).float()
+    error = _error(drawn, batch.latents, batch.weights, batch.shows)
+    return {"loss": error.mean(), "last_frame": error[:, -1].mean()}
+
+
 def rollout_loss(model: Transformer, batch: Batch) -> dict[str, Tensor]:
     """
     Live use: each frame from noise and the network's own frames. Backpropagates frame by frame, so that memory does not
@@ -272,12 +283,12 @@ def train(
         alone = 1.0 if stage == "teacher" and progress.share < _ALONE_UNTIL else _ALONE
         looks_back = 0 if rng.random() < alone else model.config.transformer.context
         if stage == "rollout":
-            told = rollout_loss(model, samples)
+            told = rollout_loss(model, samples) if looks_back else alone_loss(model, samples)
         elif teacher is None:
             told = teacher_loss(model, samples, looks_back, rng)
         else:
             told = one_step_loss(model, teacher, samples, looks_back)
-        if stage != "rollout":
+        if told["loss"].requires_grad:  # a rollout's frames have left their gradients behind
             told["loss"].backward()
         log.add(progress, **{name: value.detach() for name, value in told.items()})
     return training.average.module
