@@ -1,0 +1,93 @@
+"""The weights that come with the package: characters that were never drawn in training do as they are told."""
+
+import numpy as np
+import pytest
+import torch
+
+from streamer.features import Articulation
+from streamer.model.config import PRESETS
+from streamer.model.loading import load
+from streamer.model.stream import Cue, Painter
+from streamer.studio.alpha import premultiplied
+from streamer.studio.character import Character
+from streamer.studio.controls import EMOTIONS, MOUTH, controls, rest
+from streamer.studio.rig import Rig, Truth
+from streamer.training.scenes import FIRST_SEED
+from streamer.training.voices import silence
+
+SIZE = PRESETS["nano"].size
+HELD_OUT = (203, 205, 207)
+SETTLED = 5
+"""Frames that a pose is held: longer than the context."""
+Box = tuple[float, float, float, float]
+
+
+@pytest.fixture(scope="module")
+def painter() -> Painter:
+    return Painter(load("nano"))
+
+
+@pytest.fixture(scope="module")
+def quiet() -> np.ndarray:
+    return silence(Articulation.load(), 1.0)[-1]
+
+
+def posed(painter: Painter, rig: Rig, quiet: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """[S, S, 4] uint8: what the generator draws of the rig's character once `pose` [C] has been held."""
+    image, truth = rig.draw_with_truth(rest())
+    face = truth.face_mask.reshape(16, SIZE // 16, 16, SIZE // 16).mean((1, 3))
+    stream = painter.stream(painter.still(premultiplied(image), face))
+    heard = np.concatenate([pose[: len(MOUTH)], quiet[len(MOUTH) :]]).astype(np.float32)
+    drawn = []
+    for _ in range(SETTLED):
+        painter.hear(stream, Cue(pose, heard, np.eye(len(EMOTIONS), dtype=np.float32)[0]))
+        drawn = painter.draw([stream])
+    assert isinstance(drawn[0], np.ndarray)
+    return drawn[0]
+
+
+def within(picture: np.ndarray, box: Box, margin: int = 3) -> np.ndarray:
+    x0, y0, x1, y1 = (round(v) for v in box)
+    return picture[y0 - margin : y1 + margin, x0 - margin : x1 + margin, :3].astype(np.float64)
+
+
+@pytest.mark.parametrize("seed", HELD_OUT)
+@pytest.mark.parametrize(
+    ("pose", "part"),
+    [(controls(open=0.9), "mouth"), (controls(blink_left=1, blink_right=1), "eyes"), (controls(yaw=0.25), "face")],
+    ids=["mouth", "lids", "head"],
+)
+@torch.inference_mode()
+def test_it_does_as_it_is_told(painter: Painter, quiet: np.ndarray, seed: int, pose: np.ndarray, part: str) -> None:
+    """Drawn at rest, a frame is more like the rig's at rest; drawn in the pose, more like the rig's in the pose."""
+    assert seed < FIRST_SEED
+    with Rig(Character.from_seed(seed), SIZE, background=True) as rig:
+        truth: list[tuple[np.ndarray, Truth]] = []
+        for asked in (rest(), pose):
+            image, told = rig.draw_with_truth(asked)
+            truth.append((image.copy(), told))
+        boxes: list[Box] = {
+            "mouth": [truth[1][1].mouth_box],
+            "eyes": list(truth[0][1].eye_boxes),
+            "face": [(70, 60, 186, 170)],
+        }[part]
+        drawn = [posed(painter, rig, quiet, asked) for asked in (rest(), pose)]
+
+    def error(picture: np.ndarray, wanted: np.ndarray) -> float:
+        return float(np.mean([np.abs(within(picture, box) - within(wanted, box)).mean() for box in boxes]))
+
+    for own, other in ((0, 1), (1, 0)):
+        assert error(drawn[own], truth[own][0]) < 0.9 * error(drawn[own], truth[other][0])
+
+
+@torch.inference_mode()
+def test_it_stays_itself_at_rest(painter: Painter, quiet: np.ndarray) -> None:
+    """A character at rest looks like its picture and not like the others."""
+    pictures, drawn = [], []
+    for seed in HELD_OUT:
+        with Rig(Character.from_seed(seed), SIZE, background=True) as rig:
+            pictures.append(rig.draw(rest()).copy().astype(np.float64))
+            drawn.append(posed(painter, rig, quiet, rest()))
+    for i, picture in enumerate(drawn):
+        errors = [np.mean((picture - other) ** 2) for other in pictures]
+        assert int(np.argmin(errors)) == i and errors[i] < 60
