@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image
 
 from streamer.characters import Entry
@@ -37,6 +38,9 @@ class NeuralGenerator:
             networks = load(preset)
         except (FileNotFoundError, BadWeights) as error:
             raise NotInstalled(f"{error}; --generator rig draws without it") from None
+        # One core stays free for packets and encoding: on two cores, with a browser beside, two threads take 54 ms a
+        # frame, waiting for each other, and one takes 45. Beyond four there is nothing left to share out.
+        torch.set_num_threads(min(max(torch.get_num_threads() - 1, 1), 4))
         return cls(Painter(networks, fastest_dtype(networks)))
 
     def relative_cost(self, size: int) -> float:
