@@ -127,7 +127,6 @@ def train(
     meanwhile), continuing from the stage's checkpoint in `work` if there is one. Returns the averaged network, whose
     latents are white.
     """
-    torch.manual_seed(seed)
     model = model.to(device).to(memory_format=torch.channels_last).requires_grad_(True)  # type: ignore[call-overload]
     model.encoder.requires_grad_(stage == "autoencoder")
     training = Training(model, work / f"{stage}.pt", progress, rate, seed)
@@ -145,18 +144,18 @@ def train(
             painted, flows = model.decode_with_flows(
                 latent + noise * torch.randn_like(latent), model.anchor(picture).expand(targets)
             )
-        error = loss(painted, frames, weights)
+        error, alike = loss(painted, frames, weights), likeness(latent)
         total = error
         if model.config.anchored:
             total = total + _FLOW_WEIGHT * flow_loss(flows, pictures, frames)
         if stage == "autoencoder":
-            total = total + _LATENT_PENALTY * latent.square().mean() + _LIKENESS_WEIGHT * likeness(latent)
+            total = total + _LATENT_PENALTY * latent.square().mean() + _LIKENESS_WEIGHT * alike
         total.backward()
         with torch.no_grad():
             square = functional.mse_loss(painted.float(), frames)
             copied = functional.mse_loss(pictures, frames)
             log.add(progress, loss=error.detach(), psnr=-10 * torch.log10(square / 4),
-                    psnr_of_copying=-10 * torch.log10(copied / 4 + 1e-9), alike=likeness(latent))  # fmt: skip
+                    psnr_of_copying=-10 * torch.log10(copied / 4 + 1e-9), alike=alike.detach())  # fmt: skip
     finished = training.average.module
     if stage == "autoencoder":
         normalise(finished, pool.sample(100, training.rng), device)
