@@ -22,7 +22,8 @@ from streamer.training import generator as gen
 from streamer.training import main
 from streamer.training import preset as recipes
 from streamer.training.common import Average, Progress
-from streamer.training.scenes import FIRST_SEED, Scenes, Shot, colour_mix, moved, recolour, scene, windows
+from streamer.training.scenes import FIRST_SEED, Scenes, Shot, scene, windows
+from streamer.training.variety import Bend, Style
 from streamer.training.voices import Voices
 
 TINY = PRESETS["tiny"]
@@ -46,10 +47,10 @@ def scenes(voices: tuple[Voices, np.ndarray]) -> Iterator[Scenes]:
         yield running
 
 
-@pytest.mark.parametrize("moved", [0.0, 1.0])
-def test_a_scene_is_whole(voices: tuple[Voices, np.ndarray], moved: float) -> None:
+@pytest.mark.parametrize("bent", [0.0, 1.0])
+def test_a_scene_is_whole(voices: tuple[Voices, np.ndarray], bent: float) -> None:
     """A scene's arrays agree, the mouth weighs most, and the same generator draws the same scene."""
-    taken = [scene(FIRST_SEED, Shot(64, 5, moved=moved), *voices, np.random.default_rng(3)) for _ in range(2)]
+    taken = [scene(FIRST_SEED, Shot(64, 5, bent=bent), *voices, np.random.default_rng(3)) for _ in range(2)]
     a = taken[0]
     assert a.frames.shape == (5, 64, 64, 4) and a.picture.shape == (64, 64, 4)
     assert a.weights.shape == (5, 16, 16) and a.face.shape == (4, 4)
@@ -59,37 +60,63 @@ def test_a_scene_is_whole(voices: tuple[Voices, np.ndarray], moved: float) -> No
     np.testing.assert_array_equal(a.heard[1:, :-1], a.heard[:-1, 1:])
     for k in range(5):
         x, y = ((a.mouths[k, :2] + a.mouths[k, 2:]) / 2 / 4).astype(int)
-        assert a.weights[k, y, x] >= (0.5 if moved else 1) * a.weights[k].max() > 1
+        assert a.weights[k, y, x] >= (0.5 if bent else 1) * a.weights[k].max() > 1
     np.testing.assert_array_equal(a.frames, taken[1].frames)
     assert (a.picture[..., :3] <= a.picture[..., 3:]).all()
 
 
-def test_moving_keeps_a_place_in_the_middle_and_stretches_round_it() -> None:
+def test_a_bend_moves_pictures_maps_and_boxes_alike() -> None:
     """The middle stays but for the shift, what is beside it moves away with the zoom, and the border goes on."""
+    still = np.zeros((2, 3, 3))
     picture = np.zeros((64, 64, 4), np.uint8)
     picture[30:34, 30:34] = picture[30:34, 46:50] = 255
-    still = moved(picture, np.ones(2), np.zeros(2))
-    np.testing.assert_array_equal(still, picture)
-    there = moved(picture, np.array([1.25, 1.0]), np.array([0.0, 0.125]))[..., 3] > 127
-    rows, columns = np.nonzero(there)
+    np.testing.assert_array_equal(Bend(np.ones(2), np.zeros(2), still)(picture), picture)
+    bend = Bend(np.array([1.25, 1.0]), np.array([0.0, 0.125]), still)
+    rows, columns = np.nonzero(bend(picture[None])[0, ..., 3] > 127)
     assert 37.5 < rows.mean() < 41.5  # 8 lower
     assert abs(columns[columns < 40].mean() + 0.5 - 32) < 1 and abs(columns[columns >= 40].mean() + 0.5 - 52) < 1
-    grey = moved(np.full((16, 16), 0.5, np.float16), np.array([0.75, 0.8]), np.array([0.05, -0.05]))
-    assert grey.dtype == np.float16 and (grey == 0.5).all()
-
-
-def test_other_colours_keep_greys_and_alpha(voices: tuple[Voices, np.ndarray]) -> None:
-    """Mixing colours leaves alpha alone, greys grey, and premultiplied colour below alpha; it does change hues."""
+    np.testing.assert_allclose(bend.boxes(np.array([[46, 30, 50, 34]]), 64), [[49.5, 38, 54.5, 42]], atol=0.01)
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (8, 8, 4)).astype(np.uint8)
+    for _ in range(10):
+        bend = Bend.random(rng)
+        dot = np.zeros((64, 64), np.float32)
+        x, y = rng.integers(20, 44, 2)
+        dot[y : y + 2, x : x + 2] = 1
+        seen = bend(dot)
+        at = (np.array([seen.sum(0), seen.sum(1)]) @ (np.arange(64) + 0.5)) / seen.sum()
+        np.testing.assert_allclose(bend.boxes(np.array([x, y, x + 2, y + 2]), 64).reshape(2, 2).mean(0), at, atol=0.25)
+        grey = bend(np.full((3, 16, 16), 0.5, np.float16))
+        assert grey.dtype == np.float16 and (grey == 0.5).all()
+
+
+def test_a_style_changes_looks_and_moves_nothing() -> None:
+    """Alpha stays, colours stay below it, greys grey; every picture of a scene is changed alike, and most visibly so."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (8, 16, 4)).astype(np.uint8)
+    picture[..., 3] = picture[..., 3].clip(100)
     picture[..., :3] = np.minimum(picture[..., :3], picture[..., 3:])
-    picture[0, :, :3] = picture[0, :, :1]
+    grey = np.concatenate([np.repeat(picture[..., :1], 3, -1), picture[..., 3:]], -1)
     for _ in range(20):
-        mix = colour_mix(rng)
-        other = recolour(picture, mix)
-        np.testing.assert_array_equal(other[..., 3], picture[..., 3])
-        assert (other[..., :3] <= other[..., 3:]).all() and not np.array_equal(other, picture)
-        assert np.ptp(other[0, :, :3].astype(int), axis=-1).max() <= 1
+        style = Style.random(rng)
+        pair = style(np.stack([picture, grey]))
+        if not style.blur:
+            np.testing.assert_array_equal(pair[..., 3], np.stack([picture, picture])[..., 3])
+        assert (pair[..., :3] <= pair[..., 3:]).all() and not np.array_equal(pair[0], picture)
+        assert np.ptp(pair[1, ..., :3].astype(int), axis=-1).max() <= 1
+        np.testing.assert_array_equal(style(picture), pair[0])
+
+
+def test_latents_hold_no_style(scenes: Scenes) -> None:
+    """The decoder is asked for a scene in its style, the encoder is shown the same scene without it."""
+    rng = np.random.default_rng(0)
+    one = scenes.take()
+    plain, styled = (
+        ae.crops([dataclasses.replace(one, style=style)], 2, 64, np.random.default_rng(1))
+        for style in (None, Style.random(rng))
+    )
+    assert torch.equal(plain.frames, styled.frames) and torch.equal(plain.frames, plain.styled_frames)
+    assert not torch.equal(styled.frames, styled.styled_frames)
+    assert not torch.equal(styled.picture, styled.styled_picture)
 
 
 def test_passages_hold_silence(voices: tuple[Voices, np.ndarray]) -> None:

@@ -4,10 +4,13 @@ Each sample is a picture of a character and frames of the same one. The picture 
 use, else any other frame of the scene, since an uploaded picture may smile or look aside. Crops of the same place in
 both are a third of the work of whole frames; places near a crop's border, whose origin may lie outside, count less.
 
+The encoder sees what the studio drew, the decoder draws it in the scene's style: latents hold no looks.
+
 Letters used in shapes: B scenes, T frames of each, S picture edge, Z latent channels.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -85,9 +88,19 @@ def weights_at(part: np.ndarray, edge: int, size: int) -> np.ndarray:
     return whole
 
 
-def crops(scenes: list[Scene], targets: int, edge: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """pictures [B, 4, edge, edge], frames and weights [B * targets, 4 or 1, edge, edge]."""
-    pictures, frames, weights = [], [], []
+class Crops(NamedTuple):
+    """Of one place in a picture and some frames of each scene, as they were drawn and as the scene's style has them."""
+
+    picture: Tensor  # [B, 4, h, h]
+    frames: Tensor  # [B * T, 4, h, h]
+    styled_picture: Tensor
+    styled_frames: Tensor
+    weights: Tensor  # [B * T, 1, h, h]
+
+
+def crops(scenes: list[Scene], targets: int, edge: int, rng: np.random.Generator) -> Crops:
+    """Of `targets` frames of each scene, `edge` pixels wide and high."""
+    parts: list[list[np.ndarray]] = [[], [], [], [], []]
     size = scenes[0].picture.shape[0]
     step = WEIGHT_STRIDE
     for scene in scenes:
@@ -96,15 +109,14 @@ def crops(scenes: list[Scene], targets: int, edge: int, rng: np.random.Generator
         source = scene.picture
         if rng.random() < 0.25:
             source = scene.frames[int(rng.integers(len(scene.frames)))]
-        pictures.append(source[y : y + edge, x : x + edge])
-        frames.append(scene.frames[chosen, y : y + edge, x : x + edge])
+        picture = source[None, y : y + edge, x : x + edge]
+        frames = scene.frames[chosen, y : y + edge, x : x + edge]
         part = scene.weights[chosen, y // step : (y + edge) // step, x // step : (x + edge) // step]
-        weights.append(weights_at(part, edge, size))
-    return (
-        to_tensor(np.stack(pictures)),
-        to_tensor(np.concatenate(frames)),
-        torch.from_numpy(np.concatenate(weights))[:, None],
-    )
+        styled = [scene.style(drawn) if scene.style else drawn for drawn in (picture, frames)]
+        for kept, new in zip(parts, (picture, frames, *styled, weights_at(part, edge, size)), strict=True):
+            kept.append(new)
+    *pictures, weights = (np.concatenate(part) for part in parts)
+    return Crops(*(to_tensor(part) for part in pictures), torch.from_numpy(weights)[:, None])
 
 
 def train(
@@ -133,10 +145,11 @@ def train(
     log, pool = Log(work / f"{stage}.jsonl"), Kept(lambda: [scenes.take()], capacity, reuse)
     for _ in training:
         given = crops(pool.sample(batch, training.rng), targets, edge, training.rng)
-        picture, frames, weights = (part.to(device).contiguous(memory_format=torch.channels_last) for part in given)
+        given = Crops(*(part.to(device).contiguous(memory_format=torch.channels_last) for part in given))
+        picture, frames = given.styled_picture, given.styled_frames
         pictures = picture.repeat_interleave(targets, 0)
         with torch.autocast(device.type, torch.bfloat16):
-            latent = model.encode(frames, pictures).float()
+            latent = model.encode(given.frames, given.picture.repeat_interleave(targets, 0)).float()
             if stage == "autoencoder":
                 noise = LATENT_NOISE * latent.std().detach()
             else:
@@ -144,7 +157,7 @@ def train(
             painted, flows = model.decode_with_flows(
                 latent + noise * torch.randn_like(latent), model.anchor(picture).expand(targets)
             )
-        error, alike = loss(painted, frames, weights), likeness(latent)
+        error, alike = loss(painted, frames, given.weights), likeness(latent)
         total = error
         if model.config.anchored:
             total = total + _FLOW_WEIGHT * flow_loss(flows, pictures, frames)

@@ -77,9 +77,10 @@ def takes_of(
         source = scene.frames[first + int(rng.integers(run))] if (scene.seed + number) % 2 else scene.picture
         picture = to_tensor(source[None]).to(device).contiguous(memory_format=torch.channels_last)
         frames = to_tensor(scene.frames[span]).to(device).contiguous(memory_format=torch.channels_last)
+        shown = to_tensor(scene.style(source[None])).to(device) if scene.style else picture
         with torch.autocast(device.type, torch.bfloat16):
             latents = autoencoder.encode(frames, picture.expand_as(frames))
-            features = autoencoder.anchor(picture).features[-1][0]
+            features = autoencoder.anchor(shown).features[-1][0]
         shrink = config.size // WEIGHT_STRIDE // latents.shape[-1]
         takes.append(
             Take(

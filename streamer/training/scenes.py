@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from streamer.config import FPS
 from streamer.features import PROSODY
@@ -23,6 +22,7 @@ from streamer.studio.animate import Life
 from streamer.studio.character import Character
 from streamer.studio.controls import CONTROLS, EMOTIONS, INDEX, MOUTH, rest
 from streamer.studio.rig import KEYPOINTS, Rig, Truth
+from streamer.training.variety import Bend, Style
 from streamer.training.voices import Voices
 
 FIRST_SEED = 100_000
@@ -50,6 +50,7 @@ class Scene:
     emotion: np.ndarray  # [T, len(EMOTIONS)] float32: strength of each
     mouths: np.ndarray  # [T, 4] float32: box of the mouth in pixels
     openings: np.ndarray  # [T] float32: distance of the inner lips, as a share of the character's widest
+    style: Style | None  # how another hand would have drawn it; pictures and frames are without it
 
 
 def _weights(truth: Truth, size: int) -> np.ndarray:
@@ -185,10 +186,10 @@ class Shot:
     """Share of the scenes whose mouth goes through all shapes and not only those of speech."""
     opaque: float = 0.8
     """Share of the scenes with a painted background."""
-    recoloured: float = 0.35
-    """Share of the scenes in colours that the studio does not have: pictures by others do."""
-    moved: float = 0.6
-    """Share of the scenes moved and stretched a little: the studio's mouths are all in one place, others' are not."""
+    styled: float = 0.5
+    """Share of the scenes that come with a style which is not the studio's."""
+    bent: float = 0.7
+    """Share of the scenes moved, stretched and bent a little."""
 
     def __post_init__(self) -> None:
         if min(self.frames, self.run, self.window) < 1 or self.frames % self.run or self.spread < self.run:
@@ -199,45 +200,6 @@ class Shot:
         """[T]: which frames of the passage are drawn."""
         k = np.arange(self.frames)
         return k // self.run * self.spread + k % self.run
-
-
-def colour_mix(rng: np.random.Generator) -> np.ndarray:
-    """[3, 3] float32: hues turned round the greys, more or less of all colour, more or less light."""
-    angle = rng.normal(0, 0.6)
-    third, root = (1 - np.cos(angle)) / 3, np.sin(angle) / np.sqrt(3)
-    turn = np.full((3, 3), third) + np.cos(angle) * np.eye(3)
-    turn += root * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
-    colour = rng.uniform(0.2, 1.2)
-    grey = np.full((3, 3), 1 / 3)
-    return (rng.uniform(0.7, 1.1) * (grey + colour * (turn - grey))).astype(np.float32)
-
-
-def recolour(pictures: np.ndarray, mix: np.ndarray) -> np.ndarray:
-    """Premultiplied RGBA [..., 4] uint8 with its colours mixed; alpha stays, and no colour exceeds it."""
-    out = pictures.copy()
-    colour = np.minimum(pictures[..., :3] @ mix.T, pictures[..., 3:]).clip(0, 255)
-    out[..., :3] = colour.round()
-    return out
-
-
-def moved(image: np.ndarray, zoom: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """
-    image [h, h] float or [h, h, 4] premultiplied uint8, stretched round its middle by `zoom` and moved by `shift`, a
-    share of its edge (x and y each); beyond the border the border continues.
-    """
-    edge = image.shape[0]
-    rim = -(-edge // 4)
-    wide = np.pad(image, [(rim, rim), (rim, rim), (0, 0)][: image.ndim], mode="edge")
-    step, start = 1 / zoom, rim + edge / 2 - (0.5 + shift) * edge / zoom
-    matrix = (step[0], 0, start[0], 0, step[1], start[1])
-    if image.ndim == 2:
-        given = Image.fromarray(wide.astype(np.float32))
-        out = given.transform((edge, edge), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-        return np.asarray(out).astype(image.dtype)
-    out = Image.fromarray(wide).transform((edge, edge), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
-    pixels = np.array(out)
-    np.minimum(pixels[..., :3], pixels[..., 3:], out=pixels[..., :3])
-    return pixels
 
 
 def windows(x: np.ndarray, length: int) -> np.ndarray:
@@ -251,23 +213,15 @@ def scene(seed: int, shot: Shot, voices: Voices, silence: np.ndarray, rng: np.ra
     at = shot.drawn
     controls, heard, truth, emotion = perform(int(at[-1]) + 1, voices, silence, shot.wide, rng)
     drawn = draw(seed, shot.size, controls[at], background=rng.random() < shot.opaque)
-    if rng.random() < shot.moved:
-        zoom, shift = rng.uniform(0.86, 1.15) * rng.uniform(0.95, 1.05, 2), rng.normal(0, 0.02, 2).clip(-0.05, 0.05)
-        for name in ("frames", "weights"):
-            drawn[name] = np.stack([moved(image, zoom, shift) for image in drawn[name]])
-        for name in ("picture", "face"):
-            drawn[name] = moved(drawn[name], zoom, shift)
-        corners = drawn["mouths"].reshape(-1, 2, 2)
-        drawn["mouths"] = ((corners / shot.size - 0.5) * zoom + 0.5 + shift).reshape(-1, 4).astype(
-            np.float32
-        ) * shot.size
-    if rng.random() < shot.recoloured:
-        mix = colour_mix(rng)
-        for name in ("picture", "frames"):
-            drawn[name] = recolour(drawn[name], mix)
+    if rng.random() < shot.bent:
+        bend = Bend.random(rng)
+        for name in ("picture", "face", "frames", "weights"):
+            drawn[name] = bend(drawn[name])
+        drawn["mouths"] = bend.boxes(drawn["mouths"], shot.size)
+    style = Style.random(rng) if rng.random() < shot.styled else None
     return Scene(
         seed=seed, controls=windows(controls, 2)[at], heard=windows(heard, shot.window)[at], truth=truth[at],
-        emotion=emotion[at], **drawn,
+        emotion=emotion[at], style=style, **drawn,
     )  # fmt: skip
 
 
