@@ -90,7 +90,7 @@ def test_a_bend_moves_pictures_maps_and_boxes_alike() -> None:
 
 
 def test_a_style_changes_looks_and_moves_nothing() -> None:
-    """Alpha stays, colours stay below it, greys grey; every picture of a scene is changed alike, and most visibly so."""
+    """Alpha stays, colours stay below it, greys grey; pictures of a scene are changed alike, and visibly."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (8, 16, 4)).astype(np.uint8)
     picture[..., 3] = picture[..., 3].clip(100)

@@ -116,7 +116,8 @@ def crops(scenes: list[Scene], targets: int, edge: int, rng: np.random.Generator
         for kept, new in zip(parts, (picture, frames, *styled, weights_at(part, edge, size)), strict=True):
             kept.append(new)
     *pictures, weights = (np.concatenate(part) for part in parts)
-    return Crops(*(to_tensor(part) for part in pictures), torch.from_numpy(weights)[:, None])
+    picture, frames, styled_picture, styled_frames = (to_tensor(part) for part in pictures)
+    return Crops(picture, frames, styled_picture, styled_frames, torch.from_numpy(weights)[:, None])
 
 
 def train(

@@ -1,10 +1,10 @@
 """
 Studio characters made to look as others would draw them, so that pictures from elsewhere are not all that foreign.
 
-A `Bend` moves, stretches and bends a scene's pictures, all alike: the studio's mouths are all in one place and its faces
-of one build. A `Style` changes how they look and moves nothing: colours, tones, softness, how strong outlines are.
-Latents say what moves and not how it looks. So they are told from the scene as it was drawn, and a style only changes
-the picture that generator and decoder see, and what the decoder has to draw.
+A `Bend` moves, stretches and bends a scene's pictures, all alike: the studio's mouths are all in one place, its faces of
+one build. A `Style` changes how they look and moves nothing: colours, tones, softness, how strong outlines are. Latents
+say what moves and not how it looks. So they are told from the scene as it was drawn, and a style only changes the
+picture that generator and decoder see, and what the decoder has to draw.
 
 Letters used in shapes: h a picture's edge.
 """
@@ -123,7 +123,7 @@ class Style:
         image = Image.fromarray(picture)
         if self.outlines:
             widen = ImageFilter.MinFilter if self.outlines > 0 else ImageFilter.MaxFilter
-            colour = np.minimum(image.convert("RGB").filter(widen(3)), picture[..., 3:])
+            colour = np.minimum(np.asarray(image.convert("RGB").filter(widen(3))), picture[..., 3:])
             image = Image.fromarray(np.concatenate([colour, picture[..., 3:]], -1))
         if self.blur:
             image = image.filter(ImageFilter.GaussianBlur(self.blur))
