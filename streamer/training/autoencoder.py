@@ -116,8 +116,8 @@ def crops(scenes: list[Scene], targets: int, edge: int, rng: np.random.Generator
         for kept, new in zip(parts, (picture, frames, *styled, weights_at(part, edge, size)), strict=True):
             kept.append(new)
     *pictures, weights = (np.concatenate(part) for part in parts)
-    picture, frames, styled_picture, styled_frames = (to_tensor(part) for part in pictures)
-    return Crops(picture, frames, styled_picture, styled_frames, torch.from_numpy(weights)[:, None])
+    one, several, styled_one, styled_several = (to_tensor(part) for part in pictures)
+    return Crops(one, several, styled_one, styled_several, torch.from_numpy(weights)[:, None])
 
 
 def train(
@@ -145,8 +145,8 @@ def train(
     training = Training(model, work / f"{stage}.pt", progress, rate, seed)
     log, pool = Log(work / f"{stage}.jsonl"), Kept(lambda: [scenes.take()], capacity, reuse)
     for _ in training:
-        given = crops(pool.sample(batch, training.rng), targets, edge, training.rng)
-        given = Crops(*(part.to(device).contiguous(memory_format=torch.channels_last) for part in given))
+        drawn = crops(pool.sample(batch, training.rng), targets, edge, training.rng)
+        given = Crops(*(part.to(device).contiguous(memory_format=torch.channels_last) for part in drawn))
         picture, frames = given.styled_picture, given.styled_frames
         pictures = picture.repeat_interleave(targets, 0)
         with torch.autocast(device.type, torch.bfloat16):

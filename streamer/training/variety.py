@@ -1,7 +1,7 @@
 """
 Studio characters made to look as others would draw them, so that pictures from elsewhere are not all that foreign.
 
-A `Bend` moves, stretches and bends a scene's pictures, all alike: the studio's mouths are all in one place, its faces of
+A `Bend` moves, stretches and bends a scene's pictures, all alike: the studio's mouths are in one place, its faces of
 one build. A `Style` changes how they look and moves nothing: colours, tones, softness, how strong outlines are. Latents
 say what moves and not how it looks. So they are told from the scene as it was drawn, and a style only changes the
 picture that generator and decoder see, and what the decoder has to draw.
