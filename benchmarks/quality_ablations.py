@@ -48,7 +48,7 @@ class Sinkless(Transformer):
 
     def reference(self, features: Tensor) -> Reference:
         told = super().reference(features)
-        return Reference(told.added, [(k[:, :0], v[:, :0]) for k, v in told.sinks])
+        return Reference(told.added, (told.sinks[0][:, :, :0], told.sinks[1][:, :, :0]))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamer.model.attention import face_audio_attention, rolling_attention, rotate, rotation_table
+from streamer.model.attention import face_audio_attention, rotate, rotation_table
 from streamer.model.autoencoder import Autoencoder, warp
 from streamer.model.cache import Cache
 from streamer.model.config import HEARD, PLAN, PRESETS, AutoencoderConfig, ModelConfig, TransformerConfig, preset
@@ -133,9 +133,7 @@ class TestStreaming:
             # Keys depend on what a frame itself looked back on: fill the ring with rows that saw nothing.
             for k in range(before + size):
                 z = latents(1) if k < before else last[k - before]
-                lone = Cache.empty(TINY, reference.sinks, 0)
-                t = torch.zeros(1)
-                _, keys, values = transformer(z, t, now, reference.added, _blind(transformer, lone))
+                _, keys, values = transformer(z, torch.zeros(1), now, reference.added, _blind)
                 cache.append(keys, values)
             drawn.append(generate(transformer, noise, now, reference.added, cache))
         torch.testing.assert_close(drawn[1], drawn[0], atol=1e-5, rtol=1e-5)
@@ -154,12 +152,9 @@ class TestStreaming:
             torch.testing.assert_close(generate(transformer, noise, now, reference.added, cache), fresh)
 
 
-def _blind(transformer: Transformer, cache: Cache):
-    def look_back(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        sink = cache.sink_keys[layer], cache.sink_values[layer]
-        return rolling_attention(q, k, v, sink, cache.read(layer), cache.filled, transformer.table)
-
-    return look_back
+def _blind(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Any attention that sees no more than the row itself."""
+    return v
 
 
 class TestConditions:
@@ -224,11 +219,26 @@ class TestParts:
     def test_rotation_is_relative(self) -> None:
         """Shifting query and key by one frame leaves their product alone; the reference stands apart."""
         table = rotation_table(2, 3, 16, 4)
-        q, k = torch.randn(4, 1, 16), torch.randn(4, 1, 16)
-        near = (rotate(q, table[2]) * rotate(k, table[1])).sum(-1)
-        far = (rotate(q, table[4]) * rotate(k, table[3])).sum(-1)
-        torch.testing.assert_close(near, far, atol=1e-5, rtol=1e-5)
-        assert not torch.allclose((rotate(q, table[1]) * rotate(k, table[0])).sum(-1), near, atol=1e-3)
+        q, k = torch.randn(1, 4, 16), torch.randn(1, 4, 16)
+        frames, references = table
+        near = (rotate(q, frames[1]) * rotate(k, frames[0])).sum(-1)
+        torch.testing.assert_close((rotate(q, frames[3]) * rotate(k, frames[2])).sum(-1), near, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose((rotate(q, frames[1]) * rotate(k, references[1])).sum(-1), near, atol=1e-3)
+        aside = (rotate(q, frames[0]) * rotate(k, references[0])).sum(-1)
+        torch.testing.assert_close(
+            (rotate(q, frames[2]) * rotate(k, references[2])).sum(-1), aside, atol=1e-5, rtol=1e-5
+        )
+
+    @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 6)])
+    def test_fetching_is_sampling(self, shape: tuple[int, int, int]) -> None:
+        """Without gradients features are fetched in another way on a CPU: the same ones, beyond the border too."""
+        rows, height, width = shape
+        features, flow = torch.randn(rows, 8, height, width), 4 * torch.randn(rows, 2, height, width)
+        sampled = warp(features, flow)
+        with torch.no_grad():
+            fetched = warp(features.contiguous(memory_format=torch.channels_last), flow)
+        torch.testing.assert_close(fetched, sampled, atol=1e-5, rtol=1e-5)
+        assert fetched.is_contiguous(memory_format=torch.channels_last)
 
     def test_many_steps_end_at_zero(self) -> None:
         """n steps are n times from 1 downwards."""

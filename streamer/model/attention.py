@@ -1,12 +1,14 @@
 """Attention over a rolling context: the one place that decides how it is computed.
 
 A step's queries see the reference (the sink), the ring of context frames and their own frame. Keys are kept without
-their rotary position, because a frame's index changes as the ring turns: indices count from the oldest context frame
-(0), the current frame follows the newest, and the reference stays at -1, shifted aside in space so that it is never
-mistaken for a frame (HunyuanVideo-Avatar's mechanism c). Positions never grow with time.
+their rotary position, because a frame's index changes as the ring turns: the reference is at -1, shifted aside in space
+so that it is never mistaken for a frame (HunyuanVideo-Avatar's mechanism c), the oldest context frame at 0, the current
+frame behind the newest. Positions never grow with time. Attention knows only their differences: here, where several
+frames of a session are drawn in one go, all of them count from the first one's oldest place, and each has a sink turned
+to its distance.
 
-Letters used in shapes: B rows (sessions, or frames in training), N tokens of a latent frame, H heads, D channels of a
-head, C context frames, R references, K keys.
+Letters used in shapes: B rows (sessions, or frames in training), M frames drawn in one go, N tokens of a latent frame,
+H heads, D channels of a head, C context frames, R references, K keys.
 """
 
 import torch
@@ -25,15 +27,14 @@ def _angles(positions: Tensor, channels: int) -> Tensor:
 
 def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
     """
-    Rotary positions in 3D for frames -1 (the reference, shifted by `edge` in space) to `context` (the current frame
-    behind a full ring): [context + 2, N, 2, D], what a channel and what its partner are multiplied by. A head's first
-    half pairs with its second.
+    Rotary positions in 3D, what a channel and what its partner are multiplied by: [2, context + 2, N, 2, D]. First
+    frames 0 to context + 1, then references, shifted by `edge` in space, at -1 to context. A head's first half pairs
+    with its second.
     """
     row, column = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
     space = (head - time) // 2
-    frames = []
-    for index in range(-1, context + 1):
-        shift = edge if index < 0 else 0
+
+    def turns(index: int, shift: int) -> Tensor:
         angles = torch.cat(
             [
                 _angles(torch.full((edge * edge,), index), time),
@@ -43,35 +44,30 @@ def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
             -1,
         )
         cos, sin = angles.cos(), angles.sin()
-        frames.append(torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)], -2))
-    return torch.stack(frames)
+        return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)], -2)
+
+    places = range(context + 2)
+    return torch.stack([torch.stack([turns(i, 0) for i in places]), torch.stack([turns(i - 1, edge) for i in places])])
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """x [..., H, D] turned by `turns` [..., 2, D] of `rotation_table`."""
-    own, partner = turns.to(x.dtype).unsqueeze(-2).unbind(-3)
+    """x [..., D] turned by `turns` [..., 2, D] of `rotation_table`."""
+    own, partner = turns.to(x.dtype).unbind(-2)
     return torch.addcmul(x * own, x.roll(x.shape[-1] // 2, -1), partner)
-
-
-def rotate_sink(k: Tensor, table: Tensor) -> Tensor:
-    """The references' keys [B, R * N, H, D], which never change their place, turned to it once."""
-    tokens = table.shape[1]
-    return rotate(k.unflatten(1, (-1, tokens)), table[0]).flatten(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """
-    softmax(q k^T / sqrt(D)) v: q [B, N, H, D], k and v [B, K, H, D], `mask` bool [B, 1, 1 or N, K] of the keys that are
-    seen. Returns [B, N, H, D].
+    softmax(q k^T / sqrt(D)) v: q [..., H, N, D], k and v [..., H, K, D], `mask` bool [..., 1, 1 or N, K] of the keys
+    that are seen. Returns [..., H, N, D].
     """
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if q.device.type != "cpu":
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
-    # On a CPU, for a few hundred keys, torch's fused attention is no faster forward and three times slower backward.
-    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(2, 3))
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    # On a CPU, for a few hundred keys, torch's fused attention takes twice the time forward and three times backward.
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    return torch.matmul(scores.softmax(-1), v).transpose(1, 2)
+    return torch.matmul(scores.softmax(-1), v)
 
 
 def rolling_attention(
@@ -84,28 +80,39 @@ def rolling_attention(
     table: Tensor,
 ) -> Tensor:
     """
-    q, k, v [B, N, H, D] of the current frame, normed and not rotated; sink keys, rotated by `rotate_sink`, and values
-    [B, R * N, H, D] (R may be 0); ring keys, not rotated, and values [B, C, N, H, D], oldest first, of which row b has
-    the first `filled[b]` (int64 [B]); table of `rotation_table`. Returns [B, N, H, D].
+    q, k, v [B, M, N, H, D] of frames that follow each other, each of which sees itself and the C before it; sink keys
+    and values [B, R * N, H, D] (R may be 0); ring keys and values [B, C, N, H, D], newest last, of which row b has the
+    last `filled[b]` (int64 [B]); table of `rotation_table`. Queries are normed, keys too; none is rotated. Returns
+    [B, M, N, H, D].
     """
-    rows, tokens, heads, _ = q.shape
+    rows, frames, tokens, heads, channels = q.shape
     context = ring[0].shape[1]
     table = table.to(q.dtype)
-    own = table[filled + 1]  # [B, N, 2, D]: the current frame stands behind what its row holds
-    keys = [rotate(k, own)]
-    values = [v]
-    if sink[0].shape[1]:
-        keys.append(sink[0])
-        values.append(sink[1])
+    inside, beside = table[0, : context + frames], table[1]
+
+    def heads_first(of_ring: Tensor, new: Tensor) -> Tensor:
+        """Ring and new frames [B, H, C + M, N, D]."""
+        return torch.cat([of_ring.permute(0, 3, 1, 2, 4), new.permute(0, 3, 1, 2, 4)], 2)
+
+    def windows(x: Tensor, sunk: Tensor) -> Tensor:
+        """What each new frame sees, the sink [B, M or 1, H, R * N, D] first: [B, M, H, K, D]."""
+        seen = x.unfold(2, context + 1, 1).permute(0, 2, 1, 5, 3, 4).flatten(3, 4)  # [B, M, H, (C + 1) N, D]
+        return torch.cat([sunk.expand(-1, frames, -1, -1, -1), seen], 3) if sunk.shape[3] else seen
+
+    q = rotate(q.permute(0, 1, 3, 2, 4), inside[context:, None])
+    keys = rotate(heads_first(ring[0], k), inside)
+    # Frame m stands at C + m behind min(filled + m, C) others: that is how far its sink is moved from -1.
+    moved = torch.maximum(context - filled[:, None], torch.arange(frames, device=q.device))  # [B, M]
+    sunk = sink[0].transpose(1, 2).unflatten(2, (-1, tokens))  # [B, H, R, N, D]
+    sunk = rotate(sunk[:, None], beside[moved][:, :, None, None]).flatten(3, 4)
+    keys = windows(keys, sunk)
+    values = windows(heads_first(ring[1], v), sink[1].transpose(1, 2)[:, None])
     mask = None
-    if context:
-        keys.append(rotate(ring[0], table[1 : context + 1]).flatten(1, 2))
-        values.append(ring[1].flatten(1, 2))
-        if int(filled.min()) < context:
-            held = torch.arange(context, device=q.device) < filled[:, None]  # [B, C]
-            always = held.new_ones(rows, sum(part.shape[1] for part in keys[:-1]))
-            mask = torch.cat([always, held.repeat_interleave(tokens, 1)], 1)[:, None, None]  # [B, 1, 1, K]
-    return attend(rotate(q, own), torch.cat(keys, 1), torch.cat(values, 1), mask)
+    if context and int(filled.min()) < context:
+        place = torch.arange(frames, device=q.device)[:, None] + torch.arange(context + 1, device=q.device)
+        held = (place >= context - filled[:, None, None]).repeat_interleave(tokens, 2)  # [B, M, (C + 1) N]
+        mask = torch.cat([held.new_ones(rows, frames, sunk.shape[3]), held], 2)[:, :, None, None]
+    return attend(q, keys, values, mask).transpose(2, 3)
 
 
 def face_audio_attention(q: Tensor, k: Tensor, v: Tensor, faces: Tensor, strength: Tensor) -> Tensor:
@@ -115,7 +122,8 @@ def face_audio_attention(q: Tensor, k: Tensor, v: Tensor, faces: Tensor, strengt
     q [B, N, H, D]; k, v [B, F, W, H, D] for F faces with W audio tokens each; faces [B, F, N], the share of a token
     that shows the face; strength: alpha_A, a scalar. Returns [B, N, H, D].
     """
-    batch, count = k.shape[:2]
-    expanded = q[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1)
-    heard = attend(expanded, k.flatten(0, 1), v.flatten(0, 1)).unflatten(0, (batch, count))
-    return (heard * faces[..., None, None].to(heard.dtype)).sum(1) * strength.to(heard.dtype)
+    count = k.shape[1]
+    asked = q.transpose(1, 2)[:, None].expand(-1, count, -1, -1, -1)
+    heard = attend(asked, k.transpose(2, 3), v.transpose(2, 3))  # [B, F, H, N, D]
+    heard = heard * (faces * strength).to(heard.dtype)[:, :, None, :, None]
+    return (heard[:, 0] if count == 1 else heard.sum(1)).transpose(1, 2)

@@ -18,15 +18,15 @@ class Cache:
 
     ring_keys: Tensor  # [L, B, C, N, H, D]
     ring_values: Tensor  # [L, B, C, N, H, D]
-    sink_keys: Tensor  # [L, B, R * N, H, D], rotated: the reference keeps its place
+    sink_keys: Tensor  # [L, B, R * N, H, D], not rotated either
     sink_values: Tensor  # [L, B, R * N, H, D]
     written: Tensor  # [B] int64: frames appended so far
 
     @classmethod
-    def empty(cls, config: ModelConfig, sinks: list[tuple[Tensor, Tensor]], context: int | None = None) -> "Cache":
-        """Nothing remembered; `sinks` holds the reference's keys and values [B, R * N, H, D] of each layer."""
+    def empty(cls, config: ModelConfig, sinks: tuple[Tensor, Tensor], context: int | None = None) -> "Cache":
+        """Nothing remembered; `sinks` holds the reference's keys and values [L, B, R * N, H, D]."""
         size = config.transformer.context if context is None else context
-        keys, values = (torch.stack(parts) for parts in zip(*sinks, strict=True))
+        keys, values = sinks
         layers, rows = keys.shape[:2]
         shape = (layers, rows, size, config.tokens, *keys.shape[3:])
         ring = keys.new_zeros(shape), keys.new_zeros(shape)
@@ -41,24 +41,22 @@ class Cache:
         """[B]: frames of the ring that hold something."""
         return self.written.clamp(max=self.context)
 
-    def read(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, [B, C, N, H, D], oldest first."""
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Keys and values [L, B, C, N, H, D], newest last; what is not filled comes first."""
         if self.context == 0:
-            return self.ring_keys[layer], self.ring_values[layer]
-        start = torch.where(self.written > self.context, self.written, 0) % self.context
-        order = (start[:, None] + torch.arange(self.context, device=start.device)) % self.context
-        rows = torch.arange(len(order), device=start.device)[:, None]
-        return self.ring_keys[layer][rows, order], self.ring_values[layer][rows, order]
+            return self.ring_keys, self.ring_values
+        order = (self.written[:, None] + torch.arange(self.context, device=self.written.device)) % self.context
+        rows = torch.arange(len(order), device=order.device)[:, None]
+        return self.ring_keys[:, rows, order], self.ring_values[:, rows, order]
 
-    def append(self, keys: list[Tensor], values: list[Tensor]) -> None:
-        """Puts a frame's keys and values, [B, N, H, D] of each layer, where the oldest frame was."""
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Puts a frame's keys and values, [L, B, N, H, D], where the oldest frame was."""
         if self.context == 0:
             return
         rows = torch.arange(len(self.written), device=self.written.device)
         slot = self.written % self.context
-        for layer, (k, v) in enumerate(zip(keys, values, strict=True)):
-            self.ring_keys[layer][rows, slot] = k.to(self.ring_keys.dtype)
-            self.ring_values[layer][rows, slot] = v.to(self.ring_values.dtype)
+        self.ring_keys[:, rows, slot] = keys.to(self.ring_keys.dtype)
+        self.ring_values[:, rows, slot] = values.to(self.ring_values.dtype)
         self.written += 1
 
     def row(self, b: int) -> "Cache":

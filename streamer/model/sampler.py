@@ -14,7 +14,7 @@ from torch import Tensor
 
 from streamer.model.attention import rolling_attention
 from streamer.model.cache import Cache
-from streamer.model.transformer import Conditions, Reference, Transformer
+from streamer.model.transformer import Conditions, LookBack, Reference, Transformer
 
 
 def times(steps: int) -> tuple[float, ...]:
@@ -36,12 +36,16 @@ def solve(predict: Callable[[Tensor, float], Tensor], noise: Tensor, at: Sequenc
     return z
 
 
-def _look_back(cache: Cache, table: Tensor):
-    """The self-attention of rows that are one frame of each session."""
+def _look_back(cache: Cache, table: Tensor, frames: int = 1) -> LookBack:
+    """The self-attention of rows that are `frames` frames of each session, session by session."""
+    ring_keys, ring_values = cache.read()
+    filled = cache.filled
 
     def look_back(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.unflatten(0, (-1, frames)) for x in (q, k, v))
         sink = cache.sink_keys[layer], cache.sink_values[layer]
-        return rolling_attention(q, k, v, sink, cache.read(layer), cache.filled, table)
+        ring = ring_keys[layer], ring_values[layer]
+        return rolling_attention(q, k, v, sink, ring, filled, table).flatten(0, 1)
 
     return look_back
 
@@ -87,26 +91,18 @@ def advance(
     if cache.context == 0:
         return generate(model, noise, conditions, added, cache)
     rows, device = len(noise), noise.device
-    filled = cache.filled
-    # Among the ring's frames and the previous one behind them: those that the next frame sees, oldest first.
-    order = (filled + 1 - cache.context).clamp(min=0)[:, None] + torch.arange(cache.context, device=device)
-    order = torch.where(order < filled[:, None], order, cache.context)
-    row = torch.arange(rows, device=device)[:, None]
-    seen = torch.cat([filled, (filled + 1).clamp(max=cache.context)])
 
-    def look_back(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        def rings(ring: Tensor, own: Tensor) -> Tensor:
-            return torch.cat([ring, torch.cat([ring, own[:rows, None]], 1)[row, order]])
+    def in_turn(before: Tensor, now: Tensor) -> Tensor:
+        """Each session's two rows, one after the other."""
+        return torch.stack([before, now], 1).flatten(0, 1)
 
-        keys, values = cache.read(layer)
-        sink = cache.sink_keys[layer].repeat(2, 1, 1, 1), cache.sink_values[layer].repeat(2, 1, 1, 1)
-        return rolling_attention(q, k, v, sink, (rings(keys, k), rings(values, v)), seen, model.table)
-
-    both = Conditions.stack([previous[1], conditions])
-    t = torch.cat([torch.zeros(rows, device=device), torch.ones(rows, device=device)])
-    drawn, new_keys, new_values = model(torch.cat([previous[0], noise]), t, both, added.repeat(2, 1, 1), look_back)
-    cache.append([k[:rows] for k in new_keys], [v[:rows] for v in new_values])
-    return drawn[rows:]
+    both = Conditions(*(in_turn(*pair) for pair in zip(previous[1], conditions, strict=True)))
+    t = torch.tensor([0.0, 1.0], device=device).repeat(rows)
+    look_back = _look_back(cache, model.table, 2)
+    latents = in_turn(previous[0], noise)
+    drawn, keys, values = model(latents, t, both, added.repeat_interleave(2, 0), look_back)
+    cache.append(keys[:, ::2], values[:, ::2])
+    return drawn[1::2]
 
 
 def passage(
@@ -136,17 +132,17 @@ def passage(
     per_row = (torch.arange(batch, device=device)[:, None] * frames + frame).flatten()
     passages = torch.arange(batch, device=device).repeat_interleave(rows)
     looked = reference.rows(passages)
-    first = (frame - context).clamp(min=0)
-    index = (first[:, None] + torch.arange(context, device=device)).clamp(max=max(kept - 1, 0))  # [rows, C]
+    index = (frame[:, None] + torch.arange(-context, 0, device=device)).clamp(min=0)  # [rows, C]
     filled = torch.minimum(frame, torch.tensor(context, device=device)).repeat(batch)
 
     def look_back(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         def ring(x: Tensor) -> Tensor:
             return x.unflatten(0, (batch, rows))[:, :kept][:, index].flatten(0, 1) if context else x[:, None][:, :0]
 
-        k_sink, v_sink = looked.sinks[layer]
+        k_sink, v_sink = (side[layer] for side in looked.sinks)
         held = (k_sink, v_sink) if sink else (k_sink[:, :0], v_sink[:, :0])
-        return rolling_attention(q, k, v, held, (ring(k), ring(v)), filled, model.table)
+        alone = q[:, None], k[:, None], v[:, None]
+        return rolling_attention(*alone, held, (ring(k), ring(v)), filled, model.table)[:, 0]
 
     drawn, _, _ = model(latent, time, conditions.rows(per_row), looked.added, look_back)
     return drawn.unflatten(0, (batch, rows))[:, kept:]

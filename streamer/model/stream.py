@@ -81,9 +81,10 @@ class Painter:
         if picture.shape != (size, size, 4):
             raise ValueError(f"a picture of shape {picture.shape}: the preset {self.config.name} wants {size}x{size}x4")
         pixels = to_tensor(picture[None]).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        anchor = self._autoencoder.anchor(pixels)
+        _, features = self._autoencoder.anchor(pixels)
+        anchor = Anchor(pixels.float().contiguous(), features)  # the picture's own pixels are copied in float32
         faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge)
-        return Still(anchor, self._transformer.reference(anchor.features[-1]), faces.view(1, 1, -1).to(self.dtype))
+        return Still(anchor, self._transformer.reference(features[-1]), faces.view(1, 1, -1).to(self.dtype))
 
     def stream(self, still: Still, seed: int = 0, context: int | None = None) -> Stream:
         """A session of that character, at its beginning."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.model.attention import attend, face_audio_attention, rolling_attention, rotate_sink, rotation_table
+from streamer.model.attention import attend, face_audio_attention, rolling_attention, rotation_table
 from streamer.model.config import HEARD, PLAN, ModelConfig
 from streamer.studio.controls import EMOTIONS
 
@@ -115,7 +115,7 @@ class Block(nn.Module):
         self.answer = nn.Linear(2 * c.width + c.emotion_width, c.width)
         self.q_norm, self.k_norm = HeadNorm(c.head), HeadNorm(c.head)
         self.audio_norm, self.emotion_norm = HeadNorm(c.head), HeadNorm(c.emotion_head)
-        self.feed = nn.Sequential(nn.Linear(c.width, c.hidden), nn.GELU("tanh"), nn.Linear(c.hidden, c.width))
+        self.feed = nn.Sequential(nn.Linear(c.width, c.hidden), nn.GELU(), nn.Linear(c.hidden, c.width))
         self.audio_strength = nn.Parameter(torch.ones(()))  # alpha_A
         self.emotion_strength = nn.Parameter(torch.ones(()))  # gamma_E
 
@@ -140,10 +140,17 @@ class Block(nn.Module):
         seen = look_back(layer, self.q_norm(q), k, v)
         audio_q = self.audio_norm(audio_q.unflatten(-1, (self.heads, -1)))
         heard = face_audio_attention(audio_q, audio.keys, audio.values, faces, self.audio_strength)
-        emotion_q = self.emotion_norm(emotion_q.unflatten(-1, emotion.keys.shape[-2:]))
-        felt = attend(emotion_q, emotion.keys, emotion.values).flatten(2) * self.emotion_strength.to(x.dtype)
+        felt = self._felt(emotion_q, emotion) * self.emotion_strength.to(x.dtype)
         x = torch.addcmul(x, gate, self.answer(torch.cat([seen.flatten(2), heard.flatten(2), felt], -1)))
         return torch.addcmul(x, gate2, self.feed(_modulated(x, shift2, scale2))), k, v
+
+    def _felt(self, q: Tensor, emotion: Branch) -> Tensor:
+        """q [B, N, emotion_width] -> the same: what its tokens take of the references."""
+        if emotion.keys.shape[1] == 1:  # nothing to choose from
+            return emotion.values.flatten(2).expand_as(q)
+        q = self.emotion_norm(q.unflatten(-1, emotion.keys.shape[-2:]))
+        seen = attend(q.transpose(1, 2), emotion.keys.transpose(1, 2), emotion.values.transpose(1, 2))
+        return seen.transpose(1, 2).flatten(2)
 
 
 class LookBack(Protocol):
@@ -156,10 +163,11 @@ class Reference(NamedTuple):
     """What is computed once from a character's picture."""
 
     added: Tensor  # [B, N, W]: added to every frame's tokens
-    sinks: list[tuple[Tensor, Tensor]]  # keys, rotated to their place, and values [B, N, H, D] of each layer
+    sinks: tuple[Tensor, Tensor]  # keys, not rotated, and values [L, B, N, H, D]
 
     def rows(self, index: Tensor) -> "Reference":
-        return Reference(self.added[index], [(k[index], v[index]) for k, v in self.sinks])
+        keys, values = self.sinks
+        return Reference(self.added[index], (keys[:, index], values[:, index]))
 
 
 class Transformer(nn.Module):
@@ -217,15 +225,15 @@ class Transformer(nn.Module):
 
         def alone(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             nothing, ring = (k[:, :0], v[:, :0]), (k[:, None][:, :0], v[:, None][:, :0])
-            return rolling_attention(q, k, v, nothing, ring, filled, self.table)
+            return rolling_attention(q[:, None], k[:, None], v[:, None], nothing, ring, filled, self.table)[:, 0]
 
         _, keys, values = self._through(x, c, audio, emotion, faces, alone)
-        return Reference(added, [(rotate_sink(k, self.table), v) for k, v in zip(keys, values, strict=True)])
+        return Reference(added, (keys, values))
 
     def _through(
         self, x: Tensor, c: Tensor, audio: Tensor, emotion: Tensor, faces: Tensor, look_back: "LookBack"
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """All blocks: x [B, N, W] -> x, and the keys and values [B, N, H, D] of each layer."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """All blocks: x [B, N, W] -> x, and the keys and values [L, B, N, H, D] of all layers."""
         config = self.config.transformer
         modulations = self.modulations(c)[:, None].chunk(config.depth, -1)
         audio_memory = self.audio_memory(audio).unflatten(-1, (config.depth, 2, config.heads, -1))
@@ -239,7 +247,7 @@ class Transformer(nn.Module):
             x, k, v = block(x, modulations[layer], heard, felt, faces, look_back, layer)
             keys.append(k)
             values.append(v)
-        return x, keys, values
+        return x, torch.stack(keys), torch.stack(values)
 
     def _modulation(self, t: Tensor, plan: Tensor) -> Tensor:
         """t [B], plan [B, W] -> [B, modulation]."""
@@ -256,10 +264,10 @@ class Transformer(nn.Module):
 
     def forward(
         self, latent: Tensor, t: Tensor, conditions: Conditions, reference: Tensor, look_back: LookBack
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """
         latent [B, Z, s, s], noised to t [B] (0: clean, 1: noise), `reference` the picture's `Reference.added` for each
-        row. Returns the clean latent that the rows show, and the keys and values [B, N, H, D] of each layer.
+        row. Returns the clean latent that the rows show, and the keys and values [L, B, N, H, D] of all layers.
         """
         patch = self.config.transformer.patch
         c, audio, emotion = self._conditions(t, conditions)

@@ -245,8 +245,7 @@ def rollout_loss(model: Transformer, batch: Batch) -> dict[str, Tensor]:
             reference, live = known, cache
             if k == learns:
                 reference = model.reference(batch.features)
-                keys, values = (torch.stack(side) for side in zip(*reference.sinks, strict=True))
-                live = dataclasses.replace(cache, sink_keys=keys, sink_values=values)
+                live = dataclasses.replace(cache, sink_keys=reference.sinks[0], sink_values=reference.sinks[1])
             drawn = generate(model, torch.randn_like(batch.latents[:, k]), now, reference.added, live).float()
         wanted, weights = batch.latents[:, k : k + 1], batch.weights[:, k : k + 1]
         error = _error(drawn[:, None], wanted, weights, batch.shows).mean()
