@@ -65,7 +65,33 @@ def test_a_scene_is_whole(voices: tuple[Voices, np.ndarray], bent: float) -> Non
     assert (a.picture[..., :3] <= a.picture[..., 3:]).all()
 
 
-def test_a_bend_moves_pictures_maps_and_boxes_alike() -> None:
+def test_points_are_followed_from_picture_to_frame(voices: tuple[Voices, np.ndarray]) -> None:
+    """In a nodding head points move; where one is said to be seen it looks as it does in the picture, bent or not."""
+    for bent in (0.0, 1.0):
+        one = scene(FIRST_SEED, Shot(128, 4, 1, 6, bent=bent, opaque=1.0), *voices, np.random.default_rng(5))
+        moved = np.abs(one.followed[..., :2] - one.points).max(-1)
+        seen = one.followed[..., 2] > 0
+        assert 0.3 < seen.mean() < 1 and moved[seen].max() > 2
+        x, y = one.points.astype(int).clip(0, 127).T
+        for k in range(4):
+            u, v = one.followed[k, :, :2].astype(int).clip(0, 127).T
+            there = np.abs(one.frames[k][v, u, :3].astype(int) - one.picture[y, x, :3]).mean(1)
+            here = np.abs(one.frames[k][y, x, :3].astype(int) - one.picture[y, x, :3]).mean(1)
+            far = seen[k] & (moved[k] > 2)
+            assert not far.sum() > 20 or there[far].mean() < here[far].mean()
+
+
+def test_flows_are_judged_by_points(scenes: Scenes) -> None:
+    """A flow that leads where the points came from is not off; one that stands still is, by as much as they moved."""
+    crops = ae.crops([scenes.take()], 2, 64, np.random.default_rng(1))
+    still = torch.zeros(2, 2, 32, 32)
+    apart = ((crops.origins - crops.places).abs().sum(-1) * crops.known).sum() / crops.known.sum()
+    assert 0 < ae.match_loss([still], crops) <= apart
+    shifted = crops._replace(places=crops.places.clamp(8, 56), origins=crops.places.clamp(8, 56) + 6)
+    assert ae.match_loss([still + 3], shifted) < 1e-6
+
+
+def test_a_bend_moves_pictures_maps_and_places_alike() -> None:
     """The middle stays but for the shift, what is beside it moves away with the zoom, and the border goes on."""
     still = np.zeros((2, 3, 3))
     picture = np.zeros((64, 64, 4), np.uint8)
@@ -75,7 +101,7 @@ def test_a_bend_moves_pictures_maps_and_boxes_alike() -> None:
     rows, columns = np.nonzero(bend(picture[None])[0, ..., 3] > 127)
     assert 37.5 < rows.mean() < 41.5  # 8 lower
     assert abs(columns[columns < 40].mean() + 0.5 - 32) < 1 and abs(columns[columns >= 40].mean() + 0.5 - 52) < 1
-    np.testing.assert_allclose(bend.boxes(np.array([[46, 30, 50, 34]]), 64), [[49.5, 38, 54.5, 42]], atol=0.01)
+    np.testing.assert_allclose(bend.places(np.array([[46, 30], [50, 34]]), 64), [[49.5, 38], [54.5, 42]], atol=0.01)
     rng = np.random.default_rng(0)
     for _ in range(10):
         bend = Bend.random(rng)
@@ -84,7 +110,7 @@ def test_a_bend_moves_pictures_maps_and_boxes_alike() -> None:
         dot[y : y + 2, x : x + 2] = 1
         seen = bend(dot)
         at = (np.array([seen.sum(0), seen.sum(1)]) @ (np.arange(64) + 0.5)) / seen.sum()
-        np.testing.assert_allclose(bend.boxes(np.array([x, y, x + 2, y + 2]), 64).reshape(2, 2).mean(0), at, atol=0.25)
+        np.testing.assert_allclose(bend.places(np.array([[x + 1, y + 1]]), 64)[0], at, atol=0.25)
         grey = bend(np.full((3, 16, 16), 0.5, np.float16))
         assert grey.dtype == np.float16 and (grey == 0.5).all()
 

@@ -131,6 +131,18 @@ class Rig:
         truth = Truth(face_mask, boxes[0], (boxes[1], boxes[2]), keypoints, inner_lip, self._opening)
         return image, truth
 
+    def points(self) -> np.ndarray:
+        """
+        Where all control points are in the last picture drawn: [N, 3] float32, x, y in pixels and 1 where their shape
+        is painted, else 0. The n-th is the same point of the character in every picture.
+        """
+        with self._lock:
+            sketch = self._sketch
+            painted = np.zeros(len(sketch.x), bool)
+            for ink in sketch.inks:
+                painted[ink.outline.points] |= ink.visible
+            return np.stack([sketch.x / self._factor, sketch.y / self._factor, painted], -1).astype(np.float32)
+
     def _locate(self, front: np.ndarray) -> np.ndarray:
         """Key points [K,3] from the moved control points, and whether their part is in front at their pixel."""
         x = self._sketch.x[self._keypoints] / self._factor

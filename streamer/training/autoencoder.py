@@ -29,6 +29,7 @@ DECODER_NOISE = 0.12
 """At most, when the encoder is held and latents are white: the generator is never exact."""
 _LATENT_PENALTY = 1e-5
 _FLOW_WEIGHT = 0.5
+_MATCH_WEIGHT = 0.03
 _LIKENESS_WEIGHT = 0.05
 _LEAST_SHOWN = 0.02
 _BORDER = 12
@@ -67,6 +68,36 @@ def flow_loss(flows: list[Tensor], picture: Tensor, frames: Tensor) -> Tensor:
     return total / len(flows)
 
 
+class Crops(NamedTuple):
+    """Of one place in a picture and some frames of each scene, as they were drawn and as the scene's style has them."""
+
+    picture: Tensor  # [B, 4, h, h]
+    frames: Tensor  # [B * T, 4, h, h]
+    styled_picture: Tensor
+    styled_frames: Tensor
+    weights: Tensor  # [B * T, 1, h, h]
+    places: Tensor  # [B * T, P, 2]: points in the frames' crops, x and y in pixels
+    origins: Tensor  # [B * T, P, 2]: where the same points are in the picture's crop
+    known: Tensor  # [B * T, P]: 1 where both are seen, else 0
+
+
+def match_loss(flows: list[Tensor], crops: Crops) -> Tensor:
+    """
+    How far, in pixels, the stages' flows [B, 2, h, h] at known points lead from where those points are in the picture.
+    Colours alone never teach a flow that is several outlines off; what the studio moved, it knows.
+    """
+    edge = crops.frames.shape[-1]
+    wanted = crops.origins - crops.places
+    total = wanted.new_zeros(())
+    for flow in flows:
+        at = (crops.places * 2 / edge - 1)[:, :, None]
+        found = functional.grid_sample(flow, at, padding_mode="border", align_corners=False)[..., 0]
+        found = found.transpose(1, 2) * (edge / flow.shape[-1])
+        error = functional.smooth_l1_loss(found, wanted, reduction="none").sum(-1)
+        total = total + (error * crops.known).sum() / crops.known.sum().clamp(min=1)
+    return total / len(flows)
+
+
 def corner(mouth: np.ndarray, size: int, edge: int, rng: np.random.Generator) -> tuple[int, int]:
     """Where a crop of a picture begins, x and y in pixels: mostly round the face, of which `mouth` [4] is the box."""
     most = (size - edge) // STRIDE
@@ -88,36 +119,44 @@ def weights_at(part: np.ndarray, edge: int, size: int) -> np.ndarray:
     return whole
 
 
-class Crops(NamedTuple):
-    """Of one place in a picture and some frames of each scene, as they were drawn and as the scene's style has them."""
-
-    picture: Tensor  # [B, 4, h, h]
-    frames: Tensor  # [B * T, 4, h, h]
-    styled_picture: Tensor
-    styled_frames: Tensor
-    weights: Tensor  # [B * T, 1, h, h]
-
-
 def crops(scenes: list[Scene], targets: int, edge: int, rng: np.random.Generator) -> Crops:
     """Of `targets` frames of each scene, `edge` pixels wide and high."""
-    parts: list[list[np.ndarray]] = [[], [], [], [], []]
+    parts: list[list[np.ndarray]] = [[] for _ in Crops._fields]
     size = scenes[0].picture.shape[0]
     step = WEIGHT_STRIDE
     for scene in scenes:
         chosen = rng.choice(len(scene.frames), targets, replace=False)
         x, y = corner(scene.mouths[chosen[0]], size, edge, rng)
-        source = scene.picture
+        source, points = scene.picture, np.pad(scene.points, ((0, 0), (0, 1)), constant_values=1)
         if rng.random() < 0.25:
-            source = scene.frames[int(rng.integers(len(scene.frames)))]
+            k = int(rng.integers(len(scene.frames)))
+            source, points = scene.frames[k], scene.followed[k]
         picture = source[None, y : y + edge, x : x + edge]
         frames = scene.frames[chosen, y : y + edge, x : x + edge]
         part = scene.weights[chosen, y // step : (y + edge) // step, x // step : (x + edge) // step]
         styled = [scene.style(drawn) if scene.style else drawn for drawn in (picture, frames)]
-        for kept, new in zip(parts, (picture, frames, *styled, weights_at(part, edge, size)), strict=True):
+        places = scene.followed[chosen] - np.array([x, y, 0], np.float32)
+        origins = np.broadcast_to(points - np.array([x, y, 0], np.float32), places.shape)
+        within = [((p[..., :2] >= 0) & (p[..., :2] < edge)).all(-1) & (p[..., 2] > 0) for p in (places, origins)]
+        known = (within[0] & within[1]).astype(np.float32)
+        crop = (picture, frames, *styled, weights_at(part, edge, size), places[..., :2], origins[..., :2], known)
+        for kept, new in zip(parts, crop, strict=True):
             kept.append(new)
-    *pictures, weights = (np.concatenate(part) for part in parts)
+    *pictures, weights, places, origins, known = (np.concatenate(part) for part in parts)
     one, several, styled_one, styled_several = (to_tensor(part) for part in pictures)
-    return Crops(one, several, styled_one, styled_several, torch.from_numpy(weights)[:, None])
+    drawn = Crops(
+        one,
+        several,
+        styled_one,
+        styled_several,
+        *(torch.from_numpy(part) for part in (weights, places, origins, known)),
+    )
+    return drawn._replace(weights=drawn.weights[:, None])
+
+
+def _on(part: Tensor, device: torch.device) -> Tensor:
+    part = part.to(device)
+    return part.contiguous(memory_format=torch.channels_last) if part.ndim == 4 else part
 
 
 def train(
@@ -146,7 +185,7 @@ def train(
     log, pool = Log(work / f"{stage}.jsonl"), Kept(lambda: [scenes.take()], capacity, reuse)
     for _ in training:
         drawn = crops(pool.sample(batch, training.rng), targets, edge, training.rng)
-        given = Crops(*(part.to(device).contiguous(memory_format=torch.channels_last) for part in drawn))
+        given = Crops(*(_on(part, device) for part in drawn))
         picture, frames = given.styled_picture, given.styled_frames
         pictures = picture.repeat_interleave(targets, 0)
         with torch.autocast(device.type, torch.bfloat16):
@@ -158,10 +197,12 @@ def train(
             painted, flows = model.decode_with_flows(
                 latent + noise * torch.randn_like(latent), model.anchor(picture).expand(targets)
             )
+        matches = torch.zeros(())
         error, alike = loss(painted, frames, given.weights), likeness(latent)
         total = error
         if model.config.anchored:
-            total = total + _FLOW_WEIGHT * flow_loss(flows, pictures, frames)
+            matches = match_loss(flows, given)
+            total = total + _FLOW_WEIGHT * flow_loss(flows, pictures, frames) + _MATCH_WEIGHT * matches
         if stage == "autoencoder":
             total = total + _LATENT_PENALTY * latent.square().mean() + _LIKENESS_WEIGHT * alike
         total.backward()
@@ -169,7 +210,8 @@ def train(
             square = functional.mse_loss(painted.float(), frames)
             copied = functional.mse_loss(pictures, frames)
             log.add(progress, loss=error.detach(), psnr=-10 * torch.log10(square / 4),
-                    psnr_of_copying=-10 * torch.log10(copied / 4 + 1e-9), alike=alike.detach())  # fmt: skip
+                    psnr_of_copying=-10 * torch.log10(copied / 4 + 1e-9), alike=alike.detach(),
+                    pixels_off=matches.detach())  # fmt: skip
     finished = training.average.module
     if stage == "autoencoder":
         normalise(finished, pool.sample(100, training.rng), device)

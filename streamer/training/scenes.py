@@ -32,6 +32,9 @@ SEEDS = 200_000
 WEIGHT_STRIDE = 4
 _MOUTH, _EYES, _FACE, _HANDS = 10.0, 5.0, 1.5, 2.5
 _HAND_POINTS = np.array([i for i, name in enumerate(KEYPOINTS) if name.startswith("hand_")])
+_POINTS = 400
+_ALIKE = 30.0
+"""Mean difference of colours, of 255, up to which a place counts as the same one in another frame."""
 _WARM_UP = 2 * FPS  # frames that a life runs before its scene begins
 
 
@@ -50,6 +53,8 @@ class Scene:
     emotion: np.ndarray  # [T, len(EMOTIONS)] float32: strength of each
     mouths: np.ndarray  # [T, 4] float32: box of the mouth in pixels
     openings: np.ndarray  # [T] float32: distance of the inner lips, as a share of the character's widest
+    points: np.ndarray  # [P, 2] float32: places in the picture, in pixels
+    followed: np.ndarray  # [T, P, 3] float32: where each is in the frame, and 1 where it is seen to be there, else 0
     style: Style | None  # how another hand would have drawn it; pictures and frames are without it
 
 
@@ -155,19 +160,44 @@ def perform(
     return controls, heard, truth, emotion
 
 
-def draw(seed: int, size: int, controls: np.ndarray, background: bool) -> dict[str, np.ndarray]:
-    """The character of `seed` under controls [T, C]: picture, face, frames, weights, mouths, openings of a Scene."""
+def _patches(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Colours [P, 9, 3] of a premultiplied picture [S, S, 4] on and round points [P, 2]."""
+    edge = len(picture) - 2
+    x, y = np.floor(points).astype(int).clip(1, edge).T
+    return np.stack([picture[y + j, x + i, :3] for j in (-1, 0, 1) for i in (-1, 0, 1)], 1).astype(np.int16)
+
+
+def follow(picture: np.ndarray, points: np.ndarray, frame: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """[P, 3]: where points [P, 2] of the picture are `now` [P, 2] in a frame, and 1 where it looks the same there."""
+    inside = ((now >= 0) & (now < len(frame))).all(1)
+    alike = np.abs(_patches(picture, points) - _patches(frame, now)).mean((1, 2)) < _ALIKE
+    return np.concatenate([now, (inside & alike)[:, None]], 1).astype(np.float32)
+
+
+def draw(
+    seed: int, size: int, controls: np.ndarray, background: bool, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """The character of `seed` under controls [T, C]: a Scene's arrays, as the studio draws them."""
     with Rig(Character.from_seed(seed), size, background) as rig:
         image, truth = rig.draw_with_truth(rest())
         picture, face = premultiplied(image), _face(truth, size)
-        parts: dict[str, list] = {name: [] for name in ("frames", "weights", "mouths", "openings")}
+        points = rig.points()
+        chosen = rng.choice(np.flatnonzero(points[:, 2]), _POINTS)
+        points = points[chosen, :2]
+        parts: dict[str, list] = {name: [] for name in ("frames", "followed", "weights", "mouths", "openings")}
         for row in controls:
             image, truth = rig.draw_with_truth(row)
             parts["frames"].append(premultiplied(image))
+            parts["followed"].append(follow(picture, points, parts["frames"][-1], rig.points()[chosen, :2]))
             parts["weights"].append(_weights(truth, size))
             parts["mouths"].append(np.array(truth.mouth_box, np.float32))
             parts["openings"].append(np.float32(truth.inner_lip_share))
-    return {"picture": picture, "face": face, **{name: np.stack(rows) for name, rows in parts.items()}}
+    return {
+        "picture": picture,
+        "face": face,
+        "points": points,
+        **{name: np.stack(rows) for name, rows in parts.items()},
+    }
 
 
 @dataclass(frozen=True)
@@ -212,12 +242,16 @@ def scene(seed: int, shot: Shot, voices: Voices, silence: np.ndarray, rng: np.ra
     """One scene of the character with `seed`."""
     at = shot.drawn
     controls, heard, truth, emotion = perform(int(at[-1]) + 1, voices, silence, shot.wide, rng)
-    drawn = draw(seed, shot.size, controls[at], background=rng.random() < shot.opaque)
+    drawn = draw(seed, shot.size, controls[at], rng.random() < shot.opaque, rng)
     if rng.random() < shot.bent:
         bend = Bend.random(rng)
         for name in ("picture", "face", "frames", "weights"):
             drawn[name] = bend(drawn[name])
-        drawn["mouths"] = bend.boxes(drawn["mouths"], shot.size)
+        drawn["mouths"] = bend.places(drawn["mouths"].reshape(-1, 2), shot.size).reshape(-1, 4)
+        drawn["points"] = bend.places(drawn["points"], shot.size)
+        drawn["followed"][..., :2] = bend.places(drawn["followed"][..., :2].reshape(-1, 2), shot.size).reshape(
+            *drawn["followed"].shape[:2], 2
+        )
     style = Style.random(rng) if rng.random() < shot.styled else None
     return Scene(
         seed=seed, controls=windows(controls, 2)[at], heard=windows(heard, shot.window)[at], truth=truth[at],

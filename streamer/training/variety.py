@@ -64,13 +64,13 @@ class Bend:
         pixels = bent.round().clamp(0, 255).to(torch.uint8).numpy()
         return np.concatenate([np.minimum(pixels[..., :3], pixels[..., 3:]), pixels[..., 3:]], -1).reshape(shape)
 
-    def boxes(self, boxes: np.ndarray, edge: int) -> np.ndarray:
-        """Boxes [T, 4] in pixels of a picture, x0 y0 x1 y1, to where their corners are in the bent one: float32."""
-        wanted = torch.from_numpy(boxes).float().reshape(1, -1, 2, 2) * 2 / edge - 1
-        places = wanted
+    def places(self, places: np.ndarray, edge: int) -> np.ndarray:
+        """Places [P, 2] in pixels of a picture, x and y, to where they are in the bent one: float32."""
+        wanted = torch.from_numpy(places).float()[None, None] * 2 / edge - 1
+        found = wanted
         for _ in range(8):  # a bend is smooth and small: the places whose sources are wanted are soon found
-            places = places + wanted - self.sources(places)
-        return ((places + 1) * edge / 2).reshape(boxes.shape).numpy()
+            found = found + wanted - self.sources(found)
+        return ((found[0, 0] + 1) * edge / 2).numpy()
 
 
 def colour_mix(rng: np.random.Generator) -> np.ndarray:
