@@ -25,7 +25,7 @@ VIDEO_CLOCK = 90_000
 AUDIO_CLOCK = 48_000
 """Rate (Hz) of the RTP timestamps of Opus audio (RFC 7587)."""
 
-GENERATORS = ("rig", "neural")
+GENERATORS = ("neural", "rig")
 """What can draw the characters; the first is the default."""
 
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"

@@ -54,8 +54,9 @@ class NeuralGenerator:
             self._made += 1
             seed = self._made
         still = self.painter.still(premultiplied(picture), face_mask(face, edge))
-        behind = backdrop(size) if background and picture[..., 3].min() < 255 else None
-        return NeuralRig(self.painter, self.painter.stream(still, seed), size, behind)
+        opaque = bool((picture[..., 3] == 255).all())
+        behind = None if opaque or not background else backdrop(size)
+        return NeuralRig(self.painter, self.painter.stream(still, seed), size, opaque, behind)
 
 
 def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Face]:
@@ -75,8 +76,10 @@ def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Fac
 class NeuralRig:
     """One session's character: hears every frame, draws those asked for."""
 
-    def __init__(self, painter: Painter, stream: Stream, size: int, behind: np.ndarray | None = None) -> None:
-        self.size = size
+    def __init__(
+        self, painter: Painter, stream: Stream, size: int, opaque: bool, behind: np.ndarray | None = None
+    ) -> None:
+        self.size, self._opaque = size, opaque
         self._behind = None if behind is None else Image.fromarray(behind)
         self.kin: object = (painter, size)
         self._painter, self._stream = painter, stream
@@ -103,7 +106,10 @@ class NeuralRig:
 
     def _finished(self, frame: np.ndarray) -> np.ndarray:
         """Premultiplied at the networks' size to what the session asked for."""
-        straighten(frame)
+        if self._opaque:
+            frame[..., 3] = 255  # whatever the networks say of a picture that nothing shines through
+        else:
+            straighten(frame)
         if self.size != frame.shape[0]:
             scaled = Image.fromarray(frame).resize((self.size, self.size), Image.Resampling.BICUBIC)
             frame = np.asarray(scaled)

@@ -46,7 +46,7 @@ def free_port() -> int:
 
 
 class RunningServer:
-    """A lipstream server in a thread of this process."""
+    """A lipstream server in a thread of this process; the rig draws, which takes a tenth of the neural one's time."""
 
     running: ClassVar[list["RunningServer"]] = []
 
@@ -56,7 +56,7 @@ class RunningServer:
         from streamer.config import ServerConfig
         from streamer.server import create_app
 
-        self.config = ServerConfig(port=free_port(), **options)  # type: ignore[arg-type]
+        self.config = ServerConfig(**{"port": free_port(), "generator": "rig", **options})  # type: ignore[arg-type]
         self.url = self.config.url
         self.app = create_app(self.config)
         self._server = uvicorn.Server(

@@ -61,7 +61,7 @@ def test_the_rig_draws_a_character_as_it_is() -> None:
 def test_what_does_not_exist_is_named() -> None:
     """An unknown name is an error that lists those there are, in the configuration too."""
     for make in (create, lambda name: ServerConfig(generator=name)):
-        with pytest.raises(ValueError, match="'oil' is none of rig, neural"):
+        with pytest.raises(ValueError, match="'oil' is none of neural, rig"):
             make("oil")
 
 

@@ -32,7 +32,7 @@ def to_tensor(pictures: np.ndarray) -> Tensor:
 
 def to_pixels(pictures: Tensor) -> np.ndarray:
     """[..., 4, S, S] in -1..1 -> [..., S, S, 4] uint8."""
-    rounded = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    rounded = pictures.float().add(1).mul_(127.5).clamp_(0, 255).round_().to(torch.uint8)
     return np.moveaxis(rounded.cpu().numpy(), -3, -1)
 
 
@@ -157,9 +157,10 @@ def _fetched(features: Tensor, at: Tensor) -> Tensor:
     first = torch.add(left, top, alpha=width).long()
     if rows > 1:
         first += torch.arange(rows)[:, None, None] * (height * width)
-    # Where there is no neighbour, its weight is 0: any place of the table will do.
+    # Where there is no neighbour, its weight is 0: any place of the table will do. So it will where a flow is no number,
+    # since then the weight is none either.
     last = rows * height * width - 1
-    index = torch.stack([first, first + 1, first + width, first + (width + 1)], -1).clamp_(max=last)
+    index = torch.stack([first, first + 1, first + width, first + (width + 1)], -1).clamp_(0, last)
     both = right * below
     weight = torch.stack([1 - right - below + both, right - both, below - both, both], -1)
     table = features.permute(0, 2, 3, 1).reshape(-1, channels)
