@@ -57,6 +57,15 @@ class Variant:
     context: int = 3
     sink: bool = True
     anchored: bool = True
+    told: bool = True
+    """Whether the teacher tells one step what it reaches in several; else the rollout has that time, too."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each stage's share of the minutes."""
+        if self.told:
+            return _SHARES
+        return {"teacher": _SHARES["teacher"], "rollout": _SHARES["one_step"] + _SHARES["rollout"]}
 
 
 VARIANTS = (
@@ -65,6 +74,7 @@ VARIANTS = (
     Variant("context 1", context=1),
     Variant("context 5", context=5),
     Variant("without the sink", sink=False),
+    Variant("no step told by the teacher", told=False),
     Variant("decoder not anchored", anchored=False),
 )
 
@@ -114,7 +124,7 @@ def _generator(
     model: Transformer = (Transformer if variant.sink else Sinkless)(config)
     teacher: Transformer | None = None
     steps = {}
-    for stage, share in _SHARES.items():
+    for stage, share in variant.shares.items():
         model = copy.deepcopy(model).requires_grad_(True).train()
         model = gen.train(
             stage, model, takes, shows, work, Progress(_ENDLESS, budget.minutes * share), budget.batch, budget.frames,
