@@ -222,8 +222,9 @@ else:
 
 
 def _pairs(table: torch.Tensor) -> torch.Tensor:
-    """The model's table [rows, N, 2, D], factors of a channel and of its partner, as the kernels read it."""
-    half = table.shape[3] // 2
+    """The model's table, factors of a channel and of its partner for frames and for references, as the kernels read it."""
+    frames, references = table
+    table, half = torch.cat([references[:1], frames]), table.shape[-1] // 2
     return torch.stack([table[:, :, 0, :half], table[:, :, 1, half:]], -1)
 
 
@@ -237,9 +238,11 @@ def test_rolling_reference_is_the_models_attention() -> None:
     sink = torch.randn(4, edge**2, H, D), torch.randn(4, edge**2, H, D)
     ring = torch.randn(4, S, edge**2, H, D), torch.randn(4, S, edge**2, H, D)
     table = attention.rotation_table(edge, S, D, 16)
-    turned = attention.rotate_sink(sink[0], table), sink[1]
-    cache = Cache(ring[0][None], ring[1][None], turned[0][None], turned[1][None], written)
-    models = attention.rolling_attention(q, k, v, turned, cache.read(0), cache.filled, table)
+    turned = attention.rotate(sink[0], table[1, 0][:, None]), sink[1]
+    cache = Cache(ring[0][None], ring[1][None], sink[0][None], sink[1][None], written)
+    seen = tuple(part[0] for part in cache.read())
+    now = q[:, None], k[:, None], v[:, None]
+    models = attention.rolling_attention(*now, sink, seen, cache.filled, table)[:, 0]
     given = q, k, v, sink, ring, written, _pairs(table)
     assert (models - rolling_attention_reference(*given, precision=torch.float64)).abs().max() < 1e-5
     given = q, k, v, turned, ring, written, _pairs(table)
@@ -267,14 +270,14 @@ def test_norm_reference_is_the_models() -> None:
 
     given = _norm()
     q, k, v, ring, written = (given[name] for name in ("q", "k", "v", "ring", "written"))
-    table = attention.rotation_table(1, S, D, 16).expand(-1, N, -1, -1)
+    table = attention.rotation_table(1, S, D, 16).expand(-1, -1, N, -1, -1)
     norms = HeadNorm(D), HeadNorm(D)
     for norm in norms:
         torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
     cache = Cache(*(part[None].clone() for part in ring), k[None, :, :0], k[None, :, :0], written.clone())
     with torch.no_grad():
-        turned = attention.rotate(norms[0](q), table[cache.filled + 1])
-        cache.append([norms[1](k)], [v])
+        turned = attention.rotate(norms[0](q), table[0, cache.filled][:, :, None])
+        cache.append(norms[1](k)[None], v[None])
         ours = qk_norm_rope_cache_reference(q, k, v, norms[0].weight, norms[1].weight, ring, written, _pairs(table))
     assert (turned - ours[0]).abs().max() < 1e-5
     assert (cache.ring_keys[0] - ring[0]).abs().max() < 1e-5
