@@ -222,7 +222,7 @@ else:
 
 
 def _pairs(table: torch.Tensor) -> torch.Tensor:
-    """The model's table, factors of a channel and of its partner for frames and for references, as the kernels read it."""
+    """The model's table, factors of a channel and its partner for frames and references, as the kernels read it."""
     frames, references = table
     table, half = torch.cat([references[:1], frames]), table.shape[-1] // 2
     return torch.stack([table[:, :, 0, :half], table[:, :, 1, half:]], -1)
