@@ -11,6 +11,9 @@ Letters used in shapes: B rows (sessions, or frames in training), M frames drawn
 H heads, D channels of a head, C context frames, R references, K keys.
 """
 
+import importlib.util
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -127,3 +130,48 @@ def face_audio_attention(q: Tensor, k: Tensor, v: Tensor, faces: Tensor, strengt
     heard = attend(asked, k.transpose(2, 3), v.transpose(2, 3))  # [B, F, H, N, D]
     heard = heard * (faces * strength).to(heard.dtype)[:, :, None, :, None]
     return (heard[:, 0] if count == 1 else heard.sum(1)).transpose(1, 2)
+
+
+MOST_TOKENS = 1024
+"""
+Of a latent frame, for the kernels: they save copies of keys and values, and with more tokens the products outweigh
+those (an estimate from the roofline in kernels/README.md, between `live` with 256 and networks with 1560).
+"""
+
+
+class Choice(NamedTuple):
+    kernels: bool  # the project's Triton kernels; else PyTorch's scaled dot product attention
+    line: str  # which and why, to be said at start
+
+
+def choose(device: torch.device | str, dtype: torch.dtype, tokens: int, head: int, width: int) -> Choice:
+    """
+    How a live step attends on that device, to be decided once: tokens N of a latent frame, channels D of a head, width
+    of a token.
+    """
+    reason = _objection(torch.device(device), dtype, tokens, head, width)
+    shape = f"{str(dtype).removeprefix('torch.')}, {tokens} tokens a frame, heads of {head} on {device}"
+    if reason is None:
+        return Choice(True, f"attention by the project's Triton kernels ({shape})")
+    return Choice(False, f"attention by PyTorch's operators ({shape}): {reason}")
+
+
+def _objection(device: torch.device, dtype: torch.dtype, tokens: int, head: int, width: int) -> str | None:
+    """Why the kernels would not serve, or not well; None where they do."""
+    if importlib.util.find_spec("avatar_kernels") is None:
+        return "the package avatar_kernels is not installed"
+    from avatar_kernels import why_not
+    from avatar_kernels.adaln.configs import MAX_WIDTH
+    from avatar_kernels.ring import MAX_HEAD
+
+    if reason := why_not(str(device)):
+        return reason
+    if dtype not in (torch.float16, torch.bfloat16):
+        return "the kernels reach the tensor cores in float16 and bfloat16 only"
+    if head % 2 or not 32 <= head <= MAX_HEAD:
+        return f"the kernels want heads of an even number of channels from 32 to {MAX_HEAD}"
+    if width > MAX_WIDTH:
+        return f"the kernels want tokens at most {MAX_WIDTH} wide, these have {width}"
+    if tokens > MOST_TOKENS:
+        return f"with more than {MOST_TOKENS} tokens a frame, products outweigh the copies that the kernels save"
+    return None
