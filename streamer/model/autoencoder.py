@@ -130,6 +130,13 @@ def _places(height: int, width: int, device: torch.device) -> Tensor:
         return torch.stack([x, y]).float().to(device)
 
 
+@lru_cache(32)
+def _extent(height: int, width: int, device: torch.device) -> Tensor:
+    """Width and height, made once: a step that is captured in a CUDA graph cannot take them from the host."""
+    with torch.inference_mode(False):
+        return torch.tensor([width, height], device=device)
+
+
 def warp(features: Tensor, flow: Tensor) -> Tensor:
     """
     features [B, C, h, w] fetched from where `flow` [B, 2, h, w] points: x then y, in places of this resolution; beyond
@@ -139,8 +146,7 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
     at = _places(height, width, features.device) + flow
     if not torch.is_grad_enabled() and features.device.type == "cpu" and features.shape[1] > 4:
         return _fetched(features, at)
-    size = torch.tensor([width, height], device=at.device)
-    grid = (at.permute(0, 2, 3, 1) * 2 + 1) / size - 1
+    grid = (at.permute(0, 2, 3, 1) * 2 + 1) / _extent(height, width, at.device) - 1
     moved = functional.grid_sample(features.float(), grid, padding_mode="border", align_corners=False)
     return moved.to(features.dtype)
 
