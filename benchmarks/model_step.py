@@ -156,7 +156,7 @@ def anchors(autoencoder: Autoencoder, config: ModelConfig, batch: int, device: s
 
 def eight_bit(painted: Tensor) -> Tensor:
     """[B, 4, S, S] in -1..1 -> [B, S, S, 4] uint8."""
-    return painted.add(1).mul_(127.5).clamp_(0, 255).round_().to(torch.uint8).permute(0, 2, 3, 1)
+    return painted.add(1).mul_(127.5).clamp_(0, 255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def captured(call: Call) -> Call:
@@ -273,22 +273,26 @@ def measure(
                 assert step is not None
                 return step(model, slots, slots.capacity)
 
-            def whole(drawn: Call = drawn, decoder: Callable[..., Tensor] = decoder, host: Tensor = host) -> Tensor:
-                return host.copy_(decoder(drawn()), non_blocking=True)
+            def whole(drawn: Call = drawn, decoder: Callable[..., Tensor] = decoder) -> Tensor:
+                return decoder(drawn())
 
             calls: dict[str, Call] = {"decoder": decoder} if step is None else {"transformer": drawn, "whole": whole}
             for stage, call in calls.items():
                 for graph in modes:
                     row = Row(config.name, batch, stage, how, graph, errors.get((how, graph)))
-                    yield timed(row, call, device, repeats)
+                    yield timed(row, call, device, repeats, host if stage == "whole" else None)
+        if device != "cpu":
+            torch.cuda.empty_cache()
 
 
-def timed(row: Row, call: Call, device: str, repeats: int) -> Row:
-    """The row with its times, or with the reason why there are none."""
+def timed(row: Row, call: Call, device: str, repeats: int, host: Tensor | None = None) -> Row:
+    """The row with its times, or with the reason why there are none. What is made goes to `host`, if that is given."""
     if not row.right:
         return row
     try:
-        taken = milliseconds(captured(call) if row.captured else call, device, repeats)
+        body = captured(call) if row.captured else call
+        out = body if host is None else lambda: host.copy_(body(), non_blocking=True)
+        taken = milliseconds(out, device, repeats)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return Row(**asdict(row) | {"note": "out of memory"})

@@ -326,10 +326,13 @@ def test_refusals(transformer: Transformer) -> None:
     noise, given = alone.cue()
     with _refused("inputs of 3 sessions, the slots hold 1 to 2"):
         slots.take(noise.repeat(3, 1, 1, 1), given, torch.ones(3, dtype=torch.bool))
-    with _refused("an input of shape"):
+    with _refused(r"noise of shape \[1, 1, 4, 4\], wanted \[1, 4, 4, 4\]"):
         slots.take(noise[:, :1], given, torch.ones(1, dtype=torch.bool))
+    with _refused(r"heard of shape \[1, 2, 5, 76\], wanted \[1, 1, 5, 76\]"):
+        slots.take(noise, given._replace(heard=given.heard.repeat(1, 2, 1, 1)), torch.ones(1, dtype=torch.bool))
     with _refused(r"due of shape \[2\], wanted \[1\]"):
         slots.take(noise, given, torch.ones(2, dtype=torch.bool))
+    assert not slots.noise.any() and not slots.due.any()
     for count in (0, 3):
         with _refused(f"a step over {count} slots: there are 2"):
             fused.reference_step(transformer, slots, count)

@@ -178,18 +178,20 @@ class Slots:
     def take(self, noise: Tensor, given: Conditions, due: Tensor) -> None:
         """
         The next step's inputs for the first b slots: noise [b, Z, s, s], conditions of b rows, and whose turn it is,
-        bool [b]. Nobody else is due.
+        bool [b]. Nobody else is due. From pinned memory of the host the copies run on while the caller goes on.
         """
         count = len(noise)
         if not 1 <= count <= self.capacity:
             raise ValueError(f"inputs of {count} sessions, the slots hold 1 to {self.capacity}")
-        for place, new in zip((self.noise, *self.now), (noise, *given), strict=True):
-            if new.shape != (count, *place.shape[1:]):
-                raise ValueError(f"an input of shape {list(new.shape)}, wanted {[count, *place.shape[1:]]}")
-            place[:count].copy_(new, non_blocking=True)
-        if due.shape != (count,):
-            raise ValueError(f"due of shape {list(due.shape)}, wanted {[count]}")
-        self.due[:count].copy_(due, non_blocking=True)
+        places = {"noise": self.noise, **self.now._asdict(), "due": self.due}
+        inputs = {"noise": noise, **given._asdict(), "due": due}
+        for name, place in places.items():
+            if inputs[name].shape != (count, *place.shape[1:]):
+                raise ValueError(
+                    f"{name} of shape {list(inputs[name].shape)}, wanted {[count, *place.shape[1:]]} of these slots"
+                )
+        for name, place in places.items():
+            place[:count].copy_(inputs[name], non_blocking=True)
         self.due[count:].zero_()
 
     def turn(self, seats: Collection[Seat]) -> Tensor:
