@@ -19,6 +19,7 @@ from streamer import clock
 from streamer.channel import Mailbox
 from streamer.config import FPS, VIDEO_CLOCK
 from streamer.messages import Encoded, Frame
+from streamer.yuv import Picture, Yuv
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,16 @@ def ceiling(size: int) -> int:
     return int(min(8e6, max(600e3, 14.0 * size * size)))
 
 
-def to_yuv(image: np.ndarray) -> av.VideoFrame:
-    """[S, S, 4] uint8 RGBA, whose alpha is ignored, to YUV 4:2:0, BT.601 limited range."""
+def to_yuv(image: Picture) -> av.VideoFrame:
+    """To YUV 4:2:0, BT.601 limited range: planes as they are, RGBA converted, its alpha ignored."""
+    if isinstance(image, Yuv):
+        return av.VideoFrame.from_ndarray(image.planes, format="yuv420p")
     return av.VideoFrame.from_ndarray(image, format="rgba").reformat(format="yuv420p")
+
+
+def to_rgba(image: Picture) -> np.ndarray:
+    """[S, S, 4] uint8: RGBA as it is, planes converted to opaque RGBA."""
+    return to_yuv(image).to_ndarray(format="rgba") if isinstance(image, Yuv) else image
 
 
 class VideoEncoder:
@@ -71,9 +79,12 @@ class VideoEncoder:
                 self._context = None
         self._bitrate = bitrate
 
-    def encode(self, image: np.ndarray, frame: int, keyframe: bool = False) -> av.Packet:
-        """[S, S, 4] uint8 to one packet whose pts is 3600·k."""
-        if image.shape != (self.size, self.size, 4):
+    def encode(self, image: Picture, frame: int, keyframe: bool = False) -> av.Packet:
+        """A picture of the encoder's size to one packet whose pts is 3600·k."""
+        if isinstance(image, Yuv):
+            if image.size != self.size:
+                raise ValueError(f"planes of a picture of {image.size} pixels, encoder of {self.size}")
+        elif image.shape != (self.size, self.size, 4):
             raise ValueError(f"frame of shape {image.shape}, encoder of ({self.size}, {self.size}, 4)")
         if self._context is None:
             self._context = self._open()

@@ -6,6 +6,7 @@ import av
 import numpy as np
 
 from streamer.config import SAMPLES_PER_FRAME
+from streamer.yuv import Picture
 
 
 @dataclass(slots=True)
@@ -45,8 +46,8 @@ class Frame:
 
     frame: int
     epoch: int
-    image: np.ndarray
-    """[S, S, 4] uint8 straight RGBA; owned by the frame."""
+    image: Picture
+    """Owned by the frame."""
     times: Times
 
     @property

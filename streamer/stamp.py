@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from streamer.yuv import Picture, Yuv
+
 CELLS = 32
 _BITS = 24
 
@@ -11,16 +13,20 @@ def checksum(frame: int) -> int:
     return ((frame & 255) + 3 * ((frame >> 8) & 255) + 7 * ((frame >> 16) & 255) + 90) & 255
 
 
-def stamp(image: np.ndarray, frame: int) -> None:
-    """Writes frame number k mod 2^24 into the lowest rows of [S, S, 4] uint8 RGBA, in place."""
-    size = image.shape[0]
+def stamp(image: Picture, frame: int) -> None:
+    """Writes frame number k mod 2^24 into the lowest rows of a picture, in place."""
+    size = image.size if isinstance(image, Yuv) else image.shape[0]
     number = frame & (2**_BITS - 1)
     word = number << 8 | checksum(number)
     bits = np.array([(word >> (CELLS - 1 - i)) & 1 for i in range(CELLS)], np.uint8)
     columns = np.minimum(np.arange(size) * CELLS // size, CELLS - 1)
-    strip = np.where(bits[columns], 255, 0).astype(np.uint8)
-    image[size - 2 * (size // CELLS) :, :, :3] = strip[None, :, None]
-    image[size - 2 * (size // CELLS) :, :, 3] = 255
+    height = 2 * (size // CELLS)
+    if isinstance(image, Yuv):
+        image.brightness[size - height :] = np.where(bits[columns], 235, 16)
+        image.colour[:, (size - height) // 2 :] = 128
+        return
+    image[size - height :, :, :3] = np.where(bits[columns], 255, 0).astype(np.uint8)[None, :, None]
+    image[size - height :, :, 3] = 255
 
 
 def read(luma: np.ndarray) -> int | None:

@@ -1,0 +1,41 @@
+"""Pictures as video coders want them: YUV 4:2:0, BT.601, limited range. So a generator on a GPU hands frames over."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Yuv:
+    """Three planes: brightness at every pixel, two of colour at every second one each way."""
+
+    planes: np.ndarray
+    """[3 S / 2, S] uint8: S rows of brightness, then both planes of colour [S / 2, S / 2], one after the other."""
+
+    def __post_init__(self) -> None:
+        rows, size = self.planes.shape
+        if size % 4 or 2 * rows != 3 * size or self.planes.dtype != np.uint8:
+            found = f"{self.planes.dtype} planes of shape {self.planes.shape}"
+            raise ValueError(f"{found}: want uint8 [3 S / 2, S] of an S that 4 divides")
+
+    @property
+    def size(self) -> int:
+        """S: the picture's edge."""
+        return self.planes.shape[1]
+
+    @property
+    def brightness(self) -> np.ndarray:
+        """[S, S], a view: 16 is black, 235 white."""
+        return self.planes[: self.size]
+
+    @property
+    def colour(self) -> np.ndarray:
+        """[2, S / 2, S / 2], blue then red, a view of planes that lie in one piece: 128 is grey."""
+        return self.planes[self.size :].reshape(2, self.size // 2, self.size // 2)
+
+    def copy(self) -> "Yuv":
+        return Yuv(self.planes.copy())
+
+
+Picture = np.ndarray | Yuv
+"""A drawn frame: [S, S, 4] uint8 straight RGBA, or planes."""
