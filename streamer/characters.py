@@ -13,7 +13,6 @@ from PIL import Image
 
 from streamer.model.face import Face, FaceDetector
 from streamer.model.picture import marked, the_face
-from streamer.pipeline import Drawable
 from streamer.signalling import Refused
 from streamer.studio.character import Character
 from streamer.studio.picture import BadPicture, PictureRig, open_scaled
@@ -39,7 +38,7 @@ class Entry:
     built_in: bool = False
     thumbnails: dict[tuple[int, bool], bytes] = field(default_factory=dict)
 
-    def rig(self, size: int, background: bool) -> Drawable:
+    def rig(self, size: int, background: bool) -> Rig | PictureRig:
         """A fresh rig that draws it; takes tens of milliseconds."""
         if self.character is not None:
             return Rig(self.character, size, background)
@@ -58,7 +57,7 @@ class Entry:
         }
 
 
-def portrait(drawable: Drawable, emotion: str = "neutral") -> bytes:
+def portrait(drawable: Rig | PictureRig, emotion: str = "neutral") -> bytes:
     """A PNG of what `drawable` draws at rest, in an emotion of `controls.EMOTIONS`. Closes it."""
     try:
         image = drawable.draw(expression(emotion, 1.0), 0.0)

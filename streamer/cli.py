@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer import __version__
-from streamer.config import GENERATORS, ServerConfig, token_from_environment
+from streamer.config import DEVICES, GENERATORS, MAX_SESSIONS, ServerConfig, token_from_environment
 
 COMMANDS = ("serve", "render", "bench", "studio", "data", "train")
 
@@ -43,6 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--tls-key", type=Path, help="its private key (PEM)")
     serve.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help="what draws the characters")
+    serve.add_argument(
+        "--device",
+        default=DEVICES[0],
+        choices=DEVICES,
+        help="where the neural generator draws (default: cuda if it works)",
+    )
     serve.add_argument("--udp-ports", type=_ports, metavar="A-B", help="UDP ports for media, for firewalls and Docker")
     serve.add_argument("--public-ip", help="address that clients reach those ports under, behind NAT")
     serve.add_argument("--allow-origin", action="append", default=[], help="a page's origin that may call the API")
@@ -50,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--ice-server", action="append", default=[], type=_ice_server, metavar="URL[,USER,CREDENTIAL]",
         help="STUN or TURN server handed to clients",
     )  # fmt: skip
-    serve.add_argument("--max-sessions", type=int, default=8)
+    serve.add_argument("--max-sessions", type=int, default=MAX_SESSIONS)
     serve.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
     serve.set_defaults(run=_serve)
 
@@ -104,6 +110,7 @@ def _serve(options: argparse.Namespace) -> int:
             tls_cert=options.tls_cert,
             tls_key=options.tls_key,
             generator=options.generator,
+            device=options.device,
             udp_ports=options.udp_ports,
             public_ip=options.public_ip,
             allow_origins=tuple(options.allow_origin),
@@ -121,10 +128,13 @@ def _serve(options: argparse.Namespace) -> int:
     from streamer.server import create_app
 
     try:
-        generator = create(config.generator)  # here, so that what is missing is one sentence and no traceback
+        generator = create(
+            config.generator, config.device, config.max_sessions
+        )  # here, so that what is missing is one sentence and no traceback
     except NotInstalled as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 1
+    print(f"lipstream: {generator.where}", file=sys.stderr)
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list | None = None) -> None:

@@ -28,6 +28,12 @@ AUDIO_CLOCK = 48_000
 GENERATORS = ("neural", "rig")
 """What can draw the characters; the first is the default."""
 
+DEVICES = ("auto", "cpu", "cuda")
+"""Where the neural generator may draw; `auto`: on CUDA where that works, else on the CPU."""
+
+MAX_SESSIONS = 8
+"""Sessions that a server takes where it is told nothing else."""
+
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 """The web clients' folder: served at `/`."""
 
@@ -53,6 +59,8 @@ class ServerConfig:
     tls_key: Path | None = None
     generator: str = GENERATORS[0]
     """What draws the characters: one of GENERATORS."""
+    device: str = DEVICES[0]
+    """Where the neural generator draws: one of DEVICES."""
     udp_ports: tuple[int, int] | None = None
     """First and last UDP port for media; None: the system picks."""
     public_ip: str | None = None
@@ -61,7 +69,7 @@ class ServerConfig:
     """Origins, beside the server's own, whose pages may call the API."""
     ice_servers: tuple[dict, ...] = ()
     """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
-    max_sessions: int = 8
+    max_sessions: int = MAX_SESSIONS
     max_session_age: float = 8 * 3600.0
     """Seconds after which a session is closed."""
     connect_timeout: float = 15.0
@@ -82,6 +90,8 @@ class ServerConfig:
             )
         if self.generator not in GENERATORS:
             raise ValueError(f"generator {self.generator!r} is none of {', '.join(GENERATORS)}")
+        if self.device not in DEVICES:
+            raise ValueError(f"device {self.device!r} is none of {', '.join(DEVICES)}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together: only one of the two was given")
         if self.udp_ports is not None:

@@ -17,12 +17,11 @@ from streamer.config import FPS
 from streamer.messages import Frame, Step
 from streamer.pipeline import Avatar, draw_together
 from streamer.vad import VadEvent
+from streamer.yuv import Picture
 
 log = logging.getLogger(__name__)
 
 _MOST_WAITING = 50  # steps a seat may have waiting (2 s); beyond it the oldest are dropped unheard
-_MOST_TOGETHER = 8
-"""Sessions drawn at once: beyond it the first would wait too long for the last."""
 _SMOOTHING = 0.05
 
 
@@ -132,7 +131,7 @@ class Engine:
                     kin = ready[0].avatar.kin()
                     chosen = ready[:1]
                     if kin is not None:
-                        chosen += [seat for seat in ready[1:] if seat.avatar.kin() == kin][: _MOST_TOGETHER - 1]
+                        chosen += [seat for seat in ready[1:] if seat.avatar.kin() == kin][: kin[1] - 1]
                     taken = [(seat, list(seat.waiting)) for seat in chosen]
                     for seat in chosen:
                         seat.waiting.clear()
@@ -177,7 +176,7 @@ class Engine:
             seat.on_voice(events)
         return controls
 
-    def _draw(self, heard: list[tuple[Seat, Step, np.ndarray]]) -> list[np.ndarray | Exception]:
+    def _draw(self, heard: list[tuple[Seat, Step, np.ndarray]]) -> list[Picture | Exception]:
         """The image of each, or what went wrong with it."""
         try:
             if len(heard) > 1:

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from streamer.characters import Entry
-from streamer.config import DEFAULT_SIZE, GENERATORS
+from streamer.config import DEFAULT_SIZE, DEVICES, GENERATORS, MAX_SESSIONS
 from streamer.pipeline import Drawable
 
 
@@ -16,6 +16,9 @@ class Generator(Protocol):
 
     name: str
     """One of config.GENERATORS."""
+
+    where: str
+    """On which device it draws, how, and why there: one line, to be said at start."""
 
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         """A fresh one for one session, at rest. Blocking: run it off the event loop. Raises `Refused`."""
@@ -30,6 +33,7 @@ class RigGenerator:
     """The studio's own illustrator, driven by the controls; it moves an uploaded picture as a whole."""
 
     name = "rig"
+    where = "the rig draws on the CPU, which is all it needs"
 
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         return entry.rig(size, background)
@@ -38,14 +42,19 @@ class RigGenerator:
         return max(0.5, (size / DEFAULT_SIZE) ** 2)  # pixels, and what is to be done whatever the size
 
 
-def create(name: str) -> Generator:
-    """The generator of a name, loaded. Blocking. Raises NotInstalled, or ValueError for a name that is none."""
+def create(name: str, device: str = DEVICES[0], sessions: int = MAX_SESSIONS) -> Generator:
+    """
+    The generator of a name, loaded, on one of config.DEVICES, for as many sessions at once. Blocking. Raises
+    NotInstalled, or ValueError for a name that is none.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device {device!r} is none of {', '.join(DEVICES)}")
     match name:
         case "rig":
             return RigGenerator()
         case "neural":
             from streamer.neural import NeuralGenerator  # loads torch, which the rig does without
 
-            return NeuralGenerator.load()
+            return NeuralGenerator.load(device=device, sessions=sessions)
         case _:
             raise ValueError(f"generator {name!r} is none of {', '.join(GENERATORS)}")

@@ -8,10 +8,13 @@ import torch
 from PIL import Image
 
 from streamer.characters import Entry
+from streamer.config import DEVICES, MAX_SESSIONS
 from streamer.features import Curves
 from streamer.generators import NotInstalled
+from streamer.model.attention import choose
+from streamer.model.device import DevicePainter, Full, Seated, why_no_cuda
 from streamer.model.face import Face
-from streamer.model.loading import BadWeights, load
+from streamer.model.loading import BadWeights, Networks, load
 from streamer.model.picture import PLACES, aligned, face_mask, placed
 from streamer.model.stream import Cue, NotFinite, Painter, Stream, fastest_dtype
 from streamer.pipeline import Drawable, Kindred
@@ -19,6 +22,25 @@ from streamer.signalling import Refused
 from streamer.studio.alpha import premultiplied, straighten
 from streamer.studio.controls import rest
 from streamer.studio.picture import backdrop
+from streamer.yuv import Picture
+
+_MOST_TOGETHER = 8
+"""Sessions drawn at once on a CPU, where each adds to the step's time."""
+
+
+def on_device(networks: Networks, sessions: int) -> DevicePainter:
+    """
+    A painter on CUDA, ready to draw. A session may hold three places for a moment: for the character that it wears, for
+    the one that it puts on next, and for one that is being made meanwhile. Raises NotInstalled where CUDA fails.
+    """
+    if reason := why_no_cuda():
+        raise NotInstalled(reason)
+    try:
+        painter = DevicePainter(networks, 3 * sessions + 1, "cuda")
+        painter.prepare()
+    except Exception as error:  # out of memory, a kernel that does not compile, a capture that fails
+        raise NotInstalled(f"the step does not run on CUDA: {(str(error) or repr(error)).splitlines()[0]}") from error
+    return painter
 
 
 class NeuralGenerator:
@@ -26,14 +48,18 @@ class NeuralGenerator:
 
     name = "neural"
 
-    def __init__(self, painter: Painter) -> None:
+    def __init__(self, painter: Painter | DevicePainter, where: str = "") -> None:
         self.painter = painter
+        self.where = where
         self._made = 0
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, preset: str = "nano") -> "NeuralGenerator":
-        """With the weights that come with the package, in the precision that is fastest here. Raises NotInstalled."""
+    def load(cls, preset: str = "nano", device: str = DEVICES[0], sessions: int = MAX_SESSIONS) -> "NeuralGenerator":
+        """
+        With the weights that come with the package, on one of config.DEVICES; on the CPU in the precision that is
+        fastest here. Raises NotInstalled.
+        """
         try:
             networks = load(preset)
         except (FileNotFoundError, BadWeights) as error:
@@ -41,13 +67,24 @@ class NeuralGenerator:
         # One core stays free for packets and encoding: on two cores, with a browser beside, two threads take 54 ms a
         # frame, waiting for each other, and one takes 45. More than four were never tried.
         torch.set_num_threads(min(max(torch.get_num_threads() - 1, 1), 4))
-        return cls(Painter(networks, fastest_dtype(networks)))
+        reason = "--device cpu"
+        if device != "cpu":
+            try:
+                painter = on_device(networks, sessions)
+                return cls(painter, f"the {preset} network draws on {painter.line}")
+            except NotInstalled as error:
+                if device == "cuda":
+                    raise NotInstalled(f"--device cuda: {error}") from error
+                reason = str(error)
+        dtype, c = fastest_dtype(networks), networks.config
+        choice = choose("cpu", dtype, c.tokens, c.transformer.head, c.transformer.width)
+        return cls(Painter(networks, dtype), f"the {preset} network draws on the CPU ({reason}); {choice.line}")
 
     def relative_cost(self, size: int) -> float:
         return 1.0 if size <= self.painter.config.size else 1.1  # always drawn at its own size, then scaled
 
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
-        """Raises `Refused` (422) for a picture whose face is not known."""
+        """Raises `Refused`: 422 for a picture whose face is not known, 503 where the device has no place left."""
         edge = self.painter.config.size
         picture, face = portrait(entry, edge, background)
         with self._lock:
@@ -55,6 +92,12 @@ class NeuralGenerator:
             seed = self._made
         still = self.painter.still(premultiplied(picture), face_mask(face, edge))
         opaque = bool((picture[..., 3] == 255).all())
+        if isinstance(self.painter, DevicePainter):
+            try:
+                seated = self.painter.stream(still, seed, size, opaque, background)
+            except Full as error:
+                raise Refused(503, "too_many_sessions", str(error)) from None
+            return DeviceRig(self.painter, seated)
         behind = None if opaque or not background else backdrop(size)
         return NeuralRig(self.painter, self.painter.stream(still, seed), size, opaque, behind)
 
@@ -73,8 +116,14 @@ def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Fac
     return aligned(entry.picture, entry.face, edge), placed(entry.picture, entry.face, edge)
 
 
+def _cue(controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> Cue:
+    return Cue(controls, np.concatenate([curves.mouth, curves.prosody, curves.embedding]).astype(np.float32), emotion)
+
+
 class NeuralRig:
-    """One session's character: hears every frame, draws those asked for."""
+    """One session's character on a CPU: hears every frame, draws those asked for."""
+
+    most_together = _MOST_TOGETHER
 
     def __init__(
         self, painter: Painter, stream: Stream, size: int, opaque: bool, behind: np.ndarray | None = None
@@ -85,17 +134,16 @@ class NeuralRig:
         self._painter, self._stream = painter, stream
 
     def hear(self, controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> None:
-        heard = np.concatenate([curves.mouth, curves.prosody, curves.embedding]).astype(np.float32)
-        self._painter.hear(self._stream, Cue(controls, heard, emotion))
+        self._painter.hear(self._stream, _cue(controls, curves, emotion))
 
-    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
-        """The frame last heard, [S, S, 4] uint8 straight RGBA. Raises NotFinite where the session had to be reset."""
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> Picture:
+        """The frame last heard, straight RGBA. Raises NotFinite where the session had to be reset."""
         (frame,) = self.draw_together([self])
         if isinstance(frame, Exception):
             raise frame
         return frame
 
-    def draw_together(self, all_of_them: Sequence[Kindred]) -> list[np.ndarray | Exception]:
+    def draw_together(self, all_of_them: Sequence[Kindred]) -> list[Picture | Exception]:
         """One pass through the networks for several sessions."""
         rigs = [rig for rig in all_of_them if isinstance(rig, NeuralRig)]
         frames = self._painter.draw([rig._stream for rig in rigs])
@@ -118,4 +166,33 @@ class NeuralRig:
         return np.asarray(Image.alpha_composite(self._behind, Image.fromarray(frame)))
 
     def close(self) -> None:
-        """Nothing is held beyond memory."""
+        self._painter.leave(self._stream)
+
+
+class DeviceRig:
+    """One session's character in a slot of a device, which finishes the frames, too."""
+
+    def __init__(self, painter: DevicePainter, stream: Seated) -> None:
+        self.size = stream.size
+        self.kin: object = painter
+        self.most_together = painter.capacity  # a step computes the slots between along anyway
+        self._painter, self._stream = painter, stream
+
+    def hear(self, controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> None:
+        self._painter.hear(self._stream, _cue(controls, curves, emotion))
+
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> Picture:
+        """The frame last heard, as planes. Raises NotFinite where the session had to be reset."""
+        (frame,) = self._painter.draw([self._stream])
+        if isinstance(frame, NotFinite):
+            raise frame
+        return frame
+
+    def draw_together(self, all_of_them: Sequence[Kindred]) -> list[Picture | Exception]:
+        """One step for several sessions, of whichever sizes."""
+        rigs = [rig for rig in all_of_them if isinstance(rig, DeviceRig)]
+        return list(self._painter.draw([rig._stream for rig in rigs]))
+
+    def close(self) -> None:
+        """Gives the slot up; idempotent."""
+        self._painter.leave(self._stream)

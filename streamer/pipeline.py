@@ -21,6 +21,7 @@ from streamer.plan import Move, Plan
 from streamer.studio.animate import Life
 from streamer.studio.controls import EMOTIONS
 from streamer.vad import Vad, VadEvent
+from streamer.yuv import Picture
 
 
 class Drawable(Protocol):
@@ -28,8 +29,8 @@ class Drawable(Protocol):
 
     size: int
 
-    def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
-        """[C] float32 controls at `t` seconds to [S, S, 4] uint8 straight RGBA, valid until the next call."""
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> Picture:
+        """[C] float32 controls at `t` seconds to a picture of that size, valid until the next call."""
         ...
 
     def close(self) -> None: ...
@@ -51,7 +52,10 @@ class Kindred(Protocol):
     kin: object
     """Those with the same one can be drawn together."""
 
-    def draw_together(self, all_of_them: Sequence["Kindred"]) -> list[np.ndarray | Exception]:
+    most_together: int
+    """How many at once: with more, the first would wait too long for the last."""
+
+    def draw_together(self, all_of_them: Sequence["Kindred"]) -> list[Picture | Exception]:
         """What `draw` would give for each, in their order; one's failure stands in its place."""
         ...
 
@@ -169,8 +173,8 @@ class Avatar:
         old.close()
         return True
 
-    def draw(self, controls: np.ndarray, seconds: float) -> np.ndarray:
-        """[S, S, 4] uint8 RGBA, valid until the next call."""
+    def draw(self, controls: np.ndarray, seconds: float) -> Picture:
+        """The frame's picture, valid until the next call."""
         return self._ready().draw(controls, seconds)
 
     def _ready(self) -> Drawable:
@@ -179,9 +183,14 @@ class Avatar:
             self._rig.hear(*self._told)
         return self._rig
 
-    def kin(self) -> object | None:
-        """Equal for avatars that `draw_together` draws at once; None for one that is drawn by itself."""
-        return self._rig.kin if isinstance(self._rig, Kindred) and self._next_rig is None else None
+    def kin(self) -> tuple[object, int] | None:
+        """
+        Equal for avatars that `draw_together` draws at once, and how many it draws at most; None for one that is drawn
+        by itself.
+        """
+        if isinstance(self._rig, Kindred) and self._next_rig is None:
+            return self._rig.kin, self._rig.most_together
+        return None
 
     def close(self) -> None:
         self._rig.close()
@@ -190,7 +199,7 @@ class Avatar:
             self._next_rig = None
 
 
-def draw_together(avatars: Sequence[Avatar]) -> list[np.ndarray | Exception]:
+def draw_together(avatars: Sequence[Avatar]) -> list[Picture | Exception]:
     """What `draw` gives for each of several avatars of the same kin, which have heard their frames."""
     rigs = [avatar._ready() for avatar in avatars]
     kindred = [rig for rig in rigs if isinstance(rig, Kindred)]

@@ -14,8 +14,8 @@ from PIL import Image
 
 from streamer import control
 from streamer.characters import MAX_SEED, Characters, Entry
-from streamer.config import DEFAULT_SIZE, FPS, GENERATORS, SAMPLE_RATE, SIZES
-from streamer.encode import to_yuv
+from streamer.config import DEFAULT_SIZE, DEVICES, FPS, GENERATORS, SAMPLE_RATE, SIZES
+from streamer.encode import to_rgba, to_yuv
 from streamer.features import Articulation, Listener
 from streamer.generators import Generator, NotInstalled, RigGenerator, create
 from streamer.pipeline import Avatar, steps_of
@@ -23,6 +23,7 @@ from streamer.plan import Move
 from streamer.signalling import Refused
 from streamer.studio.animate import Life
 from streamer.studio.controls import EMOTIONS
+from streamer.yuv import Picture
 
 MAX_SECONDS = 4 * 3600
 _AUDIO_RATE = 48_000
@@ -126,9 +127,9 @@ def draw_frames(
     emotion: str = "neutral",
     generator: Generator | None = None,
     script: Sequence[tuple[float, Move | control.Feel]] = (),
-) -> Iterator[np.ndarray]:
+) -> Iterator[Picture]:
     """
-    [n] float32 at 16 kHz to ceil(n / 640) images [S, S, 4] uint8, each valid until the next. What `script` asks, in
+    [n] float32 at 16 kHz to ceil(n / 640) pictures, each valid until the next. What `script` asks, in
     order of time, holds from the first frame that is not before it; the rig draws where no generator is given.
     """
     avatar = Avatar(listener, (generator or RigGenerator()).rig(entry, size, background), Life(entry.seed or 0))
@@ -164,7 +165,7 @@ def find_character(text: str, characters: Characters) -> Entry:
 
 
 def write_video(
-    out: Path, frames: Iterator[np.ndarray], sound: np.ndarray, size: int, progress: Callable[[int], None]
+    out: Path, frames: Iterator[Picture], sound: np.ndarray, size: int, progress: Callable[[int], None]
 ) -> int:
     """Writes an MP4 of H.264 and AAC; [m] float32 `sound` is at 48 kHz. Returns the number of frames."""
     count = 0
@@ -221,6 +222,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--emotion", default="neutral", choices=EMOTIONS)
     parser.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help="what draws the character")
     parser.add_argument(
+        "--device",
+        default=DEVICES[0],
+        choices=DEVICES,
+        help="where the neural generator draws (default: cuda if it works)",
+    )
+    parser.add_argument(
         "--plan", type=Path, help='a file of JSON lines: {"t": 1.5, "type": "plan", "values": {"yaw": 0.3}, "hold": 2}'
     )
     parser.add_argument("--frames", type=Path, help="a folder to write each frame into as a PNG as well")
@@ -230,11 +237,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         samples, sound = read_speech(options.speech)
         script = read_script(options.plan) if options.plan else []
-        generator = create(options.generator)
+        generator = create(options.generator, options.device, sessions=1)
         entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
     except (BadSpeech, BadScript, NotInstalled, Refused) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
+    print(f"lipstream render: {generator.where}", file=sys.stderr)
     frames = draw_frames(samples, entry, options.size, True, Articulation.load(), options.emotion, generator, script)
     if options.frames:
         options.frames.mkdir(parents=True, exist_ok=True)
@@ -251,7 +259,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _keep(frames: Iterator[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
+def _keep(frames: Iterator[Picture], folder: Path) -> Iterator[Picture]:
     for i, image in enumerate(frames):
-        Image.fromarray(image).save(folder / f"{i:06d}.png")
+        Image.fromarray(to_rgba(image)).save(folder / f"{i:06d}.png")
         yield image

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -204,9 +205,10 @@ class Guard:
 def create_app(
     config: ServerConfig,
     listener: Callable[[], Listener] = Articulation.load,
-    generator: Callable[[str], Generator] = create,
+    generator: Callable[[str], Generator] | None = None,
 ) -> FastAPI:
     """The application. Nothing is loaded and no thread started until its lifespan begins."""
+    generator = generator or partial(create, device=config.device, sessions=config.max_sessions)
     metrics = Metrics()
     guard = Guard(config)
 

@@ -32,6 +32,14 @@ def test_what_cannot_be_served_says_why(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", [["serve"], ["render", "speech.wav", "out.mp4"]], ids=["serve", "render"])
+def test_an_unknown_device_is_refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse names the devices there are."""
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--device", "tpu"])
+    assert "auto" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["5000", "a-b", "5000-", "http://x"])
 def test_a_bad_port_range_is_refused(text: str) -> None:
     """argparse's own error for what is no range."""

@@ -41,6 +41,7 @@ class Twin(Brush):
     """A brush that is drawn together with its like, and notes how many were."""
 
     kin: object = "twins"
+    most_together = 8
 
     def __init__(self) -> None:
         super().__init__()

@@ -37,6 +37,7 @@ class Painter:
     """A generator that notes whom it was asked to draw; each character has a colour of its own."""
 
     name = "rig"
+    where = "a test draws"
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int, bool]] = []
@@ -80,7 +81,7 @@ def test_a_generator_that_is_not_installed_is_one_sentence(
 ) -> None:
     """Both commands end with status 1 and the generator's own sentence, before anything is served or written."""
 
-    def missing(name: str) -> Generator:
+    def missing(name: str, device: str, sessions: int) -> Generator:
         raise NotInstalled(f"the {name} generator lacks its weights")
 
     import streamer.server  # noqa: F401  which keeps the true one for the tests that follow

@@ -43,21 +43,38 @@ class Still:
     faces: Tensor  # [1, 1, N]
 
 
+class NotFinite(ArithmeticError):
+    """A session's state held something that is no number; it was reset."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Hearing:
+    """What one session heard last, which its next frame is drawn from."""
+
+    plans: list[np.ndarray] = field(default_factory=list)
+    heard: list[np.ndarray] = field(default_factory=list)
+    emotion: np.ndarray = field(default_factory=lambda: np.zeros(len(EMOTIONS), np.float32))
+
+    def hear(self, cue: Cue, window: int) -> None:
+        """The next frame's cue, of which the last `window` are kept. Raises NotFinite, ValueError."""
+        if cue.controls.shape != (len(CONTROLS),) or cue.heard.shape != (HEARD,):
+            raise ValueError(f"a cue of shapes {cue.controls.shape}, {cue.heard.shape}: want {len(CONTROLS)}, {HEARD}")
+        if not (np.isfinite(cue.controls).all() and np.isfinite(cue.heard).all() and np.isfinite(cue.emotion).all()):
+            raise NotFinite("a cue is not finite: the frame is not drawn from it")
+        plan = cue.controls[len(MOUTH) :]
+        self.plans = [*(self.plans or [plan]), plan][-2:]
+        self.heard = [*(self.heard or [cue.heard] * (window - 1)), cue.heard][-window:]
+        self.emotion = cue.emotion
+
+
 @dataclass
-class Stream:
+class Stream(Hearing):
     """One session's state: a small ring, the last cues, its noise."""
 
     still: Still
     cache: Cache
     noise: torch.Generator
-    plans: list[np.ndarray] = field(default_factory=list)
-    heard: list[np.ndarray] = field(default_factory=list)
-    emotion: np.ndarray = field(default_factory=lambda: np.zeros(len(EMOTIONS), np.float32))
     previous: tuple[Tensor, Conditions] | None = None  # the frame drawn last, which is not in the ring yet
-
-
-class NotFinite(ArithmeticError):
-    """A session's state held something that is no number; it was reset."""
 
 
 class Painter:
@@ -93,15 +110,10 @@ class Painter:
 
     def hear(self, stream: Stream, cue: Cue) -> None:
         """Every frame's cue in order, also those of frames that are then not drawn. Raises NotFinite, ValueError."""
-        if cue.controls.shape != (len(CONTROLS),) or cue.heard.shape != (HEARD,):
-            raise ValueError(f"a cue of shapes {cue.controls.shape}, {cue.heard.shape}: want {len(CONTROLS)}, {HEARD}")
-        if not (np.isfinite(cue.controls).all() and np.isfinite(cue.heard).all() and np.isfinite(cue.emotion).all()):
-            raise NotFinite("a cue is not finite: the frame is not drawn from it")
-        window = self.config.transformer.window
-        plan = cue.controls[len(MOUTH) :]
-        stream.plans = [*(stream.plans or [plan]), plan][-2:]
-        stream.heard = [*(stream.heard or [cue.heard] * (window - 1)), cue.heard][-window:]
-        stream.emotion = cue.emotion
+        stream.hear(cue, self.config.transformer.window)
+
+    def leave(self, stream: Stream) -> None:
+        """The session ends. Nothing is held for it beyond its own memory."""
 
     @torch.inference_mode()
     def draw(self, streams: Sequence[Stream]) -> list[np.ndarray | NotFinite]:

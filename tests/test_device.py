@@ -1,0 +1,478 @@
+"""Sessions on a device: frames as `Painter` draws them, whoever comes, goes, waits or fails; all but graphs, on a CPU.
+
+What needs CUDA is at the end, and is skipped where there is none.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from streamer.characters import Characters
+from streamer.encode import to_yuv
+from streamer.features import EMBEDDING, PROSODY, Curves
+from streamer.generators import NotInstalled, create
+from streamer.model import device as device_module
+from streamer.model.config import HEARD, PRESETS, ModelConfig
+from streamer.model.device import DevicePainter, Full, Seated, buckets, noise, why_no_cuda
+from streamer.model.loading import Networks, untrained
+from streamer.model.stream import Cue, NotFinite, Painter, Stream
+from streamer.neural import DeviceRig, NeuralGenerator, NeuralRig
+from streamer.pipeline import Attentive, Kindred
+from streamer.signalling import Refused
+from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH, rest
+from streamer.yuv import Yuv
+
+TINY = PRESETS["tiny"]
+SIZE, EDGE = TINY.size, TINY.size // 16
+
+
+class Tolerance(NamedTuple):
+    """Levels of 255 that planes may differ from those of `Painter` in float32 on the CPU."""
+
+    most: int
+    mean: float
+
+
+TOLERANCES = {  # device and precision of the whole model: the one table that CPU and GPU are held to
+    ("cpu", torch.float32): Tolerance(2, 0.2),
+    ("cpu", torch.bfloat16): Tolerance(255, 8.0),
+    ("cuda", torch.float32): Tolerance(4, 0.3),
+    ("cuda", torch.float16): Tolerance(48, 1.5),
+    ("cuda", torch.bfloat16): Tolerance(255, 8.0),
+}
+
+
+def random_networks(config: ModelConfig) -> Networks:
+    """Random weights everywhere, so that every condition shows."""
+    torch.manual_seed(0)
+    made = untrained(config)
+    for module in (made.autoencoder, made.transformer):
+        for parameter in module.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return made
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    return random_networks(TINY)
+
+
+class SameNoise(DevicePainter):
+    """Takes each session's noise from where `Painter` takes it, so that their frames can be compared."""
+
+    def _noise(self, count: int) -> Tensor:
+        self.generators: dict[int, torch.Generator] = getattr(self, "generators", {})
+        rows = torch.zeros_like(self._slots.noise[:count])
+        for slot in range(count):
+            if self._slots.due[slot]:
+                if int(self._frame[slot]) == 0:
+                    self.generators[int(self._seed[slot])] = torch.Generator().manual_seed(int(self._seed[slot]))
+                generator = self.generators[int(self._seed[slot])]
+                rows[slot] = torch.randn(1, *rows.shape[1:], generator=generator)[0].to(rows)
+        return rows
+
+
+def on_cpu(networks: Networks, capacity: int = 4, dtype: torch.dtype = torch.float32) -> SameNoise:
+    painter = SameNoise(networks, capacity, "cpu", dtype)
+    painter.prepare()
+    return painter
+
+
+def cue(seed: int) -> Cue:
+    rng = np.random.default_rng(seed)
+    return Cue(
+        rng.normal(0, 0.5, len(CONTROLS)).astype(np.float32),
+        rng.normal(0, 1, HEARD).astype(np.float32),
+        rng.random(len(EMOTIONS)).astype(np.float32),
+    )
+
+
+def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Premultiplied, partly transparent, and its face."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (SIZE, SIZE, 4)).astype(np.uint8)
+    pixels[..., :3] = pixels[..., :3] * (pixels[..., 3:] / 255)
+    return pixels, rng.random((EDGE, EDGE))
+
+
+class Session:
+    """The same session twice: alone with a `Painter`, finished by `NeuralRig`, and on a device among others."""
+
+    def __init__(
+        self, alone: Painter, painter: DevicePainter, seed: int, size: int = SIZE, opaque: bool = True
+    ) -> None:
+        self.alone, self.painter, self.size = alone, painter, size
+        self.seed, self.frame = seed, 0
+        self.stream: Stream = alone.stream(alone.still(*picture(seed)), seed)
+        self.rig = NeuralRig(alone, self.stream, size, opaque, None)
+        self.seated: Seated = painter.stream(painter.still(*picture(seed)), seed, size, opaque, backed=False)
+
+    def hear(self) -> None:
+        said = cue(1000 * self.seed + self.frame)
+        self.frame += 1
+        self.alone.hear(self.stream, said)
+        self.painter.hear(self.seated, said)
+
+    def wanted(self) -> np.ndarray:
+        """Its planes, drawn alone."""
+        (frame,) = self.alone.draw([self.stream])
+        assert isinstance(frame, np.ndarray)
+        return to_yuv(np.ascontiguousarray(self.rig._finished(frame))).to_ndarray()
+
+
+def close(found: Yuv | NotFinite, wanted: np.ndarray, allowed: Tolerance = TOLERANCES["cpu", torch.float32]) -> None:
+    assert isinstance(found, Yuv), found
+    apart = np.abs(found.planes.astype(int) - wanted)
+    assert apart.max() <= allowed.most and apart.mean() <= allowed.mean, (apart.max(), apart.mean())
+
+
+def draw(painter: DevicePainter, sessions: Sequence[Session]) -> None:
+    """Each hears, all are drawn together, and each is compared."""
+    for session in sessions:
+        session.hear()
+    wanted = [session.wanted() for session in sessions]
+    found = painter.draw([session.seated for session in sessions])
+    for planes, truth in zip(found, wanted, strict=True):
+        close(planes, truth)
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+def test_a_device_draws_what_the_painter_draws(networks: Networks, opaque: bool) -> None:
+    """Sessions of different ages, past the seams of their rings, in float32: each as if alone on the CPU's own path."""
+    alone, painter = Painter(networks), on_cpu(networks)
+    sessions: list[Session] = []
+    for frame in range(7):
+        if frame in (0, 1, 4):
+            sessions.append(Session(alone, painter, frame + 1, opaque=opaque))
+        draw(painter, sessions)
+
+
+def test_sessions_come_go_and_wait(networks: Networks) -> None:
+    """Who leaves or is not drawn changes nothing for the rest; a frame that is heard and not drawn is remembered."""
+    alone, painter = Painter(networks), on_cpu(networks, 3)
+    first, second, third = (Session(alone, painter, seed) for seed in (1, 2, 3))
+    draw(painter, [first, second, third])
+    draw(painter, [third])  # neither in the first slot nor the whole bucket
+    second.hear()  # its frame is dropped
+    draw(painter, [second, first])  # in another order than the slots
+    painter.leave(first.seated)
+    painter.leave(first.seated)  # idempotent
+    assert third.seated.seat.slot == 0
+    draw(painter, [second, third])
+    fourth = Session(alone, painter, 4)
+    for turn in ([fourth, third], [second], [fourth, second, third], [fourth, second, third]):
+        draw(painter, turn)
+
+
+def test_frames_of_other_sizes(networks: Networks) -> None:
+    """In one step, sessions of several sizes: scaled as the CPU scales, and none gets another's planes."""
+    alone, painter = Painter(networks), on_cpu(networks)
+    sizes = (32, SIZE, 128, 128)
+    sessions = [Session(alone, painter, seed, size) for seed, size in enumerate(sizes, 1)]
+    for _ in range(3):
+        draw(painter, sessions)
+    for session, frame in zip(sessions, painter.draw([s.seated for s in sessions]), strict=True):
+        assert isinstance(frame, Yuv) and frame.size == session.size
+
+
+def test_nan_stays_in_its_session(networks: Networks) -> None:
+    """A session whose state is spoilt is told so and starts anew; its neighbours' frames stay as they were."""
+    alone, painter = Painter(networks), on_cpu(networks)
+    sessions = [Session(alone, painter, seed) for seed in (1, 2, 3)]
+    for _ in range(2):
+        draw(painter, sessions)
+    painter._slots.ring_values[:, sessions[1].seated.seat.slot] = torch.nan
+    spoilt = sessions[1]
+    with torch.inference_mode():
+        spoilt.stream.cache.ring_values.fill_(torch.nan)
+    for session in sessions:
+        session.hear()
+    assert isinstance(alone.draw([spoilt.stream])[0], NotFinite)
+    found = painter.draw([session.seated for session in sessions])
+    assert isinstance(found[1], NotFinite)
+    for session, frame in ((sessions[0], found[0]), (sessions[2], found[2])):
+        close(frame, session.wanted())
+    for _ in range(3):
+        draw(painter, sessions)
+
+
+def test_half_precision_is_near(networks: Networks) -> None:
+    """bf16 draws nearly what float32 draws."""
+    alone, painter = Painter(networks), on_cpu(networks, 2, torch.bfloat16)
+    session = Session(alone, painter, 1)
+    for _ in range(2):
+        session.hear()
+        close(painter.draw([session.seated])[0], session.wanted(), TOLERANCES["cpu", torch.bfloat16])
+
+
+def test_the_smallest_bucket_that_reaches(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step covers the slots up to the last whose turn it is, in the next larger batch that a graph exists for."""
+    assert buckets(1) == (1,) and buckets(2) == (1, 2) and buckets(25) == (1, 2, 4, 8, 16, 25)
+    painter, counts = on_cpu(networks, 5), []
+    monkeypatch.setattr(painter, "_compute", counts.append)
+    painter._drawn[:, -1, 0] = 1
+    sessions = [painter.stream(painter.still(*picture(1)), seed) for seed in range(5)]
+    for session in sessions:
+        painter.hear(session, cue(1))
+    for turn in ([0], [1], [0, 2], [3], [4]):
+        painter.draw([sessions[i] for i in turn])
+    assert counts == [1, 2, 4, 4, 5]
+    assert painter.draw([]) == []
+
+
+def test_nothing_moves(networks: Networks) -> None:
+    """A graph captured over a painter stays valid: sessions, steps and departures all write in place."""
+
+    def addresses() -> dict[str, int]:
+        found = {name: part.data_ptr() for name, part in vars(painter).items() if isinstance(part, Tensor)}
+        found |= {
+            f"slots {name}": part.data_ptr() for name, part in vars(painter._slots).items() if isinstance(part, Tensor)
+        }
+        return found | {f"features {i}": part.data_ptr() for i, part in enumerate(painter._features)}
+
+    painter = on_cpu(networks, 3)
+    before = addresses()
+    assert len(before) > 20
+    alone = Painter(networks)
+    sessions = [Session(alone, painter, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))]
+    draw(painter, sessions)
+    painter.leave(sessions[0].seated)
+    draw(painter, sessions[1:])
+    assert addresses() == before
+    assert all(level.is_contiguous(memory_format=torch.channels_last) for level in painter._features)
+
+
+def test_noise_is_the_sessions_own() -> None:
+    """Normal, never infinite, told by seed and frame alone, and different for each of them."""
+    seeds, frames = torch.tensor([1, 1, 2, 2**31]), torch.tensor([0, 1, 0, 0])
+    drawn = noise(seeds, frames, (32, 16, 16))
+    assert drawn.shape == (4, 32, 16, 16) and drawn.isfinite().all()
+    assert drawn.mean().abs() < 0.02 and (drawn.std() - 1).abs() < 0.02
+    assert 3.5 < drawn.abs().max() < 6.8
+    assert (drawn.pow(4).mean() - 3).abs() < 0.15  # as thick at the ends as it should be
+    likeness = torch.corrcoef(drawn.flatten(1)) - torch.eye(4)
+    assert likeness.abs().max() < 0.05
+    neighbours = torch.corrcoef(torch.stack([drawn.flatten()[1:], drawn.flatten()[:-1]]))[0, 1]
+    assert neighbours.abs() < 0.02
+    assert torch.equal(noise(seeds[2:3], frames[2:3], (32, 16, 16))[0], drawn[2])
+
+
+def test_a_session_is_its_seed(networks: Networks) -> None:
+    """With the painter's own noise, the same session gives the same video, alone or in company."""
+
+    def video(company: int) -> list[np.ndarray]:
+        painter = DevicePainter(networks, 4, "cpu", torch.float32)
+        others = [painter.stream(painter.still(*picture(seed)), 50 + seed) for seed in range(company)]
+        session = painter.stream(painter.still(*picture(9)), 9)
+        frames = []
+        for k in range(4):
+            for one in (*others, session):
+                painter.hear(one, cue(k))
+            frame = painter.draw([*others, session])[-1]
+            assert isinstance(frame, Yuv)
+            frames.append(frame.planes.copy())
+        return frames
+
+    alone, among = video(0), video(2)
+    for one, other in zip(alone, among, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+    assert not (alone[1] == alone[2]).all()
+
+
+def test_refusals(networks: Networks) -> None:
+    """A full painter, pictures and sizes that do not fit, sessions that left, say so with their numbers."""
+    painter = on_cpu(networks, 1)
+    still = painter.still(*picture(1))
+    with pytest.raises(ValueError, match=r"32.*64x64"):
+        painter.still(np.zeros((32, 32, 4), np.uint8), np.zeros((EDGE, EDGE)))
+    for size in (130, 8):
+        with pytest.raises(ValueError, match=f"frames of {size} pixels"):
+            painter.stream(still, size=size)
+    session = painter.stream(still)
+    with pytest.raises(Full, match="all 1 places"):
+        painter.stream(still)
+    with pytest.raises(ValueError, match="has heard nothing"):
+        painter.draw([session])
+    good = cue(1)
+    with pytest.raises(NotFinite):
+        painter.hear(session, Cue(good.controls, np.full_like(good.heard, np.nan), good.emotion))
+    with pytest.raises(ValueError, match="31"):
+        painter.hear(session, Cue(good.controls[len(MOUTH) :], good.heard, good.emotion))
+    painter.hear(session, good)
+    with pytest.raises(ValueError, match=r"slots \[0, 0\]"):
+        painter.draw([session, session])
+    painter.leave(session)
+    with pytest.raises(ValueError, match=r"slots \[-1\]"):
+        painter.draw([session])
+    painter.stream(still)
+
+
+# --- as the pipeline sees it ----------------------------------------------------------------------------------------
+
+
+def test_a_rig_on_a_device(networks: Networks) -> None:
+    """It hears and draws planes of the size asked for, gives its slot back, and a full device is a refusal."""
+    generator = NeuralGenerator(DevicePainter(networks, 2, "cpu", torch.float32))
+    rigs = [generator.rig(Characters().get("24"), size, True) for size in (128, SIZE)]
+    with pytest.raises(Refused, match="all 2 places") as refused:
+        generator.rig(Characters().get("24"), 128, True)
+    assert refused.value.status == 503
+    curves = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
+    for rig in rigs:
+        assert isinstance(rig, DeviceRig) and isinstance(rig, Attentive) and isinstance(rig, Kindred)
+        rig.hear(rest(), curves, np.zeros(len(EMOTIONS), np.float32))
+    assert rigs[0].kin == rigs[1].kin  # type: ignore[attr-defined]
+    frames = rigs[0].draw_together(rigs)  # type: ignore[attr-defined]
+    assert [frame.size for frame in frames] == [128, SIZE]
+    single = rigs[1].draw(rest())
+    assert isinstance(single, Yuv) and single.size == SIZE
+    for rig in rigs:
+        rig.close()
+        rig.close()
+    generator.rig(Characters().get("24"), 128, True)
+
+
+@pytest.fixture
+def small(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is loaded is the tiny preset."""
+    monkeypatch.setattr("streamer.neural.load", lambda preset: networks)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_device_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` falls back to the CPU with the reason, `cuda` refuses with it, `cpu` does not ask; each in one line."""
+    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: "no card is in here")
+    fallen = create("neural")
+    assert "on the CPU (no card is in here); attention by PyTorch's operators" in fallen.where
+    assert isinstance(fallen, NeuralGenerator) and isinstance(fallen.painter, Painter)
+    with pytest.raises(NotInstalled, match="--device cuda: no card is in here"):
+        create("neural", "cuda")
+    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: pytest.fail("nobody asked for CUDA"))
+    chosen = create("neural", "cpu")
+    assert "(--device cpu)" in chosen.where and "\n" not in chosen.where
+    assert "rig" in create("rig", "cuda").where
+    with pytest.raises(ValueError, match="'tpu' is none of auto, cpu, cuda"):
+        create("neural", "tpu")
+
+
+@pytest.mark.usefixtures("small")
+def test_cuda_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the step does not run on a card, `auto` draws on the CPU and says why; `cuda` ends with the reason."""
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no kernel image is available\nand more")
+
+    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
+    monkeypatch.setattr("streamer.neural.DevicePainter", fails)
+    assert "the step does not run on CUDA: no kernel image is available);" in create("neural").where
+    with pytest.raises(NotInstalled, match="no kernel image"):
+        create("neural", "cuda")
+
+
+@pytest.mark.usefixtures("small")
+def test_cuda_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` takes it, with places for three characters of each session and one; the line names the attention."""
+
+    class Card(DevicePainter):
+        def __init__(self, networks: Networks, capacity: int, device: str) -> None:
+            assert device == "cuda"
+            super().__init__(networks, capacity, "cpu", torch.float32)
+
+    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
+    monkeypatch.setattr("streamer.neural.DevicePainter", Card)
+    generator = create("neural", sessions=4)
+    assert isinstance(generator, NeuralGenerator) and isinstance(generator.painter, Card)
+    assert generator.painter.capacity == 13
+    assert "attention by" in generator.where and "\n" not in generator.where
+
+
+def test_cuda_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built without it, no device, a device that fails: each is a reason."""
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert why_no_cuda() == "this PyTorch is built without CUDA"
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no CUDA device" in str(why_no_cuda())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel image is available\nfor this device")
+
+    monkeypatch.setattr(device_module.torch, "ones", broken)
+    assert why_no_cuda() == "the CUDA device does not work: no kernel image is available"
+
+
+# --- on a GPU -------------------------------------------------------------------------------------------------------
+
+cuda = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device: graphs and precision on it are untested"
+)
+
+
+@pytest.fixture(scope="module")
+def wide() -> Networks:
+    """Its heads have 32 channels, the least that the kernels take: in half precision they attend."""
+    return random_networks(replace(TINY, transformer=replace(TINY.transformer, width=64, rope_time=16)))
+
+
+@cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_gpu_draws_what_the_cpu_draws(wide: Networks, dtype: torch.dtype) -> None:
+    """Captured steps, sessions that come and go: planes within the table of those of `Painter` in float32."""
+
+    class FromHost(SameNoise):
+        """Noise as the CPU has it, copied to the device before each step: a graph cannot make it."""
+
+        def _noise(self, count: int) -> Tensor:
+            return self._slots.noise[:count]
+
+        def say_noise(self, streams: Sequence[Seated], noises: Sequence[Tensor]) -> None:
+            for stream, rows in zip(streams, noises, strict=True):
+                self._slots.noise[stream.seat.slot].copy_(rows)
+            torch.cuda.synchronize()
+
+    alone, painter = Painter(wide), FromHost(wide, 4, "cuda", dtype)
+    painter.prepare()
+    sessions = [Session(alone, painter, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))]
+    for frame in range(6):
+        if frame == 4:
+            painter.leave(sessions.pop(0).seated)
+        for session in sessions:
+            session.hear()
+        shape = (1, TINY.autoencoder.latent, EDGE, EDGE)
+        states = [session.stream.noise.get_state() for session in sessions]
+        noises = [torch.randn(shape, generator=session.stream.noise)[0] for session in sessions]
+        for session, state in zip(sessions, states, strict=True):
+            session.stream.noise.set_state(state)
+        painter.say_noise([session.seated for session in sessions], noises)
+        wanted = [session.wanted() for session in sessions]
+        for planes, truth in zip(painter.draw([s.seated for s in sessions]), wanted, strict=True):
+            close(planes, truth, TOLERANCES["cuda", dtype])
+
+
+@cuda
+def test_a_graph_is_the_step_launched_one_by_one(wide: Networks) -> None:
+    """Replayed or launched, a step gives the same planes, for each bucket."""
+    captured, launched = (DevicePainter(wide, 4, "cuda") for _ in range(2))
+    captured.prepare()
+    assert set(captured._graphs) == {1, 2, 4} and not launched._graphs
+    sessions: list[list[Seated]] = [[], []]
+    for frame in range(6):
+        found = []
+        for painter, mine in zip((captured, launched), sessions, strict=True):
+            if frame < 3:
+                mine.append(painter.stream(painter.still(*picture(frame)), frame))
+            for session in mine:
+                painter.hear(session, cue(frame))
+            found.append(painter.draw(mine))
+        for one, other in zip(*found, strict=True):
+            assert isinstance(other, Yuv)
+            close(one, other.planes)
