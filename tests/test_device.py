@@ -3,20 +3,24 @@
 What needs CUDA is at the end, and is skipped where there is none.
 """
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from streamer.characters import Characters
 from streamer.encode import to_yuv
 from streamer.features import EMBEDDING, PROSODY, Curves
 from streamer.generators import NotInstalled, create
 from streamer.model import device as device_module
+from streamer.model import fused
 from streamer.model.config import HEARD, PRESETS, ModelConfig
 from streamer.model.device import DevicePainter, Full, Seated, buckets, noise, why_no_cuda
 from streamer.model.loading import Networks, untrained
@@ -312,6 +316,49 @@ def test_refusals(networks: Networks) -> None:
     painter.stream(still)
 
 
+# --- what a GPU would be told, on tensors that hold nothing ---------------------------------------------------------
+
+
+class FromHost(TorchDispatchMode):
+    """Notes each operation that is given a tensor of the host: a CUDA graph would copy it once and never again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = tree_leaves((args, kwargs or {}))
+        if any(isinstance(part, Tensor) and part.device.type == "cpu" for part in given):
+            self.found.append(str(op))
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kernels", [False, True], ids=["plain", "kernels"])
+def test_a_step_needs_nothing_of_the_host(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    At the shipped size, on tensors without contents: no number is looked at, and what is not on the device already is
+    not used, so that a CUDA graph can hold all of it, from what was said to planes.
+    """
+    config = PRESETS["nano"]
+    painter = DevicePainter(untrained(config), 4, "meta", torch.float16)
+    if kernels:
+        if importlib.util.find_spec("triton") is None:
+            pytest.skip("Triton is not installed")
+        from avatar_kernels import checks, launch
+
+        monkeypatch.setattr(checks, "offered", lambda op, device: None)
+        monkeypatch.setattr(launch.Launch, "run", lambda self: None)
+        monkeypatch.setattr(painter, "_step", fused.step)
+    with torch.no_grad():
+        painter._compute(3)  # what is made once and kept
+        with FromHost() as host:
+            painter._compute(3)
+    assert not host.found
+    with FromHost() as host:
+        painter._said.copy_(torch.zeros(painter._said.shape))
+    assert host.found  # it would have been noticed
+
+
 # --- as the pipeline sees it ----------------------------------------------------------------------------------------
 
 
@@ -428,7 +475,7 @@ def wide() -> Networks:
 def test_a_gpu_draws_what_the_cpu_draws(wide: Networks, dtype: torch.dtype) -> None:
     """Captured steps, sessions that come and go: planes within the table of those of `Painter` in float32."""
 
-    class FromHost(SameNoise):
+    class HostNoise(SameNoise):
         """Noise as the CPU has it, copied to the device before each step: a graph cannot make it."""
 
         def _noise(self, count: int) -> Tensor:
@@ -439,7 +486,7 @@ def test_a_gpu_draws_what_the_cpu_draws(wide: Networks, dtype: torch.dtype) -> N
                 self._slots.noise[stream.seat.slot].copy_(rows)
             torch.cuda.synchronize()
 
-    alone, painter = Painter(wide), FromHost(wide, 4, "cuda", dtype)
+    alone, painter = Painter(wide), HostNoise(wide, 4, "cuda", dtype)
     painter.prepare()
     sessions = [Session(alone, painter, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))]
     for frame in range(6):

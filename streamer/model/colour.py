@@ -36,7 +36,7 @@ def shown(pictures: Tensor, opaque: Tensor, backed: Tensor, backdrop: Tensor) ->
     not premultiplied. Returns [B, 3, S, S] in 0..255.
     """
     colour, alpha = pictures[:, :3], pictures[:, 3:]
-    alpha = torch.where(opaque.view(-1, 1, 1, 1), 255, alpha)
+    alpha = alpha.masked_fill(opaque.view(-1, 1, 1, 1), 255)
     colour = torch.minimum(colour, alpha)  # more would be brighter than white
     before = colour + (1 - alpha / 255) * backdrop
     straight = colour * 255 / alpha.clamp(min=1)
