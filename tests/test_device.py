@@ -4,21 +4,28 @@ What needs CUDA is at the end, and is skipped where there is none.
 """
 
 import importlib.util
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from streamer import render, stamp
 from streamer.characters import Characters
-from streamer.encode import to_yuv
-from streamer.features import EMBEDDING, PROSODY, Curves
+from streamer.encode import VideoEncoder, to_yuv
+from streamer.features import EMBEDDING, PROSODY, Curves, Loudness
+from streamer.generator import Engine
 from streamer.generators import NotInstalled, create
+from streamer.messages import Frame, Step
 from streamer.model import device as device_module
 from streamer.model import fused
 from streamer.model.config import HEARD, PRESETS, ModelConfig
@@ -26,8 +33,9 @@ from streamer.model.device import DevicePainter, Full, Seated, buckets, noise, w
 from streamer.model.loading import Networks, untrained
 from streamer.model.stream import Cue, NotFinite, Painter, Stream
 from streamer.neural import DeviceRig, NeuralGenerator, NeuralRig
-from streamer.pipeline import Attentive, Kindred
+from streamer.pipeline import Attentive, Avatar, Kindred
 from streamer.signalling import Refused
+from streamer.studio.animate import Life
 from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH, rest
 from streamer.yuv import Yuv
 
@@ -288,6 +296,39 @@ def test_a_session_is_its_seed(networks: Networks) -> None:
     assert not (alone[1] == alone[2]).all()
 
 
+def test_sessions_come_from_other_threads(networks: Networks) -> None:
+    """While one thread draws, others seat sessions and let them go: the frames are those of a session left alone."""
+    alone, painter = Painter(networks), on_cpu(networks, 4)
+    first, stayed = painter.stream(painter.still(*picture(5)), 5), Session(alone, painter, 1)
+    ended, seated = threading.Event(), threading.Semaphore(0)
+    failures: list[Exception] = []
+
+    def visits() -> None:
+        try:
+            still = painter.still(*picture(6))
+            while not ended.is_set():
+                guests = [painter.stream(still, 100 + i) for i in range(2)]
+                for guest in guests:
+                    painter.leave(guest)
+                seated.release()
+        except Exception as error:
+            failures.append(error)
+            seated.release()
+
+    visitor = threading.Thread(target=visits)
+    visitor.start()
+    try:
+        for frame in range(8):
+            assert seated.acquire(timeout=10)
+            if frame == 4:
+                painter.leave(first)  # the one that stays moves
+            draw(painter, [stayed])
+    finally:
+        ended.set()
+        visitor.join(10)
+    assert not failures and not visitor.is_alive()
+
+
 def test_refusals(networks: Networks) -> None:
     """A full painter, pictures and sizes that do not fit, sessions that left, say so with their numbers."""
     painter = on_cpu(networks, 1)
@@ -382,6 +423,49 @@ def test_a_rig_on_a_device(networks: Networks) -> None:
         rig.close()
         rig.close()
     generator.rig(Characters().get("24"), 128, True)
+
+
+def test_the_engine_and_the_encoder_take_planes(networks: Networks) -> None:
+    """Two sessions on a device through the engine: planes of their own, stamped, coded, and their slots given back."""
+    painter = DevicePainter(networks, 2, "cpu", torch.float32)
+    generator = NeuralGenerator(painter)
+    engine, frames, came = Engine(), [], threading.Semaphore(0)
+
+    def drawn(frame: Frame) -> None:
+        stamp.stamp(frame.image, frame.frame)
+        frames.append(frame)
+        came.release()
+
+    avatars = [Avatar(Loudness(), generator.rig(Characters().get("24"), size, True), Life(0)) for size in (128, SIZE)]
+    seats = [engine.add(avatar, drawn, lambda events: None, lambda error: came.release()) for avatar in avatars]
+    for seat in seats:
+        seat.submit(Step(7, 0, np.zeros(640, np.float32)))
+    engine.start()
+    for _ in seats:
+        assert came.acquire(timeout=20)
+    for seat in seats:
+        seat.close()
+    engine.close()
+    assert [frame.image.size for frame in frames] == [128, SIZE]
+    for frame in frames:
+        assert isinstance(frame.image, Yuv) and frame.image.planes.base is None  # its own
+        assert stamp.read(frame.image.brightness) == 7
+        assert VideoEncoder("H264", frame.image.size).encode(frame.image, 7).is_keyframe
+    assert len(painter._slots) == 0
+
+
+def test_a_render_from_a_device(networks: Networks, tmp_path: Path) -> None:
+    """Planes become a video, and PNGs where they are asked for."""
+    generator = NeuralGenerator(DevicePainter(networks, 1, "cpu", torch.float32))
+    entry, sound = Characters().get("13"), np.zeros(5 * 1920, np.float32)
+    frames = render.draw_frames(np.zeros(5 * 640, np.float32), entry, 128, True, Loudness(), generator=generator)
+    assert render.write_video(tmp_path / "out.mp4", render._keep(frames, tmp_path), sound, 128, lambda done: None) == 5
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        shown = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
+    kept = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("*.png"))]
+    assert len(shown) == len(kept) == 5
+    for one, other in zip(shown, kept, strict=True):
+        assert np.abs(one.astype(int) - other[..., :3]).mean() < 12
 
 
 @pytest.fixture
