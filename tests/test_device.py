@@ -3,6 +3,7 @@
 What needs CUDA is at the end, and is skipped where there is none.
 """
 
+import contextlib
 import importlib.util
 import threading
 from collections.abc import Iterator, Sequence
@@ -398,6 +399,84 @@ def test_a_step_needs_nothing_of_the_host(kernels: bool, monkeypatch: pytest.Mon
     with FromHost() as host:
         painter._said.copy_(torch.zeros(painter._said.shape))
     assert host.found  # it would have been noticed
+
+
+class Card:
+    """Stands in for CUDA's streams, events and graphs, and notes what the host asks of them; a replay computes."""
+
+    def __init__(self, painter: DevicePainter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[Any] = []
+        self.capturing: Any = None
+        card, compute = self, painter._compute
+
+        class Graph:
+            def replay(self) -> None:
+                card.log.append(f"replay {self.count}")
+                compute(self.count)
+
+            count = 0
+
+        class Event:
+            def __init__(self, **_: bool) -> None: ...
+            def record(self) -> None:
+                card.log.append("record")
+
+            def synchronize(self) -> None:
+                card.log.append("wait")
+
+        class Lane:
+            def synchronize(self) -> None:
+                card.log.append("wait aside")
+
+        @contextlib.contextmanager
+        def capture(graph: Graph, **_: object) -> Iterator[None]:
+            card.capturing = graph
+            yield
+            card.capturing = None
+
+        def computed(count: int) -> None:
+            card.log.append(f"capture {count}" if card.capturing else f"launch {count}")
+            if card.capturing:
+                card.capturing.count = count
+            else:
+                compute(count)
+
+        for name, part in (
+            ("CUDAGraph", Graph),
+            ("Event", Event),
+            ("graph", capture),
+            ("stream", lambda lane: contextlib.nullcontext()),
+            ("synchronize", lambda device: card.log.append("wait for all")),
+            ("get_device_name", lambda device: "a card"),
+        ):
+            monkeypatch.setattr(torch.cuda, name, part)
+        painter._cuda, painter._steps, painter._aside = True, Lane(), Lane()  # type: ignore[assignment]
+        monkeypatch.setattr(painter, "_compute", computed)
+        monkeypatch.setattr(painter, "_pinned", lambda *shape: torch.zeros(shape, dtype=torch.uint8))
+
+
+def test_what_the_host_asks_of_a_card(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Every bucket is captured at start, the largest first, after it was launched; from then on a step is one replay, and
+    the host waits for the event behind its copies alone. Frames are as without graphs.
+    """
+    alone, painter = Painter(networks), SameNoise(networks, 3, "cpu", torch.float32)
+    card = Card(painter, monkeypatch)
+    tries = torch.backends.cudnn.benchmark
+    painter.prepare()
+    assert [entry for entry in card.log if "capture" in entry] == ["capture 3", "capture 2", "capture 1"]
+    assert card.log.count("launch 2") == 3 and card.log.index("launch 2") < card.log.index("capture 2")
+    assert torch.backends.cudnn.benchmark == tries
+    assert "a card), a CUDA graph for 3, 2, 1 sessions; attention by" in painter.line
+    card.log.clear()
+    sessions = [Session(alone, painter, seed, size) for seed, size in ((1, SIZE), (2, 128))]
+    assert card.log == ["wait aside", "record", "wait"] * 2
+    with pytest.raises(RuntimeError, match="2 sessions are seated"):
+        painter.prepare()
+    for turn, bucket in ((sessions, 2), (sessions[:1], 1), (sessions, 2)):
+        card.log.clear()
+        draw(painter, turn)
+        assert card.log == [f"replay {bucket}", "record", "wait"]
 
 
 # --- as the pipeline sees it ----------------------------------------------------------------------------------------

@@ -135,9 +135,8 @@ class DevicePainter:
         """What lies beside the slots, as long as they do, and a step's inputs and outputs."""
         c, capacity, size = self.config, self.capacity, self.config.size
 
-        def zeros(*shape: int, dtype: torch.dtype = torch.float32, pinned: bool = False) -> Tensor:
-            place = "cpu" if pinned else self.device
-            return torch.zeros(shape, dtype=dtype, device=place, pin_memory=pinned and self._cuda)
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=self.device)
 
         with torch.inference_mode(False):  # what is made in that mode could not be written to outside of it
             self._picture = zeros(capacity, 4, size, size)  # its own pixels are copied in float32
@@ -153,12 +152,16 @@ class DevicePainter:
             self._behind(size)
             self._widths = (2 * PLAN, c.transformer.window * HEARD, len(EMOTIONS), 1)  # the last: whether it is due
             self._said = zeros(capacity, sum(self._widths))  # [P, K]
-            self._saying = zeros(capacity, sum(self._widths), pinned=True)
+            self._saying = self._pinned(capacity, sum(self._widths), dtype=torch.float32)
             self._painted = zeros(capacity, 4, size, size)  # premultiplied, 0..255: for frames of another size
             # Planes of YUV, and a row that begins with whether the frame is finite.
             self._drawn = zeros(capacity, 3 * size // 2 + 1, size, dtype=torch.uint8)
-            self._out = zeros(capacity, 3 * size // 2 + 1, size, dtype=torch.uint8, pinned=True)
+            self._out = self._pinned(capacity, 3 * size // 2 + 1, size)
             self._others: dict[int, Tensor] = {}  # pinned planes of other sizes
+
+    def _pinned(self, *shape: int, dtype: torch.dtype = torch.uint8) -> Tensor:
+        """On the host, where the device can read and write by itself."""
+        return torch.zeros(shape, dtype=dtype, pin_memory=self._cuda)
 
     def _beside(self) -> list[Tensor]:
         """What moves with a session from slot to slot, beside what `Slots` moves."""
@@ -321,8 +324,7 @@ class DevicePainter:
             planes = to_planes(shown(scaled(picked, size), opaque, backed, self._behind(size)))
             if len(self._others.get(size, ())) < len(of_size):
                 count = next(count for count in self.buckets if count >= len(of_size))
-                shape = (count, 3 * size // 2, size)
-                self._others[size] = torch.zeros(shape, dtype=torch.uint8, pin_memory=self._cuda)
+                self._others[size] = self._pinned(count, 3 * size // 2, size)
             self._others[size][: len(of_size)].copy_(planes, non_blocking=True)
             found |= dict(zip(of_size, self._others[size].numpy(), strict=False))
         return found
