@@ -12,7 +12,7 @@ from streamer.config import DEVICES, MAX_SESSIONS
 from streamer.features import Curves
 from streamer.generators import NotInstalled
 from streamer.model.attention import choose
-from streamer.model.device import DevicePainter, Full, Seated, why_no_cuda
+from streamer.model.device import DevicePainter, Full, Seated, apart, why_no_cuda
 from streamer.model.face import Face
 from streamer.model.loading import BadWeights, Networks, load
 from streamer.model.picture import PLACES, aligned, face_mask, placed
@@ -31,15 +31,19 @@ _MOST_TOGETHER = 8
 def on_device(networks: Networks, sessions: int) -> DevicePainter:
     """
     A painter on CUDA, ready to draw. A session may hold three places for a moment: for the character that it wears, for
-    the one that it puts on next, and for one that is being made meanwhile. Raises NotInstalled where CUDA fails.
+    the one that it puts on next, and for one that is being made meanwhile. Raises NotInstalled where CUDA fails, or
+    draws something else than the CPU.
     """
     if reason := why_no_cuda():
         raise NotInstalled(reason)
     try:
         painter = DevicePainter(networks, 3 * sessions + 1, "cuda")
         painter.prepare()
+        difference = apart(painter, networks)
     except Exception as error:  # out of memory, a kernel that does not compile, a capture that fails
         raise NotInstalled(f"the step does not run on CUDA: {(str(error) or repr(error)).splitlines()[0]}") from error
+    if not difference <= 1:
+        raise NotInstalled(f"what is drawn on CUDA differs from the CPU's by {difference:.1f} times what it may")
     return painter
 
 

@@ -30,7 +30,7 @@ from streamer.messages import Frame, Step
 from streamer.model import device as device_module
 from streamer.model import fused
 from streamer.model.config import HEARD, PRESETS, ModelConfig
-from streamer.model.device import DevicePainter, Full, Seated, buckets, noise, why_no_cuda
+from streamer.model.device import DevicePainter, Full, Seated, apart, buckets, noise, why_no_cuda
 from streamer.model.loading import Networks, untrained
 from streamer.model.stream import Cue, NotFinite, Painter, Stream
 from streamer.neural import DeviceRig, NeuralGenerator, NeuralRig
@@ -602,6 +602,30 @@ def test_cuda_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(generator, NeuralGenerator) and isinstance(generator.painter, Card)
     assert generator.painter.capacity == 13
     assert "attention by" in generator.where and "\n" not in generator.where
+    assert len(generator.painter._slots) == 0  # the trial's sessions have left
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("wrong", [0.8, torch.nan])
+def test_cuda_that_draws_something_else_is_not_used(wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latents that are not the CPU's are noticed at start: `auto` draws on the CPU and says why; `cuda` refuses."""
+
+    class Card(DevicePainter):
+        def __init__(self, networks: Networks, capacity: int, device: str) -> None:
+            super().__init__(networks, capacity, "cpu", torch.float32)
+            self._transformer.leave.weight.mul_(wrong)
+
+    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
+    monkeypatch.setattr("streamer.neural.DevicePainter", Card)
+    assert "differs from the CPU's by" in create("neural").where
+    with pytest.raises(NotInstalled, match="differs from the CPU's by"):
+        create("neural", "cuda")
+
+
+def test_the_trial_measures(networks: Networks) -> None:
+    """The same step in the same precision is 0 apart; bf16 a little."""
+    assert apart(DevicePainter(networks, 2, "cpu", torch.float32), networks) == 0
+    assert 0 < apart(DevicePainter(networks, 2, "cpu", torch.bfloat16), networks) < 1
 
 
 def test_cuda_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:

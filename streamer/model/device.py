@@ -36,7 +36,7 @@ from streamer.model.loading import Networks
 from streamer.model.slots import Seat, Slots
 from streamer.model.stream import Cue, Hearing, NotFinite, Still
 from streamer.model.transformer import face_tokens
-from streamer.studio.controls import EMOTIONS
+from streamer.studio.controls import CONTROLS, EMOTIONS
 from streamer.studio.picture import backdrop
 from streamer.yuv import Yuv
 
@@ -355,3 +355,44 @@ class DevicePainter:
         edge = self.config.size // STRIDE
         shape = (self.config.autoencoder.latent, edge, edge)
         return noise(self._seed[:count], self._frame[:count], shape)
+
+
+MOST_APART = (0.02, 0.25)
+"""
+What a device may differ from the CPU: latents, whose variance is 1, and frames, in levels of 255; means. On a CPU,
+`nano` in float16 differs by a thirtieth of it, in bfloat16 by a quarter, with a last layer a tenth too weak by thrice.
+"""
+
+
+def apart(painter: DevicePainter, networks: Networks) -> float:
+    """
+    How far a painter is from the same step in float32 on the CPU, as a multiple of what it may be: the worst frame of
+    two sessions, past the seams of their rings. Infinite where one is not finite. Takes a second.
+    """
+    plain = DevicePainter(networks, 2, "cpu", torch.float32)
+    config, rng = networks.config, np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (config.size // 8, config.size // 8, 4))
+    blocks[..., 3] = 255
+    picture = np.kron(blocks, np.ones((8, 8, 1))).astype(np.uint8)  # with edges, so that whatever moves is seen
+    face = np.ones((config.size // STRIDE,) * 2)
+    pairs = [[one.stream(one.still(picture, face), seed) for seed in (1, 2)] for one in (plain, painter)]
+    worst = 0.0
+    try:
+        for _ in range(config.transformer.context + 2):
+            cue = Cue(*(0.3 * rng.standard_normal(n).astype(np.float32) for n in (len(CONTROLS), HEARD, len(EMOTIONS))))
+            for one, streams in zip((plain, painter), pairs, strict=True):
+                for stream in streams:
+                    one.hear(stream, cue)
+            for wanted, found in zip(plain.draw(pairs[0]), painter.draw(pairs[1]), strict=True):
+                if isinstance(wanted, NotFinite) or isinstance(found, NotFinite):
+                    return float("inf")
+                worst = max(
+                    worst, float(np.abs(found.planes.astype(np.float32) - wanted.planes).mean()) / MOST_APART[1]
+                )
+            for mine, other in zip(*pairs, strict=True):
+                latent = painter._slots.latent[other.seat.slot].cpu().float() - plain._slots.latent[mine.seat.slot]
+                worst = max(worst, float(latent.abs().mean()) / MOST_APART[0])
+    finally:
+        for stream in pairs[1]:
+            painter.leave(stream)
+    return worst
