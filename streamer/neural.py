@@ -20,7 +20,7 @@ from streamer.model.stream import Cue, NotFinite, Painter, Stream, fastest_dtype
 from streamer.pipeline import Drawable, Kindred
 from streamer.signalling import Refused
 from streamer.studio.alpha import premultiplied, straighten
-from streamer.studio.controls import rest
+from streamer.studio.controls import CONTROLS, INDEX, rest
 from streamer.studio.picture import backdrop
 from streamer.yuv import Picture
 
@@ -120,7 +120,14 @@ def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Fac
     return aligned(entry.picture, entry.face, edge), placed(entry.picture, entry.face, edge)
 
 
+_FARTHEST = np.full(len(CONTROLS), np.inf, np.float32)
+"""Controls beyond it are drawn at it: today's weights smear a head that is turned or tilted farther (radians)."""
+for _name, _angle in (("yaw", 0.28), ("pitch", 0.25), ("roll", 0.2)):
+    _FARTHEST[INDEX[_name]] = _angle
+
+
 def _cue(controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> Cue:
+    controls = np.clip(controls, -_FARTHEST, _FARTHEST)
     return Cue(controls, np.concatenate([curves.mouth, curves.prosody, curves.embedding]).astype(np.float32), emotion)
 
 

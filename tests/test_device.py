@@ -38,6 +38,7 @@ from streamer.pipeline import Attentive, Avatar, Kindred
 from streamer.signalling import Refused
 from streamer.studio.animate import Life
 from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH, rest
+from streamer.studio.picture import backdrop
 from streamer.yuv import Yuv
 
 TINY = PRESETS["tiny"]
@@ -114,7 +115,10 @@ def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Session:
-    """The same session twice: alone with a `Painter`, finished by `NeuralRig`, and on a device among others."""
+    """
+    The same session twice: alone with a `Painter`, finished by `NeuralRig`, and on a device among others. Where not
+    opaque a backdrop is behind: bare colours of what hardly shows hang on the last digit of its opacity.
+    """
 
     def __init__(
         self, alone: Painter, painter: DevicePainter, seed: int, size: int = SIZE, opaque: bool = True
@@ -122,8 +126,8 @@ class Session:
         self.alone, self.painter, self.size = alone, painter, size
         self.seed, self.frame = seed, 0
         self.stream: Stream = alone.stream(alone.still(*picture(seed)), seed)
-        self.rig = NeuralRig(alone, self.stream, size, opaque, None)
-        self.seated: Seated = painter.stream(painter.still(*picture(seed)), seed, size, opaque, backed=False)
+        self.rig = NeuralRig(alone, self.stream, size, opaque, None if opaque else backdrop(size))
+        self.seated: Seated = painter.stream(painter.still(*picture(seed)), seed, size, opaque, backed=not opaque)
 
     def hear(self) -> None:
         said = cue(1000 * self.seed + self.frame)

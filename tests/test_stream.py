@@ -135,7 +135,7 @@ class TestWeights:
         [
             (lambda data: data[: len(data) // 2], "no whole safetensors"),
             (lambda data: b"", "0 bytes"),
-            (lambda data: data.replace(b'"version":"1"', b'"version":"7"'), "version 7"),
+            (lambda data: data.replace(b'"version":"2"', b'"version":"7"'), "version 7"),
             (lambda data: data.replace(b'"preset":"tiny"', b'"preset":"nano"'), "'nano'"),
             (lambda data: data.replace(b'\\"hidden\\": 64', b'\\"hidden\\": 65'), "other sizes"),
             (lambda data: data[:-2] + b"\x00\x7e", "not finite"),

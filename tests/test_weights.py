@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from peers import SAMPLE
 
-from streamer.features import Articulation
+from streamer.config import SAMPLE_RATE
+from streamer.features import EMBEDDING, PROSODY, Articulation, Curves
 from streamer.model.config import PRESETS
 from streamer.model.loading import load
 from streamer.model.stream import Cue, Painter
+from streamer.neural import _cue
+from streamer.render import read_speech
 from streamer.studio.alpha import premultiplied
 from streamer.studio.character import Character
 from streamer.studio.controls import EMOTIONS, MOUTH, controls, rest
@@ -19,6 +23,8 @@ SIZE = PRESETS["nano"].size
 HELD_OUT = (203, 205, 207)
 SETTLED = 5
 """Frames that a pose is held: longer than the context."""
+SPOKEN = 6
+"""Seconds of the sample voice, in which a mouth is wide open for once."""
 Box = tuple[float, float, float, float]
 
 
@@ -32,12 +38,20 @@ def quiet() -> np.ndarray:
     return silence(Articulation.load(), 1.0)[-1]
 
 
-def posed(painter: Painter, rig: Rig, quiet: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """[S, S, 4] uint8: what the generator draws of the rig's character once `pose` [C] has been held."""
+@pytest.fixture(scope="module")
+def loud() -> np.ndarray:
+    """[Q]: what is heard where the sample voice opens its mouth the widest."""
+    samples, _ = read_speech(SAMPLE)
+    curves: Curves = Articulation.load().whole(samples[: SPOKEN * SAMPLE_RATE])
+    at = int(curves.mouth[:, MOUTH.index("open")].argmax())
+    return np.concatenate([curves.mouth[at], curves.prosody[at], curves.embedding[at]]).astype(np.float32)
+
+
+def posed(painter: Painter, rig: Rig, heard: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """[S, S, 4] uint8: what the generator draws of the rig's character once `pose` [C] and `heard` [Q] have lasted."""
     image, truth = rig.draw_with_truth(rest())
     face = truth.face_mask.reshape(16, SIZE // 16, 16, SIZE // 16).mean((1, 3))
     stream = painter.stream(painter.still(premultiplied(image), face))
-    heard = np.concatenate([pose[: len(MOUTH)], quiet[len(MOUTH) :]]).astype(np.float32)
     drawn = []
     for _ in range(SETTLED):
         painter.hear(stream, Cue(pose, heard, np.eye(len(EMOTIONS), dtype=np.float32)[0]))
@@ -54,13 +68,18 @@ def within(picture: np.ndarray, box: Box, margin: int = 3) -> np.ndarray:
 @pytest.mark.parametrize("seed", HELD_OUT)
 @pytest.mark.parametrize(
     ("pose", "part"),
-    [(controls(open=0.9), "mouth"), (controls(blink_left=1, blink_right=1), "eyes"), (controls(yaw=0.25), "face")],
+    [(rest(), "mouth"), (controls(blink_left=1, blink_right=1), "eyes"), (controls(yaw=0.25), "face")],
     ids=["mouth", "lids", "head"],
 )
 @torch.inference_mode()
-def test_it_does_as_it_is_told(painter: Painter, quiet: np.ndarray, seed: int, pose: np.ndarray, part: str) -> None:
+def test_it_does_as_it_is_told(
+    painter: Painter, quiet: np.ndarray, loud: np.ndarray, seed: int, pose: np.ndarray, part: str
+) -> None:
     """Drawn at rest, a frame is more like the rig's at rest; drawn in the pose, more like the rig's in the pose."""
     assert seed < FIRST_SEED
+    heard = (quiet, loud if part == "mouth" else quiet)
+    if part == "mouth":
+        pose = np.concatenate([loud[: len(MOUTH)], pose[len(MOUTH) :]])
     with Rig(Character.from_seed(seed), SIZE, background=True) as rig:
         truth: list[tuple[np.ndarray, Truth]] = []
         for asked in (rest(), pose):
@@ -71,13 +90,22 @@ def test_it_does_as_it_is_told(painter: Painter, quiet: np.ndarray, seed: int, p
             "eyes": list(truth[0][1].eye_boxes),
             "face": [(70, 60, 186, 170)],
         }[part]
-        drawn = [posed(painter, rig, quiet, asked) for asked in (rest(), pose)]
+        drawn = [posed(painter, rig, said, asked) for said, asked in zip(heard, (rest(), pose), strict=True)]
 
     def error(picture: np.ndarray, wanted: np.ndarray) -> float:
         return float(np.mean([np.abs(within(picture, box) - within(wanted, box)).mean() for box in boxes]))
 
     for own, other in ((0, 1), (1, 0)):
         assert error(drawn[own], truth[own][0]) < 0.9 * error(drawn[own], truth[other][0])
+
+
+def test_a_head_turns_no_farther_than_is_drawn_well() -> None:
+    """What a session is asked for beyond that is drawn at its end; the rest of the plan stays."""
+    asked = controls(yaw=0.5, roll=-0.4, pitch=0.1, gaze_x=-1, blink_left=1)
+    curves = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
+    given = _cue(asked, curves, np.zeros(len(EMOTIONS))).controls
+    kept = controls(yaw=0.28, roll=-0.2, pitch=0.1, gaze_x=-1, blink_left=1)
+    np.testing.assert_allclose(given, kept, atol=1e-6)
 
 
 @torch.inference_mode()

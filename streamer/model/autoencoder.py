@@ -163,8 +163,8 @@ def _fetched(features: Tensor, at: Tensor) -> Tensor:
     first = torch.add(left, top, alpha=width).long()
     if rows > 1:
         first += torch.arange(rows)[:, None, None] * (height * width)
-    # Where there is no neighbour, its weight is 0: any place of the table will do. So it will where a flow is no number,
-    # since then the weight is none either.
+    # Where there is no neighbour, its weight is 0: any place of the table will do. So it will where a flow is no
+    # number, since then the weight is none either.
     last = rows * height * width - 1
     index = torch.stack([first, first + 1, first + width, first + (width + 1)], -1).clamp_(0, last)
     both = right * below

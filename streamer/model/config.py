@@ -136,7 +136,7 @@ PRESETS: Mapping[str, ModelConfig] = {
         512,
         AutoencoderConfig(latent=32, channels=(48, 96, 192, 256)),
         TransformerConfig(
-            width=640, depth=8, heads=10, hidden=1920, modulation=192, emotion_width=128, context=5, window=5
+            width=640, depth=8, heads=10, hidden=1728, modulation=192, emotion_width=128, context=5, window=5
         ),
     ),
 }

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from streamer.model.attention import Choice, attend, rotate
 from streamer.model.slots import Slots
-from streamer.model.transformer import Block, Branch, Conditions, Transformer, to_latent, to_tokens
+from streamer.model.transformer import Block, Branch, Conditions, Transformer, to_latent
 
 Step = Callable[[Transformer, Slots, int], Tensor]
 """Model, slots and b -> the latents drawn [b, Z, s, s]. Those of slots that are not due mean nothing."""
@@ -82,7 +82,7 @@ def step(model: Transformer, slots: Slots, count: int) -> Tensor:
     emotion_memory = model.emotion_memory(emotion).unflatten(-1, (config.depth, 2, -1, config.emotion_head))
     audio_keys = model.audio_norm(audio_memory[..., 0, :, :])
     emotion_keys = model.emotion_norm(emotion_memory[..., 0, :, :])
-    x = model.enter(to_tokens(rows.latent, config.patch)) + model.place + rows.added
+    x = model._entered(rows.latent, rows.given, rows.added)
     branch: Tensor | None = None  # of the layer before, and its gate: added where the next norm reads x anyway
     gate: Tensor | None = None
     for layer, block in enumerate(cast(Iterable[Block], model.blocks)):

@@ -15,7 +15,7 @@ from streamer.model.transformer import Transformer
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
-VERSION = "1"
+VERSION = "2"
 """Of the networks' layout: weights of another version do not fit."""
 
 

@@ -21,9 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamer.features import EMBEDDING, PROSODY
 from streamer.model.attention import attend, face_audio_attention, rolling_attention, rotation_table
 from streamer.model.config import HEARD, PLAN, ModelConfig
-from streamer.studio.controls import EMOTIONS
+from streamer.studio.controls import CONTROLS, EMOTIONS, HEAD, MOUTH
+
+_SPREAD = {**dict.fromkeys(HEAD, 0.08), **dict.fromkeys(MOUTH, 0.18)}
+"""Standard deviations of a plan's or a voice's numbers in training, about; a network that gets a head's small angles as
+they are takes long to tell them apart."""
+_PLAN_SPREAD = tuple(_SPREAD.get(name, 0.25) for name in CONTROLS[len(MOUTH) :])
+_HEARD_SPREAD = (*(_SPREAD[name] for name in MOUTH), *(0.3,) * len(PROSODY), *(1.2,) * EMBEDDING)
 
 
 class Conditions(NamedTuple):
@@ -174,6 +181,8 @@ class Transformer(nn.Module):
     """See the module's text. Latents are normalised: mean 0 and variance 1 a channel."""
 
     table: Tensor
+    plan_gain: Tensor
+    heard_gain: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -185,6 +194,8 @@ class Transformer(nn.Module):
         self.place = nn.Parameter(0.02 * torch.randn(config.tokens, c.width))
         self.plan = nn.Sequential(nn.Linear(2 * PLAN, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
         self.no_plan = nn.Parameter(torch.zeros(c.width))
+        # A turn of the head moves each place another way. What modulates all tokens alike is slow to learn that.
+        self.motion = nn.Linear(PLAN, config.tokens * c.width, bias=False)
         self.time = nn.Sequential(nn.Linear(c.width, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
         self.condition = nn.Linear(c.width, c.modulation)
         self.audio = nn.Linear(HEARD, c.width)
@@ -200,7 +211,10 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(c.depth))
         self.leave_modulation = nn.Linear(c.modulation, 2 * c.width)
         self.leave = nn.Linear(c.width, config.token_width)
+        self.register_buffer("plan_gain", 1 / torch.tensor(_PLAN_SPREAD), persistent=False)
+        self.register_buffer("heard_gain", 1 / torch.tensor(_HEARD_SPREAD), persistent=False)
         self.register_buffer("table", rotation_table(config.edge, c.context, c.head, c.rope_time), persistent=False)
+        nn.init.zeros_(self.motion.weight)
         for silent in (self.modulations, self.leave_modulation, self.leave):
             nn.init.zeros_(silent.weight)
             nn.init.zeros_(silent.bias)
@@ -255,10 +269,18 @@ class Transformer(nn.Module):
         time = self.time(_time_features(t, width).to(plan.dtype))
         return functional.silu(self.condition(functional.silu(time + plan)))
 
+    def _entered(self, latent: Tensor, given: Conditions, reference: Tensor) -> Tensor:
+        """Tokens [B, N, W] of latents [B, Z, s, s], their place, the picture and what the plan says added."""
+        motion = self.motion(given.plan[:, 1] * self.plan_gain)
+        motion = motion * given.plan_given[:, None].to(motion.dtype)
+        tokens = self.enter(to_tokens(latent, self.config.transformer.patch))
+        return tokens + self.place + reference + motion.unflatten(-1, self.place.shape)
+
     def _conditions(self, t: Tensor, given: Conditions) -> tuple[Tensor, Tensor, Tensor]:
         """Modulation [B, modulation], audio [B, F, A, W], emotion [B, R, emotion_width]."""
-        plan = torch.where(given.plan_given[:, None] > 0, self.plan(given.plan.flatten(1)), self.no_plan)
-        audio = torch.where(given.heard_given[:, None, None, None] > 0, self.audio(given.heard), self.no_audio)
+        plan, heard = self.plan((given.plan * self.plan_gain).flatten(1)), self.audio(given.heard * self.heard_gain)
+        plan = torch.where(given.plan_given[:, None] > 0, plan, self.no_plan)
+        audio = torch.where(given.heard_given[:, None, None, None] > 0, heard, self.no_audio)
         emotion = torch.where(given.emotion_given[:, None, None] > 0, self.emotion(given.emotion), self.no_emotion)
         return self._modulation(t, plan), audio + self.audio_place, emotion
 
@@ -271,7 +293,7 @@ class Transformer(nn.Module):
         """
         patch = self.config.transformer.patch
         c, audio, emotion = self._conditions(t, conditions)
-        x = self.enter(to_tokens(latent, patch)) + self.place + reference
+        x = self._entered(latent, conditions, reference)
         x, keys, values = self._through(x, c, audio, emotion, conditions.faces, look_back)
         shift, scale = self.leave_modulation(c)[:, None].chunk(2, -1)
         return to_latent(self.leave(_modulated(x, shift, scale)), patch), keys, values

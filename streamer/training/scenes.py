@@ -216,9 +216,9 @@ class Shot:
     """Share of the scenes whose mouth goes through all shapes and not only those of speech."""
     opaque: float = 0.8
     """Share of the scenes with a painted background."""
-    styled: float = 0.5
+    styled: float = 0.35
     """Share of the scenes that come with a style which is not the studio's."""
-    bent: float = 0.7
+    bent: float = 0.5
     """Share of the scenes moved, stretched and bent a little."""
 
     def __post_init__(self) -> None:
