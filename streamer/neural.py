@@ -68,8 +68,8 @@ class NeuralGenerator:
             networks = load(preset)
         except (FileNotFoundError, BadWeights) as error:
             raise NotInstalled(f"{error}; --generator rig draws without it") from None
-        # One core stays free for packets and encoding: on two cores, with a browser beside, two threads take 54 ms a
-        # frame, waiting for each other, and one takes 45. More than four were never tried.
+        # One core stays free for packets and encoding: on two cores, with a browser beside, two threads take 43 ms a
+        # frame, waiting for each other, and one takes 34. More than four were never tried.
         torch.set_num_threads(min(max(torch.get_num_threads() - 1, 1), 4))
         reason = "--device cpu"
         if device != "cpu":

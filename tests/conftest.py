@@ -46,7 +46,7 @@ def free_port() -> int:
 
 
 class RunningServer:
-    """A lipstream server in a thread of this process; the rig draws, which takes a tenth of the neural one's time."""
+    """A lipstream server in a thread of this process; the rig draws, which takes a sixth of the neural one's time."""
 
     running: ClassVar[list["RunningServer"]] = []
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from random_networks import random_networks
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -29,7 +30,7 @@ from streamer.generators import NotInstalled, create
 from streamer.messages import Frame, Step
 from streamer.model import device as device_module
 from streamer.model import fused
-from streamer.model.config import HEARD, PRESETS, ModelConfig
+from streamer.model.config import HEARD, PRESETS
 from streamer.model.device import DevicePainter, Full, Seated, apart, buckets, noise, why_no_cuda
 from streamer.model.loading import Networks, untrained
 from streamer.model.stream import Cue, NotFinite, Painter, Stream
@@ -59,16 +60,6 @@ TOLERANCES = {  # device and precision of the whole model: the one table that CP
     ("cuda", torch.float16): Tolerance(48, 1.5),
     ("cuda", torch.bfloat16): Tolerance(255, 8.0),
 }
-
-
-def random_networks(config: ModelConfig) -> Networks:
-    """Random weights everywhere, so that every condition shows."""
-    torch.manual_seed(0)
-    made = untrained(config)
-    for module in (made.autoencoder, made.transformer):
-        for parameter in module.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -221,17 +221,11 @@ else:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def _pairs(table: torch.Tensor) -> torch.Tensor:
-    """The model's table, factors of a channel and its partner for frames and references, as the kernels read it."""
-    frames, references = table
-    table, half = torch.cat([references[:1], frames]), table.shape[-1] // 2
-    return torch.stack([table[:, :, 0, :half], table[:, :, 1, half:]], -1)
-
-
 def test_rolling_reference_is_the_models_attention() -> None:
     """The truth beside the kernel computes what the model computes from its own view of the ring."""
     from streamer.model import attention
     from streamer.model.cache import Cache
+    from streamer.model.slots import pairs
 
     edge, written = 3, torch.tensor([0, 2, 3, 8])
     q, k, v = (torch.randn(4, edge**2, H, D) for _ in range(3))
@@ -243,9 +237,9 @@ def test_rolling_reference_is_the_models_attention() -> None:
     seen = tuple(part[0] for part in cache.read())
     now = q[:, None], k[:, None], v[:, None]
     models = attention.rolling_attention(*now, sink, seen, cache.filled, table)[:, 0]
-    given = q, k, v, sink, ring, written, _pairs(table)
+    given = q, k, v, sink, ring, written, pairs(table)
     assert (models - rolling_attention_reference(*given, precision=torch.float64)).abs().max() < 1e-5
-    given = q, k, v, turned, ring, written, _pairs(table)
+    given = q, k, v, turned, ring, written, pairs(table)
     ours = rolling_attention_reference(*given, sink_turned=True, precision=torch.float64)
     assert (models - ours).abs().max() < 1e-5
 
@@ -266,6 +260,7 @@ def test_norm_reference_is_the_models() -> None:
     """Normed, turned and kept as the model's own modules do it: `HeadNorm`, `rotate` and `Cache.append`."""
     from streamer.model import attention
     from streamer.model.cache import Cache
+    from streamer.model.slots import pairs
     from streamer.model.transformer import HeadNorm
 
     given = _norm()
@@ -278,7 +273,7 @@ def test_norm_reference_is_the_models() -> None:
     with torch.no_grad():
         turned = attention.rotate(norms[0](q), table[0, cache.filled][:, :, None])
         cache.append(norms[1](k)[None], v[None])
-        ours = qk_norm_rope_cache_reference(q, k, v, norms[0].weight, norms[1].weight, ring, written, _pairs(table))
+        ours = qk_norm_rope_cache_reference(q, k, v, norms[0].weight, norms[1].weight, ring, written, pairs(table))
     assert (turned - ours[0]).abs().max() < 1e-5
     assert (cache.ring_keys[0] - ring[0]).abs().max() < 1e-5
     assert torch.equal(cache.ring_values[0], ring[1])

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from random_networks import random_networks
 
 from streamer.characters import Characters
 from streamer.features import EMBEDDING, PROSODY, Curves
 from streamer.generators import NotInstalled
 from streamer.model import loading
 from streamer.model.config import HEARD, PRESETS
-from streamer.model.loading import BadWeights, Networks, load, save, untrained
+from streamer.model.loading import BadWeights, Networks, load, save
 from streamer.model.stream import Cue, NotFinite, Painter, Still, fastest_dtype
 from streamer.neural import NeuralGenerator
 from streamer.pipeline import Attentive
@@ -25,12 +26,7 @@ TINY = PRESETS["tiny"]
 @pytest.fixture(scope="module")
 def networks() -> Networks:
     """Random weights everywhere, so that every condition shows."""
-    torch.manual_seed(0)
-    made = untrained(TINY)
-    for module in (made.autoencoder, made.transformer):
-        for parameter in module.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return made
+    return random_networks(TINY)
 
 
 @pytest.fixture(scope="module")
