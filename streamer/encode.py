@@ -8,6 +8,7 @@ which would freeze fine motion of the mouth.
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -194,5 +195,5 @@ class EncoderThread:
                 self._keyframe = True
                 log.exception("frame %d could not be encoded", frame.frame)
                 continue
-            frame.times.encoded = clock.now()
-            self._deliver(Encoded(frame.frame, frame.epoch, packet, packet.is_keyframe, frame.times))
+            times = replace(frame.times, encoded=clock.now())  # other encoders have the same frame
+            self._deliver(Encoded(frame.frame, frame.epoch, packet, packet.is_keyframe, times))

@@ -64,3 +64,22 @@ class Encoded:
     packet: av.Packet
     keyframe: bool
     times: Times
+
+
+@dataclass(slots=True)
+class Sound:
+    """A packet of sound on its way out."""
+
+    pts: int
+    """The sample with which the packet begins."""
+    duration: int
+    """Samples at 16 kHz that it spans."""
+    epoch: int
+    payload: bytes
+    """One Opus packet."""
+    captured: float
+    """When sample `pts` was captured: seconds on the server's monotonic clock."""
+
+    @property
+    def end(self) -> int:
+        return self.pts + self.duration

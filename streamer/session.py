@@ -1,7 +1,10 @@
-"""One peer: takes its speech in, sends its character out, and answers its control channel.
+"""A character that somebody gives a voice to: takes speech in, has it drawn, and hands picture and sound out.
+
+    Microphone ─chunks▶ Speech ─Step▶ engine ─Frame▶ Broadcast ─Encoded▶ Viewer ─▶ RTP
+         └──────────────────Sound──────────────────────┘
 
 Everything here runs on the event loop and only moves messages; decoding speech is the one exception (a packet takes a
-fraction of a millisecond). Drawing happens in the engine's thread, encoding in the session's own.
+fraction of a millisecond). Drawing happens in the engine's thread, encoding in the broadcast's own.
 """
 
 import asyncio
@@ -10,42 +13,33 @@ import enum
 import json
 import logging
 import secrets
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from statistics import quantiles
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from streamer import __version__, clock, control, tracks
+from streamer.broadcast import Broadcast
 from streamer.characters import Characters, Entry
-from streamer.config import AUDIO_CLOCK, FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
-from streamer.encode import TICKS, EncoderThread, VideoEncoder, ceiling
+from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
 from streamer.features import Listener
 from streamer.generator import Engine, Seat
 from streamer.generators import Generator
-from streamer.ingest import Chunk, Ingest
-from streamer.messages import Encoded, Frame, Step, Times
+from streamer.ingest import Chunk
+from streamer.messages import Frame, Sound, Step, Times
 from streamer.metrics import Metrics
-from streamer.pacing import BitrateRule, LipSync
+from streamer.microphone import Microphone
 from streamer.pipeline import Avatar, Drawable, Speech
 from streamer.plan import Move
 from streamer.signalling import Peer, Refused
 from streamer.stamp import stamp
 from streamer.studio.animate import Life
 from streamer.vad import Vad, VadEvent
+from streamer.viewer import Viewer
 
 log = logging.getLogger(__name__)
 
-_TICK = 0.010  # seconds between looks at the clock while no packet comes
 _ROWS_EVERY = 0.250
-_MOST_ROWS = 50
 _BAD_MESSAGES = 100  # after as many the session is closed
-_AUDIO_WAITING = 64  # packets of sound held back at most; beyond it the oldest is dropped
-_VIDEO_WAITING = 8
-_QUIET = 10 ** (-60 / 20)
-_SILENT_AFTER = 5.0  # seconds below _QUIET after which a microphone is reported as silent
 
 
 class State(enum.Enum):
@@ -86,8 +80,24 @@ class Gate:
             self._cut = False
 
 
+class Outlet(Protocol):
+    """Where a session's picture and sound go beside its viewers: a recording, say. Its methods must return at once."""
+
+    def frame(self, frame: Frame) -> None:
+        """A drawn frame, whose image must not be changed. Called on the engine's thread."""
+        ...
+
+    def sound(self, sound: Sound) -> None:
+        """A packet of sound. Called on the event loop."""
+        ...
+
+    async def close(self) -> None:
+        """The session has ended; idempotent."""
+        ...
+
+
 class Session:
-    """Raises nothing after `start`: what goes wrong closes the session, with a reason. `close` is idempotent."""
+    """Raises nothing after `attach`: what goes wrong closes the session, with a reason. `close` is idempotent."""
 
     def __init__(
         self,
@@ -120,32 +130,20 @@ class Session:
         self._epoch = 0
         self._gate = Gate()
         self._lookahead = listener.lookahead
-        self._ingest = Ingest()
+        self._microphone = Microphone(self._take, self._warn, metrics)
         self._speech = Speech(listener.lookahead)
-        self._lip_sync = LipSync()
-        self._bitrate = BitrateRule(ceiling(rig.size))
-        self._sizes: deque[tuple[float, int]] = deque(maxlen=2 * FPS)  # when and how many bytes
         self._rig_size = rig.size
         self._engine = engine
         self._generator = generator
         self._seat: Seat | None = None
         self._avatar = Avatar(listener, rig, Life(entry.seed or 0), Vad())
-        self._encoder: EncoderThread | None = None
+        self._broadcast = Broadcast(rig.size, self.id[:6])
+        self._viewer: Viewer | None = None
+        self._outlets: list[Outlet] = []
         self._channel: Any = None
-        self._audio_out: deque[tuple[float, int, bytes, float, int]] = deque()
-        self._audio_ready = asyncio.Event()
-        self._video_out: deque[Encoded] = deque()
-        self._video_ready = asyncio.Event()
-        self._rows: deque[list[float]] = deque(maxlen=_MOST_ROWS)
-        self._latencies: deque[float] = deque(maxlen=250)
         self._bad_messages = 0
         self._wish: control.Wear | None = None
         self._dressing = False
-        self._sent = 0
-        self._audio_dropped = 0
-        self._loud_at = self._born
-        self._clipped = 0.0
-        self._warned: set[str] = set()
         self._tasks: set[asyncio.Task] = set()
         self._closing: asyncio.Task | None = None
 
@@ -177,17 +175,18 @@ class Session:
     # Life cycle
 
     def attach(self, peer: Peer) -> None:
-        """Takes the answered peer over and waits, in the background, for it to connect."""
+        """Takes the answered peer over, whose microphone is the voice, and waits in the background for it to connect."""
         self.peer = peer
-        self._encoder = EncoderThread(VideoEncoder(peer.codec, self._rig_size), self._encoded, self.id[:6])
-        self._encoder.start()
         self._seat = self._engine.add(self._avatar, self._drawn, self._voice, self._failed)
         peer.connection.on("datachannel", self._open_channel)
         peer.connection.on("connectionstatechange", self._connection_changed)
+        if peer.video is not None:
+            self._viewer = Viewer(peer, self._rig_size, self._metrics)
+            self._broadcast.join(self._viewer)
         self._set_state(State.CONNECTING)
         self._spawn(self._watch())
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
@@ -203,10 +202,10 @@ class Session:
         state = self.peer.connection.connectionState
         if state == "connected" and self._state is State.CONNECTING:
             self._set_state(State.LIVE)
-            self._spawn(self._tick())
-            self._spawn(self._send_audio())
-            self._spawn(self._send_video())
-            self._spawn(self._report())
+            self._spawn(self._microphone.run())
+            if self._viewer is not None:
+                self._spawn(self._viewer.run())
+                self._spawn(self._report(self._viewer))
         elif state == "failed":
             self.close_soon("connection_failed")
         elif state == "closed":
@@ -249,8 +248,7 @@ class Session:
             self._seat.close()
         else:
             self._avatar.close()
-        if self._encoder is not None:
-            await self._loop.run_in_executor(None, self._encoder.close)
+        await asyncio.gather(self._broadcast.close(), *(outlet.close() for outlet in self._outlets))
         if self.peer is not None:
             with contextlib.suppress(TimeoutError, Exception):
                 await asyncio.wait_for(self.peer.connection.close(), 5.0)
@@ -263,128 +261,46 @@ class Session:
     def take_packet(self, sequence: int, timestamp: int, payload: bytes, arrival: float) -> None:
         """An Opus packet from the microphone."""
         if self._state in (State.CONNECTING, State.LIVE):
-            self._take(self._ingest.push(sequence, timestamp, payload, arrival), arrival)
-
-    async def _tick(self) -> None:
-        """Keeps time going where packets do not come."""
-        while True:
-            now = clock.now()
-            deadline = self._ingest.deadline(now)
-            if deadline is not None and deadline <= now:
-                self._take(self._ingest.poll(now), now)
-                deadline = self._ingest.deadline(now)
-            await asyncio.sleep(_TICK if deadline is None else min(max(deadline - now, 0.001), _TICK))
+            self._microphone.packet(sequence, timestamp, payload, arrival)
 
     def _take(self, chunks: list[Chunk], now: float) -> None:
         for chunk in chunks:
-            self._meter(chunk, now)
             if chunk.payload is not None and not self._gate.shut:
-                self._hold_audio(chunk, now)
+                # The chunk lacks what was concealed of its packet, which is sent whole.
+                pts = chunk.end - chunk.duration
+                self._send(Sound(pts, chunk.duration, self._epoch, chunk.payload, self._microphone.captured(pts)), now)
             for frame, samples in self._speech.push(chunk.pts, chunk.samples):
-                times = Times(captured=self._ingest.captured(frame * SAMPLES_PER_FRAME), arrived=now)
+                times = Times(captured=self._microphone.captured(frame * SAMPLES_PER_FRAME), arrived=now)
                 assert self._seat is not None
                 self._seat.submit(Step(frame, self._epoch, samples, self._gate.shut, times))
 
-    def _meter(self, chunk: Chunk, now: float) -> None:
-        """Notices a microphone that gives nothing, or too much."""
-        if chunk.concealed:
-            self._metrics.concealed.inc(len(chunk.samples) / SAMPLE_RATE)
-            return
-        peak = float(np.max(np.abs(chunk.samples), initial=0.0))
-        if peak > _QUIET:
-            self._loud_at = now
-            self._warned.discard("silent_microphone")
-        elif now - self._loud_at > _SILENT_AFTER:
-            self._warn(
-                "silent_microphone", f"nothing above -60 dB for {_SILENT_AFTER:.0f} s: is the microphone switched on?"
-            )
-        self._clipped = self._clipped + 1 if peak > 0.999 else max(0, self._clipped - 0.02)
-        if self._clipped > 20:
-            self._warn("clipping", "the microphone is overdriven: turn its level down")
-        elif self._clipped < 1:
-            self._warned.discard("clipping")
-
     def _warn(self, reason: str, detail: str) -> None:
-        if reason not in self._warned:
-            self._warned.add(reason)
-            self._tell({"type": "warning", "reason": reason, "detail": detail})
+        self._tell({"type": "warning", "reason": reason, "detail": detail})
 
-    # Sound out
-
-    def _hold_audio(self, chunk: Chunk, now: float) -> None:
-        assert chunk.payload is not None
-        pts = chunk.end - chunk.duration  # where the whole packet begins; the chunk lacks what was concealed of it
-        captured = self._ingest.captured(pts)
-        send_at = self._lip_sync.send_sound_at(captured, chunk.duration / SAMPLE_RATE, now)
-        if len(self._audio_out) >= _AUDIO_WAITING:
-            self._audio_out.popleft()
-            self._audio_dropped += 1
-        self._audio_out.append((send_at, pts, chunk.payload, captured, self._epoch))
-        self._audio_ready.set()
-
-    async def _send_audio(self) -> None:
-        assert self.peer is not None
-        while True:
-            while not self._audio_out:
-                self._audio_ready.clear()
-                await self._audio_ready.wait()
-            wait = self._audio_out[0][0] - clock.now()
-            if wait > 0.0005:
-                await asyncio.sleep(wait)
-                continue  # an interruption may have emptied the queue meanwhile
-            _, pts, payload, captured, epoch = self._audio_out.popleft()
-            if epoch == self._epoch and await self.peer.audio.push(payload, pts * AUDIO_CLOCK // SAMPLE_RATE, captured):
-                self._metrics.audio.labels("sent").inc()
-            else:
-                self._metrics.audio.labels("dropped").inc()
-
-    # Frames out: engine's thread → encoder's thread → event loop
+    # Picture and sound out
 
     def _drawn(self, frame: Frame) -> None:
+        """On the engine's thread."""
         if frame.epoch < self._epoch:
             return
         if self._stamped:
             stamp(frame.image, frame.frame)
-        assert self._encoder is not None
-        self._encoder.submit(frame)
+        self._broadcast.submit(frame)
+        for outlet in self._outlets:
+            outlet.frame(frame)
 
-    def _encoded(self, coded: Encoded) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone at shutdown
-            self._loop.call_soon_threadsafe(self._queue_video, coded)
+    def _send(self, sound: Sound, now: float) -> None:
+        self._broadcast.sound(sound, now)
+        for outlet in self._outlets:
+            outlet.sound(sound)
 
-    def _queue_video(self, coded: Encoded) -> None:
-        if len(self._video_out) >= _VIDEO_WAITING:
-            self._video_out.clear()  # what is lost breaks the chain of references: start over with a key frame
-            self._encoder.request_keyframe()  # type: ignore[union-attr]
-            self._metrics.frames.labels("dropped").inc()
-            return
-        self._video_out.append(coded)
-        self._video_ready.set()
+    def add_outlet(self, outlet: Outlet) -> None:
+        """Gives it all that is drawn and heard from now on; it is closed with the session."""
+        self._outlets = [*self._outlets, outlet]  # another list: the engine's thread may be walking through the old one
 
-    async def _send_video(self) -> None:
-        assert self.peer is not None
-        while True:
-            while not self._video_out:
-                self._video_ready.clear()
-                await self._video_ready.wait()
-            coded = self._video_out.popleft()
-            ready = coded.times.encoded
-            wait = ready + self._lip_sync.hold_frame(coded.times.captured, ready, 1 / FPS) - clock.now()
-            if wait > 0.0005:
-                await asyncio.sleep(wait)
-            if not await self.peer.video.push(coded.packet, coded.frame * TICKS, coded.times.captured):
-                self.on_keyframe_request()  # the receiver lacks this one: what refers to it would be of no use
-                continue
-            coded.times.sent = clock.now()
-            self._sent += 1
-            self._sizes.append((coded.times.sent, coded.packet.size))
-            latency = coded.times.sent - coded.times.captured
-            self._latencies.append(latency)
-            self._metrics.frames.labels("sent").inc()
-            self._metrics.latency.observe(latency)
-            t = coded.times
-            moments = (t.captured, t.arrived, t.started, t.drawn, t.encoded, t.sent)
-            self._rows.append([coded.frame, coded.epoch, *(clock.to_ms(m) for m in moments)])
+    def remove_outlet(self, outlet: Outlet) -> None:
+        """Gives it nothing any more, and leaves it open. Idempotent."""
+        self._outlets = [each for each in self._outlets if each is not outlet]
 
     # Voice activity and failures, from the engine's thread
 
@@ -408,7 +324,8 @@ class Session:
             return
         self._channel = channel
         channel.on("message", self._on_message)
-        assert self.peer is not None
+        peer = self.peer
+        assert peer is not None
         self._tell(
             {
                 "type": "hello",
@@ -418,8 +335,8 @@ class Session:
                 "samples_per_frame": SAMPLES_PER_FRAME,
                 "sample_rate": SAMPLE_RATE,
                 "lookahead_ms": self._lookahead * 1000 / SAMPLE_RATE,
-                "video_rtp_offset": self.peer.video.timestamp_offset,
-                "audio_rtp_offset": self.peer.audio.timestamp_offset,
+                "video_rtp_offset": peer.video.timestamp_offset if peer.video else None,
+                "audio_rtp_offset": peer.audio.timestamp_offset if peer.audio else None,
                 "epoch": self._epoch,
             }
         )
@@ -433,12 +350,12 @@ class Session:
             return  # aiortc would try, and fail in a task that nobody awaits
         channel.send(json.dumps(message, separators=(",", ":")))
 
-    async def _report(self) -> None:
+    async def _report(self, viewer: Viewer) -> None:
         while True:
             await asyncio.sleep(_ROWS_EVERY)
-            if self._rows:
-                rows = list(self._rows)
-                self._rows.clear()
+            if viewer.rows:
+                rows = list(viewer.rows)
+                viewer.rows.clear()
                 self._tell({"type": "frames", "rows": rows})
 
     def _on_message(self, data: str | bytes) -> None:
@@ -462,7 +379,8 @@ class Session:
                 if not self._dressing:
                     self._spawn(self._dress())
             case control.Playout(difference_ms=difference):
-                self._lip_sync.measured(difference / 1000)
+                if self._viewer is not None:
+                    self._viewer.lip_sync.measured(difference / 1000)
             case control.Feel():
                 self._avatar.feel(request.name, request.strength)
                 self._tell({"type": "emotion", "name": request.name, "strength": request.strength})
@@ -473,7 +391,7 @@ class Session:
     def interrupt(self) -> int:
         """Cuts the utterance short: its sound stops, its mouth closes with the next step. Returns the new epoch."""
         self._epoch += 1
-        self._audio_out.clear()
+        self._broadcast.hush(self._epoch)
         self._gate.interrupt()
         self._tell(
             {"type": "interrupted", "epoch": self._epoch, "pts": self._speech.end, "frame": self._speech.next_frame}
@@ -483,7 +401,7 @@ class Session:
     def mute(self, muted: bool) -> None:
         self._gate.muted = muted
         if muted:
-            self._audio_out.clear()
+            self._broadcast.hush(self._epoch)
         self._tell({"type": "muted", "muted": muted})
 
     async def _dress(self) -> None:
@@ -512,54 +430,53 @@ class Session:
         self._entry, self._background = entry, shown
         self._tell({"type": "character", "id": entry.id, "frame": self._speech.next_frame})
 
+    # What the peer's receiver says of the video
+
     def on_keyframe_request(self) -> None:
-        if self._encoder is not None:
-            self._encoder.request_keyframe()
+        if self._viewer is not None:
+            self._broadcast.request_keyframe(self._viewer)
 
     def on_bandwidth(self, bitrate: int) -> None:
         """The receiver's estimate (bit/s) of what the path carries."""
-        self._cap(self._bitrate.estimate(bitrate, self._sent_rate()))
+        if self._viewer is not None:
+            self._viewer.estimated(bitrate)
+            self._broadcast.adapt(self._viewer)
 
     def on_loss(self, share: float) -> None:
         """The share of video packets lost since the last receiver report."""
-        self._cap(self._bitrate.report(share))
-
-    def _cap(self, bitrate: int) -> None:
-        if self._encoder is not None:
-            self._encoder.request_bitrate(bitrate)
-
-    def _sent_rate(self) -> float:
-        """bit/s of video over the last seconds."""
-        if len(self._sizes) < 2:
-            return 0.0
-        return 8 * sum(size for _, size in self._sizes) / max(0.5, self._sizes[-1][0] - self._sizes[0][0])
+        if self._viewer is not None:
+            self._viewer.lost(share)
+            self._broadcast.adapt(self._viewer)
 
     # What others may know
 
     def to_json(self) -> dict[str, Any]:
-        seat, encoder = self._seat, self._encoder
-        percentiles = quantiles(self._latencies, n=20) if len(self._latencies) >= 20 else None
+        seat, viewer, broadcast = self._seat, self._viewer, self._broadcast
         return {
             "id": self.id,
             "state": self._state.value,
             "character": self._entry.id,
             "size": self._rig_size,
-            "codec": self.peer.codec if self.peer else None,
+            "codec": viewer.codec if viewer else None,
             "age_s": round(clock.now() - self._born, 1),
             "epoch": self._epoch,
             "muted": self._gate.muted,
             "frames": {
-                "sent": self._sent,
+                "sent": viewer.counts.sent if viewer else 0,
+                "dropped": viewer.counts.dropped if viewer else 0,
                 "skipped": seat.skipped if seat else 0,
                 "unheard": seat.unheard if seat else 0,
-                "overtaken": encoder.dropped if encoder else 0,
-                "keyframes": encoder.keyframes if encoder else 0,
+                "overtaken": broadcast.overtaken,
+                "keyframes": broadcast.keyframes,
             },
-            "bitrate": {"sent": round(self._sent_rate()), "cap": self._bitrate.cap},
+            "bitrate": {
+                "sent": round(viewer.sent_rate()) if viewer else 0,
+                "cap": viewer.cap if viewer else 0,
+            },
             "step_ms": round(seat.cost * 1e3, 2) if seat else None,
-            "audio": {**asdict(self._ingest.stats), "dropped": self._audio_dropped},
-            "latency_ms": {
-                "server_p50": round(percentiles[9] * 1e3, 1) if percentiles else None,
-                "server_p95": round(percentiles[18] * 1e3, 1) if percentiles else None,
+            "audio": {
+                **asdict(self._microphone.stats),
+                "dropped": viewer.counts.sounds_dropped if viewer else 0,
             },
+            "latency_ms": viewer.latency_ms() if viewer else {"server_p50": None, "server_p95": None},
         }

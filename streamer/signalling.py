@@ -47,10 +47,11 @@ class Peer:
     """One WebRTC connection and the handles a session needs of it."""
 
     connection: tracks.Connection
-    audio: PushSender
-    video: PushSender
-    codec: str
-    """"H264" or "VP8"."""
+    audio: PushSender | None
+    """None where the peer takes no sound."""
+    video: PushSender | None
+    codec: str | None
+    """"H264" or "VP8"; None where the peer takes no video."""
     answer: str
     etag: str
     ufrag: str

@@ -275,7 +275,7 @@ class TestJson:
 class TestMicrophone:
     async def test_silent(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A microphone that gives nothing is warned about, once, and told by name."""
-        monkeypatch.setattr("streamer.session._SILENT_AFTER", 0.3)
+        monkeypatch.setattr("streamer.microphone._SILENT_AFTER", 0.3)
         async with Client(server.url) as client, client.session() as session:
             warning = await session.expect("warning", 10, reason="silent_microphone")
             assert "-60 dB" in warning["detail"]

@@ -15,9 +15,10 @@ from lipstream_client import Client, Refused
 from peers import SDP, bare_peer, offer_of
 from PIL import Image
 
-from streamer import server as server_module
+from streamer.routes import guard as guard_module
 from streamer.config import ServerConfig
-from streamer.server import Guard, ice_links
+from streamer.routes.guard import Guard
+from streamer.routes.sdp import ice_links
 
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 
@@ -259,7 +260,7 @@ class TestGuard:
                 compared.append((given, token))
                 return hmac.compare_digest(given, token)
 
-        monkeypatch.setattr(server_module, "hmac", Spy)
+        monkeypatch.setattr(guard_module, "hmac", Spy)
         async with httpx.AsyncClient(base_url=guarded.url, trust_env=False) as http:
             for given in ("s", "x" * 1000, "sesame"):
                 await http.get("/v1/config", headers={"Authorization": f"Bearer {given}"})

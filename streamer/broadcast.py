@@ -1,0 +1,152 @@
+"""A session's frames, encoded once for each codec, and handed to all who view the session in it."""
+
+import asyncio
+import contextlib
+
+from streamer import clock
+from streamer.encode import EncoderThread, VideoEncoder
+from streamer.messages import Encoded, Frame, Sound
+from streamer.viewer import Viewer
+
+KEYFRAME_INTERVAL = 0.25
+"""Seconds between the key frames that viewers ask for, at the least: a viewer that loses much must not cost the others
+their picture's rate."""
+
+
+class KeyframeRule:
+    """When a key frame is made that was asked for: at once, but not sooner than `interval` seconds after the last."""
+
+    def __init__(self, interval: float = KEYFRAME_INTERVAL) -> None:
+        self._interval = interval
+        self._asked = False
+        self._last = float("-inf")
+
+    def ask(self) -> None:
+        self._asked = True
+
+    def due(self, now: float) -> bool:
+        """Whether the frame that is coded `now` is to be one. Says so once for what was asked."""
+        if not self._asked or now - self._last < self._interval:
+            return False
+        self._asked = False
+        self._last = now
+        return True
+
+
+class _Channel:
+    """One codec's encoder and its viewers."""
+
+    def __init__(self, encoder: EncoderThread) -> None:
+        self.encoder = encoder
+        self.viewers: list[Viewer] = []
+        self.keyframes = KeyframeRule()
+
+
+class Broadcast:
+    """Encodes and fans out. `submit` may be called from any thread, all else on the event loop.
+
+    An encoder exists while its codec has viewers. Its bitrate is what the fastest of them can take: a slow one loses
+    frames (see `Viewer`) and slows nobody.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._channels: dict[str, _Channel] = {}
+        self._gone = {"keyframes": 0, "overtaken": 0}  # of encoders that ended
+
+    def join(self, viewer: Viewer) -> None:
+        """From the next frame on, which is a key frame, the viewer is handed what its codec's encoder makes."""
+        channel = self._channels.get(viewer.codec)
+        if channel is None:
+            encoder = EncoderThread(
+                VideoEncoder(viewer.codec, self._size),
+                lambda coded, codec=viewer.codec: self._coded(codec, coded),  # type: ignore[misc]
+                f"{self._name}-{viewer.codec}",
+            )
+            channel = self._channels[viewer.codec] = _Channel(encoder)
+            encoder.start()
+        channel.viewers.append(viewer)
+        channel.keyframes.ask()
+        self._set_bitrate(channel)
+
+    async def leave(self, viewer: Viewer) -> None:
+        """Idempotent. Ends an encoder that nobody needs any more."""
+        channel = self._channels.get(viewer.codec)
+        if channel is None or viewer not in channel.viewers:
+            return
+        channel.viewers.remove(viewer)
+        if channel.viewers:
+            self._set_bitrate(channel)
+        else:
+            del self._channels[viewer.codec]
+            await self._end(channel)
+
+    async def close(self) -> None:
+        """Ends all encoders; idempotent."""
+        channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            await self._end(channel)
+
+    async def _end(self, channel: _Channel) -> None:
+        await self._loop.run_in_executor(None, channel.encoder.close)
+        self._gone["keyframes"] += channel.encoder.keyframes
+        self._gone["overtaken"] += channel.encoder.dropped
+
+    def submit(self, frame: Frame) -> None:
+        """A drawn frame; its image must not change any more."""
+        now = clock.now()
+        for channel in list(self._channels.values()):
+            if channel.keyframes.due(now):
+                channel.encoder.request_keyframe()
+            channel.encoder.submit(frame)
+
+    def _coded(self, codec: str, coded: Encoded) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone at shutdown
+            self._loop.call_soon_threadsafe(self._hand_out, codec, coded)
+
+    def _hand_out(self, codec: str, coded: Encoded) -> None:
+        channel = self._channels.get(codec)
+        if channel is None:
+            return
+        for viewer in channel.viewers:
+            viewer.frame(coded)
+            if viewer.wants_keyframe:
+                channel.keyframes.ask()
+
+    def sound(self, sound: Sound, now: float) -> None:
+        for viewer in self.viewers:
+            viewer.sound(sound, now)
+
+    def hush(self, epoch: int) -> None:
+        """No viewer is sent sound of an epoch before this one any more."""
+        for viewer in self.viewers:
+            viewer.hush(epoch)
+
+    def request_keyframe(self, viewer: Viewer) -> None:
+        """A viewer's decoder lost its way."""
+        if (channel := self._channels.get(viewer.codec)) is not None:
+            channel.keyframes.ask()
+
+    def adapt(self, viewer: Viewer) -> None:
+        """A viewer's cap has changed."""
+        if (channel := self._channels.get(viewer.codec)) is not None and viewer in channel.viewers:
+            self._set_bitrate(channel)
+
+    def _set_bitrate(self, channel: _Channel) -> None:
+        channel.encoder.request_bitrate(max(viewer.cap for viewer in channel.viewers))
+
+    @property
+    def viewers(self) -> list[Viewer]:
+        return [viewer for channel in self._channels.values() for viewer in channel.viewers]
+
+    @property
+    def keyframes(self) -> int:
+        """Key frames coded so far, in all codecs."""
+        return self._gone["keyframes"] + sum(c.encoder.keyframes for c in self._channels.values())
+
+    @property
+    def overtaken(self) -> int:
+        """Frames that were not coded because a newer one was already waiting."""
+        return self._gone["overtaken"] + sum(c.encoder.dropped for c in self._channels.values())

@@ -1,0 +1,60 @@
+"""What clients, load balancers and Prometheus want to know of the server."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from streamer import __version__
+from streamer.config import DEFAULT_SIZE, FPS, SAMPLE_RATE, SIZES
+from streamer.plan import RANGES
+from streamer.routes.common import state_of
+from streamer.studio.controls import EMOTIONS
+
+router = APIRouter()
+
+
+@router.get("/v1/config")
+async def client_config(request: Request) -> dict[str, Any]:
+    held = state_of(request)
+    return {
+        "version": __version__,
+        "fps": FPS,
+        "sizes": SIZES,
+        "default_size": DEFAULT_SIZE,
+        "default_character": held.characters.default,
+        "lookahead_ms": held.listener.lookahead * 1000 / SAMPLE_RATE,
+        "generator": held.generator.name,
+        "ice_servers": held.config.ice_servers,
+        "max_picture_bytes": held.config.max_picture_bytes,
+        "emotions": EMOTIONS,
+        "plan": RANGES,
+        "auth": held.config.token is not None,
+    }
+
+
+@router.get("/metrics")
+async def metrics_text(request: Request) -> Response:
+    held = state_of(request)
+    metrics = held.metrics
+    metrics.load.set(held.engine.load)
+    counts: dict[str, int] = {}
+    for session in held.sessions.values():
+        counts[session.state.value] = counts.get(session.state.value, 0) + 1
+    metrics.sessions.clear()
+    for name in ("connecting", "live", "closing"):
+        metrics.sessions.labels(name).set(counts.get(name, 0))
+    return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    held = state_of(request)
+    full = len(held.sessions) + held.opening >= held.config.max_sessions
+    body = {"ready": held.ready and not full, "sessions": len(held.sessions), "load": round(held.engine.load, 3)}
+    return JSONResponse(body, 200 if body["ready"] else 503)

@@ -1,0 +1,166 @@
+"""One peer that a session's picture and sound are sent to: what it is sent, when, and what it cannot take."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from statistics import quantiles
+
+from streamer import clock
+from streamer.config import AUDIO_CLOCK, FPS, SAMPLE_RATE
+from streamer.encode import TICKS, ceiling
+from streamer.messages import Encoded, Sound
+from streamer.metrics import Metrics
+from streamer.pacing import BitrateRule, LipSync
+from streamer.signalling import Peer
+
+_SOUNDS_WAITING = 64  # packets of sound held back at most; beyond it the oldest is dropped
+_FRAMES_WAITING = 8  # beyond it all are dropped, up to the next key frame
+_MOST_ROWS = 50
+
+
+@dataclass
+class Counts:
+    sent: int = 0
+    """Frames."""
+    dropped: int = 0
+    """Frames that did not leave: the peer, or the path to it, was too slow."""
+    sounds_dropped: int = 0
+    """Packets."""
+
+
+class Viewer:
+    """Sends coded frames and sound to one peer, each at its moment. Lives on the event loop; `run` sends until it ends.
+
+    A frame that is lost breaks the chain of references: none is sent from there to the next key frame, which
+    `wants_keyframe` asks for.
+    """
+
+    def __init__(self, peer: Peer, size: int, metrics: Metrics) -> None:
+        assert peer.video is not None and peer.codec is not None
+        self.peer = peer
+        self.codec: str = peer.codec
+        self.lip_sync = LipSync()
+        self.counts = Counts()
+        self.rows: deque[list[float]] = deque(maxlen=_MOST_ROWS)
+        """The newest frames' moments: k, epoch, captured, arrived, started, drawn, encoded, sent (ms)."""
+        self.wants_keyframe = True
+        self._video = peer.video
+        self._audio = peer.audio
+        self._metrics = metrics
+        self._bitrate = BitrateRule(ceiling(size))
+        self._epoch = 0
+        self._frames: deque[Encoded] = deque()
+        self._frames_ready = asyncio.Event()
+        self._sounds: deque[tuple[float, Sound]] = deque()
+        self._sounds_ready = asyncio.Event()
+        self._sizes: deque[tuple[float, int]] = deque(maxlen=2 * FPS)  # when and how many bytes
+        self._latencies: deque[float] = deque(maxlen=250)
+
+    # In
+
+    def frame(self, coded: Encoded) -> None:
+        """A coded frame to be sent."""
+        if self.wants_keyframe and not coded.keyframe:
+            self.counts.dropped += 1
+            return
+        self.wants_keyframe = False
+        if len(self._frames) >= _FRAMES_WAITING:
+            self.counts.dropped += len(self._frames) + 1
+            self._frames.clear()
+            self.wants_keyframe = True
+            self._metrics.frames.labels("dropped").inc()
+            return
+        self._frames.append(coded)
+        self._frames_ready.set()
+
+    def sound(self, sound: Sound, now: float) -> None:
+        """A packet of sound, to be heard when its frame is seen."""
+        send_at = self.lip_sync.send_sound_at(sound.captured, sound.duration / SAMPLE_RATE, now)
+        if len(self._sounds) >= _SOUNDS_WAITING:
+            self._sounds.popleft()
+            self.counts.sounds_dropped += 1
+        self._sounds.append((send_at, sound))
+        self._sounds_ready.set()
+
+    def hush(self, epoch: int) -> None:
+        """Drops the sound that still waits, and all of an epoch before this one."""
+        self._epoch = epoch
+        self._sounds.clear()
+
+    def estimated(self, bitrate: int) -> None:
+        """The receiver's estimate (bit/s) of what the path carries."""
+        self._bitrate.estimate(bitrate, self.sent_rate())
+
+    def lost(self, share: float) -> None:
+        """The share of video packets lost since the last receiver report."""
+        self._bitrate.report(share)
+
+    # What others may know
+
+    @property
+    def cap(self) -> int:
+        """bit/s of video that this peer should be sent at most."""
+        return self._bitrate.cap
+
+    def sent_rate(self) -> float:
+        """bit/s of video over the last seconds."""
+        if len(self._sizes) < 2:
+            return 0.0
+        return 8 * sum(size for _, size in self._sizes) / max(0.5, self._sizes[-1][0] - self._sizes[0][0])
+
+    def latency_ms(self) -> dict[str, float | None]:
+        """From a frame's capture to its leaving the server, over the last ten seconds."""
+        cuts = quantiles(self._latencies, n=20) if len(self._latencies) >= 20 else None
+        return {
+            "server_p50": round(cuts[9] * 1e3, 1) if cuts else None,
+            "server_p95": round(cuts[18] * 1e3, 1) if cuts else None,
+        }
+
+    # Out
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send_frames())
+            group.create_task(self._send_sounds())
+
+    async def _send_sounds(self) -> None:
+        if self._audio is None:
+            return
+        while True:
+            while not self._sounds:
+                self._sounds_ready.clear()
+                await self._sounds_ready.wait()
+            wait = self._sounds[0][0] - clock.now()
+            if wait > 0.0005:
+                await asyncio.sleep(wait)
+                continue  # an interruption may have emptied the queue meanwhile
+            _, sound = self._sounds.popleft()
+            timestamp = sound.pts * AUDIO_CLOCK // SAMPLE_RATE
+            sent = sound.epoch >= self._epoch and await self._audio.push(sound.payload, timestamp, sound.captured)
+            self._metrics.audio.labels("sent" if sent else "dropped").inc()
+
+    async def _send_frames(self) -> None:
+        while True:
+            while not self._frames:
+                self._frames_ready.clear()
+                await self._frames_ready.wait()
+            coded = self._frames.popleft()
+            ready = coded.times.encoded
+            wait = ready + self.lip_sync.hold_frame(coded.times.captured, ready, 1 / FPS) - clock.now()
+            if wait > 0.0005:
+                await asyncio.sleep(wait)
+            if not await self._video.push(coded.packet, coded.frame * TICKS, coded.times.captured):
+                self.wants_keyframe = True  # the receiver lacks this one: what refers to it would be of no use
+                self.counts.dropped += 1
+                continue
+            self._note(coded, clock.now())
+
+    def _note(self, coded: Encoded, sent: float) -> None:
+        t = coded.times
+        self.counts.sent += 1
+        self._sizes.append((sent, coded.packet.size))
+        self._latencies.append(sent - t.captured)
+        self._metrics.frames.labels("sent").inc()
+        self._metrics.latency.observe(sent - t.captured)
+        moments = (t.captured, t.arrived, t.started, t.drawn, t.encoded, sent)
+        self.rows.append([coded.frame, coded.epoch, *(clock.to_ms(m) for m in moments)])
