@@ -59,6 +59,8 @@ class Variant:
     anchored: bool = True
     told: bool = True
     """Whether the teacher tells one step what it reaches in several; else the rollout has that time, too."""
+    seed: int = 0
+    """Of all that is random in training; an autoencoder is shared by the variants of one seed."""
 
     @property
     def shares(self) -> dict[str, float]:
@@ -76,6 +78,7 @@ VARIANTS = (
     Variant("without the sink", sink=False),
     Variant("no step told by the teacher", told=False),
     Variant("decoder not anchored", anchored=False),
+    Variant("as shipped, once more with another seed", seed=1),
 )
 
 
@@ -101,15 +104,16 @@ def config_of(base: ModelConfig, variant: Variant) -> ModelConfig:
 
 
 def _autoencoder(
-    config: ModelConfig, budget: Budget, voices: Voices, silence: np.ndarray, work: Path
+    config: ModelConfig, budget: Budget, voices: Voices, silence: np.ndarray, work: Path, seed: int
 ) -> tuple[Autoencoder, int]:
     """Trained for the budget's minutes; and its steps."""
+    torch.manual_seed(seed)
     device = torch.device("cpu")
     shot = Shot(config.size, 8, spread=12, wide=0.4)
-    with Scenes(shot, voices, silence, 1, budget.processes) as scenes:
+    with Scenes(shot, voices, silence, 2 * seed + 1, budget.processes) as scenes:
         progress = Progress(_ENDLESS, budget.minutes)
         network = ae.train(
-            Autoencoder(config.autoencoder), "autoencoder", scenes, work, progress, 2, 4, config.size, device
+            Autoencoder(config.autoencoder), "autoencoder", scenes, work, progress, 2, 4, config.size, device, seed
         )
     steps = torch.load(work / "autoencoder.pt", weights_only=True)["step"]
     return network.eval().requires_grad_(False), int(steps)
@@ -119,7 +123,7 @@ def _generator(
     config: ModelConfig, variant: Variant, takes: gen.Takes, shows: Tensor, budget: Budget, work: Path
 ) -> tuple[Transformer, dict[str, int]]:
     """Trained through all three stages; and the steps of each."""
-    torch.manual_seed(0)
+    torch.manual_seed(variant.seed)
     device = torch.device("cpu")
     model: Transformer = (Transformer if variant.sink else Sinkless)(config)
     teacher: Transformer | None = None
@@ -128,7 +132,7 @@ def _generator(
         model = copy.deepcopy(model).requires_grad_(True).train()
         model = gen.train(
             stage, model, takes, shows, work, Progress(_ENDLESS, budget.minutes * share), budget.batch, budget.frames,
-            _RATES[stage], device, teacher if stage == "one_step" else None,
+            _RATES[stage], device, teacher if stage == "one_step" else None, seed=variant.seed,
         )  # fmt: skip
         teacher = model if stage == "teacher" else teacher
         steps[stage] = int(torch.load(work / f"{stage}.pt", weights_only=True)["step"])
@@ -149,15 +153,15 @@ def run(
     base = PRESETS["tiny"] if preset == "tiny" else SMALL
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for anchored in sorted({variant.anchored for variant in variants}, reverse=True):
-            group = [variant for variant in variants if variant.anchored == anchored]
-            work = Path(folder) / f"anchored_{anchored}"
+        for anchored, seed in dict.fromkeys((variant.anchored, variant.seed) for variant in variants):
+            group = [variant for variant in variants if (variant.anchored, variant.seed) == (anchored, seed)]
+            work = Path(folder) / f"anchored_{anchored}_{seed}"
             config = config_of(base, group[0])
-            autoencoder, seen = _autoencoder(config, budget, voices, silence, work)
+            autoencoder, seen = _autoencoder(config, budget, voices, silence, work, seed)
             shot = Shot(config.size, 4 * budget.frames, budget.frames, 24, wide=0.2)
-            with Scenes(shot, voices, silence, 2, budget.processes) as scenes:
+            with Scenes(shot, voices, silence, 2 * seed + 2, budget.processes) as scenes:
                 takes = gen.Takes(scenes, budget.frames, autoencoder, config, max(4 * budget.takes, 64), reuse=8)
-                takes.sample(max(budget.takes // 16, budget.batch), np.random.default_rng(0))  # draws 16 for each
+                takes.sample(max(budget.takes // 16, budget.batch), np.random.default_rng(seed))  # draws 16 for each
                 for variant in group:
                     config = config_of(base, variant)
                     name = str(VARIANTS.index(variant)) if variant in VARIANTS else variant.name

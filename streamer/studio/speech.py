@@ -157,6 +157,8 @@ _DIALOG = re.compile(r'dialogId\("([^"]+)".*?\)\s*\ndialogStr\("((?:[^"\\]|\\.)*
 def _fillets(source: str) -> list[Clip]:
     language = source.removeprefix("fillets-")
     clips = []
+    if not (_FILLETS / "script").exists():
+        raise FileNotFoundError(f"no texts in {_FILLETS / 'script'}: install the Debian package fillets-ng-data")
     for script in sorted(_FILLETS.glob(f"script/*/dialogs_{language}.lua")):
         for name, text in _DIALOG.findall(script.read_text("utf-8")):
             path = _FILLETS / "sound" / script.parent.name / language / f"{name}.ogg"
