@@ -113,7 +113,7 @@ def _autoencoder(
     with Scenes(shot, voices, silence, 2 * seed + 1, budget.processes) as scenes:
         progress = Progress(_ENDLESS, budget.minutes)
         network = ae.train(
-            Autoencoder(config.autoencoder), "autoencoder", scenes, work, progress, 2, 4, config.size, device, seed
+            Autoencoder(config.autoencoder), "autoencoder", scenes, work, progress, 2, 4, config.size, device, seed=seed
         )
     steps = torch.load(work / "autoencoder.pt", weights_only=True)["step"]
     return network.eval().requires_grad_(False), int(steps)

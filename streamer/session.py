@@ -175,7 +175,7 @@ class Session:
     # Life cycle
 
     def attach(self, peer: Peer) -> None:
-        """Takes over the answered peer, whose microphone is the voice, and waits in the background until it connects."""
+        """Takes over the answered peer, whose microphone is the voice, and waits unseen until it connects."""
         self.peer = peer
         self._seat = self._engine.add(self._avatar, self._drawn, self._voice, self._failed)
         peer.connection.on("datachannel", self._open_channel)

@@ -15,8 +15,8 @@ from lipstream_client import Client, Refused
 from peers import SDP, bare_peer, offer_of
 from PIL import Image
 
-from streamer.routes import guard as guard_module
 from streamer.config import ServerConfig
+from streamer.routes import guard as guard_module
 from streamer.routes.guard import Guard
 from streamer.routes.sdp import ice_links
 
