@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer import __version__
-from streamer.config import DEVICES, GENERATORS, MAX_SESSIONS, ServerConfig, token_from_environment
+from streamer.config import (
+    DEVICES,
+    GENERATORS,
+    MAX_SESSIONS,
+    ServerConfig,
+    token_from_environment,
+    turn_secret_from_environment,
+)
+from streamer.turn import DEFAULT_TTL, Turn
 
 COMMANDS = ("serve", "render", "bench", "studio", "data", "train")
 
@@ -56,6 +64,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--ice-server", action="append", default=[], type=_ice_server, metavar="URL[,USER,CREDENTIAL]",
         help="STUN or TURN server handed to clients",
     )  # fmt: skip
+    serve.add_argument(
+        "--turn-url", action="append", default=[], metavar="turn:HOST[:PORT][?transport=udp]",
+        help="TURN server that clients get credentials for which lapse (coturn: use-auth-secret)",
+    )  # fmt: skip
+    serve.add_argument("--turn-secret", help="its static-auth-secret; or set LIPSTREAM_TURN_SECRET")
+    serve.add_argument(
+        "--turn-ttl", type=float, default=DEFAULT_TTL, metavar="SECONDS", help="how long those credentials hold"
+    )
     serve.add_argument("--max-sessions", type=int, default=MAX_SESSIONS)
     serve.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
     serve.set_defaults(run=_serve)
@@ -103,6 +119,10 @@ def _serve(options: argparse.Namespace) -> int:
 
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
+        turn = None
+        if options.turn_url or options.turn_secret:
+            secret = options.turn_secret or turn_secret_from_environment() or ""
+            turn = Turn(tuple(options.turn_url), secret, options.turn_ttl)
         config = ServerConfig(
             host=options.host,
             port=options.port,
@@ -115,6 +135,7 @@ def _serve(options: argparse.Namespace) -> int:
             public_ip=options.public_ip,
             allow_origins=tuple(options.allow_origin),
             ice_servers=tuple(options.ice_server),
+            turn=turn,
             max_sessions=options.max_sessions,
         )
         for path in (config.tls_cert, config.tls_key):

@@ -2,8 +2,11 @@
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from streamer.turn import Turn
 
 SAMPLE_RATE = 16_000
 """Rate (Hz) of the speech that every stage after ingest sees. A `pts` counts these samples."""
@@ -48,6 +51,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+
+
+def is_origin(text: str) -> bool:
+    """Whether this is the origin of a web page as browsers send it: scheme, host and port, in small letters."""
+    return _ORIGIN.fullmatch(text) is not None
+
+
 @dataclass(frozen=True)
 class ServerConfig:
     """What `lipstream serve` was asked for. Raises ValueError, with the numbers, for what cannot work."""
@@ -69,6 +80,8 @@ class ServerConfig:
     """Origins, beside the server's own, whose pages may call the API."""
     ice_servers: tuple[dict, ...] = ()
     """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
+    turn: Turn | None = None
+    """TURN servers for which every client gets credentials of its own, which lapse."""
     max_sessions: int = MAX_SESSIONS
     max_session_age: float = 8 * 3600.0
     """Seconds after which a session is closed."""
@@ -98,6 +111,12 @@ class ServerConfig:
             first, last = self.udp_ports
             if not 1024 <= first <= last <= 65535:
                 raise ValueError(f"UDP ports {first}-{last}: want 1024 <= first <= last <= 65535")
+        for origin in self.allow_origins:
+            if not is_origin(origin):
+                raise ValueError(
+                    f"--allow-origin {origin!r} would match no page: want scheme://host[:port] as browsers send it, "
+                    "in small letters and without a path"
+                )
         if self.public_ip is not None:
             try:
                 ipaddress.ip_address(self.public_ip)
@@ -120,3 +139,7 @@ class ServerConfig:
 
 def token_from_environment() -> str | None:
     return os.environ.get("LIPSTREAM_TOKEN") or None
+
+
+def turn_secret_from_environment() -> str | None:
+    return os.environ.get("LIPSTREAM_TURN_SECRET") or None

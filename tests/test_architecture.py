@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # Later layers may import earlier ones, never the other way; modules of one layer do not know each other unless listed.
 LAYERS = [
-    {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.yuv"},
+    {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.yuv", "streamer.turn"},
     {
         "streamer.messages",
         "streamer.studio.controls",
@@ -26,7 +26,7 @@ LAYERS = [
     {"streamer.model"},
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
     {"streamer.generator", "streamer.signalling"},
-    {"streamer.characters"},
+    {"streamer.characters", "streamer.tokens"},
     {"streamer.generators", "streamer.neural"},
     {"streamer.viewer", "streamer.microphone"},
     {"streamer.broadcast"},
