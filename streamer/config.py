@@ -130,6 +130,10 @@ class ServerConfig:
     def loopback(self) -> bool:
         return is_loopback(self.host)
 
+    def ice_servers_for(self, name: str, now: float) -> list[dict]:
+        """The ICE servers for one client from `now` (s, Unix time); the TURN server will know it by `name`."""
+        return [*self.ice_servers, *([self.turn.ice_server(name, now)] if self.turn else [])]
+
     @property
     def url(self) -> str:
         scheme = "https" if self.tls_cert else "http"

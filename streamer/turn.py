@@ -4,7 +4,9 @@ import base64
 import hmac
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 DEFAULT_TTL = 3600.0
 MAX_TTL = 7 * 24 * 3600.0
@@ -47,7 +49,21 @@ class Turn:
         digest = hmac.digest(self.secret.encode(), username.encode(), "sha1")
         return username, base64.b64encode(digest).decode()
 
-    def ice_server(self, name: str, now: float) -> dict:
+    def ice_server(self, name: str, now: float) -> dict[str, Any]:
         """The same in the shape of RTCIceServer."""
         username, credential = self.credentials(name, now)
         return {"urls": list(self.urls), "username": username, "credential": credential}
+
+
+def ice_links(servers: Iterable[Mapping[str, Any]]) -> str:
+    """RFC 9725 section 4.6: ICE servers, in the shape of RTCIceServer, as one value of a Link header."""
+    links = []
+    for server in servers:
+        urls = server["urls"] if isinstance(server["urls"], list) else [server["urls"]]
+        for url in urls:
+            link = f'<{url}>; rel="ice-server"'
+            if "username" in server:
+                link += f'; username="{server["username"]}"; credential="{server["credential"]}"'
+                link += '; credential-type="password"'
+            links.append(link)
+    return ", ".join(links)

@@ -18,7 +18,7 @@ from PIL import Image
 from streamer.config import ServerConfig
 from streamer.routes import guard as guard_module
 from streamer.routes.guard import Guard
-from streamer.routes.sdp import ice_links
+from streamer.turn import ice_links
 
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 
@@ -136,7 +136,7 @@ class TestSessions:
         """ICE servers become Link headers as RFC 9725 has them."""
         turn = {"urls": ["turn:example.org"], "username": "u", "credential": "c"}
         config = ServerConfig(ice_servers=({"urls": ["stun:example.org"]}, turn))
-        assert ice_links(config) == (
+        assert ice_links(config.ice_servers_for("ada", 0)) == (
             '<stun:example.org>; rel="ice-server", '
             '<turn:example.org>; rel="ice-server"; username="u"; credential="c"; credential-type="password"'
         )

@@ -1,11 +1,14 @@
 """WebRTC over HTTP in WHIP's shape (RFC 9725): what every resource that is a peer answers alike."""
 
+import time
+
 from fastapi import Request, Response
 
 from streamer import signalling
 from streamer.config import ServerConfig
 from streamer.routes.common import content_type, read_body
 from streamer.signalling import MAX_SDP_BYTES, Peer, Refused
+from streamer.turn import ice_links
 
 
 async def read_sdp(request: Request) -> str:
@@ -17,9 +20,9 @@ async def read_sdp(request: Request) -> str:
 
 
 def answer(config: ServerConfig, location: str, peer: Peer) -> Response:
-    """201 with the SDP answer."""
+    """201 with the SDP answer; to a TURN server the client is known by the last part of `location`."""
     headers = {"Location": location, "ETag": peer.etag}
-    if links := ice_links(config):
+    if links := ice_links(config.ice_servers_for(location.rpartition("/")[2], time.time())):
         headers["Link"] = links
     return Response(peer.answer, 201, headers, "application/sdp")
 
@@ -41,17 +44,3 @@ async def take_candidates(request: Request, peer: Peer | None) -> Response:
         raise Refused(400, "bad_fragment", f"the fragment is not UTF-8: {error.reason}") from None
     await signalling.trickle(peer, fragment)
     return Response(status_code=204)
-
-
-def ice_links(config: ServerConfig) -> str:
-    """RFC 9725 section 4.6: the ICE servers as Link headers."""
-    links = []
-    for server in config.ice_servers:
-        urls = server["urls"] if isinstance(server["urls"], list) else [server["urls"]]
-        for url in urls:
-            link = f'<{url}>; rel="ice-server"'
-            if "username" in server:
-                link += f'; username="{server["username"]}"; credential="{server["credential"]}"'
-                link += '; credential-type="password"'
-            links.append(link)
-    return ", ".join(links)

@@ -1,5 +1,7 @@
 """What clients, load balancers and Prometheus want to know of the server."""
 
+import secrets
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -25,7 +27,8 @@ async def client_config(request: Request) -> dict[str, Any]:
         "default_character": held.characters.default,
         "lookahead_ms": held.listener.lookahead * 1000 / SAMPLE_RATE,
         "generator": held.generator.name,
-        "ice_servers": held.config.ice_servers,
+        "ice_servers": held.config.ice_servers_for(secrets.token_hex(8), time.time()),
+        "ice_ttl_s": held.config.turn.ttl if held.config.turn else None,
         "max_picture_bytes": held.config.max_picture_bytes,
         "emotions": EMOTIONS,
         "plan": RANGES,
