@@ -23,9 +23,9 @@ from streamer.generators import Generator, create
 from streamer.messages import Step
 from streamer.metrics import Metrics
 from streamer.pipeline import Avatar
-from streamer.routes import characters, sessions, status
+from streamer.routes import characters, sessions, status, tokens
 from streamer.routes.common import problem
-from streamer.routes.guard import Guard
+from streamer.routes.guard import Guard, GuardedSockets, allowed
 from streamer.signalling import Refused
 from streamer.state import State
 from streamer.studio.animate import Life
@@ -98,7 +98,7 @@ def create_app(
         origin = request.headers.get("origin")
         preflight = request.method == "OPTIONS" and "access-control-request-method" in request.headers
         try:
-            if preflight and origin and guard.allowed(origin, request.headers.get("host", "")):
+            if preflight and origin and allowed(config, origin, request.headers.get("host", "")):
                 response = Response(status_code=204)
             else:
                 guard.check(request)
@@ -106,17 +106,25 @@ def create_app(
         except Refused as refused:
             metrics.refused.labels(refused.reason).inc()
             response = problem(refused)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.scope["path"])
+            response = problem(Refused(500, "internal_error", "the server met an error of its own, and logged it"))
+        if config.allow_origins:
+            response.headers.add_vary_header("Origin")
         if origin in config.allow_origins:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE"
             response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
             response.headers["Access-Control-Expose-Headers"] = "Location, ETag, Link, Retry-After"
-            response.headers["Vary"] = "Origin"
+            if preflight:
+                response.headers["Access-Control-Max-Age"] = "7200"  # the most that browsers heed
         response.headers.setdefault("Content-Security-Policy", _CSP)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "no-referrer")
         response.headers.setdefault("Permissions-Policy", "microphone=(self)")
         return response
+
+    app.add_middleware(GuardedSockets, guard=guard, metrics=metrics)
 
     @app.exception_handler(Refused)
     async def refused_handler(request: Request, refused: Refused) -> Response:
@@ -126,9 +134,11 @@ def create_app(
     @app.exception_handler(HTTPException)
     async def http_error_handler(request: Request, error: HTTPException) -> Response:
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return problem(Refused(error.status_code, reason, f"{request.method} {request.url.path[:80]}: {error.detail}"))
+        return problem(
+            Refused(error.status_code, reason, f"{request.method} {request.scope['path'][:80]}: {error.detail}")
+        )
 
-    for routes in (sessions, characters, status):
+    for routes in (sessions, characters, tokens, status):
         app.include_router(routes.router)
 
     @app.get("/", include_in_schema=False)

@@ -11,6 +11,7 @@ from streamer.generator import Engine
 from streamer.generators import Generator
 from streamer.metrics import Metrics
 from streamer.session import Session
+from streamer.tokens import Tokens
 
 
 @dataclass
@@ -25,6 +26,7 @@ class State:
     metrics: Metrics
     cost_of: dict[int, float] = field(default_factory=dict)
     """Seconds of the engine's thread that a frame takes, by size: measured at start, then learnt."""
+    tokens: Tokens = field(default_factory=Tokens)
     sessions: dict[str, Session] = field(default_factory=dict)
     opening: int = 0
     ports: tracks.UdpPorts = field(default_factory=tracks.UdpPorts)

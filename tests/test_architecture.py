@@ -12,7 +12,15 @@ ROOT = Path(__file__).parent.parent
 
 # Later layers may import earlier ones, never the other way; modules of one layer do not know each other unless listed.
 LAYERS = [
-    {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.yuv", "streamer.turn"},
+    {
+        "streamer",
+        "streamer.config",
+        "streamer.clock",
+        "streamer.channel",
+        "streamer.stamp",
+        "streamer.yuv",
+        "streamer.turn",
+    },
     {
         "streamer.messages",
         "streamer.studio.controls",

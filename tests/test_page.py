@@ -3,12 +3,12 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
+from sites import Site, Visit
 
 pytestmark = pytest.mark.browser
 
@@ -27,34 +27,6 @@ def page(browser: Any, server: Any) -> Iterator[Any]:
     page.close(run_before_unload=False)
     assert not complaints, complaints
     assert no_sessions(server)
-
-
-class Site(ThreadingHTTPServer):
-    """Somebody's site: one page, under two names, that is two origins. (Chromium lets no page that Playwright makes up
-    reach a server on this machine.)"""
-
-    html = ""
-
-    @property
-    def allowed(self) -> str:
-        return f"http://localhost:{self.server_port}"
-
-    @property
-    def unknown(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Visit(BaseHTTPRequestHandler):
-    server: Site
-
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/" else 404)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(self.server.html.encode() if self.path == "/" else b"")
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 """Media forced through a real coturn, with the credentials that the server hands out."""
 
+import asyncio
+import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,11 +11,28 @@ import pytest
 from aioice.stun import TransactionFailed
 from aioice.turn import create_turn_endpoint
 from coturn import TURNSERVER, relay
+from peers import SDP, bare_peer, offer_of
 
 from streamer.turn import Turn
 
 SECRET = "north wind"
-SLOW = 20.0  # seconds: a busy machine may take long
+STREAM = "document.querySelector('lip-stream')"
+
+FORCE_RELAY = """
+    const Genuine = RTCPeerConnection;
+    globalThis.RTCPeerConnection = class extends Genuine {
+      constructor(configuration) { super({ ...configuration, iceTransportPolicy: "relay" }); }
+    };
+"""
+SELECTED = f"""
+    {STREAM}.getStats().then((report) => {{
+      const all = [...report.values()];
+      const transport = all.find((one) => one.type === "transport");
+      const pair = report.get(transport.selectedCandidatePairId);
+      return [report.get(pair.localCandidateId).candidateType, report.get(pair.remoteCandidateId).candidateType,
+              pair.bytesReceived, all.filter((one) => one.type === "local-candidate").map((one) => one.candidateType)];
+    }})
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +52,88 @@ def relaying(server: Any, turn_url: str) -> Iterator[Any]:
         yield running
 
 
-async def allocate(url: str, username: str, credential: str, lifetime: int = 600) -> Any:
-    """Asks coturn for a relay; its transport."""
-    from asyncio import DatagramProtocol
-
+async def allocate(url: str, username: str, credential: str) -> tuple[str, int]:
+    """Has coturn make a relay, and gives it back; its address. Raises TransactionFailed where coturn refuses."""
     host, port = url.removeprefix("turn:").partition("?")[0].split(":")
     transport, _ = await create_turn_endpoint(
-        DatagramProtocol, server_addr=(host, int(port)), username=username, password=credential, lifetime=lifetime
+        asyncio.DatagramProtocol, server_addr=(host, int(port)), username=username, password=credential
     )
-    return transport
+    address = transport.get_extra_info("sockname")
+    closed = asyncio.ensure_future(transport._TurnTransport__inner_protocol.delete())
+    await closed
+    return address
+
+
+async def handed_out(server: Any) -> dict[str, Any]:
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+        [given] = (await http.get("/v1/config")).json()["ice_servers"]
+        return given
+
+
+class TestCredentials:
+    async def test_coturn_takes_what_the_configuration_says(self, relaying: Any, turn_url: str) -> None:
+        """Each client is told of credentials of its own, with which coturn makes a relay."""
+        first, second = await handed_out(relaying), await handed_out(relaying)
+        assert first["username"] != second["username"]
+        for given in (first, second):
+            assert given["urls"] == [turn_url]
+            assert (await allocate(turn_url, given["username"], given["credential"]))[0] == "127.0.0.1"
+
+    async def test_coturn_takes_what_a_session_is_linked_to(self, relaying: Any, turn_url: str) -> None:
+        """The Link headers of a session's answer hold credentials too, which name the session."""
+        peer = bare_peer()
+        try:
+            async with httpx.AsyncClient(base_url=relaying.url, trust_env=False) as http:
+                answer = await http.post("/v1/sessions", content=await offer_of(peer), headers=SDP)
+                await http.delete(answer.headers["location"])
+        finally:
+            await peer.close()
+        found = re.fullmatch(
+            r'<(turn:.+?)>; rel="ice-server"; username="(.+?)"; credential="(.+?)"; credential-type="password"',
+            answer.headers["link"],
+        )
+        assert found, answer.headers["link"]
+        assert found[1] == turn_url
+        assert found[2].partition(":")[2] == answer.headers["location"].rpartition("/")[2]
+        assert await allocate(turn_url, found[2], found[3])
+
+    async def test_coturn_refuses_the_rest(self, turn_url: str) -> None:
+        """Credentials whose time is over, of another secret, or with another time written into them: 401."""
+        turn = Turn((turn_url,), SECRET, 60)
+        expired = turn.credentials("ada", time.time() - 61)
+        forged = Turn((turn_url,), "south wind", 60).credentials("ada", time.time())
+        prolonged = (turn.credentials("ada", time.time() + 1e6)[0], expired[1])
+        for username, credential in (expired, forged, prolonged):
+            with pytest.raises(TransactionFailed) as caught:
+                await allocate(turn_url, username, credential)
+            assert caught.value.response.attributes["ERROR-CODE"][0] == 401
+
+
+@pytest.mark.browser
+class TestMedia:
+    def visit(self, browser: Any, server: Any) -> Any:
+        """A page in a browser that is let use nothing but relays."""
+        page = browser.new_page()
+        page.add_init_script(FORCE_RELAY)
+        page.goto(server.url)
+        page.wait_for_function(f"{STREAM}?.character", timeout=20_000)
+        return page
+
+    def test_a_session_through_the_relay(self, browser: Any, relaying: Any) -> None:
+        """Where only a relay may be used, voice and picture go through coturn: the selected pair says so."""
+        page = self.visit(browser, relaying)
+        try:
+            assert page.evaluate(f"{STREAM}.start()") is True
+            deadline = time.monotonic() + 20
+            while page.evaluate(f"{STREAM}.stats().frames") < 5:
+                assert time.monotonic() < deadline, "no frames came"
+            local, remote, received, gathered = page.evaluate(SELECTED)
+            assert (local, set(gathered)) == ("relay", {"relay"})
+            assert remote in ("host", "prflx")
+            assert received > 10_000
+            [session] = relaying.state.sessions.values()
+            used = [pair.remote_candidate for pair in nominated(session)]
+            assert [candidate.port for candidate in used] == relayed_ports(page)
+        finally:
+            page.evaluate(f"{STREAM}.stop()")
+            page.close()

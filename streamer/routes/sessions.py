@@ -8,14 +8,16 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from streamer import signalling, tracks
+from streamer import clock, signalling, tracks
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
 from streamer.routes.common import asked_flag, asked_size, content_type, session_of, state_of
+from streamer.routes.guard import grant_of
 from streamer.routes.sdp import answer, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
 from streamer.state import State
+from streamer.tokens import Grant
 
 router = APIRouter()
 
@@ -28,16 +30,23 @@ class Wish:
     size: int
     background: bool
     stamped: bool
+    grant: Grant | None
+    """Of the session token that it is asked with."""
 
 
 def asked_session(request: Request) -> Wish:
     """The parameters of a request for a session. Raises `Refused`."""
-    held = state_of(request)
+    held, grant = state_of(request), grant_of(request)
+    bound = grant.character if grant is not None else None
+    character = request.query_params.get("character", bound or held.characters.default)
+    if bound not in (None, character):
+        raise Refused(403, "token_character", f"this token is for the character {bound!r}, not for {character[:40]!r}")
     return Wish(
-        held.characters.get(request.query_params.get("character", held.characters.default)),
+        held.characters.get(character),
         asked_size(request),
         asked_flag(request, "background", True),
         asked_flag(request, "stamp", False),
+        grant,
     )
 
 
@@ -45,8 +54,16 @@ def asked_session(request: Request) -> Wish:
 async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
     """A session, admitted and made, for the body to attach to what gives it a voice; then it is open.
 
-    Raises `Refused` (503) where there is no room. What the body raises closes the session.
+    Raises `Refused` (503 where there is no room, 403 where the token is used up). What the body raises closes the
+    session, and the token keeps what it allows.
     """
+    with held.tokens.opening(wish.grant, clock.now()):
+        async with _admitted(held, wish) as session:
+            yield session
+
+
+@contextlib.asynccontextmanager
+async def _admitted(held: State, wish: Wish) -> AsyncIterator[Session]:
     verdict = admit(
         AdmissionConfig(held.config.max_sessions),
         len(held.sessions) + held.opening,
@@ -72,6 +89,7 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
             background=wish.background,
             stamped=wish.stamped,
             metrics=held.metrics,
+            grant=wish.grant,
             on_closed=held.forget,
         )
         yield session

@@ -1,0 +1,35 @@
+"""Session tokens: minted with the server's main token."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from streamer import clock
+from streamer.routes.common import read_json, state_of
+from streamer.routes.guard import allowed
+from streamer.signalling import Refused
+
+router = APIRouter()
+
+
+@router.post("/v1/tokens", status_code=201)
+async def mint_token(request: Request) -> Response:
+    """The guard lets no session token come here. A server that wants no token mints as well: what is built on it then
+    behaves as it will where one is wanted, since a session token that is sent is judged on either."""
+    held = state_of(request)
+    text, grant = held.tokens.mint(await read_json(request), clock.now())
+    if grant.origin is not None and not allowed(held.config, grant.origin, request.headers.get("host", "")):
+        raise Refused(422, "bad_origin", f"pages of {grant.origin!r} may not use this server: see --allow-origin")
+    if grant.character is not None:
+        held.characters.get(grant.character)
+    return JSONResponse(
+        {
+            "token": text,
+            "id": grant.id,
+            "ttl_s": grant.ttl,
+            "sessions": grant.sessions,
+            "origin": grant.origin,
+            "character": grant.character,
+        },
+        201,
+        {"Cache-Control": "no-store"},
+    )
