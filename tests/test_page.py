@@ -2,18 +2,15 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
-from sites import Site, Visit
+from sites import SLOW, STREAM, Site, Visit, eventually, until
 
 pytestmark = pytest.mark.browser
-
-SLOW = 20_000  # ms: a busy machine may take long, a broken page takes for ever
-STREAM = "document.querySelector('lip-stream')"
 
 
 @pytest.fixture
@@ -59,24 +56,11 @@ def session(server: Any) -> dict[str, Any]:
     return httpx.get(f"{server.url.rstrip('/')}/v1/sessions/{identifier}", timeout=10).json()
 
 
-def eventually(page: Any, holds: Callable[[], bool], seconds: float = 10) -> bool:
-    """Whether `holds` comes true in time; the page goes on meanwhile."""
-    deadline = time.monotonic() + seconds
-    while not (held := holds()) and time.monotonic() < deadline:
-        page.evaluate("new Promise(requestAnimationFrame)")
-    return held
-
-
 def no_sessions(server: Any, seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
     while (left := sessions(server)) and time.monotonic() < deadline:
         pass
     return not left
-
-
-def until(page: Any, condition: str) -> None:
-    """Waits for a condition in the page (Playwright's own wait_for_function needs eval, which the page forbids)."""
-    assert eventually(page, lambda: page.evaluate(condition), SLOW / 1000), f"never came true: {condition}"
 
 
 def listen(page: Any) -> list[str]:

@@ -751,7 +751,8 @@ export class LipStream extends Base {
   /** @type {HTMLVideoElement} */ #video;
   /** @type {HTMLImageElement} */ #picture;
   /** @type {CanvasRenderingContext2D | null} */ #stamps = null;
-  /** @type {(() => string | Promise<string>) | null} */ renewToken = null;
+  /** @type {(() => string | Promise<string>) | null} */
+  renewToken = this.renewToken ?? null; // a page may have set it before this module was there
   /** @type {Promise<ServerConfig> | null} */ #config = null;
   #configUntil = Infinity; // Date.now(): its TURN credentials lapse
   #reached = false;
