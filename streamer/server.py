@@ -26,6 +26,7 @@ from streamer.pipeline import Avatar
 from streamer.routes import characters, sessions, status, tokens
 from streamer.routes.common import problem
 from streamer.routes.guard import Guard, GuardedSockets, allowed
+from streamer.routes.openapi import REFUSALS, describe
 from streamer.signalling import Refused
 from streamer.state import State
 from streamer.studio.animate import Life
@@ -139,7 +140,8 @@ def create_app(
         )
 
     for routes in (sessions, characters, tokens, status):
-        app.include_router(routes.router)
+        app.include_router(routes.router, responses=REFUSALS)
+    describe(app)
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

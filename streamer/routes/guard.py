@@ -8,7 +8,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from streamer import clock
-
 from streamer.config import ServerConfig, is_loopback, is_origin
 from streamer.metrics import Metrics
 from streamer.routes.common import problem

@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from streamer import signalling
 from streamer.config import ServerConfig
 from streamer.routes.common import content_type, read_body
+from streamer.routes.openapi import TEXT, header, takes
 from streamer.signalling import MAX_SDP_BYTES, Peer, Refused
 from streamer.turn import ice_links
 
@@ -25,6 +26,10 @@ def answer(config: ServerConfig, location: str, peer: Peer) -> Response:
     if links := ice_links(config.ice_servers_for(location.rpartition("/")[2], time.time())):
         headers["Link"] = links
     return Response(peer.answer, 201, headers, "application/sdp")
+
+
+CANDIDATES = takes(header("If-Match", "the ETag of the answer"), body={"application/trickle-ice-sdpfrag": TEXT})
+"""What `take_candidates` reads."""
 
 
 async def take_candidates(request: Request, peer: Peer | None) -> Response:

@@ -13,7 +13,8 @@ from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
 from streamer.routes.common import asked_flag, asked_size, content_type, session_of, state_of
 from streamer.routes.guard import grant_of
-from streamer.routes.sdp import answer, read_sdp, take_candidates
+from streamer.routes.openapi import BACKGROUND, SIZE, TEXT, flag, gives, query, takes
+from streamer.routes.sdp import CANDIDATES, answer, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
 from streamer.state import State
@@ -103,7 +104,22 @@ async def _admitted(held: State, wish: Wish) -> AsyncIterator[Session]:
     held.metrics.opened.inc()
 
 
-@router.post("/v1/sessions", status_code=201)
+ASKED = (
+    query("character", TEXT, "a character's id"),
+    SIZE,
+    BACKGROUND,
+    flag("stamp", False, "with the frame's number in its pixels"),
+)
+"""What `asked_session` reads."""
+
+
+@router.post(
+    "/v1/sessions",
+    status_code=201,
+    response_class=Response,
+    responses=gives(201, "application/sdp", TEXT, "Location", "ETag", "Link"),
+    openapi_extra=takes(*ASKED, body={"application/sdp": TEXT}),
+)
 async def open_session(request: Request) -> Response:
     held = state_of(request)
     config = held.config
@@ -137,7 +153,7 @@ async def session_state(session_id: str, request: Request) -> dict[str, Any]:
     return session_of(request, session_id).to_json()
 
 
-@router.patch("/v1/sessions/{session_id}", status_code=204)
+@router.patch("/v1/sessions/{session_id}", status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, request: Request) -> Response:
     return await take_candidates(request, session_of(request, session_id).peer)
 

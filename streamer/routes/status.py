@@ -11,6 +11,7 @@ from streamer import __version__
 from streamer.config import DEFAULT_SIZE, FPS, SAMPLE_RATE, SIZES
 from streamer.plan import RANGES
 from streamer.routes.common import state_of
+from streamer.routes.openapi import gives
 from streamer.studio.controls import EMOTIONS
 
 router = APIRouter()
@@ -36,7 +37,7 @@ async def client_config(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses=gives(200, "text/plain"))
 async def metrics_text(request: Request) -> Response:
     held = state_of(request)
     metrics = held.metrics
@@ -55,7 +56,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "It takes no sessions now"}})
 async def readyz(request: Request) -> Response:
     held = state_of(request)
     full = len(held.sessions) + held.opening >= held.config.max_sessions

@@ -6,12 +6,26 @@ from fastapi.responses import JSONResponse
 from streamer import clock
 from streamer.routes.common import read_json, state_of
 from streamer.routes.guard import allowed
+from streamer.routes.openapi import takes
 from streamer.signalling import Refused
+from streamer.tokens import DEFAULT_TTL, MAX_SESSIONS, MAX_TTL
 
 router = APIRouter()
 
 
-@router.post("/v1/tokens", status_code=201)
+_ASKED = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "ttl_s": {"type": "number", "minimum": 1, "maximum": MAX_TTL, "default": DEFAULT_TTL},
+        "sessions": {"type": "integer", "minimum": 1, "maximum": MAX_SESSIONS, "default": 1},
+        "origin": {"type": "string", "description": "scheme://host[:port]"},
+        "character": {"type": "string", "description": "a character's id"},
+    },
+}
+
+
+@router.post("/v1/tokens", status_code=201, openapi_extra=takes(body={"application/json": _ASKED}))
 async def mint_token(request: Request) -> Response:
     """The guard lets no session token come here. A server that wants no token mints as well: what is built on it then
     behaves as it will where one is wanted, since a session token that is sent is judged on either."""
