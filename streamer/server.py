@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from streamer import __version__, clock, tracks
 from streamer.characters import Characters
@@ -135,12 +136,23 @@ def create_app(
     @app.exception_handler(HTTPException)
     async def http_error_handler(request: Request, error: HTTPException) -> Response:
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return problem(
+        response = problem(
             Refused(error.status_code, reason, f"{request.method} {request.scope['path'][:80]}: {error.detail}")
         )
+        response.headers.update(error.headers or {})
+        if error.status_code == 405 and (methods := methods_for(request)):
+            response.headers["Allow"] = ", ".join(sorted(methods))
+        return response
 
-    for routes in (sessions, characters, tokens, status):
-        app.include_router(routes.router, responses=REFUSALS)
+    topics = (sessions, characters, tokens, status)
+    for topic in topics:
+        app.include_router(topic.router, responses=REFUSALS)
+
+    def methods_for(request: Request) -> set[str]:
+        """Of all routes of a path; Starlette itself names those of the first."""
+        routes = [route for topic in topics for route in topic.router.routes if isinstance(route, Route)]
+        return {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
+
     describe(app)
 
     @app.get("/", include_in_schema=False)

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 from aioice.stun import TransactionFailed
 from aioice.turn import create_turn_endpoint
 from coturn import TURNSERVER, relay
+from lipstream_client import Client
 from peers import SDP, bare_peer, offer_of
 from sites import STREAM, eventually, until
 
@@ -97,6 +99,15 @@ class TestCredentials:
         assert found[2].partition(":")[2] == answer.headers["location"].rpartition("/")[2]
         assert await allocate(turn_url, found[2], found[3])
 
+    async def test_a_client_asks_again_in_time(self, relaying: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The Python client keeps the configuration for half of the credentials' time, and then gets new ones."""
+        async with Client(relaying.url) as client:
+            first = await client.config()
+            assert await client.config() is first
+            later = SimpleNamespace(monotonic=lambda: time.monotonic() + 300)
+            monkeypatch.setattr("lipstream_client.client.time", later)
+            assert (await client.config())["ice_servers"] != first["ice_servers"]
+
     async def test_coturn_refuses_the_rest(self, turn_url: str) -> None:
         """Credentials whose time is over, of another secret, or with another time written into them: 401."""
         turn = Turn((turn_url,), SECRET, 60)
@@ -138,6 +149,13 @@ class TestMedia:
         [session] = relaying.state.sessions.values()
         assert selected(session) == [(local["address"], local["port"])]
         page.evaluate(f"{STREAM}.stop()")
+
+    def test_the_element_asks_again_in_time(self, page: Any) -> None:
+        """So does the web component, for whose next connection the old ones would be too old."""
+        config = f"{STREAM}.config().then(({{ ice_servers }}) => ice_servers[0].username)"
+        assert (first := page.evaluate(config)) == page.evaluate(config)
+        page.evaluate("() => { const now = Date.now; Date.now = () => now() + 300_000; }")
+        assert page.evaluate(config) != first
 
     @pytest.mark.parametrize("wrong", ["secret", "time"])
     def test_no_session_with_wrong_credentials(self, page: Any, relaying: Any, turn_url: str, wrong: str) -> None:

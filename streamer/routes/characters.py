@@ -34,12 +34,12 @@ async def list_characters(request: Request) -> dict[str, Any]:
 
 _BUILT = {
     "type": "object",
+    "description": "either a seed or traits",
     "properties": {
-        "seed": {"type": "integer"},
-        "traits": {"type": "object"},
-        "name": {"type": "string", "minLength": 1, "maxLength": 60},
+        "seed": {"type": ["integer", "null"]},
+        "traits": {"type": ["object", "null"]},
+        "name": {"type": ["string", "null"], "minLength": 1, "maxLength": 60},
     },
-    "oneOf": [{"required": ["seed"]}, {"required": ["traits"]}],
 }
 
 
