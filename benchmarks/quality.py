@@ -239,8 +239,7 @@ def parser() -> argparse.ArgumentParser:
     add("--dtype", choices=("auto", *DTYPES), default="auto", help="(default: the faster one here)")
     add("--threads", type=int, help="of torch, and the only number that speed tries (default: torch's own; 1 and 2)")
     add("--ablations", action="store_true", help="also trains and measures the variants (hours)")
-    add("--ablation-steps", type=int, default=700, help="of training for each: 10 minutes of a quiet core, as it stands "
-        "(default: %(default)s)")  # fmt: skip
+    add("--ablation-steps", type=int, default=700, help="of training for each (default: %(default)s)")
     add("--train-voices", type=Path, default=Path("voices_train.npz"), help="speech to train the variants on")
     add("--quick", action="store_true", help="a trial of everything, which proves little")
     add("--strips", type=Path, help="folder for strips of frames (docs/quality is what the page shows)")
@@ -268,7 +267,7 @@ def main(argv: list[str] | None = None) -> int:
         options.error(f"--minutes is {args.minutes:g}: drift wants at least a third of one")
     if args.characters < 1 or args.drift_characters < 1 or args.teacher_steps < 1 or args.ablation_steps < 20:
         options.error(
-            "--characters, --drift-characters, --teacher-steps and --ablation-steps must be positive, the last at least 20"
+            "--characters, --drift-characters and --teacher-steps must be positive, --ablation-steps at least 20"
         )
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -2,7 +2,8 @@
 
 All variants are 128² (or the `tiny` preset, for a trial of the benchmark itself). Autoencoders with and without the
 anchored decoder get twice `steps` each, then every variant of the generator gets `steps`, shared out among its stages
-as the recipe does: steps and not minutes, so that what else the machine does favours nobody. Scenes are drawn and encoded before the clock runs, and variants of one autoencoder share them.
+as the recipe does: steps and not minutes, so that what else the machine does favours nobody. Scenes are drawn and
+encoded before the generator's training begins, and variants of one autoencoder share them.
 """
 
 import copy
