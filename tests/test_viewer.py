@@ -181,7 +181,7 @@ class TestSound:
         """Sound waits for as long as this viewer's frames take, less the time by which its receiver plays it later."""
 
         def lateness(difference: float) -> float:
-            """Of the last packet, from capture to leaving; frames leave 100 ms after capture, sound is there after 30."""
+            """Of the last packet, from capture to leaving; frames leave 100 ms after it, sound is there after 30."""
             captured: dict[int, float] = {}
 
             async def script(peer: Path, viewer: Viewer) -> None:
