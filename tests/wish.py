@@ -43,8 +43,9 @@ class Speech(MediaStreamTrack):
 
 
 class _Peer:
-    def __init__(self, url: str) -> None:
-        self.http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=20)
+    def __init__(self, url: str, token: str | None = None) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.http = httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=20)
         configuration = RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
         self.connection = RTCPeerConnection(configuration)
         self.location: str | None = None
@@ -94,8 +95,8 @@ class _Peer:
 class Microphone(_Peer):
     """Speaks over WHIP while its block lasts."""
 
-    def __init__(self, url: str, samples: np.ndarray, **query: Any) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, samples: np.ndarray, token: str | None = None, **query: Any) -> None:
+        super().__init__(url, token)
         self._samples = samples
         self._query = query
 
