@@ -136,8 +136,8 @@ class ThinningConfig:
     shortest: float = 1.0
     """Seconds from one key frame to the next that may be sent."""
     first_try: float = 10.0
-    """Seconds for which a path is thinned out at least. Each time that it then falls short again they double, since what
-    little a thinned path is sent cannot tell what it carries."""
+    """Seconds for which a path is thinned out at least. Each time that it then falls short again they double, since the
+    little that a thinned path is sent cannot tell what it carries."""
     last_try: float = 320.0
 
 

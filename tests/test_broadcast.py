@@ -306,6 +306,23 @@ class TestOneViewersTrouble:
 
         played(loop, script)
 
+    def test_thinned_viewer_begs_in_vain(self, loop: VirtualLoop) -> None:
+        """The key frames that a thinned viewer's decoder asks for are not made: its next comes in its time."""
+
+        async def script(stage: Stage) -> None:
+            stage.join()
+            slow = stage.join(capacity=150_000)
+            await stage.play(8.0)
+            assert slow.viewer.thinned
+            keyframes = stage.encoder().keyframes
+            for _ in range(100):
+                slow.reports.keyframe()
+                await stage.play(0.12)
+            assert stage.encoder().keyframes - keyframes <= 12 * 0.6
+            assert slow.viewer.thinned
+
+        played(loop, script)
+
     def test_hopeless_path_is_tried_seldom(self, loop: VirtualLoop) -> None:
         """A path that stays slow is tried with the full rate less and less often, and meanwhile has a picture."""
 
