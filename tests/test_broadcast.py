@@ -109,8 +109,10 @@ class Stage:
 def played(loop: VirtualLoop, script: Callable[[Stage], Any]) -> Stage:
     async def act() -> Stage:
         stage = Stage()
-        await script(stage)
-        await stage.end()
+        try:
+            await script(stage)
+        finally:
+            await stage.end()
         return stage
 
     return loop.run_until_complete(act())
