@@ -115,7 +115,7 @@ def _ffmpeg_with_srt() -> str | None:
 
 
 class Backoff:
-    """When to try again: after a second, then after twice as long each time, up to half a minute; less a share by chance.
+    """When to try again: after a second, then twice as long each time, up to half a minute; less a share by chance.
 
     A connection that held for STEADY seconds makes the next failure the first one again.
     """
