@@ -301,8 +301,8 @@ with av.open(sys.argv[1], format="flv", options={"listen": "1"}) as source, av.o
                 target.mux_one(packet)
             if n == 100:
                 print("receiving", flush=True)
-    except BrokenPipeError:
-        pass  # FFmpeg's server answers a client's farewell, and the client is gone
+    except OSError:
+        pass  # FFmpeg's server answers a client's farewell, and finds the client gone
 """
 
 
