@@ -36,6 +36,9 @@ _OPTIONS = {
     "mpegts": {},
 }
 
+_BUFFER = 2**21
+"""Bytes: more than a fragment has at the highest bitrate, so that it is one write, which a crash seldom cuts in two."""
+
 TRAIL = SAMPLE_RATE // 10
 """Samples by which sound may reach an outlet after the frame that it belongs to; then silence stands in its place."""
 
@@ -166,7 +169,13 @@ class Muxer:
         self._encoder = VideoEncoder("H264", size)
         self._keyframes = KeyframeInterval(keyframe_seconds)
         self._valve = _Valve(sink)
-        self._container = av.open(self._valve, "w", format=format, options={**_OPTIONS[format], "flush_packets": "1"})
+        self._container = av.open(
+            self._valve,
+            "w",
+            format=format,
+            options={**_OPTIONS[format], "flush_packets": "1"},
+            buffer_size=_BUFFER,
+        )
         self._video: Any = self._container.add_mux_stream(
             "h264", rate=FPS, width=size, height=size, time_base=TIME_BASE
         )

@@ -157,6 +157,23 @@ class TestMuxer:
         assert max(np.diff(seen.frames)) == pytest.approx(0.4, abs=0.002)
         assert seen.heard_until - start == pytest.approx(4.8, abs=0.13)
 
+    @pytest.mark.parametrize("format", FORMATS)
+    def test_small_gaps_do_not_add_up(self, format: str, tmp_path: Path) -> None:
+        """2.4 ms are missing after each packet, and no packet of silence fills them: beeps begin with their flashes."""
+        path, source, pts = tmp_path / "film", Source(), 0
+        with path.open("wb", buffering=0) as file:
+            muxer = Muxer(file, format, SIZE, 1.0)
+            for k in range(120):
+                while pts < (k + 1) * SAMPLES_PER_FRAME:
+                    muxer.sound(source.packet(pts))
+                    pts += PACKET + 39
+                muxer.frame(source.frame(k))
+            muxer.close()
+        seen = watch(path)
+        assert np.allclose(np.subtract(seen.flashes, seen.frames[0]), [0, 1, 2, 3, 4], atol=0.002)
+        beeps = [seen.beeps[i] for i in np.flatnonzero(np.diff(seen.beeps, prepend=-1) > 0.5)]
+        assert np.allclose(np.subtract(beeps, seen.frames[0]), [0, 1, 2, 3, 4], atol=0.03)
+
     def test_mp4_keeps_the_packets(self, tmp_path: Path) -> None:
         """MP4 holds the very Opus packets that came, none decoded and coded again, and none skipped when played."""
         path, source, sent = tmp_path / "film.mp4", Source(), []
@@ -173,6 +190,29 @@ class TestMuxer:
             assert stream.codec_context.extradata[:8] == b"OpusHead"
             assert stream.codec_context.extradata[10:12] == b"\0\0"
             assert [bytes(packet) for packet in container.demux(stream) if packet.size] == sent
+
+    def test_a_fragment_is_one_write_each_second(self) -> None:
+        """The sink is given whole boxes only, a fragment each second, so that what it has can play."""
+        writes: list[tuple[int, bytes]] = []
+
+        class Sink:
+            def write(self, data: bytes) -> int:
+                writes.append((k, data))
+                return len(data)
+
+        muxer, source = Muxer(Sink(), "mp4", 512, 1.0), Source(512)
+        for k in range(80):
+            for packet in source.until(k):
+                muxer.sound(packet)
+            muxer.frame(source.frame(k))
+        for _, data in writes:
+            at = 0
+            while at < len(data):
+                at += int.from_bytes(data[at : at + 4], "big")
+            assert at == len(data)
+        assert [k for k, data in writes if data[4:8] == b"moof"] == [25, 50, 75]
+        assert len(max((data for _, data in writes), key=len)) > 32_768  # more than FFmpeg's usual buffer
+        muxer.close()
 
     def test_frames_that_are_not_new_are_left_out(self) -> None:
         """A frame that is not after the last one does not break the container."""

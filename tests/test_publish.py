@@ -254,6 +254,36 @@ async def written(metrics: Metrics, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+class TestTurns:
+    def test_the_session_that_began_first_is_published(self) -> None:
+        """Nothing is taken of others until it ends; then it is the turn of the next that began."""
+        made, source = Publisher(parse_target("show.mp4"), Metrics()), Source()
+        one, other, third = made.feed(SIZE), made.feed(SIZE), made.feed(SIZE)
+        for feed in (other, one, third, other):
+            feed.frame(source.frame(1))
+            feed.sound(source.packet(0))
+        assert [len(feed.intake._frames) for feed in (one, other, third)] == [0, 2, 0]
+        assert [len(feed.intake._sounds) for feed in (one, other, third)] == [0, 2, 0]
+        made.ended(other)
+        for feed in (third, one):
+            feed.frame(source.frame(2))
+        assert [len(feed.intake._frames) for feed in (one, third)] == [1, 0]
+
+    def test_no_key_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A relay's last words may hold the URL: the log shows what may be shown."""
+        url = "rtmp://live.example/app/secret"
+        made = Publisher(parse_target(url), Metrics(), chance=lambda: 0.0)
+        made._failed(Lost("lost", f"Error closing file {url}: Input/output error"), None)
+        assert "Error closing file rtmp://live.example/app/…: Input/output error; again in 1.0 s" in caplog.text
+        assert "secret" not in caplog.text
+
+    async def test_closing_what_never_began(self) -> None:
+        """Safe before `start`, and twice."""
+        made = Publisher(parse_target("show.mp4"), Metrics())
+        await made.close()
+        await made.close()
+
+
 class TestFiles:
     @pytest.mark.parametrize("suffix", ["mp4", "mkv", "flv"])
     async def test_one_session_after_the_other(self, suffix: str, tmp_path: Path) -> None:
