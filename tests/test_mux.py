@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from outlets import PACKET, SIZE, Source, watch
 
+from streamer import clock
 from streamer.config import SAMPLES_PER_FRAME
 from streamer.messages import Sound
-from streamer.mux import _SILENCE, FORMATS, TRAIL, Intake, KeyframeInterval, Muxer, Piece, SoundLine
+from streamer.mux import _SILENCE, BEHIND, FORMATS, TRAIL, Intake, KeyframeInterval, Muxer, Piece, SoundLine
 
 
 def sound(pts: int, epoch: int = 0, duration: int = PACKET) -> Sound:
@@ -129,6 +130,19 @@ def test_an_intake_drops_the_oldest_and_counts() -> None:
     assert [frame.frame for frame, _ in taken] == [7, 8, 9]
     assert [packet.pts for packet in taken[0][1]] == [16 * PACKET + i * PACKET for i in range(4)]
     assert (intake.dropped, intake.sounds_dropped) == (7, 16)
+
+
+def test_an_intake_lets_the_live_encoder_go_first() -> None:
+    """A frame that was just drawn is taken a little later; one that is late already, at once."""
+    intake, source = Intake(), Source()
+    fresh, old = source.frame(1), source.frame(2)
+    fresh.times.drawn = clock.now()
+    intake.frame(fresh)
+    intake.frame(old)
+    taken = iter(intake)
+    next(taken)
+    assert clock.now() >= fresh.times.drawn + BEHIND
+    assert next(taken)[0] is old
 
 
 class TestMuxer:
