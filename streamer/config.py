@@ -37,6 +37,9 @@ DEVICES = ("auto", "cpu", "cuda")
 MAX_SESSIONS = 8
 """Sessions that a server takes where it is told nothing else."""
 
+MAX_VIEWERS = 16
+"""Viewers that a session takes, over WHEP, where the server is told nothing else."""
+
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 """The web clients' folder: served at `/`."""
 
@@ -82,7 +85,15 @@ class ServerConfig:
     """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
     turn: Turn | None = None
     """TURN servers for which every client gets credentials of its own, which lapse."""
+    record_dir: Path | None = None
+    """Where recordings lie; None: nothing is recorded."""
+    record: bool = False
+    """Every session is recorded."""
+    publish: tuple[str, ...] = ()
+    """Where the first live session is published: RTMP and SRT URLs, files."""
     max_sessions: int = MAX_SESSIONS
+    max_viewers: int = MAX_VIEWERS
+    """Viewers that a session takes beside the one who speaks."""
     max_session_age: float = 8 * 3600.0
     """Seconds after which a session is closed."""
     connect_timeout: float = 15.0
@@ -122,7 +133,9 @@ class ServerConfig:
                 ipaddress.ip_address(self.public_ip)
             except ValueError:
                 raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
-        for name in ("max_sessions", "max_session_age", "connect_timeout", "silence_timeout"):
+        if self.record and self.record_dir is None:
+            raise ValueError("--record needs --record-dir: where are the recordings to lie?")
+        for name in ("max_sessions", "max_viewers", "max_session_age", "connect_timeout", "silence_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
 
@@ -147,3 +160,7 @@ def token_from_environment() -> str | None:
 
 def turn_secret_from_environment() -> str | None:
     return os.environ.get("LIPSTREAM_TURN_SECRET") or None
+
+
+def publish_from_environment() -> tuple[str, ...]:
+    return tuple(os.environ.get("LIPSTREAM_PUBLISH", "").split())

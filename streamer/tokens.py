@@ -28,8 +28,9 @@ MAX_USED = 65_536
 
 _MAX_CHARACTER = 100
 _OPENS = ("/v1/sessions", "/v1/whip")
-_READS = re.compile(r"/v1/(config|traits|characters|characters/[^/]+|characters/[^/]+/picture)")
-_USES = re.compile(r"/v1/sessions/(?P<session>[^/]+)(?P<part>/(whep|speech)(/[^/]+)?)?")
+_READS = re.compile(r"/v1/(config|traits|whip|characters|characters/[^/]+|characters/[^/]+/picture)")
+_USES = re.compile(r"/v1/(whip/(?P<source>[^/]+)|sessions/(?P<session>[^/]+)(?P<part>/(whep|speech)(/[^/]+)?)?)")
+_READING = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Tokens:
         where it reads, and then hides the answer from pages of other origins (pictures but for their pixels).
         """
         grant = self._read(token)
-        if origin != grant.origin and grant.origin is not None and not (origin is None and method == "GET"):
+        if origin != grant.origin and grant.origin is not None and not (origin is None and method in _READING):
             asked_from = "without an origin" if origin is None else f"by {origin[:80]!r}"
             raise Refused(
                 403, "token_origin", f"this token is for pages of {grant.origin!r}, and was used {asked_from}"
@@ -110,9 +111,10 @@ class Tokens:
         elif match := _USES.fullmatch(path):
             if match["part"] is None and method not in ("GET", "PATCH", "DELETE"):
                 raise self._beyond(method, path)
-            if owners.get(match["session"]) != grant.id:  # the same whether it lives or not: ids cannot be probed
-                raise Refused(404, "unknown_session", f"there is no session {match['session'][:40]!r} of this token")
-        elif method != "GET" or not _READS.fullmatch(path):
+            session = match["source"] or match["session"]
+            if owners.get(session) != grant.id:  # the same whether it lives or not: ids cannot be probed
+                raise Refused(404, "unknown_session", f"there is no session {session[:40]!r} of this token")
+        elif method not in _READING or not _READS.fullmatch(path):
             raise self._beyond(method, path)
         return grant
 

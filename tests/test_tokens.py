@@ -122,6 +122,10 @@ class TestScope:
             "PATCH /v1/sessions/mine/whep/viewer",
             "DELETE /v1/sessions/mine/whep/viewer",
             "GET /v1/sessions/mine/speech",
+            "OPTIONS /v1/sessions/mine/whep",
+            "OPTIONS /v1/whip",
+            "PATCH /v1/whip/mine",
+            "DELETE /v1/whip/mine",
         ],
     )
     def test_allowed(self, request_: str) -> None:
@@ -142,6 +146,8 @@ class TestScope:
             "PUT /v1/sessions/mine",
             "POST /v1/sessions/mine/publish",
             "POST /v1/sessions/mine/recording",
+            "POST /v1/whip/mine",
+            "GET /v1/whip/mine/more",
             "GET /v1/sessions/mine/whep/viewer/more",
             "POST /v1/characters",
             "POST /v1/characters/preview",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from streamer.config import DEFAULT_SIZE, SIZES
@@ -79,6 +79,14 @@ def gives(status: int, kind: str, schema: Schema = TEXT, *headers: str) -> dict[
             "headers": {name: {"schema": TEXT} for name in headers},
         }
     }
+
+
+ANSWERED = {
+    "response_class": Response,
+    "responses": gives(201, "application/sdp", TEXT, "Location", "ETag", "Link"),
+    "status_code": 201,
+}
+"""Of a route that takes an SDP offer."""
 
 
 def describe(app: FastAPI) -> None:
