@@ -81,7 +81,7 @@ def gives(status: int, kind: str, schema: Schema = TEXT, *headers: str) -> dict[
     }
 
 
-ANSWERED = {
+ANSWERED: dict[str, Any] = {
     "response_class": Response,
     "responses": gives(201, "application/sdp", TEXT, "Location", "ETag", "Link"),
     "status_code": 201,
