@@ -12,7 +12,15 @@ ROOT = Path(__file__).parent.parent
 
 # Later layers may import earlier ones, never the other way; modules of one layer do not know each other unless listed.
 LAYERS = [
-    {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.yuv"},
+    {
+        "streamer",
+        "streamer.config",
+        "streamer.clock",
+        "streamer.channel",
+        "streamer.stamp",
+        "streamer.yuv",
+        "streamer.marking",
+    },
     {"streamer.relay"},
     {
         "streamer.messages",
@@ -32,6 +40,7 @@ LAYERS = [
     {"streamer.viewer", "streamer.microphone"},
     {"streamer.broadcast", "streamer.recording"},
     {"streamer.publish", "streamer.audience"},
+    {"streamer.credentials", "streamer.detect"},
     {"streamer.session", "streamer.render"},
     {"streamer.state"},
     {"streamer.routes"},

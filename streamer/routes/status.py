@@ -27,6 +27,7 @@ async def client_config(request: Request) -> dict[str, Any]:
         "generator": held.generator.name,
         "ice_servers": held.config.ice_servers,
         "max_picture_bytes": held.config.max_picture_bytes,
+        "marked": held.config.marked,
         "emotions": EMOTIONS,
         "plan": RANGES,
         "auth": held.config.token is not None,
