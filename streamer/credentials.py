@@ -40,7 +40,8 @@ def sign(path: Path, cert: Path, key: Path, title: str | None = None) -> None:
     """
     Puts a signed manifest into a finished MP4, fragmented or not, which stays what it was until its signed copy is
     whole. `cert`: PEM, the signer's certificate first, then those up to its root, which may be left out; `key`: its
-    private key, PEM without a password. `title`: what to call it, else the file's name. Blocking: it reads and writes the whole file. Raises CannotSign.
+    private key, PEM without a password; `title`: what to call it, else the file's name. Blocking: it reads and writes
+    the whole file. Raises CannotSign.
     """
     algorithm, chain, secret = load(cert, key)
     try:

@@ -162,7 +162,7 @@ def label(size: int) -> tuple[np.ndarray, slice, slice]:
         anchor="mm", stroke_width=fine * height * 0.012,
     )  # fmt: skip
     text = np.asarray(drawn.resize((width, height), Image.Resampling.BOX), np.float32) / 255
-    alpha = np.maximum(0.55 * pill, text)
+    alpha = np.maximum(0.62 * pill, text)
     rgba = np.stack([0.95 * text] * 3 + [alpha], -1)
     rgba.flags.writeable = False
     end = size - margin
