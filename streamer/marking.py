@@ -18,11 +18,15 @@ CELLS = 64
 """Cells along an edge: small enough for thousands of signs, large enough (2 pixels of 128) to outlast coding."""
 
 _NAME = "lipstream synthetic video 1"
-_STRENGTHS = (0.6, 1.0, 1.6)
+STRENGTHS = (0.6, 1.0, 1.6)
 """The pattern's root mean square in levels of 255, in 256×256: where it is dark, where it is even, and where edges and
 texture hide more."""
+_SPARSE = 0.8
+"""Share of the frame below which what is shown bears more, for there is less of it."""
+_SPARSE_TIMES = 1.35
 _DARK_BELOW = 56
 """Levels of a cell below which eyes see smaller steps."""
+_BAND = 1 << 16  # pixels
 _BUSY_FROM = 20
 """Levels by which a cell's surroundings differ where the strongest pattern is laid over."""
 _LIMITED = 219 / 255
@@ -47,7 +51,6 @@ class Marker:
             raise ValueError(f"a watermark in frames of {size} pixels an edge: want a multiple of 64 from 128 on")
         self.size = size
         self._label, self._watermark = label, watermark
-        self._scratch = self._more = np.zeros((2, 0, 0), np.uint8)
 
     def apply(self, image: Picture) -> None:
         """RGBA [S, S, 4] uint8 in C order, or planes; no colour changes where alpha is 0, but for the label's."""
@@ -63,37 +66,44 @@ class Marker:
                 _label_colours(image)
 
     def _mark_colours(self, image: np.ndarray) -> None:
-        pixels = image.reshape(self.size, -1)
-        words = pixels.view(np.uint32)  # a pixel each, so that its channels are masked at once
-        marks = self._chosen(_fields(self.size, True), image[..., 1], 0)
-        _keep_where(np.not_equal(words & _ALPHA, 0), marks)
-        _add(pixels, marks.view(np.uint8), 0, 255)
+        words = image.reshape(self.size, -1).view(np.uint32)  # a pixel each, so that its channels are masked at once
+        seen = np.not_equal(words & _ALPHA, 0)
+        self._mark(words, seen, image[..., 1], colours=True)
 
     def _mark_brightness(self, brightness: np.ndarray) -> None:
         """Black stays as it is: planes have no alpha, and where nothing was drawn they are black."""
-        marks = self._chosen(_fields(self.size, False), brightness, 16)
-        _keep_where(brightness > 16, marks)
-        _add(brightness, marks, 16, 235)
+        self._mark(brightness, brightness > 16, brightness, colours=False)
 
-    def _chosen(self, fields: np.ndarray, grey: np.ndarray, black: int) -> np.ndarray:
-        """[2, S, S]: what to add and what to subtract, of each cell the pattern of the strength that it bears."""
-        if self._scratch.shape != (2, *fields.shape[2:]) or self._scratch.dtype != fields.dtype:
-            self._scratch = np.zeros((2, *fields.shape[2:]), fields.dtype)
-            self._more = np.zeros_like(self._scratch[0])
+    def _mark(self, values: np.ndarray, seen: np.ndarray, grey: np.ndarray, colours: bool) -> None:
+        """Lays over each cell the pattern of the strength that it bears; bands of rows, which stay in the cache."""
+        least, most = (0, 255) if colours else (16, 235)
+        share = np.count_nonzero(seen) / seen.size
+        fields = _fields(self.size, colours, share < _SPARSE)
         cell = self.size // CELLS
-        bright, busy = _bears(grey[cell // 2 :: cell, cell // 2 :: cell], black)
-        tiles = (CELLS, cell, CELLS, cell)
-        for out, (dim, even, strong) in zip(self._scratch, fields, strict=True):
-            np.copyto(out, dim)
-            for part, where in ((even, bright | busy), (strong, busy)):
-                where = where[:, None, :, None].astype(fields.dtype)
-                np.multiply(part.reshape(tiles), where, out=self._more.reshape(tiles))
-                np.add(out, self._more, out=out)
-        return self._scratch
+        bright, busy = (
+            np.repeat(cells, cell, 1).astype(fields.dtype)[:, None]  # [64, 1, S]
+            for cells in _bears(grey[cell // 2 :: cell, cell // 2 :: cell], least)
+        )
+        some = max(1, _BAND // (cell * self.size))  # rows of cells
+        for first in range(0, CELLS, some):
+            rows = slice(first * cell, (first + some) * cell)
+            here = slice(first, first + some)
+            marks = []
+            for dim, even, strong in fields[:, :, rows]:
+                band = (len(dim) // cell, cell, self.size)
+                mark = even.reshape(band) * bright[here]
+                mark += dim.reshape(band)
+                mark += strong.reshape(band) * busy[here]
+                marks.append(mark.reshape(dim.shape))
+            if share < 1:
+                for mark in marks:
+                    np.multiply(mark, seen[rows], out=mark)
+            plus, minus = (mark.view(np.uint8) for mark in marks)
+            _add(values[rows].view(np.uint8), plus, minus, least, most)
 
 
 def _bears(grey: np.ndarray, black: int) -> tuple[np.ndarray, np.ndarray]:
-    """[64, 64] uint8, a sample of each cell, to two of bool: it is not dark; it or its four neighbours differ much."""
+    """[64, 64] uint8, a sample of each cell, to two of bool: it bears the pattern of even areas; that of busy ones."""
     low, high = grey.copy(), grey.copy()
     for here, there in (
         (np.s_[1:], np.s_[:-1]),
@@ -103,18 +113,12 @@ def _bears(grey: np.ndarray, black: int) -> tuple[np.ndarray, np.ndarray]:
     ):
         low[here] = np.minimum(low[here], grey[there])
         high[here] = np.maximum(high[here], grey[there])
-    return grey >= black + _DARK_BELOW, high - low >= _BUSY_FROM
+    busy = high - low >= _BUSY_FROM
+    return (grey >= black + _DARK_BELOW) | busy, busy
 
 
-def _keep_where(seen: np.ndarray, marks: np.ndarray) -> None:
-    """Takes the marks [2, S, S] away where nothing is to be seen."""
-    if not seen.all():
-        np.multiply(marks, seen.astype(marks.dtype), out=marks)
-
-
-def _add(values: np.ndarray, marks: np.ndarray, least: int, most: int) -> None:
-    """Adds the first of `marks` and subtracts the second in place, all uint8, within the limits, never past them."""
-    plus, minus = marks
+def _add(values: np.ndarray, plus: np.ndarray, minus: np.ndarray, least: int, most: int) -> None:
+    """values + plus - minus in place, all uint8, within the limits, never past them."""
     np.minimum(values, most - plus, out=values)
     np.add(values, plus, out=values)
     np.maximum(values, least + minus, out=values)
@@ -122,7 +126,7 @@ def _add(values: np.ndarray, marks: np.ndarray, least: int, most: int) -> None:
 
 
 @lru_cache(maxsize=8)
-def _fields(size: int, colours: bool) -> np.ndarray:
+def _fields(size: int, colours: bool, sparse: bool) -> np.ndarray:
     """
     [2, 3, S, S]: what is added, and what is subtracted; of each, the weakest pattern and what the next two have beyond
     it. uint32 of equal bytes for red, green and blue and 0 for alpha, or uint8 for brightness of limited range.
@@ -130,8 +134,9 @@ def _fields(size: int, colours: bool) -> np.ndarray:
     soft = np.asarray(Image.fromarray(signs()).resize((size, size), Image.Resampling.BICUBIC))
     soft = soft / np.sqrt(np.mean(soft**2)) * (1.0 if colours else _LIMITED)
     soft = soft * (256 / size) ** 0.35  # a larger cell is seen better, by eyes and by the detector
+    soft = soft * (_SPARSE_TIMES if sparse else 1.0)
     chance = np.random.default_rng(0).random((size, size))  # rounds fractions of a level up or down: no contours
-    levels = [np.floor(soft * strength + chance).astype(np.int16) for strength in _STRENGTHS]
+    levels = [np.floor(soft * strength + chance).astype(np.int16) for strength in STRENGTHS]
     opened = np.zeros((2, len(levels), size, size, 4 if colours else 1), np.uint8)
     for field, sign in zip(opened, (1, -1), strict=True):
         reached = np.zeros((size, size), np.int16)
