@@ -206,6 +206,12 @@ class TestDetection:
             assert found.marked, found.score
             assert found.frames == 25
 
+    @pytest.mark.parametrize("seed", [1, 3])
+    def test_outlines_do_not_drown_the_mark(self, seed: int) -> None:
+        """Found at an eighth of the ceiling in a character alone, whose outlines are a hundred times as strong."""
+        seen = _coded(_marked(_talk(seed, 256, False)), "VP8", ceiling(256) // 8)
+        assert _seen(seen).marked
+
     @pytest.mark.parametrize("seed", [1, 2, 3])
     def test_what_bears_no_mark_is_not_found(self, seed: int) -> None:
         """Neither a character without one, nor one with a label alone."""
