@@ -147,13 +147,13 @@ def detection(quick: bool, rng: np.random.Generator) -> dict[str, Any]:
     rates: dict[str, list[float]] = {}
     fidelity: dict[str, list[float]] = {}
     kinds = (
-        ("rig", 256, True, 4 if quick else 100),
-        ("rig", 256, False, 2 if quick else 36),
-        ("rig", 128, True, 2 if quick else 30),
-        ("rig", 512, True, 1 if quick else 8),
-        ("rig", 1024, True, 1 if quick else 3),
-        ("neural", 256, True, 1 if quick else 16),
-        ("neural", 256, False, 1 if quick else 10),
+        ("rig", 256, True, 4 if quick else 60),
+        ("rig", 256, False, 2 if quick else 20),
+        ("rig", 128, True, 2 if quick else 20),
+        ("rig", 512, True, 1 if quick else 6),
+        ("rig", 1024, True, 1 if quick else 2),
+        ("neural", 256, True, 1 if quick else 10),
+        ("neural", 256, False, 1 if quick else 6),
     )
     for name, size, background, count in kinds:
         kind = f"{name} {size}{'' if background else ' without background'}"
@@ -203,14 +203,14 @@ def unmarked(quick: bool, rng: np.random.Generator) -> Iterator[tuple[str, Detec
     """Videos without a mark, each 2 s unless it is a still: what they are, and what was seen of them."""
     rig, neural = create("rig"), create("neural", "cpu", 1)
     by_seed, painted = Characters(), Characters(needs_face=True)
-    for number in range(10 if quick else 240):
+    for number in range(10 if quick else 120):
         entry = by_seed.get(str(int(rng.integers(1, MAX_SEED))))
         size = (256, 128, 256, 512)[number % 4]
         frames = clip(entry, rig, size, number % 3 > 0, 2, float(rng.uniform(0, 20)))
         labelled = marked(frames, watermark=False)
         codec = ("H264", "VP8")[number % 2]
         yield "rig", seen(coded(labelled, codec, ceiling(size) * SHARES[number % len(SHARES)])[0])
-    for number in range(3 if quick else 60):
+    for number in range(3 if quick else 40):
         entry = painted.get(str(int(rng.integers(1, MAX_SEED))))
         frames = clip(entry, neural, 256, number % 3 > 0, 2, float(rng.uniform(0, 20)))
         yield "neural", seen(coded(frames, ("H264", "VP8")[number % 2], ceiling(256))[0])
@@ -227,7 +227,7 @@ def unmarked(quick: bool, rng: np.random.Generator) -> Iterator[tuple[str, Detec
             continue
         frames = clip(entry, neural, 256, True, 2, 0.0)
         yield "neural, of pictures", seen(coded(frames, "H264", ceiling(256))[0])
-    for number in range(10 if quick else 150):
+    for number in range(10 if quick else 75):
         size = (128, 256, 512)[number % 3]
         yield "white noise", seen([rng.integers(0, 256, (size, size), np.uint8) for _ in range(5)])
         spectrum = np.fft.rfft2(rng.normal(size=(size, size)))
@@ -243,8 +243,10 @@ def false_positives(quick: bool, rng: np.random.Generator) -> dict[str, Any]:
     for kind, detector in unmarked(quick, rng):
         scores.setdefault(kind, []).append(detector.score)
         evidence.append(detector.evidence.ravel())
+        if len(evidence) % 20 == 0:
+            print(f"unmarked: {len(evidence)} videos", file=sys.stderr)
     videos = np.array(evidence, np.float32)
-    decoys = 5_000 if quick else 150_000
+    decoys = 5_000 if quick else 200_000
     steps = (3.0, 3.5, 4.0, 4.5, 5.0, THRESHOLD)
     above = dict.fromkeys(steps, 0)
     total, square, highest = 0, 0.0, 0.0
