@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +34,9 @@ from streamer.yuv import Picture, Yuv
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "clients" / "page" / "sample.wav"
+Few = Callable[[int], int]
+"""Of a whole run's clips, those of this one."""
+
 DECODERS = {"H264": "h264", "VP8": "vp8"}
 SECONDS = (0.4, 1, 2, 5, 10)
 SHARES = (1, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
@@ -139,7 +142,7 @@ def summary(scores: list[float]) -> dict[str, Any]:
 # Found where it is
 
 
-def detection(quick: bool, rng: np.random.Generator) -> dict[str, Any]:
+def detection(few: Few, rng: np.random.Generator) -> dict[str, Any]:
     """Scores of marked clips by generator, size, background, codec, rate, scaling and length."""
     rig, neural = create("rig"), create("neural", "cpu", 1)
     by_seed, painted = Characters(), Characters(needs_face=True)
@@ -147,13 +150,13 @@ def detection(quick: bool, rng: np.random.Generator) -> dict[str, Any]:
     rates: dict[str, list[float]] = {}
     fidelity: dict[str, list[float]] = {}
     kinds = (
-        ("rig", 256, True, 4 if quick else 60),
-        ("rig", 256, False, 2 if quick else 20),
-        ("rig", 128, True, 2 if quick else 20),
-        ("rig", 512, True, 1 if quick else 6),
-        ("rig", 1024, True, 1 if quick else 2),
-        ("neural", 256, True, 1 if quick else 10),
-        ("neural", 256, False, 1 if quick else 6),
+        ("rig", 256, True, few(100),
+        ("rig", 256, False, few(60)),
+        ("rig", 128, True, few(30)),
+        ("rig", 512, True, few(10)),
+        ("rig", 1024, True, few(3)),
+        ("neural", 256, True, few(16)),
+        ("neural", 256, False, few(8)),
     )
     for name, size, background, count in kinds:
         kind = f"{name} {size}{'' if background else ' without background'}"
@@ -178,7 +181,7 @@ def detection(quick: bool, rng: np.random.Generator) -> dict[str, Any]:
                             rows.setdefault(f"{kind}, {codec} at 1/1 of the ceiling, {case}", []).append(again)
         print(f"{kind}: {fidelity[kind][-1]:.1f} dB", file=sys.stderr)
     lengths: dict[str, list[float]] = {}
-    for _ in range(1 if quick else 10):
+    for _ in range(few(10)):
         entry = by_seed.get(str(int(rng.integers(1, MAX_SEED))))
         grey, _ = coded(marked(clip(entry, rig, 256, False, max(SECONDS), 0)), "VP8", ceiling(256) / 16)
         for seconds in SECONDS:
@@ -199,18 +202,18 @@ def detection(quick: bool, rng: np.random.Generator) -> dict[str, Any]:
 # Not found where it is not
 
 
-def unmarked(quick: bool, rng: np.random.Generator) -> Iterator[tuple[str, Detector]]:
+def unmarked(few: Few, rng: np.random.Generator) -> Iterator[tuple[str, Detector]]:
     """Videos without a mark, each 2 s unless it is a still: what they are, and what was seen of them."""
     rig, neural = create("rig"), create("neural", "cpu", 1)
     by_seed, painted = Characters(), Characters(needs_face=True)
-    for number in range(10 if quick else 120):
+    for number in range(few(240)):
         entry = by_seed.get(str(int(rng.integers(1, MAX_SEED))))
         size = (256, 128, 256, 512)[number % 4]
         frames = clip(entry, rig, size, number % 3 > 0, 2, float(rng.uniform(0, 20)))
         labelled = marked(frames, watermark=False)
         codec = ("H264", "VP8")[number % 2]
         yield "rig", seen(coded(labelled, codec, ceiling(size) * SHARES[number % len(SHARES)])[0])
-    for number in range(3 if quick else 40):
+    for number in range(few(36)):
         entry = painted.get(str(int(rng.integers(1, MAX_SEED))))
         frames = clip(entry, neural, 256, number % 3 > 0, 2, float(rng.uniform(0, 20)))
         yield "neural", seen(coded(frames, ("H264", "VP8")[number % 2], ceiling(256))[0])
@@ -227,7 +230,7 @@ def unmarked(quick: bool, rng: np.random.Generator) -> Iterator[tuple[str, Detec
             continue
         frames = clip(entry, neural, 256, True, 2, 0.0)
         yield "neural, of pictures", seen(coded(frames, "H264", ceiling(256))[0])
-    for number in range(10 if quick else 75):
+    for number in range(few(150)):
         size = (128, 256, 512)[number % 3]
         yield "white noise", seen([rng.integers(0, 256, (size, size), np.uint8) for _ in range(5)])
         spectrum = np.fft.rfft2(rng.normal(size=(size, size)))
@@ -236,17 +239,17 @@ def unmarked(quick: bool, rng: np.random.Generator) -> Iterator[tuple[str, Detec
         yield "pink noise, still", seen([np.clip(128 + 40 * pink / pink.std(), 0, 255).astype(np.uint8)])
 
 
-def false_positives(quick: bool, rng: np.random.Generator) -> dict[str, Any]:
+def false_positives(few: Few, rng: np.random.Generator) -> dict[str, Any]:
     """What the mark's own signs score on each, and how the scores of decoys on all of them are spread."""
     scores: dict[str, list[float]] = {}
     evidence = []
-    for kind, detector in unmarked(quick, rng):
+    for kind, detector in unmarked(few, rng):
         scores.setdefault(kind, []).append(detector.score)
         evidence.append(detector.evidence.ravel())
         if len(evidence) % 20 == 0:
             print(f"unmarked: {len(evidence)} videos", file=sys.stderr)
     videos = np.array(evidence, np.float32)
-    decoys = 5_000 if quick else 200_000
+    decoys = 1000 * few(200)
     steps = (3.0, 3.5, 4.0, 4.5, 5.0, THRESHOLD)
     above = dict.fromkeys(steps, 0)
     total, square, highest = 0, 0.0, 0.0
@@ -287,7 +290,7 @@ def false_positives(quick: bool, rng: np.random.Generator) -> dict[str, Any]:
 # What it costs
 
 
-def cost(quick: bool) -> dict[str, Any]:
+def cost(few: Few) -> dict[str, Any]:
     """Milliseconds a frame, on a thread of its own, medians; `detect`: of the detector."""
     rig, found = create("rig"), {}
     for size in (128, 256, 512, 1024):
@@ -296,14 +299,14 @@ def cost(quick: bool) -> dict[str, Any]:
         for kind, image in (("RGBA", plain), ("planes", planes)):
             for what, switches in (("both", {}), ("label", {"watermark": False}), ("watermark", {"label": False})):
                 marker, spent = Marker(size, **switches), []
-                for _ in range(50 if quick else 500):
+                for _ in range(80 * few(6)):
                     copy = image.copy()
                     began = time.perf_counter()
                     marker.apply(copy)
                     spent.append(time.perf_counter() - began)
                 found[f"{size} {kind}, {what}"] = round(float(np.median(spent)) * 1e3, 3)
         grey, spent = planes.brightness.copy(), []
-        for _ in range(20 if quick else 100):
+        for _ in range(50):
             began = time.perf_counter()
             seen([grey])
             spent.append(time.perf_counter() - began)
@@ -313,23 +316,31 @@ def cost(quick: bool) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute: shows that it runs, proves little")
+    parser.add_argument("--quick", action="store_true", help="some minutes: shows that it runs, proves little")
+    parser.add_argument("--share", type=float, default=1.0, help="of the clips, where there is not an hour (default: 1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "watermark.json")
     options = parser.parse_args()
+    share = 0.02 if options.quick else options.share
+    if not 0 < share <= 1:
+        parser.error(f"--share {share}: want more than 0, at most 1")
     began = time.perf_counter()
+
+    def few(whole: int) -> int:
+        return max(1, round(share * whole))
+
     result = {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware.describe(),
         "load_before": hardware.load(),
-        "quick": options.quick,
+        "share": share,
         "seed": options.seed,
         "cells": CELLS,
         "strengths": marking.STRENGTHS,
         "ceiling_bit_s": {str(size): ceiling(size) for size in (128, 256, 512, 1024)},
-        "cost_ms": cost(options.quick),
-        "false_positives": false_positives(options.quick, np.random.default_rng([options.seed, 1])),
-        "detection": detection(options.quick, np.random.default_rng([options.seed, 2])),
+        "cost_ms": cost(few),
+        "false_positives": false_positives(few, np.random.default_rng([options.seed, 1])),
+        "detection": detection(few, np.random.default_rng([options.seed, 2])),
     }
     result["took_s"] = round(time.perf_counter() - began)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,8 @@ _SPARSE = 0.8
 _SPARSE_TIMES = 1.35
 _DARK_BELOW = 56
 """Levels of a cell below which eyes see smaller steps."""
+_AS_BEFORE = 8
+"""Frames that keep to the strengths chosen for the first of them: they cost a third, and the pattern stays still."""
 _BAND = 1 << 16  # pixels
 _BUSY_FROM = 20
 """Levels by which a cell's surroundings differ where the strongest pattern is laid over."""
@@ -51,55 +53,58 @@ class Marker:
             raise ValueError(f"a watermark in frames of {size} pixels an edge: want a multiple of 64 from 128 on")
         self.size = size
         self._label, self._watermark = label, watermark
+        self._marks = np.zeros((2, 0, 0), np.uint8)
+        self._frames = 0
 
     def apply(self, image: Picture) -> None:
         """RGBA [S, S, 4] uint8 in C order, or planes; no colour changes where alpha is 0, but for the label's."""
         if self._watermark:
             if isinstance(image, Yuv):
-                self._mark_brightness(image.brightness)
+                # Black stays as it is: planes have no alpha, and where nothing was drawn they are black.
+                bright = image.brightness
+                self._mark(bright, bright, (16, 235), None if bright.min() > 16 else bright > 16)
             else:
-                self._mark_colours(image)
+                words = image.reshape(self.size, -1).view(np.uint32)  # a pixel each: its channels are masked at once
+                seen = None if image[..., 3].min() > 0 else np.not_equal(words & _ALPHA, 0)
+                self._mark(words, image[..., 1], (0, 255), seen)
         if self._label:
             if isinstance(image, Yuv):
                 _label_planes(image)
             else:
                 _label_colours(image)
 
-    def _mark_colours(self, image: np.ndarray) -> None:
-        words = image.reshape(self.size, -1).view(np.uint32)  # a pixel each, so that its channels are masked at once
-        seen = np.not_equal(words & _ALPHA, 0)
-        self._mark(words, seen, image[..., 1], colours=True)
+    def _mark(self, values: np.ndarray, grey: np.ndarray, limits: tuple[int, int], seen: np.ndarray | None) -> None:
+        """Lays the pattern over what is seen, in bands of rows that stay in the cache."""
+        if self._frames % _AS_BEFORE == 0 or self._marks.dtype != values.dtype:
+            self._choose(values.dtype, grey, limits[0], seen)
+        self._frames += 1
+        band = max(1, _BAND // self.size)
+        for first in range(0, self.size, band):
+            rows = slice(first, first + band)
+            plus, minus = self._marks[:, rows]
+            if seen is not None:
+                plus, minus = plus * seen[rows], minus * seen[rows]
+            _add(values[rows].view(np.uint8), plus.view(np.uint8), minus.view(np.uint8), *limits)
 
-    def _mark_brightness(self, brightness: np.ndarray) -> None:
-        """Black stays as it is: planes have no alpha, and where nothing was drawn they are black."""
-        self._mark(brightness, brightness > 16, brightness, colours=False)
-
-    def _mark(self, values: np.ndarray, seen: np.ndarray, grey: np.ndarray, colours: bool) -> None:
-        """Lays over each cell the pattern of the strength that it bears; bands of rows, which stay in the cache."""
-        least, most = (0, 255) if colours else (16, 235)
-        share = np.count_nonzero(seen) / seen.size
-        fields = _fields(self.size, colours, share < _SPARSE)
+    def _choose(self, dtype: np.dtype, grey: np.ndarray, black: int, seen: np.ndarray | None) -> None:
+        """What is added and subtracted from now on: of each cell, the pattern of the strength that it bears."""
+        sparse = seen is not None and np.count_nonzero(seen) < _SPARSE * seen.size
         cell = self.size // CELLS
         bright, busy = (
-            np.repeat(cells, cell, 1).astype(fields.dtype)[:, None]  # [64, 1, S]
-            for cells in _bears(grey[cell // 2 :: cell, cell // 2 :: cell], least)
+            np.repeat(cells, cell, 1).astype(dtype)[:, None]  # [64, 1, S]
+            for cells in _bears(grey[cell // 2 :: cell, cell // 2 :: cell], black)
         )
+        if self._marks.dtype != dtype or not self._marks.size:
+            self._marks = np.zeros((2, self.size, self.size), dtype)
+        fields = _fields(self.size, dtype == np.uint32, sparse)
         some = max(1, _BAND // (cell * self.size))  # rows of cells
         for first in range(0, CELLS, some):
-            rows = slice(first * cell, (first + some) * cell)
-            here = slice(first, first + some)
-            marks = []
-            for dim, even, strong in fields[:, :, rows]:
-                band = (len(dim) // cell, cell, self.size)
-                mark = even.reshape(band) * bright[here]
-                mark += dim.reshape(band)
-                mark += strong.reshape(band) * busy[here]
-                marks.append(mark.reshape(dim.shape))
-            if share < 1:
-                for mark in marks:
-                    np.multiply(mark, seen[rows], out=mark)
-            plus, minus = (mark.view(np.uint8) for mark in marks)
-            _add(values[rows].view(np.uint8), plus, minus, least, most)
+            here, rows = slice(first, first + some), slice(first * cell, (first + some) * cell)
+            for mark, (dim, even, strong) in zip(self._marks[:, rows], fields[:, :, rows], strict=True):
+                cells = (len(mark) // cell, cell, self.size)
+                np.multiply(even.reshape(cells), bright[here], out=mark.reshape(cells))
+                mark += dim
+                mark += (strong.reshape(cells) * busy[here]).reshape(mark.shape)
 
 
 def _bears(grey: np.ndarray, black: int) -> tuple[np.ndarray, np.ndarray]:
@@ -177,11 +182,23 @@ def label(size: int) -> tuple[np.ndarray, slice, slice]:
 def _label_colours(image: np.ndarray) -> None:
     """Over straight RGBA: where nothing was, the label stands by itself."""
     over, rows, columns = label(image.shape[0])
-    under = image[rows, columns].astype(np.float32) / 255
+    patch = image[rows, columns]
+    if patch[..., 3].min() == 255:
+        left, own = _opaque(image.shape[0])
+        patch[..., :3] = (patch[..., :3] * left + own) >> 8
+        return
+    under = patch.astype(np.float32) / 255
     left = under[..., 3:] * (1 - over[..., 3:])
     alpha = over[..., 3:] + left
     mixed = (over[..., :3] + under[..., :3] * left) / np.maximum(alpha, 1e-6)
-    image[rows, columns] = np.rint(255 * np.concatenate([mixed, alpha], -1))
+    patch[...] = np.rint(255 * np.concatenate([mixed, alpha], -1))
+
+
+@lru_cache(maxsize=8)
+def _opaque(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is left of an opaque picture under the label [h, w, 1] and what the label adds [h, w, 3], in 256ths."""
+    over, _, _ = label(size)
+    return np.rint(256 * (1 - over[..., 3:])).astype(np.uint16), np.rint(255 * 256 * over[..., :3]).astype(np.uint16)
 
 
 def _label_planes(image: Yuv) -> None:
