@@ -150,7 +150,7 @@ def detection(few: Few, rng: np.random.Generator) -> dict[str, Any]:
     rates: dict[str, list[float]] = {}
     fidelity: dict[str, list[float]] = {}
     kinds = (
-        ("rig", 256, True, few(100),
+        ("rig", 256, True, few(100)),
         ("rig", 256, False, few(60)),
         ("rig", 128, True, few(30)),
         ("rig", 512, True, few(10)),
@@ -317,7 +317,7 @@ def cost(few: Few) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="some minutes: shows that it runs, proves little")
-    parser.add_argument("--share", type=float, default=1.0, help="of the clips, where there is not an hour (default: 1)")
+    parser.add_argument("--share", type=float, default=1.0, help="of the clips, for want of an hour (default: 1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "watermark.json")
     options = parser.parse_args()
