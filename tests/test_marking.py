@@ -140,6 +140,30 @@ class TestPicture:
         dark, even, busy = (np.sqrt(change[rows].mean()) for rows in (slice(8, 120), slice(136, 184), slice(200, 248)))
         assert dark < 0.85 * even < 0.85 * 0.85 * busy
 
+    def test_one_marker_follows_its_session(self) -> None:
+        """
+        Strengths are chosen anew by the ninth frame; what became transparent is left alone at once; planes may come
+        instead of colours.
+        """
+        dark, even, empty = (np.full((256, 256, 4), level, np.uint8) for level in (30, 128, 0))
+        dark[..., 3] = even[..., 3] = 255
+        marker = Marker(256, label=False)
+        changes = []
+        for plain in (dark, *[even] * 8):
+            image = plain.copy()
+            marker.apply(image)
+            changes.append(np.mean((image[..., 0].astype(float) - plain[..., 0]) ** 2))
+        assert changes[7] == changes[1] == changes[0] < 0.6 * changes[8]
+        image = empty.copy()
+        marker.apply(image)
+        assert (image == empty).all()
+        planes = Yuv(to_yuv(even).to_ndarray())
+        before = planes.copy()
+        marker.apply(planes)
+        (fresh,) = _marked([even], planes=True, label=False)
+        assert isinstance(fresh, Yuv)
+        assert (planes.planes == fresh.planes).all() and (planes.planes != before.planes).any()
+
     def test_each_mark_can_be_left_out(self) -> None:
         """Without both nothing changes; the label alone changes only its corner."""
         (plain,) = _talk(1, 256, True, 1)
