@@ -48,9 +48,9 @@ def sign(path: Path, cert: Path, key: Path, title: str | None = None) -> None:
         with path.open("rb") as file:
             head = file.read(12)
     except OSError as error:
-        raise CannotSign(f"{path} could not be read: {error.strerror}") from None
+        raise CannotSign(f"{path.name} could not be read: {error.strerror}") from None
     if head[4:8] != b"ftyp":
-        raise CannotSign(f"{path} is no MP4: it begins with {head[:8]!r}")
+        raise CannotSign(f"{path.name} is no MP4: it begins with {head[:8]!r}")
     c2pa = _package()
     signed = path.with_name(path.name + ".signed")
     try:
@@ -60,9 +60,9 @@ def sign(path: Path, cert: Path, key: Path, title: str | None = None) -> None:
                     builder.sign(signer, "video/mp4", source, target)
         signed.replace(path)
     except OSError as error:
-        raise CannotSign(f"{path} could not be signed: {error.strerror or error}") from None
+        raise CannotSign(f"{path.name} could not be signed: {error.strerror or error}") from None
     except c2pa.C2paError as error:
-        raise CannotSign(f"{path} could not be signed with {cert}: {_reason(error)}") from None
+        raise CannotSign(f"{path.name} could not be signed with {cert.name}: {_reason(error)}") from None
     finally:
         with contextlib.suppress(OSError):
             signed.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import av
 import c2pa
 import numpy as np
 import pytest
+from conftest import RunningServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -22,10 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from lipstream_client import Client
+from peers import spoken
 
 from streamer import __version__, cli, credentials, render
 from streamer.config import ServerConfig
 from streamer.credentials import SOURCE_TYPE, CannotSign, sign
+from streamer.detect import detect
 
 FRAGMENTED = "frag_keyframe+empty_moov+default_base_moof"
 EMAIL = ExtendedKeyUsageOID.EMAIL_PROTECTION
@@ -263,3 +267,24 @@ def test_a_server_is_told_of_a_wrong_key_at_start(authority: Authority, capsys: 
     assert "go together" in capsys.readouterr().err
     assert credentials.load(cert, key)[0] == b"es256"
     assert ServerConfig(c2pa_cert=cert, c2pa_key=key).c2pa_key == key
+
+
+@pytest.mark.usefixtures("any_load")
+async def test_a_session_is_recorded_marked_and_signed(tmp_path: Path, authority: Authority) -> None:
+    """From a live session to a file with label, watermark and credentials."""
+    cert, key = authority.signer()
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    with RunningServer(record_dir=folder, c2pa_cert=cert, c2pa_key=key) as server:
+        async with Client(server.url) as client, client.session(spoken(2.0), character="2", linger=30) as session:
+            path = f"/v1/sessions/{session.id}/recording"
+            await client.request("POST", path)
+            async for _ in session.frames():
+                if (await client.request("GET", path)).json()["seconds"] > 1:
+                    break
+            ended = (await client.request("DELETE", path)).json()
+    assert (ended["state"], ended["signed"]) == ("ended", True)
+    (file,) = folder.iterdir()
+    assert _state(file) == "Valid"
+    found = detect(file)
+    assert found.marked, found.score
