@@ -1,4 +1,4 @@
-"""Ingest: the microphone's packets, or a bot's speech, become chunks on one timeline; of a microphone nothing is queued."""
+"""Ingest: the microphone's packets, or a bot's speech, become chunks of speech on one timeline."""
 
 from streamer.ingest.fed import BadSpeech, FedConfig, FedSpeech, FedStats, Finished, Packet, SpeechFormat, Started
 from streamer.ingest.ingest import CaptureClock, Chunk, Ingest, IngestStats

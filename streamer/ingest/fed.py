@@ -119,7 +119,7 @@ class Packet:
 
 @dataclass(slots=True)
 class Released:
-    """What is due, in order. The chunks follow each other without gap, and have no payload; packets come with speech."""
+    """What is due, in order. The chunks follow each other without gap and have no payload; packets come with speech."""
 
     chunks: list[Chunk] = field(default_factory=list)
     packets: list[Packet] = field(default_factory=list)
