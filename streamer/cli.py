@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer import __version__
-from streamer.config import DEVICES, GENERATORS, MAX_SESSIONS, ServerConfig, token_from_environment
+from streamer.config import DEVICES, GENERATORS, MAX_SESSIONS, SOCKETS, ServerConfig, token_from_environment
 
 COMMANDS = ("serve", "render", "bench", "studio", "data", "train")
 
@@ -154,6 +154,7 @@ def _serve(options: argparse.Namespace) -> int:
             ssl_keyfile=config.tls_key,
             access_log=options.log_level == "debug",
             timeout_graceful_shutdown=5,
+            **SOCKETS,
         )
     )
     try:

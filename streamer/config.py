@@ -4,6 +4,7 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SAMPLE_RATE = 16_000
 """Rate (Hz) of the speech that every stage after ingest sees. A `pts` counts these samples."""
@@ -33,6 +34,15 @@ DEVICES = ("auto", "cpu", "cuda")
 
 MAX_SESSIONS = 8
 """Sessions that a server takes where it is told nothing else."""
+
+SOCKETS: dict[str, Any] = {
+    "ws": "websockets-sansio",
+    "ws_max_size": 2**20,
+    "ws_per_message_deflate": False,  # speech does not shrink by it
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": None,  # whose speech waits in TCP cannot answer: it waits behind it
+}
+"""How uvicorn is to serve WebSockets."""
 
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 """The web clients' folder: served at `/`."""
@@ -76,6 +86,8 @@ class ServerConfig:
     """Seconds that a peer has to complete ICE and DTLS."""
     silence_timeout: float = 15.0
     """Seconds without any packet from the peer after which it counts as gone."""
+    unattended_timeout: float = 60.0
+    """Seconds after which a session without a peer ends when nobody speaks to it, views or records it."""
     max_picture_bytes: int = 10 * 2**20
     max_characters: int = 256
     """Built and uploaded characters kept; beyond it the least recently used one that no session shows is forgotten."""
@@ -103,7 +115,7 @@ class ServerConfig:
                 ipaddress.ip_address(self.public_ip)
             except ValueError:
                 raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
-        for name in ("max_sessions", "max_session_age", "connect_timeout", "silence_timeout"):
+        for name in ("max_sessions", "max_session_age", "connect_timeout", "silence_timeout", "unattended_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
 

@@ -28,7 +28,7 @@ LAYERS = [
     {"streamer.generator", "streamer.signalling"},
     {"streamer.characters"},
     {"streamer.generators", "streamer.neural"},
-    {"streamer.viewer", "streamer.microphone"},
+    {"streamer.viewer", "streamer.microphone", "streamer.speech_in", "streamer.bot"},
     {"streamer.broadcast"},
     {"streamer.session", "streamer.render"},
     {"streamer.state"},

@@ -348,6 +348,10 @@ class FedSpeech:
 
     # In
 
+    def begin(self, now: float) -> None:
+        """Time begins: sample 0 is due now. Speech may have been sent before."""
+        self._origin = now
+
     def start(self, form: SpeechFormat) -> None:
         """What comes from now on is of this format. An open segment ends."""
         self.end()

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from streamer import signalling, tracks
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
-from streamer.routes.common import asked_flag, asked_size, content_type, session_of, state_of
+from streamer.config import DEFAULT_SIZE, SIZES
+from streamer.routes.common import asked_flag, asked_size, content_type, read_json, session_of, state_of
 from streamer.routes.sdp import answer, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
@@ -28,6 +30,8 @@ class Wish:
     size: int
     background: bool
     stamped: bool
+    fed: bool = False
+    """The voice is speech that a bot sends, and a microphone is the user's."""
 
 
 def asked_session(request: Request) -> Wish:
@@ -38,7 +42,31 @@ def asked_session(request: Request) -> Wish:
         asked_size(request),
         asked_flag(request, "background", True),
         asked_flag(request, "stamp", False),
+        _asked_voice(request),
     )
+
+
+def _asked_voice(request: Request) -> bool:
+    text = request.query_params.get("voice", "microphone")
+    if text not in ("microphone", "speech"):
+        raise Refused(422, "bad_request", f"voice={text[:20]!r}: must be microphone or speech")
+    return text == "speech"
+
+
+async def wished_session(request: Request) -> Wish:
+    """What the JSON body asks for: a session without a peer. Raises `Refused`."""
+    held, body = state_of(request), await read_json(request)
+    character = body.get("character", held.characters.default)
+    if not isinstance(character, str):
+        raise Refused(422, "bad_request", f"'character' is {repr(character)[:40]}: must be a character's id")
+    size = body.get("size", DEFAULT_SIZE)
+    if isinstance(size, bool) or size not in SIZES:
+        raise Refused(422, "bad_request", f"'size' is {repr(size)[:40]}: must be one of {', '.join(map(str, SIZES))}")
+    for name in ("background", "stamp"):
+        if not isinstance(body.get(name, True), bool):
+            raise Refused(422, "bad_request", f"{name!r} is {repr(body[name])[:40]}: must be true or false")
+    shown, stamped = body.get("background", True), body.get("stamp", False)
+    return Wish(held.characters.get(character), size, shown, stamped, fed=True)
 
 
 @contextlib.asynccontextmanager
@@ -89,8 +117,15 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
 async def open_session(request: Request) -> Response:
     held = state_of(request)
     config = held.config
+    if content_type(request) == "application/json":
+        async with opening(held, await wished_session(request)) as session:
+            session.stand_alone()
+        path = f"/v1/sessions/{session.id}"
+        body = {"id": session.id, "speech": f"{path}/speech", "whep": f"{path}/whep"}
+        return JSONResponse(body, 201, {"Location": path})
     if content_type(request) != "application/sdp":
-        raise Refused(415, "unsupported_type", f"want application/sdp, got {content_type(request)[:60]!r}")
+        got = content_type(request)[:60]
+        raise Refused(415, "unsupported_type", f"want application/sdp or application/json, got {got!r}")
     wish = asked_session(request)
     offer = await read_sdp(request)
     signalling.parse_offer(offer)  # before anything is reserved
@@ -105,7 +140,7 @@ async def open_session(request: Request) -> Response:
             ports=held.ports,
             public_ip=config.public_ip,
         )
-        session.attach(peer)
+        session.attach(peer, wish.fed)
     return answer(config, f"/v1/sessions/{session.id}", peer)
 
 
