@@ -20,7 +20,7 @@ from streamer.speech_in import SpeechIn
 from streamer.vad import Vad, VadEvent
 
 _MOST_TOLD = 512  # messages that wait for a bot that does not read; beyond it the socket is closed
-_MOST_HEARD = 100  # pieces of the user's voice that wait; beyond it the oldest is dropped
+_MOST_HEARD = 100  # pieces of the user's voice that wait; what comes beyond it is dropped
 _BAD_MESSAGES = 100
 _REPORT_EVERY = 0.5
 _PAUSE = round(0.20 * SAMPLE_RATE)  # a pause of the user's at which a listener nods
@@ -40,11 +40,11 @@ class Closed(Exception):
 
 
 class Outbox:
-    """What is to be sent, in order. Texts wait without loss up to a bound, which fails; of sound the newest wait."""
+    """What is to be sent, in order. Beyond their bounds, sound is dropped, and a text closes it: none is left out."""
 
     def __init__(self) -> None:
         self.dropped = 0
-        """Pieces of sound that were not fetched in time."""
+        """Pieces of sound for which there was no room."""
         self._waiting: deque[str | bytes] = deque()
         self._texts = self._sounds = 0
         self._changed = asyncio.Event()
@@ -60,13 +60,16 @@ class Outbox:
         self._waiting.append(json.dumps(message, separators=(",", ":")))
         self._changed.set()
 
+    @property
+    def takes_sound(self) -> bool:
+        return self._sounds < _MOST_HEARD
+
     def sound(self, data: bytes) -> None:
         if self._closed is not None:
             return
-        if self._sounds >= _MOST_HEARD:
-            self._waiting.remove(next(item for item in self._waiting if isinstance(item, bytes)))
-            self._sounds -= 1
+        if not self.takes_sound:
             self.dropped += 1
+            return
         self._sounds += 1
         self._waiting.append(data)
         self._changed.set()
@@ -146,6 +149,7 @@ class Bot:
         self._host = host
         self._speech = speech
         self._hears = False
+        self._heard = -1  # pts that continues what it has heard of the user
         self._full = False
         self._bad = 0
         self.outbox.text(
@@ -217,8 +221,12 @@ class Bot:
         self._report_room()
 
     def heard(self, chunk: Chunk) -> None:
-        """The user's voice."""
+        """The user's voice; where it does not continue what was sent before, a text says so first."""
         if self._hears:
+            if chunk.pts != self._heard and self.outbox.takes_sound:
+                self.outbox.text({"type": "user_audio", "pts": chunk.pts})
+            if self.outbox.takes_sound:
+                self._heard = chunk.end
             self.outbox.sound((np.clip(chunk.samples, -1, 1) * 32767).astype("<i2").tobytes())
 
     def user(self, event: VadEvent, captured: float) -> None:

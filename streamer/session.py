@@ -531,7 +531,7 @@ class Session:
         message = {
             "type": "interrupted",
             "epoch": self._epoch,
-            "pts": self._speech.end,
+            "pts": self._speech.end if self.speech is None else self.speech.decided,
             "frame": self._speech.next_frame,
         }
         self._tell(message)

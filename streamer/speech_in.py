@@ -41,6 +41,11 @@ class SpeechIn:
         return self._fed.speaking
 
     @property
+    def decided(self) -> int:
+        """The sample up to which sound has been given out; what is sent now comes after it."""
+        return self._fed.decided
+
+    @property
     def buffered(self) -> float:
         """Seconds of speech that wait."""
         return self._fed.buffered

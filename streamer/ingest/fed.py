@@ -92,7 +92,7 @@ class FedConfig:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A segment's first sample is sample `pts` of the line."""
+    """A segment's first sample, sample `pts` of the line, was due."""
 
     segment: int
     pts: int
@@ -338,7 +338,7 @@ class FedSpeech:
         self._end = 0  # pts up to which it is decided
         self._decided: deque[Samples] = deque()  # what lies between
         self._last = (0.0, 0.0)  # the last sample, for the network and for the ear, where nothing continued it
-        self._ending: deque[tuple[int, int, int]] = deque()  # (pts, segment, ms) where segments end on the line
+        self._marks: deque[tuple[int, Started | Finished]] = deque()  # what is to be told, and when: at which pts
         self._runs: deque[_Run] = deque(maxlen=_MOST_RUNS)
         self._encoder: OpusEncoder | None = None
         self._decoder: OpusDecoder | None = None
@@ -398,14 +398,17 @@ class FedSpeech:
         is thrown away (and counted) until its end; else the next piece begins another.
         """
         told: list[Finished] = []
-        for _, number, whole in self._ending:
-            told.append(Finished(number, min(self._position(number, heard), whole), True))
+        for _, mark in self._marks:
+            if isinstance(mark, Finished):
+                position = min(self._position(mark.segment, heard), mark.position_ms)
+                told.append(Finished(mark.segment, position, True))
         told += [Finished(s.number, self._position(s.number, heard), True) for s in self._segments]
         self._segments.clear()
-        self._ending.clear()
+        self._marks.clear()
         self._decided = deque([np.zeros(self._end - self._handed, np.float32)])
         if self._talking:
             self._silent = _AFTER
+        self._last = 0.0, self._last[1]  # the mouth shuts at once, the ear is not startled
         self._talking = self._slow = self._dry = False
         self._discarding = self._open = self._open and discard
         return told
@@ -448,12 +451,12 @@ class FedSpeech:
     @property
     def speaking(self) -> bool:
         """Whether a segment has begun and is not over."""
-        return bool(self._ending) or any(segment.begun for segment in self._segments)
+        return bool(self._marks) or any(segment.begun for segment in self._segments)
 
     @property
-    def pts(self) -> int:
-        """The sample with which the next chunk begins."""
-        return self._handed
+    def decided(self) -> int:
+        """The sample up to which sound has been given out; what is sent now comes after it."""
+        return self._end
 
     @property
     def stats(self) -> FedStats:
@@ -480,8 +483,8 @@ class FedSpeech:
         moments = [self._tick]
         if self._end < self._block_end and (self._silent or self._waits):
             moments.append(self._turn)
-        if self._ending:
-            moments.append(self.captured(self._ending[0][0]))
+        if self._marks:
+            moments.append(self.captured(self._marks[0][0]))
         return min(moments)
 
     def poll(self, now: float) -> Released:
@@ -497,9 +500,8 @@ class FedSpeech:
             if self._tick > now:
                 break
             self._hand_on(out, now)
-        while self._ending and self.captured(self._ending[0][0]) <= now:
-            _, number, whole = self._ending.popleft()
-            out.events.append(Finished(number, whole, False))
+        while self._marks and self.captured(self._marks[0][0]) <= now:
+            out.events.append(self._marks.popleft()[1])
         return out
 
     @property
@@ -537,8 +539,7 @@ class FedSpeech:
                 break
             self._over()
         if self._silent:
-            self._silent -= 1
-            self._lay(np.zeros(UNIT, np.float32), np.zeros(UNIT * _WIDE, np.float32), True, out)
+            self._lay_silence(out)
             return True
         return False
 
@@ -546,7 +547,7 @@ class FedSpeech:
         fresh = not self._talking or not segment.begun
         if not segment.begun:
             segment.begun = True
-            out.events.append(Started(segment.number, self._end))
+            self._marks.append((self._end, Started(segment.number, self._end)))
         self._talking, self._slow, self._silent = True, False, 0
         run = self._runs[-1] if self._runs else None
         if run and run.segment == segment.number and run.pts + run.length == self._end:
@@ -564,10 +565,15 @@ class FedSpeech:
         segment = self._segments.popleft()
         if segment.begun:
             pts = self._end if end is None else end
-            self._ending.append((pts, segment.number, round(segment.given * 1000 / SAMPLE_RATE)))
+            whole = round(segment.given * 1000 / SAMPLE_RATE)
+            self._marks.append((pts, Finished(segment.number, whole, False)))
         if not self._waits:
             self._talking = False
             self._silent = _AFTER
+
+    def _lay_silence(self, out: Released) -> None:
+        self._silent -= 1
+        self._lay(np.zeros(UNIT, np.float32), np.zeros(UNIT * _WIDE, np.float32), True, out)
 
     def _lay(self, samples: Samples, sound: Samples | bytes, fresh: bool, out: Released) -> None:
         """Puts sound on the line. `fresh`: it does not continue what came before."""
@@ -593,6 +599,8 @@ class FedSpeech:
             if self._talking:
                 self._talking, self._slow, self._silent = False, True, _AFTER
                 self._stats = replace(self._stats, underruns=self._stats.underruns + 1)
+                while self._silent and self._end + UNIT <= end:  # late, but better than none
+                    self._lay_silence(out)
             gap = np.zeros(end - self._end, np.float32)
             self._decided.append(_seam(gap, self._last[0], 1))
             self._last = 0.0, self._last[1]
