@@ -419,7 +419,7 @@ class Life:
             self._ponder()
         side = self._cocked.follow(self._aside[2])
         out["yaw"] += thinks * 0.10 * side
-        out["roll"] -= thinks * 0.10 * side
+        out["roll"] -= thinks * 0.13 * side
         out["pitch"] += thinks * 0.07
         out["brow_left" if side < 0 else "brow_right"] += thinks * 0.40 * abs(side)
 
@@ -429,7 +429,7 @@ class Life:
         side = self._aside[2] if whim.random() < 0.75 else -self._aside[2]
         if self._attention != "thinking":
             side = float(whim.choice((-1.0, 1.0)))
-        self._aside = (float(side * whim.uniform(0.35, 0.7)), float(whim.uniform(0.45, 0.8)), side)
+        self._aside = (float(side * whim.uniform(0.35, 0.7)), float(whim.uniform(0.65, 0.95)), side)
         self._until_pondering = 0.5 + whim.gamma(3.0, 0.45)
 
     def _look(self, out: dict[str, float], talk: float, listens: float, thinks: float) -> None:
