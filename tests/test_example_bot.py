@@ -93,7 +93,7 @@ class TestVoice:
 
     async def test_an_unknown_voice_is_told(self) -> None:
         with pytest.raises(RuntimeError, match="espeak-ng"):
-            await example.speak("hello", "no-such-voice")
+            await example.speak("hello", "xx-nope")
 
     async def test_a_missing_program_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "which", lambda name: None)
