@@ -18,8 +18,9 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from streamer import __version__, clock, control, tracks
+from streamer.audience import Audience
 from streamer.bot import GOING_AWAY, Bot, Closed, Ear, Pause
-from streamer.broadcast import Broadcast
+from streamer.broadcast import Broadcast, Reports
 from streamer.characters import Characters, Entry
 from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
 from streamer.features import Listener
@@ -36,7 +37,7 @@ from streamer.speech_in import SpeechIn
 from streamer.stamp import stamp
 from streamer.studio.animate import Life
 from streamer.vad import Vad, VadEvent
-from streamer.viewer import Viewer
+from streamer.viewer import NO_LATENCY, Viewer
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,8 @@ class Session:
         self._seat: Seat | None = None
         self._avatar = Avatar(listener, rig, Life(entry.seed or 0), Vad())
         self._broadcast = Broadcast(rig.size, self.id[:6])
+        self.reports = Reports(self._broadcast)
+        self.audience = Audience(self._broadcast, rig.size, config, metrics)
         self._viewer: Viewer | None = None
         self._outlets: list[Outlet] = []
         self._channel: Any = None
@@ -213,7 +216,7 @@ class Session:
         peer.connection.on("datachannel", self._open_channel)
         peer.connection.on("connectionstatechange", self._connection_changed)
         if peer.video is not None:
-            self._viewer = Viewer(peer, self._rig_size, self._metrics)
+            self._viewer = self.reports.viewer = Viewer(peer, self._rig_size, self._metrics)
             self._broadcast.join(self._viewer)
         self._set_state(State.CONNECTING)
         self._spawn(self._watch())
@@ -278,7 +281,7 @@ class Session:
         while True:
             await asyncio.sleep(0.5)
             now = clock.now()
-            if self._bot is not None or self._outlets or self._broadcast.viewers:
+            if self._bot is not None or self._outlets or len(self.audience):
                 self._attended = now
             if now - self._attended > self._config.unattended_timeout:
                 self.close_soon("unattended")
@@ -307,6 +310,7 @@ class Session:
             self._seat.close()
         else:
             self._avatar.close()
+        await self.audience.close()
         await asyncio.gather(self._broadcast.close(), *(outlet.close() for outlet in self._outlets))
         if self.peer is not None:
             with contextlib.suppress(TimeoutError, Exception):
@@ -374,13 +378,13 @@ class Session:
         return self._ear is not None
 
     def attach_bot(self) -> Bot:
-        """The one bot that gives the session its voice. Raises `Refused` (409, 410)."""
+        """The one bot that gives the session its voice. Raises `Refused` (409)."""
         if self.speech is None:
             raise Refused(409, "voice_is_microphone", "this session's voice is its peer's microphone: see voice=speech")
         if self._bot is not None:
             raise Refused(409, "speech_taken", "another speech socket is open on this session: it takes one")
         if self._closing is not None:
-            raise Refused(410, "session_ended", f"this session has ended: {self.close_reason}")
+            raise Refused(409, "session_ended", f"this session has ended: {self.close_reason}")
         self._bot = Bot(self, self.speech)
         return self._bot
 
@@ -552,8 +556,8 @@ class Session:
     def _heard_until(self, now: float) -> int:
         """The sample of the line up to which it was heard: by the peer, or, without one, by whoever heard most."""
         viewers = [self._viewer] if self._viewer is not None else self._broadcast.viewers
-        if viewers:
-            return max(viewer.heard(now) for viewer in viewers)
+        if heard := [viewer.heard(now) for viewer in viewers if viewer.audible]:
+            return max(heard)
         return self.speech.due(now) if self.speech is not None else 0
 
     def mute(self, muted: bool) -> None:
@@ -594,24 +598,6 @@ class Session:
         self._entry, self._background = entry, shown
         reply({"type": "character", "id": entry.id, "frame": self._speech.next_frame})
 
-    # What the peer's receiver says of the video
-
-    def on_keyframe_request(self) -> None:
-        if self._viewer is not None:
-            self._broadcast.request_keyframe(self._viewer)
-
-    def on_bandwidth(self, bitrate: int) -> None:
-        """The receiver's estimate (bit/s) of what the path carries."""
-        if self._viewer is not None:
-            self._viewer.estimated(bitrate)
-            self._broadcast.adapt(self._viewer)
-
-    def on_loss(self, share: float) -> None:
-        """The share of video packets lost since the last receiver report."""
-        if self._viewer is not None:
-            self._viewer.lost(share)
-            self._broadcast.adapt(self._viewer)
-
     # What others may know
 
     def to_json(self) -> dict[str, Any]:
@@ -634,7 +620,7 @@ class Session:
                 "keyframes": broadcast.keyframes,
             },
             "bitrate": {
-                "sent": round(viewer.sent_rate()) if viewer else 0,
+                "sent": round(viewer.sent_rate(clock.now())) if viewer else 0,
                 "cap": viewer.cap if viewer else 0,
             },
             "step_ms": round(seat.cost * 1e3, 2) if seat else None,
@@ -644,5 +630,6 @@ class Session:
             },
             "voice": "microphone" if self.speech is None else "speech",
             "speech": asdict(self.speech.stats) if self.speech is not None else None,
-            "latency_ms": viewer.latency_ms() if viewer else {"server_p50": None, "server_p95": None},
+            "latency_ms": viewer.latency_ms() if viewer else NO_LATENCY,
+            "viewers": self.audience.to_json(),
         }
