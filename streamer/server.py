@@ -25,7 +25,7 @@ from streamer.metrics import Metrics
 from streamer.pipeline import Avatar
 from streamer.routes import characters, sessions, speech, status, whep, whip
 from streamer.routes.common import problem
-from streamer.routes.guard import Guard
+from streamer.routes.guard import Guard, GuardedSockets
 from streamer.signalling import Refused
 from streamer.state import State
 from streamer.studio.animate import Life
@@ -117,6 +117,8 @@ def create_app(
         response.headers.setdefault("Referrer-Policy", "no-referrer")
         response.headers.setdefault("Permissions-Policy", "microphone=(self)")
         return response
+
+    app.add_middleware(GuardedSockets, guard=guard, metrics=metrics)
 
     @app.exception_handler(Refused)
     async def refused_handler(request: Request, refused: Refused) -> Response:

