@@ -16,8 +16,11 @@ from streamer.config import (
     MAX_VIEWERS,
     SOCKETS,
     ServerConfig,
+    publish_from_environment,
     token_from_environment,
+    turn_secret_from_environment,
 )
+from streamer.turn import DEFAULT_TTL, Turn
 
 COMMANDS = ("serve", "render", "bench", "studio", "data", "train")
 
@@ -63,6 +66,21 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--ice-server", action="append", default=[], type=_ice_server, metavar="URL[,USER,CREDENTIAL]",
         help="STUN or TURN server handed to clients",
+    )  # fmt: skip
+    serve.add_argument(
+        "--turn-url", action="append", default=[], metavar="turn:HOST[:PORT][?transport=udp]",
+        help="TURN server that clients get credentials for which lapse (coturn: use-auth-secret)",
+    )  # fmt: skip
+    serve.add_argument("--turn-secret", help="its static-auth-secret; or set LIPSTREAM_TURN_SECRET")
+    serve.add_argument(
+        "--turn-ttl", type=float, default=DEFAULT_TTL, metavar="SECONDS", help="how long those credentials hold"
+    )
+    serve.add_argument("--record-dir", type=Path, metavar="DIR", help="where sessions may be recorded to")
+    serve.add_argument("--record", action="store_true", help="record every session")
+    serve.add_argument(
+        "--publish", action="append", default=[], metavar="URL",
+        help="publish the first live session: rtmp://, rtmps://, srt://, or a file (.mp4, .mkv, .flv); or set "
+        "LIPSTREAM_PUBLISH, which hides a stream's key",
     )  # fmt: skip
     serve.add_argument("--max-sessions", type=int, default=MAX_SESSIONS)
     serve.add_argument("--max-viewers", type=int, default=MAX_VIEWERS, help="of one session, over WHEP")
@@ -110,8 +128,14 @@ def _forward(command: str, arguments: list[str]) -> int:
 def _serve(options: argparse.Namespace) -> int:
     import uvicorn
 
+    from streamer.server import check_outlets, create_app
+
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
+        turn = None
+        if options.turn_url or options.turn_secret:
+            secret = options.turn_secret or turn_secret_from_environment() or ""
+            turn = Turn(tuple(options.turn_url), secret, options.turn_ttl)
         config = ServerConfig(
             host=options.host,
             port=options.port,
@@ -124,18 +148,22 @@ def _serve(options: argparse.Namespace) -> int:
             public_ip=options.public_ip,
             allow_origins=tuple(options.allow_origin),
             ice_servers=tuple(options.ice_server),
+            turn=turn,
+            record_dir=options.record_dir,
+            record=options.record,
+            publish=tuple(options.publish) or publish_from_environment(),
             max_sessions=options.max_sessions,
             max_viewers=options.max_viewers,
         )
         for path in (config.tls_cert, config.tls_key):
             if path is not None and not path.is_file():
                 raise ValueError(f"{path} is not a file")
+        check_outlets(config)
     except ValueError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2
 
     from streamer.generators import NotInstalled, create
-    from streamer.server import create_app
 
     try:
         generator = create(

@@ -2,9 +2,12 @@
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from streamer.turn import Turn
 
 SAMPLE_RATE = 16_000
 """Rate (Hz) of the speech that every stage after ingest sees. A `pts` counts these samples."""
@@ -61,6 +64,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+
+
+def is_origin(text: str) -> bool:
+    """Whether this is the origin of a web page as browsers send it: scheme, host and port, in small letters."""
+    return _ORIGIN.fullmatch(text) is not None
+
+
 @dataclass(frozen=True)
 class ServerConfig:
     """What `lipstream serve` was asked for. Raises ValueError, with the numbers, for what cannot work."""
@@ -82,6 +93,14 @@ class ServerConfig:
     """Origins, beside the server's own, whose pages may call the API."""
     ice_servers: tuple[dict, ...] = ()
     """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
+    turn: Turn | None = None
+    """TURN servers for which every client gets credentials of its own, which lapse."""
+    record_dir: Path | None = None
+    """Where recordings lie; None: nothing is recorded."""
+    record: bool = False
+    """Every session is recorded."""
+    publish: tuple[str, ...] = ()
+    """Where the first live session is published: RTMP and SRT URLs, files."""
     max_sessions: int = MAX_SESSIONS
     max_viewers: int = MAX_VIEWERS
     """Viewers that a session takes beside the one who speaks."""
@@ -115,11 +134,19 @@ class ServerConfig:
             first, last = self.udp_ports
             if not 1024 <= first <= last <= 65535:
                 raise ValueError(f"UDP ports {first}-{last}: want 1024 <= first <= last <= 65535")
+        for origin in self.allow_origins:
+            if not is_origin(origin):
+                raise ValueError(
+                    f"--allow-origin {origin!r} would match no page: want scheme://host[:port] as browsers send it, "
+                    "in small letters and without a path"
+                )
         if self.public_ip is not None:
             try:
                 ipaddress.ip_address(self.public_ip)
             except ValueError:
                 raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
+        if self.record and self.record_dir is None:
+            raise ValueError("--record needs --record-dir: where are the recordings to lie?")
         positive = "max_sessions", "max_viewers", "max_session_age", "connect_timeout", "silence_timeout"
         for name in (*positive, "unattended_timeout"):
             if getattr(self, name) <= 0:
@@ -128,6 +155,10 @@ class ServerConfig:
     @property
     def loopback(self) -> bool:
         return is_loopback(self.host)
+
+    def ice_servers_for(self, name: str, now: float) -> list[dict]:
+        """The ICE servers for one client from `now` (s, Unix time); the TURN server will know it by `name`."""
+        return [*self.ice_servers, *([self.turn.ice_server(name, now)] if self.turn else [])]
 
     @property
     def url(self) -> str:
@@ -138,3 +169,11 @@ class ServerConfig:
 
 def token_from_environment() -> str | None:
     return os.environ.get("LIPSTREAM_TOKEN") or None
+
+
+def turn_secret_from_environment() -> str | None:
+    return os.environ.get("LIPSTREAM_TURN_SECRET") or None
+
+
+def publish_from_environment() -> tuple[str, ...]:
+    return tuple(os.environ.get("LIPSTREAM_PUBLISH", "").split())

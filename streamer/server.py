@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from streamer import __version__, clock, tracks
 from streamer.characters import Characters
@@ -23,9 +26,11 @@ from streamer.generators import Generator, create
 from streamer.messages import Step
 from streamer.metrics import Metrics
 from streamer.pipeline import Avatar
-from streamer.routes import characters, sessions, speech, status, whep, whip
+from streamer.publish import Publisher, parse_target, relay_command
+from streamer.routes import characters, recording, sessions, speech, status, tokens, whep, whip
 from streamer.routes.common import problem
-from streamer.routes.guard import Guard, GuardedSockets
+from streamer.routes.guard import Guard, GuardedSockets, allowed
+from streamer.routes.openapi import REFUSALS, describe
 from streamer.signalling import Refused
 from streamer.state import State
 from streamer.studio.animate import Life
@@ -53,6 +58,23 @@ def check_onnxruntime() -> None:
         )
 
 
+def check_outlets(config: ServerConfig) -> None:
+    """Raises ValueError for a place to record to, or to publish to, that cannot be one."""
+    if config.record_dir is not None:
+        try:
+            config.record_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--record-dir {config.record_dir}: {error.strerror}") from None
+        if not os.access(config.record_dir, os.W_OK | os.X_OK):
+            raise ValueError(f"--record-dir {config.record_dir}: it cannot be written to")
+    for text in config.publish:
+        target = parse_target(text)
+        if target.file and not Path(target.url).resolve().parent.is_dir():
+            raise ValueError(f"--publish {target.url}: its folder does not exist")
+        if not target.file:
+            relay_command(target)
+
+
 def create_app(
     config: ServerConfig,
     listener: Callable[[], Listener] = Articulation.load,
@@ -66,6 +88,7 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         check_onnxruntime()
+        check_outlets(config)
         loop = asyncio.get_running_loop()
         loaded, known, drawing = await asyncio.gather(
             loop.run_in_executor(None, listener),
@@ -76,6 +99,10 @@ def create_app(
         state = app.state.lipstream = State(
             config, engine, drawing, loaded, known, metrics, ports=tracks.UdpPorts(config.udp_ports)
         )
+        state.publishers = [Publisher(parse_target(text), metrics) for text in config.publish]
+        for publisher in state.publishers:
+            publisher.start()
+        watches = [loop.create_task(publisher.run()) for publisher in state.publishers]
         engine.start()
         # One GIL serves the event loop and the generator: a short interval keeps packets from waiting on a frame.
         interval = sys.getswitchinterval()
@@ -87,6 +114,10 @@ def create_app(
         finally:
             state.ready = False
             await asyncio.gather(*(session.close("shutdown") for session in list(state.sessions.values())))
+            await asyncio.gather(*(publisher.close() for publisher in state.publishers))
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
             await loop.run_in_executor(None, engine.close)
             state.drawing.shutdown()
             sys.setswitchinterval(interval)
@@ -98,7 +129,7 @@ def create_app(
         origin = request.headers.get("origin")
         preflight = request.method == "OPTIONS" and "access-control-request-method" in request.headers
         try:
-            if preflight and origin and guard.allowed(origin, request.headers.get("host", "")):
+            if preflight and origin and allowed(config, origin, request.headers.get("host", "")):
                 response = Response(status_code=204)
             else:
                 guard.check(request)
@@ -106,12 +137,18 @@ def create_app(
         except Refused as refused:
             metrics.refused.labels(refused.reason).inc()
             response = problem(refused)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.scope["path"])
+            response = problem(Refused(500, "internal_error", "the server met an error of its own, and logged it"))
+        if config.allow_origins:
+            response.headers.add_vary_header("Origin")
         if origin in config.allow_origins:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE"
             response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
             response.headers["Access-Control-Expose-Headers"] = "Location, ETag, Link, Retry-After"
-            response.headers["Vary"] = "Origin"
+            if preflight:
+                response.headers["Access-Control-Max-Age"] = "7200"  # the most that browsers heed
         response.headers.setdefault("Content-Security-Policy", _CSP)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "no-referrer")
@@ -128,10 +165,24 @@ def create_app(
     @app.exception_handler(HTTPException)
     async def http_error_handler(request: Request, error: HTTPException) -> Response:
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return problem(Refused(error.status_code, reason, f"{request.method} {request.url.path[:80]}: {error.detail}"))
+        response = problem(
+            Refused(error.status_code, reason, f"{request.method} {request.scope['path'][:80]}: {error.detail}")
+        )
+        response.headers.update(error.headers or {})
+        if error.status_code == 405 and (methods := methods_for(request)):
+            response.headers["Allow"] = ", ".join(sorted(methods))
+        return response
 
-    for routes in (sessions, whip, whep, speech, characters, status):
-        app.include_router(routes.router)
+    topics = (sessions, whip, whep, speech, recording, characters, tokens, status)
+    for topic in topics:
+        app.include_router(topic.router, responses=REFUSALS)
+
+    def methods_for(request: Request) -> set[str]:
+        """Of all routes of a path; Starlette itself names those of the first."""
+        routes = [route for topic in topics for route in topic.router.routes if isinstance(route, Route)]
+        return {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
+
+    describe(app)
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

@@ -36,6 +36,7 @@ from streamer.signalling import Peer, Refused
 from streamer.speech_in import SpeechIn
 from streamer.stamp import stamp
 from streamer.studio.animate import Life
+from streamer.tokens import Grant
 from streamer.vad import Vad, VadEvent
 from streamer.viewer import NO_LATENCY, Viewer
 
@@ -132,11 +133,14 @@ class Session:
         background: bool,
         stamped: bool,
         metrics: Metrics,
+        grant: Grant | None = None,
         on_closed: Callable[["Session"], None],
     ) -> None:
         self.id = secrets.token_urlsafe(12)
         self.peer: Peer | None = None
         self.close_reason = ""
+        self.grant = grant
+        """Of the session token that opened it; None: the server's own token did, or none was wanted."""
         self._config = config
         self._characters = characters
         self._entry = entry
@@ -462,6 +466,10 @@ class Session:
         )
         self._tell({"type": "state", "state": self._state.value})
 
+    def tell(self, message: dict[str, Any]) -> None:
+        """Says something on the control channel, where one is open."""
+        self._tell(message)
+
     def _tell(self, message: dict[str, Any]) -> None:
         channel = self._channel
         if channel is None or self.peer is None or channel.readyState != "open" or channel.bufferedAmount >= 256 * 1024:
@@ -585,6 +593,8 @@ class Session:
         """Switches the character live; the old one stays until the new one can be drawn."""
         reply = reply or self._tell
         try:
+            if self.grant is not None and self.grant.character not in (None, character_id):
+                raise Refused(403, "token_character", f"this session's token is for {self.grant.character!r} alone")
             entry = self._characters.get(character_id)
             shown = self._background if background is None else background
             rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
@@ -604,6 +614,7 @@ class Session:
         seat, viewer, broadcast = self._seat, self._viewer, self._broadcast
         return {
             "id": self.id,
+            "token": self.grant.id if self.grant else None,
             "state": self._state.value,
             "character": self._entry.id,
             "size": self._rig_size,

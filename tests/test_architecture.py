@@ -12,7 +12,16 @@ ROOT = Path(__file__).parent.parent
 
 # Later layers may import earlier ones, never the other way; modules of one layer do not know each other unless listed.
 LAYERS = [
-    {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.yuv"},
+    {
+        "streamer",
+        "streamer.config",
+        "streamer.clock",
+        "streamer.channel",
+        "streamer.stamp",
+        "streamer.yuv",
+        "streamer.turn",
+    },
+    {"streamer.relay"},
     {
         "streamer.messages",
         "streamer.studio.controls",
@@ -25,12 +34,12 @@ LAYERS = [
     {"streamer.studio"},
     {"streamer.model"},
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
-    {"streamer.generator", "streamer.signalling"},
-    {"streamer.characters"},
+    {"streamer.generator", "streamer.signalling", "streamer.mux"},
+    {"streamer.characters", "streamer.tokens"},
     {"streamer.generators", "streamer.neural"},
     {"streamer.viewer", "streamer.microphone", "streamer.speech_in", "streamer.bot"},
-    {"streamer.broadcast"},
-    {"streamer.audience"},
+    {"streamer.broadcast", "streamer.recording"},
+    {"streamer.publish", "streamer.audience"},
     {"streamer.session", "streamer.render"},
     {"streamer.state"},
     {"streamer.routes"},

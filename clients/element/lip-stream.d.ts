@@ -102,6 +102,8 @@ export interface ServerConfig {
   lookahead_ms: number;
   generator: string;
   ice_servers: RTCIceServer[];
+  /** Seconds that the credentials in `ice_servers` hold; null: they do not lapse. */
+  ice_ttl_s: number | null;
   max_picture_bytes: number;
   emotions: string[];
   /** What `move` may name, and the least and the most of each. */
@@ -143,6 +145,8 @@ export class LipStream extends HTMLElement {
   /** Attribute `src`: the server; by default the one that the module came from. */
   src: string;
   token: string;
+  /** Gives another session token where the one at hand is used up, expired or of a server that was restarted since. */
+  renewToken: (() => string | Promise<string>) | null;
   character: string;
   /** Pixels; 0: the server's default. */
   size: number;

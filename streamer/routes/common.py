@@ -40,6 +40,8 @@ async def drawn(request: Request, function: Callable[..., T], *arguments: Any) -
 def problem(refused: Refused) -> JSONResponse:
     """RFC 9457."""
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(
         {
             "type": "about:blank",

@@ -9,15 +9,18 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from streamer import signalling, tracks
+from streamer import clock, signalling, tracks
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
 from streamer.config import DEFAULT_SIZE, SIZES
 from streamer.routes.common import asked_flag, asked_size, content_type, read_json, session_of, state_of
-from streamer.routes.sdp import answer, check_exchange, read_sdp, take_candidates
+from streamer.routes.guard import grant_of
+from streamer.routes.openapi import ANSWERED, BACKGROUND, SIZE, TEXT, flag, query, takes
+from streamer.routes.sdp import CANDIDATES, answer, check_exchange, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
 from streamer.state import State
+from streamer.tokens import Grant
 
 router = APIRouter()
 
@@ -30,20 +33,32 @@ class Wish:
     size: int
     background: bool
     stamped: bool
+    grant: Grant | None
+    """Of the session token that it is asked with."""
     fed: bool = False
     """The voice is speech that a bot sends, and a microphone is the user's."""
 
 
 def asked_session(request: Request) -> Wish:
     """The parameters of a request for a session. Raises `Refused`."""
-    held = state_of(request)
     return Wish(
-        held.characters.get(request.query_params.get("character", held.characters.default)),
+        _entry(request, request.query_params.get("character")),
         asked_size(request),
         asked_flag(request, "background", True),
         asked_flag(request, "stamp", False),
+        grant_of(request),
         _asked_voice(request),
     )
+
+
+def _entry(request: Request, asked: str | None) -> Entry:
+    """The character that is asked for, or what the token or the server takes without. Raises `Refused`."""
+    held, grant = state_of(request), grant_of(request)
+    bound = grant.character if grant is not None else None
+    character = bound or held.characters.default if asked is None else asked
+    if bound not in (None, character):
+        raise Refused(403, "token_character", f"this token is for the character {bound!r}, not for {character[:40]!r}")
+    return held.characters.get(character)
 
 
 def _asked_voice(request: Request) -> bool:
@@ -55,26 +70,34 @@ def _asked_voice(request: Request) -> bool:
 
 async def wished_session(request: Request) -> Wish:
     """What the JSON body asks for: a session without a peer. Raises `Refused`."""
-    held, body = state_of(request), await read_json(request)
-    character = body.get("character", held.characters.default)
-    if not isinstance(character, str):
+    body = await read_json(request)
+    character = body.get("character")
+    if "character" in body and not isinstance(character, str):
         raise Refused(422, "bad_request", f"'character' is {repr(character)[:40]}: must be a character's id")
     size = body.get("size", DEFAULT_SIZE)
-    if isinstance(size, bool) or size not in SIZES:
+    if isinstance(size, bool) or not isinstance(size, int) or size not in SIZES:
         raise Refused(422, "bad_request", f"'size' is {repr(size)[:40]}: must be one of {', '.join(map(str, SIZES))}")
     for name in ("background", "stamp"):
         if not isinstance(body.get(name, True), bool):
             raise Refused(422, "bad_request", f"{name!r} is {repr(body[name])[:40]}: must be true or false")
     shown, stamped = body.get("background", True), body.get("stamp", False)
-    return Wish(held.characters.get(character), size, shown, stamped, fed=True)
+    return Wish(_entry(request, character), size, shown, stamped, grant_of(request), fed=True)
 
 
 @contextlib.asynccontextmanager
 async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
     """A session, admitted and made, for the body to attach to what gives it a voice; then it is open.
 
-    Raises `Refused` (503) where there is no room. What the body raises closes the session.
+    Raises `Refused` (503 where there is no room, 403 where the token is used up). What the body raises closes the
+    session, and the token keeps what it allows.
     """
+    with held.tokens.opening(wish.grant, clock.now()):
+        async with _admitted(held, wish) as session:
+            yield session
+
+
+@contextlib.asynccontextmanager
+async def _admitted(held: State, wish: Wish) -> AsyncIterator[Session]:
     verdict = admit(
         AdmissionConfig(held.config.max_sessions),
         len(held.sessions) + held.opening,
@@ -100,10 +123,12 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
             background=wish.background,
             stamped=wish.stamped,
             metrics=held.metrics,
+            grant=wish.grant,
             on_closed=held.forget,
         )
         yield session
         held.sessions[session.id] = session
+        await held.opened(session)
     except BaseException:
         if session is not None:
             await session.close("refused")
@@ -113,7 +138,28 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
     held.metrics.opened.inc()
 
 
-@router.post("/v1/sessions", status_code=201)
+ASKED = (
+    query("character", TEXT, "a character's id"),
+    SIZE,
+    BACKGROUND,
+    flag("stamp", False, "with the frame's number in its pixels"),
+    query("voice", {"enum": ["microphone", "speech"], "default": "microphone"}, "speech: a bot's, over its socket"),
+)
+"""What `asked_session` reads."""
+
+
+_ALONE = {
+    "type": "object",
+    "properties": {
+        "character": TEXT,
+        "size": SIZE["schema"],
+        "background": {"type": "boolean", "default": True},
+        "stamp": {"type": "boolean", "default": False},
+    },
+}
+
+
+@router.post("/v1/sessions", **ANSWERED, openapi_extra=takes(*ASKED, body={"application/sdp": TEXT, "application/json": _ALONE}))
 async def open_session(request: Request) -> Response:
     held = state_of(request)
     config = held.config
@@ -152,7 +198,7 @@ async def session_state(session_id: str, request: Request) -> dict[str, Any]:
     return session_of(request, session_id).to_json()
 
 
-@router.patch("/v1/sessions/{session_id}", status_code=204)
+@router.patch("/v1/sessions/{session_id}", status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, request: Request) -> Response:
     return await take_candidates(request, session_of(request, session_id).peer)
 

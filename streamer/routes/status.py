@@ -1,5 +1,7 @@
 """What clients, load balancers and Prometheus want to know of the server."""
 
+import secrets
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,6 +11,7 @@ from streamer import __version__
 from streamer.config import DEFAULT_SIZE, FPS, SAMPLE_RATE, SIZES
 from streamer.plan import RANGES
 from streamer.routes.common import state_of
+from streamer.routes.openapi import gives
 from streamer.studio.controls import EMOTIONS
 
 router = APIRouter()
@@ -25,7 +28,8 @@ async def client_config(request: Request) -> dict[str, Any]:
         "default_character": held.characters.default,
         "lookahead_ms": held.listener.lookahead * 1000 / SAMPLE_RATE,
         "generator": held.generator.name,
-        "ice_servers": held.config.ice_servers,
+        "ice_servers": held.config.ice_servers_for(secrets.token_hex(8), time.time()),
+        "ice_ttl_s": held.config.turn.ttl if held.config.turn else None,
         "max_picture_bytes": held.config.max_picture_bytes,
         "emotions": EMOTIONS,
         "plan": RANGES,
@@ -33,7 +37,7 @@ async def client_config(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses=gives(200, "text/plain"))
 async def metrics_text(request: Request) -> Response:
     held = state_of(request)
     metrics = held.metrics
@@ -52,7 +56,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "It takes no sessions now"}})
 async def readyz(request: Request) -> Response:
     held = state_of(request)
     full = len(held.sessions) + held.opening >= held.config.max_sessions

@@ -2,6 +2,8 @@
 
 import asyncio
 import ipaddress
+import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ class Client:
             trust_env=not self.loopback,  # a proxy does not reach this machine
         )
         self._config: dict[str, Any] | None = None
+        self._config_until = math.inf
         self._sessions: set[Session] = set()
 
     async def __aenter__(self) -> "Client":
@@ -79,9 +82,14 @@ class Client:
     # Characters
 
     async def config(self) -> dict[str, Any]:
-        """What the server offers: sizes, emotions, default character, ICE servers. Asked once."""
-        if self._config is None:
-            self._config = (await self.request("GET", "/v1/config")).json()
+        """What the server offers: sizes, emotions, default character, ICE servers.
+
+        Asked once, and again when half of the time has passed that TURN credentials hold.
+        """
+        if self._config is None or time.monotonic() >= self._config_until:
+            config = self._config = (await self.request("GET", "/v1/config")).json()
+            ttl = config.get("ice_ttl_s")
+            self._config_until = time.monotonic() + ttl / 2 if ttl else math.inf
         return self._config
 
     async def traits(self) -> dict[str, Any]:
