@@ -14,6 +14,7 @@ from streamer.config import (
     GENERATORS,
     MAX_SESSIONS,
     MAX_VIEWERS,
+    SOCKETS,
     ServerConfig,
     publish_from_environment,
     token_from_environment,
@@ -205,6 +206,7 @@ def _serve(options: argparse.Namespace) -> int:
             ssl_keyfile=config.tls_key,
             access_log=options.log_level == "debug",
             timeout_graceful_shutdown=5,
+            **SOCKETS,
         )
     )
     try:

@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from streamer.turn import Turn
 
@@ -39,6 +40,15 @@ MAX_SESSIONS = 8
 
 MAX_VIEWERS = 16
 """Viewers that a session takes, over WHEP, where the server is told nothing else."""
+
+SOCKETS: dict[str, Any] = {
+    "ws": "websockets-sansio",
+    "ws_max_size": 2**20,
+    "ws_per_message_deflate": False,  # speech does not shrink by it
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": None,  # whose speech waits in TCP cannot answer: it waits behind it
+}
+"""How uvicorn is to serve WebSockets."""
 
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 """The web clients' folder: served at `/`."""
@@ -108,6 +118,8 @@ class ServerConfig:
     """Seconds that a peer has to complete ICE and DTLS."""
     silence_timeout: float = 15.0
     """Seconds without any packet from the peer after which it counts as gone."""
+    unattended_timeout: float = 60.0
+    """Seconds after which a session without a peer ends when nobody speaks to it, views or records it."""
     max_picture_bytes: int = 10 * 2**20
     max_characters: int = 256
     """Built and uploaded characters kept; beyond it the least recently used one that no session shows is forgotten."""
@@ -145,7 +157,8 @@ class ServerConfig:
                 raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
         if self.record and self.record_dir is None:
             raise ValueError("--record needs --record-dir: where are the recordings to lie?")
-        for name in ("max_sessions", "max_viewers", "max_session_age", "connect_timeout", "silence_timeout"):
+        positive = "max_sessions", "max_viewers", "max_session_age", "connect_timeout", "silence_timeout"
+        for name in (*positive, "unattended_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
 

@@ -1,4 +1,7 @@
-"""The data channel's messages from a client, checked. Pure; `clients/PROTOCOL.md` is the text, `vectors/` the truth."""
+"""The messages of a client's data channel and of a bot's speech socket, checked.
+
+Pure; `clients/PROTOCOL.md` is the text, `vectors/` the truth.
+"""
 
 import json
 import sys
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamer.plan import BadPlan, Move
-from streamer.studio.controls import EMOTIONS
+from streamer.studio.controls import ATTENTIONS, EMOTIONS
 
 MAX_BYTES = 16 * 1024
 _HUGE = sys.float_info.max
@@ -14,6 +17,10 @@ _HUGE = sys.float_info.max
 
 class BadMessage(ValueError):
     """A message that is not of the protocol; its text says why."""
+
+
+class Unreadable(BadMessage):
+    """Not even a JSON object: what was sent is no message at all."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,29 @@ class Playout:
     difference_ms: float
 
 
-Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move
+@dataclass(frozen=True)
+class Attend:
+    state: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the speech that follows is coded; `format` and `rate` are not checked here."""
+
+    format: str
+    rate: int
+    hear: bool
+    barge_in: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a segment of speech."""
+
+
+Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move | Attend
+
+_TYPES = "ping, playout, interrupt, mute, character, emotion, plan, attention"
 
 
 def _number(message: dict[str, Any], name: str) -> float:
@@ -78,18 +107,43 @@ def _shown(value: object) -> str:
     return repr(value)[:60]
 
 
-def parse(data: str | bytes) -> Control:
-    """One message to what it asks for. Raises BadMessage."""
+def _read(data: str | bytes) -> dict[str, Any]:
+    """The JSON object that a message is. Raises Unreadable."""
     if isinstance(data, bytes):
-        raise BadMessage(f"{len(data)} bytes of binary where JSON text is due")
+        raise Unreadable(f"{len(data)} bytes of binary where JSON text is due")
     if len(data.encode()) > MAX_BYTES:
-        raise BadMessage(f"{len(data.encode())} bytes: a message has at most {MAX_BYTES}")
+        raise Unreadable(f"{len(data.encode())} bytes: a message has at most {MAX_BYTES}")
     try:
         message = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadMessage(f"not JSON: {error}") from None
+        raise Unreadable(f"not JSON: {error}") from None
     if not isinstance(message, dict):
-        raise BadMessage(f"a message is a JSON object, not {_shown(message)}")
+        raise Unreadable(f"a message is a JSON object, not {_shown(message)}")
+    return message
+
+
+def parse(data: str | bytes) -> Control:
+    """One message of the data channel to what it asks for. Raises BadMessage."""
+    return _control(_read(data), _TYPES)
+
+
+def parse_speech(data: str) -> Control | Start | End:
+    """One message of the speech socket to what it asks for. Raises BadMessage."""
+    message = _read(data)
+    match message.get("type"):
+        case "start":
+            rate = message.get("rate", 48_000)
+            if isinstance(rate, bool) or not isinstance(rate, int):
+                raise BadMessage(f"'rate' must be a whole number of Hz, not {_shown(rate)}")
+            flags = {name: _flag(message, name) if name in message else False for name in ("hear", "barge_in")}
+            return Start(_text(message, "format"), rate, **flags)
+        case "end":
+            return End()
+        case _:
+            return _control(message, f"start, end, {_TYPES}")
+
+
+def _control(message: dict[str, Any], types: str) -> Control:
     match message.get("type"):
         case "ping":
             number = message.get("id")
@@ -119,7 +173,10 @@ def parse(data: str | bytes) -> Control:
                 return Move(message.get("values"), message.get("mode", "add"), message.get("hold", 1.0))  # type: ignore[arg-type]
             except BadPlan as error:
                 raise BadMessage(str(error)) from None
+        case "attention":
+            state = _text(message, "state")
+            if state not in ATTENTIONS:
+                raise BadMessage(f"attention {state[:60]!r} is not one of {', '.join(ATTENTIONS)}")
+            return Attend(state)
         case other:
-            raise BadMessage(
-                f"type {_shown(other)} is none of ping, playout, interrupt, mute, character, emotion, plan"
-            )
+            raise BadMessage(f"type {_shown(other)} is none of {types}")

@@ -27,7 +27,7 @@ from streamer.messages import Step
 from streamer.metrics import Metrics
 from streamer.pipeline import Avatar
 from streamer.publish import Publisher, parse_target, relay_command
-from streamer.routes import characters, recording, sessions, status, tokens, whep, whip
+from streamer.routes import characters, recording, sessions, speech, status, tokens, whep, whip
 from streamer.routes.common import problem
 from streamer.routes.guard import Guard, GuardedSockets, allowed
 from streamer.routes.openapi import REFUSALS, describe
@@ -175,7 +175,7 @@ def create_app(
             response.headers["Allow"] = ", ".join(sorted(methods))
         return response
 
-    topics = (sessions, whip, whep, recording, characters, tokens, status)
+    topics = (sessions, whip, whep, speech, recording, characters, tokens, status)
     for topic in topics:
         app.include_router(topic.router, responses=REFUSALS)
 

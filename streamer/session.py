@@ -1,7 +1,7 @@
 """A character that somebody gives a voice to: takes speech in, has it drawn, and hands picture and sound out.
 
     Microphone ─chunks▶ Speech ─Step▶ engine ─Frame▶ Broadcast ─Encoded▶ Viewer ─▶ RTP
-         └──────────────────Sound──────────────────────┘
+     or SpeechIn ─────────────────Sound────────────────┘
 
 Everything here runs on the event loop and only moves messages; decoding speech is the one exception (a packet takes a
 fraction of a millisecond). Drawing happens in the engine's thread, encoding in the broadcast's own.
@@ -19,13 +19,14 @@ from typing import Any, Protocol
 
 from streamer import __version__, clock, control, tracks
 from streamer.audience import Audience
+from streamer.bot import GOING_AWAY, Bot, Closed, Ear, Pause
 from streamer.broadcast import Broadcast, Reports
 from streamer.characters import Characters, Entry
 from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
 from streamer.features import Listener
 from streamer.generator import Engine, Seat
 from streamer.generators import Generator
-from streamer.ingest import Chunk
+from streamer.ingest import Chunk, Finished, Packet, Started
 from streamer.marking import Marker
 from streamer.messages import Frame, Sound, Step, Times
 from streamer.metrics import Metrics
@@ -33,6 +34,7 @@ from streamer.microphone import Microphone
 from streamer.pipeline import Avatar, Drawable, Speech
 from streamer.plan import Move
 from streamer.signalling import Peer, Refused
+from streamer.speech_in import SpeechIn
 from streamer.stamp import stamp
 from streamer.studio.animate import Life
 from streamer.tokens import Grant
@@ -54,7 +56,7 @@ class State(enum.Enum):
 
 
 _MAY_FOLLOW = {
-    State.NEW: {State.CONNECTING, State.CLOSING},
+    State.NEW: {State.CONNECTING, State.LIVE, State.CLOSING},
     State.CONNECTING: {State.LIVE, State.CLOSING},
     State.LIVE: {State.CLOSING},
     State.CLOSING: {State.CLOSED},
@@ -81,6 +83,23 @@ class Gate:
         self._speaking = speaking
         if not speaking:
             self._cut = False
+
+
+class Voice(Protocol):
+    """What moves the avatar's mouth and is heard: a microphone, or speech that a bot sends."""
+
+    @property
+    def stats(self) -> Any:
+        """A dataclass of counts."""
+        ...
+
+    def captured(self, pts: int) -> float:
+        """When sample `pts` came to be: seconds on the server's clock."""
+        ...
+
+    async def run(self) -> None:
+        """Keeps time going, until cancelled."""
+        ...
 
 
 class Outlet(Protocol):
@@ -138,6 +157,12 @@ class Session:
         self._gate = Gate()
         self._lookahead = listener.lookahead
         self._microphone = Microphone(self._take, self._warn, metrics)
+        self._voice: Voice = self._microphone
+        self.speech: SpeechIn | None = None
+        """A bot's speech, where that is the voice."""
+        self._ear: Ear | None = None
+        self._bot: Bot | None = None
+        self._attention_asked = False
         self._speech = Speech(listener.lookahead)
         self._rig_size = rig.size
         self._engine = engine
@@ -151,7 +176,8 @@ class Session:
         self._outlets: list[Outlet] = []
         self._channel: Any = None
         self._bad_messages = 0
-        self._wish: control.Wear | None = None
+        self._attended = self._born
+        self._wish: tuple[control.Wear, Callable[[dict[str, Any]], None]] | None = None
         self._dressing = False
         self._tasks: set[asyncio.Task] = set()
         self._closing: asyncio.Task | None = None
@@ -183,10 +209,16 @@ class Session:
 
     # Life cycle
 
-    def attach(self, peer: Peer) -> None:
-        """Takes over the answered peer, whose microphone is the voice, and waits unseen until it connects."""
+    def attach(self, peer: Peer, fed: bool = False) -> None:
+        """Takes over the answered peer and waits unseen until it connects. Its microphone is the voice, or (`fed`) the
+        user's, who is heard by the bot whose speech is the voice.
+        """
         self.peer = peer
-        self._seat = self._engine.add(self._avatar, self._drawn, self._voice, self._failed)
+        self._seat = self._engine.add(self._avatar, self._drawn, self._voiced, self._failed)
+        if fed:
+            self._be_fed()
+            self._ear = Ear()
+            self._microphone = Microphone(self._listen, self._warn, self._metrics)
         peer.connection.on("datachannel", self._open_channel)
         peer.connection.on("connectionstatechange", self._connection_changed)
         if peer.video is not None:
@@ -194,6 +226,17 @@ class Session:
             self._broadcast.join(self._viewer)
         self._set_state(State.CONNECTING)
         self._spawn(self._watch())
+
+    def stand_alone(self) -> None:
+        """Lives without a peer: a bot's speech is the voice, and who wants to see it comes as a viewer."""
+        self._seat = self._engine.add(self._avatar, self._drawn, self._voiced, self._failed)
+        self._be_fed()
+        self._set_state(State.LIVE)
+        self._spawn(self._voice.run())
+        self._spawn(self._watch_attendance())
+
+    def _be_fed(self) -> None:
+        self._voice = self.speech = SpeechIn(self._lookahead, self._take, self._say, self._told)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -211,7 +254,9 @@ class Session:
         state = self.peer.connection.connectionState
         if state == "connected" and self._state is State.CONNECTING:
             self._set_state(State.LIVE)
-            self._spawn(self._microphone.run())
+            self._spawn(self._voice.run())
+            if self._voice is not self._microphone:
+                self._spawn(self._microphone.run())
             if self._viewer is not None:
                 self._spawn(self._viewer.run())
                 self._spawn(self._report(self._viewer))
@@ -237,6 +282,18 @@ class Session:
                 self._tell({"type": "closed", "reason": "too_old"})
                 self.close_soon("too_old")
 
+    async def _watch_attendance(self) -> None:
+        """Ends what nobody speaks to or looks at any more, and what grew too old."""
+        while True:
+            await asyncio.sleep(0.5)
+            now = clock.now()
+            if self._bot is not None or self._outlets or len(self.audience):
+                self._attended = now
+            if now - self._attended > self._config.unattended_timeout:
+                self.close_soon("unattended")
+            if now - self._born > self._config.max_session_age:
+                self.close_soon("too_old")
+
     def close_soon(self, reason: str) -> asyncio.Task:
         """Begins to close; returns the task that does."""
         if self._closing is None:
@@ -250,6 +307,8 @@ class Session:
 
     async def _close(self) -> None:
         self._tell({"type": "closed", "reason": self.close_reason})
+        if self._bot is not None:
+            self._bot.outbox.close(Closed(GOING_AWAY, self.close_reason, "the session has ended"))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -280,9 +339,66 @@ class Session:
                 pts = chunk.end - chunk.duration
                 self._send(Sound(pts, chunk.duration, self._epoch, chunk.payload, self._microphone.captured(pts)), now)
             for frame, samples in self._speech.push(chunk.pts, chunk.samples):
-                times = Times(captured=self._microphone.captured(frame * SAMPLES_PER_FRAME), arrived=now)
+                times = Times(captured=self._voice.captured(frame * SAMPLES_PER_FRAME), arrived=now)
                 assert self._seat is not None
                 self._seat.submit(Step(frame, self._epoch, samples, self._gate.shut, times))
+
+    def _say(self, packet: Packet, now: float) -> None:
+        """A packet of the bot's speech."""
+        if not self._gate.shut:
+            captured = self._voice.captured(packet.pts)
+            self._send(Sound(packet.pts, packet.duration, self._epoch, packet.payload, captured), now)
+
+    def _told(self, event: Started | Finished) -> None:
+        if self._bot is not None:
+            self._bot.event(event)
+
+    def _listen(self, chunks: list[Chunk], now: float) -> None:
+        """The user's voice, which the bot hears and the avatar listens to."""
+        assert self._ear is not None and self.speech is not None
+        bot = self._bot
+        for chunk in chunks:
+            if bot is not None:
+                bot.heard(chunk)
+            for event in self._ear.push(chunk):
+                if isinstance(event, Pause):
+                    self._avatar.nod()
+                    continue
+                if not self._attention_asked:
+                    self._avatar.attend("listening" if event.speaking else "idle")
+                if bot is not None:
+                    bot.user(event, self._microphone.captured(event.pts))
+                    if event.speaking and bot.barge_in and self.speech.speaking:
+                        self.interrupt("user")
+
+    # The bot
+
+    @property
+    def epoch(self) -> int:
+        """Interruptions so far."""
+        return self._epoch
+
+    @property
+    def hears_user(self) -> bool:
+        """Whether there is a user whom a bot could hear."""
+        return self._ear is not None
+
+    def attach_bot(self) -> Bot:
+        """The one bot that gives the session its voice. Raises `Refused` (409)."""
+        if self.speech is None:
+            raise Refused(409, "voice_is_microphone", "this session's voice is its peer's microphone: see voice=speech")
+        if self._bot is not None:
+            raise Refused(409, "speech_taken", "another speech socket is open on this session: it takes one")
+        if self._closing is not None:
+            raise Refused(409, "session_ended", f"this session has ended: {self.close_reason}")
+        self._bot = Bot(self, self.speech)
+        return self._bot
+
+    def detach_bot(self, bot: Bot) -> None:
+        """Its socket is gone: what it has sent is still spoken. Idempotent."""
+        if self._bot is bot and self.speech is not None:
+            self._bot = None
+            self.speech.end()
 
     def _warn(self, reason: str, detail: str) -> None:
         self._tell({"type": "warning", "reason": reason, "detail": detail})
@@ -315,7 +431,7 @@ class Session:
 
     # Voice activity and failures, from the engine's thread
 
-    def _voice(self, events: list[VadEvent]) -> None:
+    def _voiced(self, events: list[VadEvent]) -> None:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._heard, events)
 
@@ -382,15 +498,21 @@ class Session:
             if self._bad_messages >= _BAD_MESSAGES:
                 self.close_soon("bad_messages")
             return
+        self.handle(request, self._tell, "client")
+
+    def handle(self, request: control.Control, reply: Callable[[dict[str, Any]], None], by: str) -> None:
+        """Does what is asked, and answers whoever asked: the `client` or the `bot`."""
         match request:
             case control.Ping(id=number, t=t):
-                self._tell({"type": "pong", "id": number, "t": t, "server": clock.to_ms(clock.now())})
+                reply({"type": "pong", "id": number, "t": t, "server": clock.to_ms(clock.now())})
             case control.Interrupt():
-                self.interrupt()
+                self.interrupt(by)
             case control.Mute(muted=muted):
                 self.mute(muted)
+                if by == "bot":
+                    reply({"type": "muted", "muted": muted})
             case control.Wear():
-                self._wish = request  # newest wins: what was wished for and not yet made is passed over
+                self._wish = request, reply  # newest wins: what was wished for and not yet made is passed over
                 if not self._dressing:
                     self._spawn(self._dress())
             case control.Playout(difference_ms=difference):
@@ -398,20 +520,56 @@ class Session:
                     self._viewer.lip_sync.measured(difference / 1000)
             case control.Feel():
                 self._avatar.feel(request.name, request.strength)
-                self._tell({"type": "emotion", "name": request.name, "strength": request.strength})
+                reply({"type": "emotion", "name": request.name, "strength": request.strength})
             case Move():
                 self._avatar.move(request)
-                self._tell({"type": "plan", "frame": self._speech.next_frame})
+                reply({"type": "plan", "frame": self._speech.next_frame})
+            case control.Attend(state=state):
+                self._attention_asked = True
+                self._avatar.attend(state)
+                reply({"type": "attention", "state": state})
 
-    def interrupt(self) -> int:
-        """Cuts the utterance short: its sound stops, its mouth closes with the next step. Returns the new epoch."""
+    def interrupt(self, by: str = "client") -> int:
+        """Cuts the utterance short: its sound stops, its mouth closes with the next step. Returns the new epoch.
+
+        `by` the `bot` itself, what it sends next is spoken; by the `client` or by the `user`, who began to speak, what
+        the bot still sends of the segment is thrown away.
+        """
+        heard = self._heard_until(clock.now())
         self._epoch += 1
         self._broadcast.hush(self._epoch)
-        self._gate.interrupt()
-        self._tell(
-            {"type": "interrupted", "epoch": self._epoch, "pts": self._speech.end, "frame": self._speech.next_frame}
-        )
+        told: list[Finished] = []
+        if self.speech is None:
+            self._gate.interrupt()
+        else:
+            told = self.speech.clear(heard, discard=by != "bot")
+        message = {
+            "type": "interrupted",
+            "epoch": self._epoch,
+            "pts": self._speech.end if self.speech is None else self.speech.decided,
+            "frame": self._speech.next_frame,
+        }
+        self._tell(message)
+        if self._bot is not None:
+            cut = told[0] if told else None
+            self._bot.outbox.text(
+                {
+                    **message,
+                    "by": by,
+                    "segment": cut.segment if cut else None,
+                    "position_ms": cut.position_ms if cut else 0,
+                }
+            )
+            for finished in told:
+                self._bot.event(finished)
         return self._epoch
+
+    def _heard_until(self, now: float) -> int:
+        """The sample of the line up to which it was heard: by the peer, or, without one, by whoever heard most."""
+        viewers = [self._viewer] if self._viewer is not None else self._broadcast.viewers
+        if heard := [viewer.heard(now) for viewer in viewers if viewer.audible]:
+            return max(heard)
+        return self.speech.due(now) if self.speech is not None else 0
 
     def mute(self, muted: bool) -> None:
         self._gate.muted = muted
@@ -423,14 +581,20 @@ class Session:
         """Fulfils wishes for another character, one at a time."""
         self._dressing = True
         try:
-            while (wish := self._wish) is not None:
-                self._wish = None
-                await self.wear(wish.id, wish.background)
+            while self._wish is not None:
+                (wish, reply), self._wish = self._wish, None
+                await self.wear(wish.id, wish.background, reply)
         finally:
             self._dressing = False
 
-    async def wear(self, character_id: str, background: bool | None = None) -> None:
+    async def wear(
+        self,
+        character_id: str,
+        background: bool | None = None,
+        reply: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         """Switches the character live; the old one stays until the new one can be drawn."""
+        reply = reply or self._tell
         try:
             if self.grant is not None and self.grant.character not in (None, character_id):
                 raise Refused(403, "token_character", f"this session's token is for {self.grant.character!r} alone")
@@ -438,14 +602,14 @@ class Session:
             shown = self._background if background is None else background
             rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
         except Refused as error:
-            self._tell({"type": "error", "reason": error.reason, "detail": error.detail})
+            reply({"type": "error", "reason": error.reason, "detail": error.detail})
             return
         if self._state is not State.LIVE:
             rig.close()
             return
         self._avatar.wear(rig)
         self._entry, self._background = entry, shown
-        self._tell({"type": "character", "id": entry.id, "frame": self._speech.next_frame})
+        reply({"type": "character", "id": entry.id, "frame": self._speech.next_frame})
 
     # What others may know
 
@@ -479,6 +643,8 @@ class Session:
                 **asdict(self._microphone.stats),
                 "dropped": viewer.counts.sounds_dropped if viewer else 0,
             },
+            "voice": "microphone" if self.speech is None else "speech",
+            "speech": asdict(self.speech.stats) if self.speech is not None else None,
             "latency_ms": viewer.latency_ms() if viewer else NO_LATENCY,
             "viewers": self.audience.to_json(),
         }

@@ -38,7 +38,7 @@ LAYERS = [
     {"streamer.generator", "streamer.signalling", "streamer.mux"},
     {"streamer.characters", "streamer.tokens"},
     {"streamer.generators", "streamer.neural"},
-    {"streamer.viewer", "streamer.microphone"},
+    {"streamer.viewer", "streamer.microphone", "streamer.speech_in", "streamer.bot"},
     {"streamer.broadcast", "streamer.recording"},
     {"streamer.publish", "streamer.audience"},
     {"streamer.credentials", "streamer.detect"},

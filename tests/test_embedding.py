@@ -259,6 +259,8 @@ class Door:
             await socket.accept()
             await socket.close()
 
+        self.app.router.routes.insert(0, self.app.router.routes.pop())  # before the server's own
+
     async def knock(self, session: str, headers: dict[str, str], query: str = "") -> tuple[int, str]:
         """The status and reason of the refusal; (101, "") where there is a socket."""
         sent: list[dict[str, Any]] = []

@@ -2,6 +2,8 @@
 
 export type State = "idle" | "microphone" | "connecting" | "live" | "reconnecting" | "error";
 
+export type Attention = "idle" | "listening" | "thinking";
+
 export type Stage = "device" | "uplink" | "lookahead" | "wait" | "draw" | "encode" | "send" | "network" | "display";
 
 export interface Percentiles {
@@ -181,6 +183,8 @@ export class LipStream extends HTMLElement {
     values: Record<string, number | null>,
     how?: { mode?: "add" | "replace"; hold?: number },
   ): Promise<{ frame: number } | null>;
+  /** What the character does while it does not speak. */
+  attend(state: Attention): Promise<{ state: Attention } | null>;
   setInput(stream?: MediaStream): Promise<void>;
   stats(seconds?: number): Stats;
   getStats(): Promise<RTCStatsReport | null>;
@@ -238,6 +242,7 @@ export const commands: {
     mode?: "add" | "replace",
     hold?: number,
   ): { type: "plan"; mode: "add" | "replace"; hold: number; values: Record<string, number | null> };
+  attention(state: Attention): { type: "attention"; state: Attention };
 };
 export function frameOfRtp(rtp: number, offset: number, near?: number): number | null;
 export function stampBits(k: number): number[];

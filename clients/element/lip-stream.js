@@ -89,6 +89,7 @@ const isCount = (/** @type {unknown} */ v) => Number.isSafeInteger(v) && Number(
 const isPositive = (/** @type {unknown} */ v) => isNumber(v) && Number(v) > 0;
 const isStrength = (/** @type {unknown} */ v) => isNumber(v) && Number(v) >= 0 && Number(v) <= 1;
 const isMode = (/** @type {unknown} */ v) => v === "add" || v === "replace";
+const isAttention = (/** @type {unknown} */ v) => v === "idle" || v === "listening" || v === "thinking";
 const isHold = (/** @type {unknown} */ v) => isPositive(v) && Number(v) <= 10;
 /** Which controls there are, and how far each goes, is the server's to say. */
 const isPlan = (/** @type {unknown} */ v) =>
@@ -123,6 +124,7 @@ const SERVER_MESSAGES = {
   character: { id: isText, frame: isCount },
   emotion: { name: isText, strength: isStrength },
   plan: { frame: isCount },
+  attention: { state: isText },
   state: { state: isText },
   vad: { speaking: isFlag, pts: isCount },
   frames: { rows: isRows },
@@ -175,6 +177,8 @@ export const commands = {
   /** @param {Record<string, number | null>} values @param {"add" | "replace"} [mode] @param {number} [hold] s */
   plan: (values, mode = "add", hold = 1) =>
     check("plan", { mode, hold, values }, { mode: isMode, hold: isHold, values: isPlan }),
+  /** @param {"idle" | "listening" | "thinking"} state */
+  attention: (state) => check("attention", { state }, { state: isAttention }),
 };
 
 /**
@@ -1052,6 +1056,12 @@ export class LipStream extends Base {
     return this.#state === "live" ? this.#ask(message, "plan") : null;
   }
 
+  /** What the character does while it does not speak. @param {"idle" | "listening" | "thinking"} state */
+  async attend(state) {
+    const message = commands.attention(state);
+    return this.#state === "live" ? this.#ask(message, "attention") : null;
+  }
+
   /** Speaks with another stream from now on; without one, with the microphone. @param {MediaStream} [stream] */
   async setInput(stream) {
     const run = this.#run;
@@ -1124,6 +1134,7 @@ export class LipStream extends Base {
     query.set("size", String(this.size || config.default_size));
     if (!this.background) query.set("background", "0");
     if (this.hasAttribute("stamp")) query.set("stamp", "1");
+    if (this.getAttribute("voice") === "speech") query.set("voice", "speech");
     this.#hello = null;
     return new Connection({
       base: this.src,

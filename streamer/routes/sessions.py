@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from streamer import clock, signalling, tracks
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
-from streamer.routes.common import asked_flag, asked_size, session_of, state_of
+from streamer.config import DEFAULT_SIZE, SIZES
+from streamer.routes.common import asked_flag, asked_size, content_type, read_json, session_of, state_of
 from streamer.routes.guard import grant_of
 from streamer.routes.openapi import ANSWERED, BACKGROUND, SIZE, TEXT, flag, query, takes
 from streamer.routes.sdp import CANDIDATES, answer, check_exchange, read_sdp, take_candidates
@@ -33,22 +35,53 @@ class Wish:
     stamped: bool
     grant: Grant | None
     """Of the session token that it is asked with."""
+    fed: bool = False
+    """The voice is speech that a bot sends, and a microphone is the user's."""
 
 
 def asked_session(request: Request) -> Wish:
     """The parameters of a request for a session. Raises `Refused`."""
-    held, grant = state_of(request), grant_of(request)
-    bound = grant.character if grant is not None else None
-    character = request.query_params.get("character", bound or held.characters.default)
-    if bound not in (None, character):
-        raise Refused(403, "token_character", f"this token is for the character {bound!r}, not for {character[:40]!r}")
     return Wish(
-        held.characters.get(character),
+        _entry(request, request.query_params.get("character")),
         asked_size(request),
         asked_flag(request, "background", True),
         asked_flag(request, "stamp", False),
-        grant,
+        grant_of(request),
+        _asked_voice(request),
     )
+
+
+def _entry(request: Request, asked: str | None) -> Entry:
+    """The character that is asked for, or what the token or the server takes without. Raises `Refused`."""
+    held, grant = state_of(request), grant_of(request)
+    bound = grant.character if grant is not None else None
+    character = bound or held.characters.default if asked is None else asked
+    if bound not in (None, character):
+        raise Refused(403, "token_character", f"this token is for the character {bound!r}, not for {character[:40]!r}")
+    return held.characters.get(character)
+
+
+def _asked_voice(request: Request) -> bool:
+    text = request.query_params.get("voice", "microphone")
+    if text not in ("microphone", "speech"):
+        raise Refused(422, "bad_request", f"voice={text[:20]!r}: must be microphone or speech")
+    return text == "speech"
+
+
+async def wished_session(request: Request) -> Wish:
+    """What the JSON body asks for: a session without a peer. Raises `Refused`."""
+    body = await read_json(request)
+    character = body.get("character")
+    if "character" in body and not isinstance(character, str):
+        raise Refused(422, "bad_request", f"'character' is {repr(character)[:40]}: must be a character's id")
+    size = body.get("size", DEFAULT_SIZE)
+    if isinstance(size, bool) or not isinstance(size, int) or size not in SIZES:
+        raise Refused(422, "bad_request", f"'size' is {repr(size)[:40]}: must be one of {', '.join(map(str, SIZES))}")
+    for name in ("background", "stamp"):
+        if not isinstance(body.get(name, True), bool):
+            raise Refused(422, "bad_request", f"{name!r} is {repr(body[name])[:40]}: must be true or false")
+    shown, stamped = body.get("background", True), body.get("stamp", False)
+    return Wish(_entry(request, character), size, shown, stamped, grant_of(request), fed=True)
 
 
 @contextlib.asynccontextmanager
@@ -110,14 +143,32 @@ ASKED = (
     SIZE,
     BACKGROUND,
     flag("stamp", False, "with the frame's number in its pixels"),
+    query("voice", {"enum": ["microphone", "speech"], "default": "microphone"}, "speech: a bot's, over its socket"),
 )
 """What `asked_session` reads."""
 
 
-@router.post("/v1/sessions", **ANSWERED, openapi_extra=takes(*ASKED, body={"application/sdp": TEXT}))
+_ALONE = {
+    "type": "object",
+    "properties": {
+        "character": TEXT,
+        "size": SIZE["schema"],
+        "background": {"type": "boolean", "default": True},
+        "stamp": {"type": "boolean", "default": False},
+    },
+}
+
+
+@router.post("/v1/sessions", **ANSWERED, openapi_extra=takes(*ASKED, body={"application/sdp": TEXT, "application/json": _ALONE}))
 async def open_session(request: Request) -> Response:
     held = state_of(request)
     config = held.config
+    if content_type(request) == "application/json":
+        async with opening(held, await wished_session(request)) as session:
+            session.stand_alone()
+        path = f"/v1/sessions/{session.id}"
+        body = {"id": session.id, "speech": f"{path}/speech", "whep": f"{path}/whep"}
+        return JSONResponse(body, 201, {"Location": path})
     check_exchange(request)
     wish = asked_session(request)
     offer = await read_sdp(request)
@@ -133,7 +184,7 @@ async def open_session(request: Request) -> Response:
             ports=held.ports,
             public_ip=config.public_ip,
         )
-        session.attach(peer)
+        session.attach(peer, wish.fed)
     return answer(config, f"/v1/sessions/{session.id}", peer)
 
 

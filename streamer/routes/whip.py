@@ -43,7 +43,7 @@ async def open_source(request: Request) -> Response:
             ports=held.ports,
             public_ip=config.public_ip,
         )
-        session.attach(peer)
+        session.attach(peer, wish.fed)
     link = f'</v1/sessions/{session.id}/whep>; rel="{WHEP_RELATION}"'
     return answer(config, f"/v1/whip/{session.id}", peer, [link])
 

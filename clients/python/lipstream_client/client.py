@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
+from lipstream_client.bot import Bot
 from lipstream_client.errors import Refused, Unreachable
 from lipstream_client.session import Session
 from lipstream_client.speech import RATE, Source, Voice
@@ -35,9 +36,10 @@ class Client:
         self.url = url.rstrip("/")
         self.loopback = _is_loopback(httpx.URL(self.url).host)
         self._timeout = timeout
+        self._token = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.AsyncClient(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=self._token,
             timeout=timeout,
             trust_env=not self.loopback,  # a proxy does not reach this machine
         )
@@ -154,15 +156,19 @@ class Client:
         packet_ms: int = 20,
         linger: float = 0.5,
         frame_queue: int = 8,
+        voice: str = "microphone",
     ) -> Session:
         """A session, to be used as an async context manager.
 
         `speech` is a recording's path (any format that PyAV reads), samples [n] or [n, channels] at `rate`, an async
         iterator of such blocks, "microphone", or None for silence without end. It is sent at real time, in packets of
         10 or 20 ms; `linger` seconds of silence after its end (math.inf: never) the session's iterations end.
-        `frame_queue` frames wait at most for whoever is slow to take them.
+        `frame_queue` frames wait at most for whoever is slow to take them. With `voice` "speech" it is a bot
+        that speaks (see `bot`), and `speech` is what the bot's user says.
         """
         query = {"background": str(int(background)), "stamp": str(int(stamp))}
+        if voice != "microphone":
+            query["voice"] = voice
         if character is not None:
             query["character"] = character
         if size is not None:
@@ -170,6 +176,39 @@ class Client:
         session = Session(self, query, Voice(speech, rate, packet_ms / 1000), linger, self._timeout, frame_queue)
         self._sessions.add(session)
         return session
+
+    async def open(
+        self, *, character: str | None = None, size: int | None = None, background: bool = True
+    ) -> dict[str, str]:
+        """A session without a peer, for a bot: its `id`, and the paths `speech` and `whep`. It ends by `end`, or by
+        itself a while after the last bot, viewer or recording left it.
+        """
+        body: dict[str, Any] = {"background": background}
+        if character is not None:
+            body["character"] = character
+        if size is not None:
+            body["size"] = size
+        return (await self.request("POST", "/v1/sessions", json=body)).json()
+
+    async def end(self, session_id: str) -> None:
+        await self.request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}")
+
+    def bot(
+        self,
+        session_id: str,
+        *,
+        format: str = "pcm16",
+        rate: int = 24_000,
+        hear: bool = False,
+        barge_in: bool = False,
+    ) -> Bot:
+        """The voice of a session, to be used as an async context manager.
+
+        `format` is "pcm16", mono at `rate`, or "opus". `hear`: the user's voice comes back (`Bot.user`); `barge_in`:
+        the server interrupts the bot as soon as the user speaks.
+        """
+        url = f"{self.url.replace('http', 'ws', 1)}/v1/sessions/{quote(session_id, safe='')}/speech"
+        return Bot(url, dict(self._token), format, rate, hear, barge_in, self._timeout)
 
     async def sessions(self) -> list[str]:
         return (await self.request("GET", "/v1/sessions")).json()["sessions"]

@@ -368,6 +368,10 @@ class Session:
         """
         return (await self._command(protocol.plan(dict(values), mode, hold), "plan"))["frame"]
 
+    async def attend(self, state: str) -> None:
+        """What the character does while it does not speak: "idle", "listening" or "thinking"."""
+        await self._command(protocol.attention(state), "attention")
+
     # Measurement
 
     def stats(self) -> Stats:
