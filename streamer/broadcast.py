@@ -1,10 +1,10 @@
-"""A session's frames, encoded once for each codec, and handed to all who view the session in it."""
+"""A session's frames, encoded once for each format, and handed to all who view the session in it."""
 
 import asyncio
 import contextlib
 
 from streamer import clock
-from streamer.encode import EncoderThread, VideoEncoder
+from streamer.encode import EncoderThread, Format, VideoEncoder
 from streamer.messages import Encoded, Frame, Sound
 from streamer.viewer import Viewer
 
@@ -34,7 +34,7 @@ class KeyframeRule:
 
 
 class _Channel:
-    """One codec's encoder and its viewers."""
+    """One format's encoder and its viewers."""
 
     def __init__(self, encoder: EncoderThread) -> None:
         self.encoder = encoder
@@ -45,7 +45,7 @@ class _Channel:
 class Broadcast:
     """Encodes and fans out. `submit` may be called from any thread, all else on the event loop.
 
-    An encoder exists while its codec has viewers. Its bitrate is what the fastest of them can take: a slow one loses
+    An encoder exists while its format has viewers. Its bitrate is what the fastest of them can take: a slow one loses
     frames (see `Viewer`) and slows nobody.
     """
 
@@ -53,19 +53,19 @@ class Broadcast:
         self._size = size
         self._name = name
         self._loop = asyncio.get_running_loop()
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[Format, _Channel] = {}
         self._gone = {"keyframes": 0, "overtaken": 0}  # of encoders that ended
 
     def join(self, viewer: Viewer) -> None:
-        """From the next frame on, which is a key frame, the viewer is handed what its codec's encoder makes."""
-        channel = self._channels.get(viewer.codec)
+        """From the next frame on, which is a key frame, the viewer is handed what its format's encoder makes."""
+        channel = self._channels.get(viewer.format)
         if channel is None:
             encoder = EncoderThread(
-                VideoEncoder(viewer.codec, self._size),
-                lambda coded, codec=viewer.codec: self._coded(codec, coded),  # type: ignore[misc]
-                f"{self._name}-{viewer.codec}",
+                VideoEncoder(viewer.format.codec, self._size, viewer.format.packed),
+                lambda coded, wanted=viewer.format: self._coded(wanted, coded),  # type: ignore[misc]
+                f"{self._name}-{viewer.format}",
             )
-            channel = self._channels[viewer.codec] = _Channel(encoder)
+            channel = self._channels[viewer.format] = _Channel(encoder)
             encoder.start()
         channel.viewers.append(viewer)
         channel.keyframes.ask()
@@ -73,14 +73,14 @@ class Broadcast:
 
     async def leave(self, viewer: Viewer) -> None:
         """Idempotent. Ends an encoder that nobody needs any more."""
-        channel = self._channels.get(viewer.codec)
+        channel = self._channels.get(viewer.format)
         if channel is None or viewer not in channel.viewers:
             return
         channel.viewers.remove(viewer)
         if channel.viewers:
             self._set_bitrate(channel)
         else:
-            del self._channels[viewer.codec]
+            del self._channels[viewer.format]
             await self._end(channel)
 
     async def close(self) -> None:
@@ -102,12 +102,12 @@ class Broadcast:
                 channel.encoder.request_keyframe()
             channel.encoder.submit(frame)
 
-    def _coded(self, codec: str, coded: Encoded) -> None:
+    def _coded(self, wanted: Format, coded: Encoded) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone at shutdown
-            self._loop.call_soon_threadsafe(self._hand_out, codec, coded)
+            self._loop.call_soon_threadsafe(self._hand_out, wanted, coded)
 
-    def _hand_out(self, codec: str, coded: Encoded) -> None:
-        channel = self._channels.get(codec)
+    def _hand_out(self, wanted: Format, coded: Encoded) -> None:
+        channel = self._channels.get(wanted)
         if channel is None:
             return
         for viewer in channel.viewers:
@@ -126,12 +126,12 @@ class Broadcast:
 
     def request_keyframe(self, viewer: Viewer) -> None:
         """A viewer's decoder lost its way."""
-        if (channel := self._channels.get(viewer.codec)) is not None:
+        if (channel := self._channels.get(viewer.format)) is not None:
             channel.keyframes.ask()
 
     def adapt(self, viewer: Viewer) -> None:
         """A viewer's cap has changed."""
-        if (channel := self._channels.get(viewer.codec)) is not None and viewer in channel.viewers:
+        if (channel := self._channels.get(viewer.format)) is not None and viewer in channel.viewers:
             self._set_bitrate(channel)
 
     def _set_bitrate(self, channel: _Channel) -> None:
@@ -143,7 +143,7 @@ class Broadcast:
 
     @property
     def keyframes(self) -> int:
-        """Key frames coded so far, in all codecs."""
+        """Key frames coded so far, in all formats."""
         return self._gone["keyframes"] + sum(c.encoder.keyframes for c in self._channels.values())
 
     @property

@@ -5,10 +5,12 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from streamer.gestures import GESTURES
 from streamer.plan import BadPlan, Move
 from streamer.studio.controls import EMOTIONS
 
 MAX_BYTES = 16 * 1024
+TYPES = ("ping", "playout", "interrupt", "mute", "character", "emotion", "plan", "gesture", "away")
 _HUGE = sys.float_info.max
 
 
@@ -49,7 +51,19 @@ class Playout:
     difference_ms: float
 
 
-Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move
+@dataclass(frozen=True)
+class Gesture:
+    name: str
+
+
+@dataclass(frozen=True)
+class Away:
+    away: bool
+    picture: str | None
+    """A character's id, whose picture is shown instead of the one that is worn."""
+
+
+Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move | Gesture | Away
 
 
 def _number(message: dict[str, Any], name: str) -> float:
@@ -119,7 +133,15 @@ def parse(data: str | bytes) -> Control:
                 return Move(message.get("values"), message.get("mode", "add"), message.get("hold", 1.0))  # type: ignore[arg-type]
             except BadPlan as error:
                 raise BadMessage(str(error)) from None
+        case "gesture":
+            name = _text(message, "name")
+            if name not in GESTURES:
+                raise BadMessage(f"gesture {_shown(name)} is not one of {', '.join(GESTURES)}")
+            return Gesture(name)
+        case "away":
+            away, picture = _flag(message, "away"), _text(message, "picture") if "picture" in message else None
+            if picture is not None and not away:
+                raise BadMessage("'picture' is for going away: with 'away' false there is nothing to show it for")
+            return Away(away, picture)
         case other:
-            raise BadMessage(
-                f"type {_shown(other)} is none of ping, playout, interrupt, mute, character, emotion, plan"
-            )
+            raise BadMessage(f"type {_shown(other)} is none of {', '.join(TYPES)}")

@@ -2,9 +2,12 @@
 
 from typing import Protocol
 
+import numpy as np
+
 from streamer.characters import Entry
 from streamer.config import DEFAULT_SIZE, DEVICES, GENERATORS, MAX_SESSIONS
 from streamer.pipeline import Drawable
+from streamer.studio.controls import rest
 
 
 class NotInstalled(RuntimeError):
@@ -24,6 +27,10 @@ class Generator(Protocol):
         """A fresh one for one session, at rest. Blocking: run it off the event loop. Raises `Refused`."""
         ...
 
+    def still(self, entry: Entry, size: int, background: bool) -> np.ndarray:
+        """The character at rest, [S, S, 4] uint8 straight RGBA. Blocking: off the event loop. Raises `Refused`."""
+        ...
+
     def relative_cost(self, size: int) -> float:
         """What a frame of that size costs beside one of the default size."""
         ...
@@ -37,6 +44,13 @@ class RigGenerator:
 
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         return entry.rig(size, background)
+
+    def still(self, entry: Entry, size: int, background: bool) -> np.ndarray:
+        rig = entry.rig(size, background)
+        try:
+            return rig.draw(rest()).copy()
+        finally:
+            rig.close()
 
     def relative_cost(self, size: int) -> float:
         return max(0.5, (size / DEFAULT_SIZE) ** 2)  # pixels, and what is to be done whatever the size

@@ -15,10 +15,15 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
+
 from streamer import __version__, clock, control, tracks
+from streamer.away import card, fitted
 from streamer.broadcast import Broadcast
+from streamer.channel import Overtaken, Turn
 from streamer.characters import Characters, Entry
 from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
 from streamer.features import Listener
@@ -60,16 +65,20 @@ _MAY_FOLLOW = {
 
 
 class Gate:
-    """Whether the voice moves the mouth and is heard: not while muted, nor for the rest of an interrupted utterance."""
+    """
+    Whether the voice moves the mouth and is heard: not while muted or away, nor for the rest of an interrupted
+    utterance.
+    """
 
     def __init__(self) -> None:
         self.muted = False
+        self.away = False
         self._cut = False
         self._speaking = False
 
     @property
     def shut(self) -> bool:
-        return self.muted or self._cut
+        return self.muted or self.away or self._cut
 
     def interrupt(self) -> None:
         self._cut = self._speaking
@@ -111,6 +120,7 @@ class Session:
         rig: Drawable,
         background: bool,
         stamped: bool,
+        packed: bool,
         metrics: Metrics,
         on_closed: Callable[["Session"], None],
     ) -> None:
@@ -122,6 +132,7 @@ class Session:
         self._entry = entry
         self._background = background
         self._stamped = stamped
+        self._packed = packed
         self._metrics = metrics
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -142,8 +153,10 @@ class Session:
         self._outlets: list[Outlet] = []
         self._channel: Any = None
         self._bad_messages = 0
-        self._wish: control.Wear | None = None
-        self._dressing = False
+        self._wearing, self._leaving = Turn(), Turn()
+        self._away_picture: str | None = None
+        self._card_shown: np.ndarray | None = None  # while away; read by the engine's thread
+        self._returned = 0
         self._tasks: set[asyncio.Task] = set()
         self._closing: asyncio.Task | None = None
 
@@ -181,7 +194,7 @@ class Session:
         peer.connection.on("datachannel", self._open_channel)
         peer.connection.on("connectionstatechange", self._connection_changed)
         if peer.video is not None:
-            self._viewer = Viewer(peer, self._rig_size, self._metrics)
+            self._viewer = Viewer(peer, self._rig_size, self._metrics, self._packed)
             self._broadcast.join(self._viewer)
         self._set_state(State.CONNECTING)
         self._spawn(self._watch())
@@ -283,6 +296,8 @@ class Session:
         """On the engine's thread."""
         if frame.epoch < self._epoch:
             return
+        if (away := self._card_shown) is not None:
+            frame.image = away.copy()
         if self._stamped:
             stamp(frame.image, frame.frame)
         self._broadcast.submit(frame)
@@ -367,68 +382,146 @@ class Session:
             if self._bad_messages >= _BAD_MESSAGES:
                 self.close_soon("bad_messages")
             return
+        if isinstance(request, control.Playout):
+            if self._viewer is not None:
+                self._viewer.lip_sync.measured(request.difference_ms / 1000)
+        else:
+            self._do(request, self._tell_outcome)
+
+    async def steer(self, data: bytes) -> dict[str, Any]:
+        """
+        Does what a message of the control channel asks for, and returns its answer, which the peer is told too.
+        Raises `Refused`.
+        """
+        try:
+            request = control.parse(data.decode())
+        except (control.BadMessage, UnicodeDecodeError) as error:
+            raise Refused(422, "bad_message", str(error)) from None
+        if isinstance(request, control.Playout):
+            raise Refused(422, "bad_message", "'playout' is said of a connection, by the peer at its end")
+        if self._state is not State.LIVE:
+            raise Refused(409, "not_live", f"the session is {self._state.value}, not live")
+        answered: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+
+        def answer(outcome: dict[str, Any] | Refused) -> None:
+            if not isinstance(outcome, Refused) and not isinstance(request, control.Ping):
+                self._tell({**outcome, "remote": True})
+            if answered.done():
+                return  # whoever asked has gone
+            if isinstance(outcome, Refused):
+                answered.set_exception(outcome)
+            else:
+                answered.set_result(outcome)
+
+        self._do(request, answer)
+        return await answered
+
+    def _tell_outcome(self, outcome: dict[str, Any] | Refused) -> None:
+        if isinstance(outcome, Refused):
+            self._tell({"type": "error", "reason": outcome.reason, "detail": outcome.detail})
+        else:
+            self._tell(outcome)
+
+    def _do(self, request: control.Control, answer: Callable[[dict[str, Any] | Refused], None]) -> None:
+        """Does what is asked, at once but for what takes drawing; `answer` is called once, with what came of it."""
         match request:
             case control.Ping(id=number, t=t):
-                self._tell({"type": "pong", "id": number, "t": t, "server": clock.to_ms(clock.now())})
+                answer({"type": "pong", "id": number, "t": t, "server": clock.to_ms(clock.now())})
             case control.Interrupt():
-                self.interrupt()
+                answer(self._interrupt())
             case control.Mute(muted=muted):
-                self.mute(muted)
-            case control.Wear():
-                self._wish = request  # newest wins: what was wished for and not yet made is passed over
-                if not self._dressing:
-                    self._spawn(self._dress())
-            case control.Playout(difference_ms=difference):
-                if self._viewer is not None:
-                    self._viewer.lip_sync.measured(difference / 1000)
+                self._gate.muted = muted
+                self._hush_if_shut()
+                answer({"type": "muted", "muted": muted})
             case control.Feel():
                 self._avatar.feel(request.name, request.strength)
-                self._tell({"type": "emotion", "name": request.name, "strength": request.strength})
+                answer({"type": "emotion", "name": request.name, "strength": request.strength})
             case Move():
                 self._avatar.move(request)
-                self._tell({"type": "plan", "frame": self._speech.next_frame})
+                answer({"type": "plan", "frame": self._speech.next_frame})
+            case control.Gesture(name=name):
+                self._avatar.act(name)
+                answer({"type": "gesture", "name": name, "frame": self._speech.next_frame})
+            case control.Wear():
+                self._spawn(self._take_turn(self._wearing, partial(self._wear, request), answer))
+            case control.Away(away=True):
+                self._spawn(self._take_turn(self._leaving, partial(self._leave, request), answer))
+            case control.Away():
+                self._return()
+                answer({"type": "away", "away": False, "frame": self._speech.next_frame})
+
+    async def _take_turn(
+        self,
+        turn: Turn,
+        make: Callable[[], Coroutine[Any, Any, dict[str, Any]]],
+        answer: Callable[[dict[str, Any] | Refused], None],
+    ) -> None:
+        outcome: dict[str, Any] | Refused = Refused(409, "not_live", "the session ended meanwhile")
+        try:
+            async with turn:
+                outcome = await make()
+        except Overtaken:
+            outcome = Refused(409, "overtaken", "a newer message of this kind came before this one's turn")
+        except Refused as refused:
+            outcome = refused
+        finally:
+            answer(outcome)
 
     def interrupt(self) -> int:
         """Cuts the utterance short: its sound stops, its mouth closes with the next step. Returns the new epoch."""
+        self._tell(self._interrupt())
+        return self._epoch
+
+    def _interrupt(self) -> dict[str, Any]:
         self._epoch += 1
         self._broadcast.hush(self._epoch)
         self._gate.interrupt()
-        self._tell(
-            {"type": "interrupted", "epoch": self._epoch, "pts": self._speech.end, "frame": self._speech.next_frame}
-        )
-        return self._epoch
+        return {"type": "interrupted", "epoch": self._epoch, "pts": self._speech.end, "frame": self._speech.next_frame}
 
-    def mute(self, muted: bool) -> None:
-        self._gate.muted = muted
-        if muted:
+    def _hush_if_shut(self) -> None:
+        if self._gate.muted or self._gate.away:
             self._broadcast.hush(self._epoch)
-        self._tell({"type": "muted", "muted": muted})
 
-    async def _dress(self) -> None:
-        """Fulfils wishes for another character, one at a time."""
-        self._dressing = True
-        try:
-            while (wish := self._wish) is not None:
-                self._wish = None
-                await self.wear(wish.id, wish.background)
-        finally:
-            self._dressing = False
-
-    async def wear(self, character_id: str, background: bool | None = None) -> None:
-        """Switches the character live; the old one stays until the new one can be drawn."""
-        try:
-            entry = self._characters.get(character_id)
-            shown = self._background if background is None else background
-            rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
-        except Refused as error:
-            self._tell({"type": "error", "reason": error.reason, "detail": error.detail})
-            return
+    async def _wear(self, wish: control.Wear) -> dict[str, Any]:
+        """Switches the character live; the old one stays until the new one can be drawn. Raises `Refused`."""
+        entry = self._characters.get(wish.id)
+        shown = self._background if wish.background is None else wish.background
+        rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
         if self._state is not State.LIVE:
             rig.close()
-            return
+            raise Refused(409, "not_live", "the session ended meanwhile")
         self._avatar.wear(rig)
         self._entry, self._background = entry, shown
-        self._tell({"type": "character", "id": entry.id, "frame": self._speech.next_frame})
+        if self._gate.away and self._away_picture is None:
+            self._spawn(self._take_turn(self._leaving, partial(self._leave, control.Away(True, None)), lambda _: None))
+        return {"type": "character", "id": entry.id, "frame": self._speech.next_frame}
+
+    async def _leave(self, wish: control.Away) -> dict[str, Any]:
+        """Shows a picture instead of the character, and lets nothing be heard. Raises `Refused`."""
+        returned = self._returned
+        chosen = None if wish.picture is None else self._characters.get(wish.picture)
+        while True:
+            worn = self._entry
+            shown = await self._loop.run_in_executor(None, self._card, worn, chosen, self._background)
+            if chosen is not None or worn is self._entry:
+                break  # else another was put on meanwhile
+        if self._returned != returned:
+            raise Refused(409, "overtaken", "the session was told to come back before the picture was made")
+        self._gate.away, self._away_picture, self._card_shown = True, wish.picture, shown
+        self._hush_if_shut()
+        return {"type": "away", "away": True, "frame": self._speech.next_frame}
+
+    def _return(self) -> None:
+        self._returned += 1
+        self._gate.away, self._away_picture, self._card_shown = False, None, None
+
+    def _card(self, worn: Entry, chosen: Entry | None, background: bool) -> np.ndarray:
+        """What is shown of a session whose user is away. Blocking."""
+        if chosen is None:
+            return card(self._generator.still(worn, self._rig_size, background))
+        if chosen.picture is not None:
+            return fitted(chosen.picture, self._rig_size)
+        return self._generator.still(chosen, self._rig_size, background)
 
     # What the peer's receiver says of the video
 
@@ -457,10 +550,13 @@ class Session:
             "state": self._state.value,
             "character": self._entry.id,
             "size": self._rig_size,
+            "background": self._background,
             "codec": viewer.codec if viewer else None,
+            "alpha": "packed" if self._packed else "none",
             "age_s": round(clock.now() - self._born, 1),
             "epoch": self._epoch,
             "muted": self._gate.muted,
+            "away": self._gate.away,
             "frames": {
                 "sent": viewer.counts.sent if viewer else 0,
                 "dropped": viewer.counts.dropped if viewer else 0,

@@ -7,7 +7,7 @@ from statistics import quantiles
 
 from streamer import clock
 from streamer.config import AUDIO_CLOCK, FPS, SAMPLE_RATE
-from streamer.encode import TICKS, ceiling
+from streamer.encode import TICKS, Format, ceiling
 from streamer.messages import Encoded, Sound
 from streamer.metrics import Metrics
 from streamer.pacing import BitrateRule, LipSync
@@ -35,10 +35,11 @@ class Viewer:
     `wants_keyframe` asks for.
     """
 
-    def __init__(self, peer: Peer, size: int, metrics: Metrics) -> None:
+    def __init__(self, peer: Peer, size: int, metrics: Metrics, packed: bool = False) -> None:
+        """`packed`: it is sent alpha beside the colour, in a picture twice as wide."""
         assert peer.video is not None and peer.codec is not None
         self.peer = peer
-        self.codec: str = peer.codec
+        self.format = Format(peer.codec, packed)
         self.lip_sync = LipSync()
         self.counts = Counts()
         self.rows: deque[list[float]] = deque(maxlen=_MOST_ROWS)
@@ -47,7 +48,7 @@ class Viewer:
         self._video = peer.video
         self._audio = peer.audio
         self._metrics = metrics
-        self._bitrate = BitrateRule(ceiling(size))
+        self._bitrate = BitrateRule(ceiling(size, packed))
         self._epoch = 0
         self._frames: deque[Encoded] = deque()
         self._frames_ready = asyncio.Event()
@@ -96,6 +97,11 @@ class Viewer:
         self._bitrate.report(share)
 
     # What others may know
+
+    @property
+    def codec(self) -> str:
+        """ "H264" or "VP8"."""
+        return self.format.codec
 
     @property
     def cap(self) -> int:

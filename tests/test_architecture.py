@@ -15,6 +15,9 @@ LAYERS = [
     {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.yuv"},
     {
         "streamer.messages",
+        "streamer.gestures",
+        "streamer.packed",
+        "streamer.away",
         "streamer.studio.controls",
         "streamer.studio.canvas",
         "streamer.plan",

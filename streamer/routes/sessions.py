@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request, Response
 from streamer import signalling, tracks
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
-from streamer.routes.common import asked_flag, asked_size, content_type, session_of, state_of
+from streamer.control import MAX_BYTES
+from streamer.routes.common import asked_alpha, asked_flag, asked_size, content_type, read_body, session_of, state_of
 from streamer.routes.sdp import answer, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
@@ -28,16 +29,19 @@ class Wish:
     size: int
     background: bool
     stamped: bool
+    packed: bool
 
 
 def asked_session(request: Request) -> Wish:
     """The parameters of a request for a session. Raises `Refused`."""
     held = state_of(request)
+    packed = asked_alpha(request)
     return Wish(
         held.characters.get(request.query_params.get("character", held.characters.default)),
         asked_size(request),
-        asked_flag(request, "background", True),
+        asked_flag(request, "background", not packed),
         asked_flag(request, "stamp", False),
+        packed,
     )
 
 
@@ -71,6 +75,7 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
             rig=rig,
             background=wish.background,
             stamped=wish.stamped,
+            packed=wish.packed,
             metrics=held.metrics,
             on_closed=held.forget,
         )
@@ -122,6 +127,12 @@ async def session_state(session_id: str, request: Request) -> dict[str, Any]:
 @router.patch("/v1/sessions/{session_id}", status_code=204)
 async def trickle(session_id: str, request: Request) -> Response:
     return await take_candidates(request, session_of(request, session_id).peer)
+
+
+@router.post("/v1/sessions/{session_id}/control")
+async def steer(session_id: str, request: Request) -> dict[str, Any]:
+    session = session_of(request, session_id)
+    return await session.steer(await read_body(request, MAX_BYTES))
 
 
 @router.delete("/v1/sessions/{session_id}")

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from streamer import __version__
 from streamer.config import DEFAULT_SIZE, FPS, SAMPLE_RATE, SIZES
+from streamer.gestures import GESTURES
 from streamer.plan import RANGES
 from streamer.routes.common import state_of
 from streamer.studio.controls import EMOTIONS
@@ -29,6 +30,7 @@ async def client_config(request: Request) -> dict[str, Any]:
         "max_picture_bytes": held.config.max_picture_bytes,
         "emotions": EMOTIONS,
         "plan": RANGES,
+        "gestures": {name: gesture.seconds for name, gesture in GESTURES.items()},
         "auth": held.config.token is not None,
     }
 
