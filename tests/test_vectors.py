@@ -18,6 +18,7 @@ from streamer.stamp import read, stamp
 CLIENTS = Path(__file__).parent.parent / "clients"
 TYPES = {"ping": control.Ping, "interrupt": control.Interrupt, "mute": control.Mute, "character": control.Wear}
 TYPES |= {"emotion": control.Feel, "playout": control.Playout, "plan": control.Move}
+TYPES |= {"gesture": control.Gesture, "away": control.Away}
 
 
 def vectors(name: str) -> dict[str, Any]:
