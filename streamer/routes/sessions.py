@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 from streamer import signalling, tracks
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
-from streamer.routes.common import asked_flag, asked_size, content_type, session_of, state_of
-from streamer.routes.sdp import answer, read_sdp, take_candidates
+from streamer.routes.common import asked_flag, asked_size, session_of, state_of
+from streamer.routes.sdp import answer, check_exchange, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
 from streamer.state import State
@@ -89,8 +89,7 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
 async def open_session(request: Request) -> Response:
     held = state_of(request)
     config = held.config
-    if content_type(request) != "application/sdp":
-        raise Refused(415, "unsupported_type", f"want application/sdp, got {content_type(request)[:60]!r}")
+    check_exchange(request)
     wish = asked_session(request)
     offer = await read_sdp(request)
     signalling.parse_offer(offer)  # before anything is reserved
@@ -98,9 +97,9 @@ async def open_session(request: Request) -> Response:
         peer = await signalling.accept(
             offer,
             on_audio=session.take_packet,
-            on_keyframe=session.on_keyframe_request,
-            on_bitrate=session.on_bandwidth,
-            on_loss=session.on_loss,
+            on_keyframe=session.reports.keyframe,
+            on_bitrate=session.reports.bandwidth,
+            on_loss=session.reports.loss,
             addresses=tracks.local_addresses(config.loopback),
             ports=held.ports,
             public_ip=config.public_ip,
@@ -126,8 +125,11 @@ async def trickle(session_id: str, request: Request) -> Response:
 
 @router.delete("/v1/sessions/{session_id}")
 async def close_session(session_id: str, request: Request) -> dict[str, Any]:
-    session = session_of(request, session_id)
-    held = state_of(request)
-    held.sessions.pop(session_id, None)  # a second DELETE finds nothing
+    return await delete(request, session_of(request, session_id))
+
+
+async def delete(request: Request, session: Session) -> dict[str, Any]:
+    """Ends a session on its client's demand."""
+    state_of(request).sessions.pop(session.id, None)  # a second DELETE finds nothing
     await session.close("deleted")
-    return {"id": session_id, "state": session.state.value}
+    return {"id": session.id, "state": session.state.value}
