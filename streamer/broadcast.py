@@ -9,26 +9,29 @@ from streamer.messages import Encoded, Frame, Sound
 from streamer.viewer import Viewer
 
 KEYFRAME_INTERVAL = 0.25
-"""Seconds between the key frames that viewers ask for, at the least: a viewer that loses much must not cost the others
-their picture's rate."""
+"""Seconds between key frames that are asked for, at the least."""
+
+SHARED_KEYFRAME_INTERVAL = 1.0
+"""The same for those that mend a picture which others have whole: a key frame weighs ten others, and a viewer that
+loses much must not cost the rest their paths."""
 
 
 class KeyframeRule:
-    """When a key frame is made that was asked for: at once, but not sooner than `interval` seconds after the last."""
+    """When a key frame is made that was asked for: at once, but not sooner than some time after the last one."""
 
-    def __init__(self, interval: float = KEYFRAME_INTERVAL) -> None:
-        self._interval = interval
-        self._asked = False
+    def __init__(self) -> None:
+        self._interval = float("inf")
         self._last = float("-inf")
 
-    def ask(self) -> None:
-        self._asked = True
+    def ask(self, interval: float = KEYFRAME_INTERVAL) -> None:
+        """For a key frame, at least `interval` seconds after the last. Of what was asked, the shortest counts."""
+        self._interval = min(self._interval, interval)
 
     def due(self, now: float) -> bool:
         """Whether the frame that is coded `now` is to be one. Says so once for what was asked."""
-        if not self._asked or now - self._last < self._interval:
+        if now - self._last < self._interval:
             return False
-        self._asked = False
+        self._interval = float("inf")
         self._last = now
         return True
 
@@ -40,6 +43,10 @@ class _Channel:
         self.encoder = encoder
         self.viewers: list[Viewer] = []
         self.keyframes = KeyframeRule()
+
+    def mend(self) -> None:
+        """A viewer's chain of frames is broken."""
+        self.keyframes.ask(KEYFRAME_INTERVAL if len(self.viewers) == 1 else SHARED_KEYFRAME_INTERVAL)
 
 
 class Broadcast:
@@ -54,10 +61,14 @@ class Broadcast:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._channels: dict[Format, _Channel] = {}
+        self._listeners: list[Viewer] = []  # without a picture
         self._gone = {"keyframes": 0, "overtaken": 0}  # of encoders that ended
 
     def join(self, viewer: Viewer) -> None:
         """From the next frame on, which is a key frame, the viewer is handed what its format's encoder makes."""
+        if viewer.format is None:
+            self._listeners.append(viewer)
+            return
         channel = self._channels.get(viewer.format)
         if channel is None:
             encoder = EncoderThread(
@@ -73,13 +84,15 @@ class Broadcast:
 
     async def leave(self, viewer: Viewer) -> None:
         """Idempotent. Ends an encoder that nobody needs any more."""
-        channel = self._channels.get(viewer.format)
+        self._listeners = [each for each in self._listeners if each is not viewer]
+        channel = self._of(viewer)
         if channel is None or viewer not in channel.viewers:
             return
         channel.viewers.remove(viewer)
         if channel.viewers:
             self._set_bitrate(channel)
         else:
+            assert viewer.format is not None
             del self._channels[viewer.format]
             await self._end(channel)
 
@@ -113,7 +126,7 @@ class Broadcast:
         for viewer in channel.viewers:
             viewer.frame(coded)
             if viewer.wants_keyframe:
-                channel.keyframes.ask()
+                channel.mend()
 
     def sound(self, sound: Sound, now: float) -> None:
         for viewer in self.viewers:
@@ -125,21 +138,24 @@ class Broadcast:
             viewer.hush(epoch)
 
     def request_keyframe(self, viewer: Viewer) -> None:
-        """A viewer's decoder lost its way."""
-        if (channel := self._channels.get(viewer.format)) is not None:
-            channel.keyframes.ask()
+        """A viewer's decoder lost its way. One that is thinned out gets its next key frame when its path allows."""
+        if (channel := self._of(viewer)) is not None and not viewer.thinned:
+            channel.mend()
 
     def adapt(self, viewer: Viewer) -> None:
         """A viewer's cap has changed."""
-        if (channel := self._channels.get(viewer.format)) is not None and viewer in channel.viewers:
+        if (channel := self._of(viewer)) is not None and viewer in channel.viewers:
             self._set_bitrate(channel)
+
+    def _of(self, viewer: Viewer) -> _Channel | None:
+        return self._channels.get(viewer.format) if viewer.format is not None else None
 
     def _set_bitrate(self, channel: _Channel) -> None:
         channel.encoder.request_bitrate(max(viewer.cap for viewer in channel.viewers))
 
     @property
     def viewers(self) -> list[Viewer]:
-        return [viewer for channel in self._channels.values() for viewer in channel.viewers]
+        return [viewer for channel in self._channels.values() for viewer in channel.viewers] + self._listeners
 
     @property
     def keyframes(self) -> int:
@@ -150,3 +166,28 @@ class Broadcast:
     def overtaken(self) -> int:
         """Frames that were not coded because a newer one was already waiting."""
         return self._gone["overtaken"] + sum(c.encoder.dropped for c in self._channels.values())
+
+
+class Reports:
+    """What a peer's receiver says of the video, on its way to the peer's viewer: a peer is there before its viewer."""
+
+    def __init__(self, broadcast: Broadcast) -> None:
+        self.viewer: Viewer | None = None
+        self._broadcast = broadcast
+
+    def keyframe(self) -> None:
+        """It cannot decode any more until a key frame comes."""
+        if self.viewer is not None:
+            self._broadcast.request_keyframe(self.viewer)
+
+    def bandwidth(self, bitrate: int) -> None:
+        """Its estimate (bit/s) of what the path carries."""
+        if self.viewer is not None:
+            self.viewer.estimated(bitrate)
+            self._broadcast.adapt(self.viewer)
+
+    def loss(self, share: float) -> None:
+        """The share of video packets lost since its last report."""
+        if self.viewer is not None:
+            self.viewer.lost(share)
+            self._broadcast.adapt(self.viewer)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer import __version__
-from streamer.config import DEVICES, GENERATORS, MAX_SESSIONS, ServerConfig, token_from_environment
+from streamer.config import DEVICES, GENERATORS, MAX_SESSIONS, MAX_VIEWERS, ServerConfig, token_from_environment
 
 COMMANDS = ("serve", "render", "bench", "studio", "data", "train")
 
@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="STUN or TURN server handed to clients",
     )  # fmt: skip
     serve.add_argument("--max-sessions", type=int, default=MAX_SESSIONS)
+    serve.add_argument("--max-viewers", type=int, default=MAX_VIEWERS, help="of one session, over WHEP")
     serve.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
     serve.set_defaults(run=_serve)
 
@@ -116,6 +117,7 @@ def _serve(options: argparse.Namespace) -> int:
             allow_origins=tuple(options.allow_origin),
             ice_servers=tuple(options.ice_server),
             max_sessions=options.max_sessions,
+            max_viewers=options.max_viewers,
         )
         for path in (config.tls_cert, config.tls_key):
             if path is not None and not path.is_file():

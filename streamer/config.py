@@ -34,6 +34,9 @@ DEVICES = ("auto", "cpu", "cuda")
 MAX_SESSIONS = 8
 """Sessions that a server takes where it is told nothing else."""
 
+MAX_VIEWERS = 16
+"""Viewers that a session takes, over WHEP, where the server is told nothing else."""
+
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 """The web clients' folder: served at `/`."""
 
@@ -70,6 +73,8 @@ class ServerConfig:
     ice_servers: tuple[dict, ...] = ()
     """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
     max_sessions: int = MAX_SESSIONS
+    max_viewers: int = MAX_VIEWERS
+    """Viewers that a session takes beside the one who speaks."""
     max_session_age: float = 8 * 3600.0
     """Seconds after which a session is closed."""
     connect_timeout: float = 15.0
@@ -103,7 +108,7 @@ class ServerConfig:
                 ipaddress.ip_address(self.public_ip)
             except ValueError:
                 raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
-        for name in ("max_sessions", "max_session_age", "connect_timeout", "silence_timeout"):
+        for name in ("max_sessions", "max_viewers", "max_session_age", "connect_timeout", "silence_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
 

@@ -180,6 +180,10 @@ class EncoderThread:
         return self._mailbox.dropped
 
     @property
+    def codec(self) -> str:
+        return self._encoder.codec
+
+    @property
     def bitrate(self) -> int:
         return self._bitrate
 

@@ -120,6 +120,71 @@ class BitrateRule:
         self.cap = int(min(max(bitrate, self.config.lowest), self._ceiling))
 
 
+@dataclass(frozen=True)
+class ThinningConfig:
+    falls_short: float = 0.6
+    """Share of what is coded that the path must carry for all frames to be sent. An encoder that follows this viewer
+    alone never falls so far behind: see `_REBUILD_RATIO` in encode.py."""
+    suffices: float = 0.8
+    """Share from which all frames are sent again."""
+    patience: float = 1.0
+    """Seconds for which either must hold."""
+    window: float = 2.0
+    """Seconds over which what is coded is measured."""
+    key_share: float = 0.5
+    """Share of the cap that key frames alone may take."""
+    shortest: float = 1.0
+    """Seconds from one key frame to the next that may be sent."""
+
+
+class Thinning:
+    """Whether a viewer is sent all frames, or, where its path carries clearly less, only a key frame now and then.
+
+    A rate that others can take would fill a slow path's queues without end, and no frame would come through in time.
+    """
+
+    def __init__(self, config: ThinningConfig | None = None) -> None:
+        self.config = config or ThinningConfig()
+        self.active = False
+        self._coded: deque[tuple[float, int]] = deque()
+        self._since: float | None = None  # since when what would change `active` has held
+        self._may_send = float("-inf")
+        self._may_ask = float("-inf")
+
+    def takes(self, now: float, size: int, keyframe: bool, cap: int) -> bool:
+        """Whether a frame of `size` bytes, coded at `now`, is to be sent over a path that carries `cap` bit/s."""
+        config, bits = self.config, 8 * size
+        self._coded.append((now, bits))
+        while self._coded[0][0] <= now - config.window:
+            self._coded.popleft()
+        rate = sum(bits for _, bits in self._coded) / config.window
+        short = cap < (config.suffices if self.active else config.falls_short) * rate
+        if short == self.active:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since >= config.patience:
+            self.active, self._since = short, None
+            self._wait(now, config.shortest)  # what fills the path may drain first
+        if not self.active:
+            return True
+        if not keyframe or now < self._may_send:
+            return False
+        self._wait(now, max(config.shortest, bits / (config.key_share * cap)))
+        return True
+
+    def may_ask(self, now: float) -> bool:
+        """Whether a key frame may be asked of the encoder for this viewer's sake.
+
+        Later than one may be sent: key frames that were made for others mostly come first, so that several thinned
+        viewers share theirs.
+        """
+        return not self.active or now >= self._may_ask
+
+    def _wait(self, now: float, seconds: float) -> None:
+        self._may_send, self._may_ask = now + seconds, now + 2 * seconds
+
+
 class FramePacer:
     """Decides which frames a growing stretch of speech makes answerable.
 

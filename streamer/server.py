@@ -23,7 +23,7 @@ from streamer.generators import Generator, create
 from streamer.messages import Step
 from streamer.metrics import Metrics
 from streamer.pipeline import Avatar
-from streamer.routes import characters, sessions, status
+from streamer.routes import characters, sessions, status, whep, whip
 from streamer.routes.common import problem
 from streamer.routes.guard import Guard
 from streamer.signalling import Refused
@@ -128,7 +128,7 @@ def create_app(
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
         return problem(Refused(error.status_code, reason, f"{request.method} {request.url.path[:80]}: {error.detail}"))
 
-    for routes in (sessions, characters, status):
+    for routes in (sessions, whip, whep, characters, status):
         app.include_router(routes.router)
 
     @app.get("/", include_in_schema=False)

@@ -21,8 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamer import __version__, clock, control, tracks
+from streamer.audience import Audience
 from streamer.away import card, fitted
-from streamer.broadcast import Broadcast
+from streamer.broadcast import Broadcast, Reports
 from streamer.channel import Overtaken, Turn
 from streamer.characters import Characters, Entry
 from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
@@ -39,7 +40,7 @@ from streamer.signalling import Peer, Refused
 from streamer.stamp import stamp
 from streamer.studio.animate import Life
 from streamer.vad import Vad, VadEvent
-from streamer.viewer import Viewer
+from streamer.viewer import NO_LATENCY, Viewer
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +150,8 @@ class Session:
         self._seat: Seat | None = None
         self._avatar = Avatar(listener, rig, Life(entry.seed or 0), Vad())
         self._broadcast = Broadcast(rig.size, self.id[:6])
+        self.reports = Reports(self._broadcast)
+        self.audience = Audience(self._broadcast, rig.size, config, metrics)
         self._viewer: Viewer | None = None
         self._outlets: list[Outlet] = []
         self._channel: Any = None
@@ -194,7 +197,7 @@ class Session:
         peer.connection.on("datachannel", self._open_channel)
         peer.connection.on("connectionstatechange", self._connection_changed)
         if peer.video is not None:
-            self._viewer = Viewer(peer, self._rig_size, self._metrics, self._packed)
+            self._viewer = self.reports.viewer = Viewer(peer, self._rig_size, self._metrics, self._packed)
             self._broadcast.join(self._viewer)
         self._set_state(State.CONNECTING)
         self._spawn(self._watch())
@@ -261,6 +264,7 @@ class Session:
             self._seat.close()
         else:
             self._avatar.close()
+        await self.audience.close()
         await asyncio.gather(self._broadcast.close(), *(outlet.close() for outlet in self._outlets))
         if self.peer is not None:
             with contextlib.suppress(TimeoutError, Exception):
@@ -523,24 +527,6 @@ class Session:
             return fitted(chosen.picture, self._rig_size)
         return self._generator.still(chosen, self._rig_size, background)
 
-    # What the peer's receiver says of the video
-
-    def on_keyframe_request(self) -> None:
-        if self._viewer is not None:
-            self._broadcast.request_keyframe(self._viewer)
-
-    def on_bandwidth(self, bitrate: int) -> None:
-        """The receiver's estimate (bit/s) of what the path carries."""
-        if self._viewer is not None:
-            self._viewer.estimated(bitrate)
-            self._broadcast.adapt(self._viewer)
-
-    def on_loss(self, share: float) -> None:
-        """The share of video packets lost since the last receiver report."""
-        if self._viewer is not None:
-            self._viewer.lost(share)
-            self._broadcast.adapt(self._viewer)
-
     # What others may know
 
     def to_json(self) -> dict[str, Any]:
@@ -566,7 +552,7 @@ class Session:
                 "keyframes": broadcast.keyframes,
             },
             "bitrate": {
-                "sent": round(viewer.sent_rate()) if viewer else 0,
+                "sent": round(viewer.sent_rate(clock.now())) if viewer else 0,
                 "cap": viewer.cap if viewer else 0,
             },
             "step_ms": round(seat.cost * 1e3, 2) if seat else None,
@@ -574,5 +560,6 @@ class Session:
                 **asdict(self._microphone.stats),
                 "dropped": viewer.counts.sounds_dropped if viewer else 0,
             },
-            "latency_ms": viewer.latency_ms() if viewer else {"server_p50": None, "server_p95": None},
+            "latency_ms": viewer.latency_ms() if viewer else NO_LATENCY,
+            "viewers": self.audience.to_json(),
         }

@@ -1,6 +1,7 @@
 """SDP offers to peers, in WHIP's shape (RFC 9725): what is refused here is refused with a status and a reason."""
 
 import contextlib
+import enum
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from aiortc import RTCConfiguration, RTCSessionDescription
 from aiortc.exceptions import OperationError
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
-from aiortc.sdp import SessionDescription, candidate_from_sdp
+from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
 
 from streamer import tracks
 from streamer.tracks import PushSender, UdpPorts
@@ -42,10 +43,29 @@ class Refused(Exception):
         """What a program needs beside the reason; further members of the problem."""
 
 
+class Role(enum.Enum):
+    """What a peer is to a session."""
+
+    CONVERSATION = "conversation"
+    """Sends its voice, is sent picture and sound."""
+    SOURCE = "source"
+    """Only sends its voice (WHIP)."""
+    VIEWER = "viewer"
+    """Is only sent picture, sound or both (WHEP)."""
+
+
+_ANSWERED = {  # the directions of sound and picture in the answer; None: picture is not taken
+    Role.CONVERSATION: ("sendrecv", "sendonly"),
+    Role.SOURCE: ("recvonly", None),
+    Role.VIEWER: ("sendonly", "sendonly"),
+}
+
+
 @dataclass
 class Peer:
     """One WebRTC connection and the handles a session needs of it."""
 
+    role: Role
     connection: tracks.Connection
     audio: PushSender | None
     """None where the peer takes no sound."""
@@ -58,7 +78,7 @@ class Peer:
     """The remote ICE user name: a trickled fragment must carry it."""
 
 
-def parse_offer(text: str) -> SessionDescription:
+def parse_offer(text: str, role: Role = Role.CONVERSATION) -> SessionDescription:
     """Checks an offer. Raises `Refused` with what it lacks."""
     if not text.lstrip().startswith("v=0"):
         raise Refused(400, "malformed_sdp", "the body is not an SDP offer: it does not start with v=0")
@@ -77,14 +97,15 @@ def parse_offer(text: str) -> SessionDescription:
     for kind, most in (("audio", 1), ("video", 1), ("application", 1)):
         if kinds.count(kind) > most:
             raise Refused(422, "unsupported_media", f"{kinds.count(kind)} {kind} sections: at most {most} is taken")
-    audio = next((m for m in offer.media if m.kind == "audio"), None)
-    if audio is None or audio.direction not in ("sendrecv", "sendonly"):
+    audio, video = (next((m for m in offer.media if m.kind == kind), None) for kind in ("audio", "video"))
+    if role is Role.VIEWER:
+        _check_receives(audio, video)
+    elif audio is None or audio.direction not in ("sendrecv", "sendonly"):
         raise Refused(422, "no_audio", "the offer sends no audio: it needs one audio section, sendrecv or sendonly")
-    if not any(c.mimeType.lower() == "audio/opus" for c in audio.rtp.codecs):
+    if audio is not None and not any(c.mimeType.lower() == "audio/opus" for c in audio.rtp.codecs):
         offered = ", ".join(c.mimeType for c in audio.rtp.codecs) or "none"
         raise Refused(422, "unsupported_codec", f"audio codecs offered: {offered}; Opus is needed")
-    video = next((m for m in offer.media if m.kind == "video"), None)
-    if video is None or video.direction not in ("sendrecv", "recvonly"):
+    if role is Role.CONVERSATION and (video is None or video.direction not in ("sendrecv", "recvonly")):
         raise Refused(422, "no_video", "the offer takes no video: it needs one video section, recvonly or sendrecv")
     names = [media.rtp.muxId for media in offer.media]
     if len(set(names)) < len(names):
@@ -98,6 +119,19 @@ def parse_offer(text: str) -> SessionDescription:
         if media.dtls is None or not media.dtls.fingerprints:
             raise Refused(400, "malformed_sdp", "a media section has no DTLS fingerprint (a=fingerprint)")
     return offer
+
+
+def _check_receives(*sections: MediaDescription | None) -> None:
+    given = [media for media in sections if media is not None]
+    if not given:
+        raise Refused(422, "no_media", "the offer has neither audio nor video: a viewer needs one of them at least")
+    for media in given:
+        if media.direction not in ("sendrecv", "recvonly"):
+            raise Refused(
+                422,
+                "wrong_direction",
+                f"the offer's {media.kind} section is {media.direction}: a viewer only receives, recvonly or sendrecv",
+            )
 
 
 def _without_unreachable_candidates(text: str) -> str:
@@ -122,32 +156,36 @@ def _rank_video(codec: RTCRtpCodecParameters) -> int | None:
     return 1 if codec.name == "VP8" else None
 
 
-def _transceiver(connection: tracks.Connection, kind: str) -> RTCRtpTransceiver:
-    return next(t for t in connection.getTransceivers() if t.kind == kind)
+def _transceiver(connection: tracks.Connection, kind: str) -> RTCRtpTransceiver | None:
+    return next((t for t in connection.getTransceivers() if t.kind == kind), None)
 
 
 async def accept(
     text: str,
     *,
-    on_audio: Callable[[int, int, bytes, float], None],
-    on_keyframe: Callable[[], None],
-    on_bitrate: Callable[[int], None],
-    on_loss: Callable[[float], None],
+    role: Role = Role.CONVERSATION,
+    on_audio: Callable[[int, int, bytes, float], None] = lambda *packet: None,
+    on_keyframe: Callable[[], None] = lambda: None,
+    on_bitrate: Callable[[int], None] = lambda bitrate: None,
+    on_loss: Callable[[float], None] = lambda share: None,
     addresses: list[str],
     ports: UdpPorts,
     public_ip: str | None = None,
 ) -> Peer:
     """Answers an offer. The connection is established in the background once this returns.
 
-    Raises `Refused`; whatever was opened until then is closed again.
+    `on_audio` is given the packets of a peer that sends its voice, the other three what a receiver of video says of it.
+    A source's video is refused in the answer, whatever its codec. Raises `Refused`; whatever was opened until then is
+    closed again.
     """
-    offer = parse_offer(text)
+    offer = parse_offer(text, role)
+    sound, picture = _ANSWERED[role]
     connection = tracks.Connection(RTCConfiguration(iceServers=[]))  # without the argument it would ask a public STUN
     try:
+        offered = _without_unreachable_candidates(text)
+        wanted = offered if picture is not None else _without_video(offered, offer)
         try:
-            await connection.setRemoteDescription(
-                RTCSessionDescription(sdp=_without_unreachable_candidates(text), type="offer")
-            )
+            await connection.setRemoteDescription(RTCSessionDescription(sdp=wanted, type="offer"))
         except OperationError:
             raise Refused(422, "unsupported_codec", "no codec in common: audio needs Opus, video H264 or VP8") from None
         except Exception as error:
@@ -157,18 +195,27 @@ async def accept(
 
         stream_id = secrets.token_hex(8)  # one msid: receivers keep audio and video in step
         audio, video = _transceiver(connection, "audio"), _transceiver(connection, "video")
-        if tracks.prefer_codec(audio, lambda c: 0 if c.name == "opus" else None) is None:
-            raise Refused(422, "unsupported_codec", "no audio codec in common: Opus is needed")
-        codec = tracks.prefer_codec(video, _rank_video)
-        if codec is None:
-            raise Refused(
-                422, "unsupported_codec", "no video codec in common: H264 (packetization-mode 1) or VP8 is needed"
-            )
-        audio_sender = tracks.replace_sender(audio, stream_id)
-        video_sender = tracks.replace_sender(video, stream_id, on_keyframe, on_bitrate, on_loss)
-        audio.direction, video.direction = "sendrecv", "sendonly"
-        tracks.tap_audio(audio, on_audio)
-        tracks.offer_playout_delay(video, next(m for m in offer.media if m.kind == "video").rtp.headerExtensions)
+        audio_sender = video_sender = codec = None
+        if audio is not None:
+            if tracks.prefer_codec(audio, lambda c: 0 if c.name == "opus" else None) is None:
+                raise Refused(422, "unsupported_codec", "no audio codec in common: Opus is needed")
+            if "send" in sound:
+                audio_sender = tracks.replace_sender(audio, stream_id)
+            if role is not Role.VIEWER:
+                tracks.tap_audio(audio, on_audio)
+            audio.direction = sound
+        if video is not None:
+            assert picture is not None
+            codec = tracks.prefer_codec(video, _rank_video)
+            if codec is None:
+                raise Refused(
+                    422, "unsupported_codec", "no video codec in common: H264 (packetization-mode 1) or VP8 is needed"
+                )
+            video_sender = tracks.replace_sender(video, stream_id, on_keyframe, on_bitrate, on_loss)
+            video.direction = picture
+            tracks.offer_playout_delay(video, next(m for m in offer.media if m.kind == "video").rtp.headerExtensions)
+        if role is not Role.CONVERSATION:  # anybody's clients
+            tracks.be_dtls_server(connection)
         tracks.gather_on(connection, addresses, ports)
         try:
             await connection.setLocalDescription(await connection.createAnswer())
@@ -179,18 +226,73 @@ async def accept(
                 400, "malformed_sdp", f"the offer could not be answered: {error or type(error).__name__}"
             ) from None
         answer = connection.localDescription.sdp
-        answer = _ask_short_packets(answer)
+        if role is not Role.VIEWER:
+            answer = _ask_short_packets(answer)
+        if picture is None:
+            answer = _with_refused_video(answer, offered, offer)
         if public_ip is not None:
             answer = _advertise(answer, public_ip)
-        ice = offer.media[0].ice
+        ice = next(media.ice for media in offer.media if picture is not None or media.kind != "video")
         assert ice is not None and ice.usernameFragment is not None  # checked by parse_offer
-        return Peer(
-            connection, audio_sender, video_sender, codec, answer, f'"{secrets.token_hex(8)}"', ice.usernameFragment
-        )
+        etag = f'"{secrets.token_hex(8)}"'
+        return Peer(role, connection, audio_sender, video_sender, codec, answer, etag, ice.usernameFragment)
     except BaseException:
         with contextlib.suppress(Exception):  # half set up, it may fail to close: what led here is what counts
             await connection.close()
         raise
+
+
+def _parts(sdp: str) -> list[str]:
+    """The session's part and each media section, in order."""
+    return re.split(r"^(?=m=)", sdp, flags=re.MULTILINE)
+
+
+def _bundle(items: list[str]) -> str:
+    return f"a=group:BUNDLE {' '.join(items)}\r\n"
+
+
+_BUNDLE = re.compile(r"^a=group:BUNDLE(.*)\r?\n", re.MULTILINE)
+
+
+def _without_video(sdp: str, offer: SessionDescription) -> str:
+    """An offer less its video section."""
+    head, *sections = _parts(sdp)
+    gone = [media.rtp.muxId for media in offer.media if media.kind == "video"]
+    head = _BUNDLE.sub(lambda found: _bundle([mid for mid in found[1].split() if mid not in gone]), head)
+    kept = [section for section, media in zip(sections, offer.media, strict=True) if media.kind != "video"]
+    return "".join([head, *kept])
+
+
+def _with_refused_video(answer: str, offered: str, offer: SessionDescription) -> str:
+    """The answer to an offer less its video, with a section that refuses the video where the offer has it.
+
+    Bundled, it is inactive and shares the others' transport, since clients look for that in the first section whichever
+    that is; alone, its port is 0.
+    """
+    head, *sections = _parts(answer)
+    transport = "".join(
+        re.findall(
+            r"^a=(?:ice-ufrag|ice-pwd|fingerprint|setup|candidate|end-of-candidates|rtcp-mux).*\r\n",
+            sections[0],
+            re.MULTILINE,
+        )
+    )
+    bundled = {str(mid) for group in offer.group if group.semantic == "BUNDLE" for mid in group.items}
+    answered: list[str] = []
+    for section, media in zip(_parts(offered)[1:], offer.media, strict=True):
+        if media.kind != "video":
+            answered.append(sections.pop(0))
+            continue
+        mid = media.rtp.muxId
+        profile, formats = media.profile, " ".join(map(str, media.fmt))
+        lines = [f"m=video {9 if mid in bundled else 0} {profile} {formats}", "c=IN IP4 0.0.0.0", "a=inactive"]
+        lines += [f"a=mid:{mid}"] if mid else []
+        lines += re.findall(r"^a=rtpmap:[^\r\n]*", section, re.MULTILINE)
+        answered.append("".join(f"{line}\r\n" for line in lines) + (transport if mid in bundled else ""))
+    if bundled:
+        taken = [media.rtp.muxId for media in offer.media if media.rtp.muxId in bundled]
+        head = _BUNDLE.sub(lambda _: _bundle(taken), head)
+    return "".join([head, *answered])
 
 
 def _ask_short_packets(sdp: str) -> str:
@@ -252,9 +354,10 @@ def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
 async def trickle(peer: Peer, text: str) -> int:
     """Adds a fragment's candidates to a peer. Returns how many were new to us."""
     candidates = parse_fragment(text, peer.ufrag)
+    known = [transceiver.mid for transceiver in peer.connection.getTransceivers()]
     for mid, value in candidates:
         candidate = candidate_from_sdp(value)
-        candidate.sdpMid = mid or peer.connection.getTransceivers()[0].mid
+        candidate.sdpMid = mid if mid in known else known[0]  # a refused section shares the first one's transport
         try:
             await peer.connection.addIceCandidate(candidate)
         except ValueError as error:

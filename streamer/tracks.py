@@ -286,6 +286,16 @@ def offer_playout_delay(transceiver: RTCRtpTransceiver, offered: list[RTCRtpHead
     return False
 
 
+def be_dtls_server(connection: RTCPeerConnection) -> None:
+    """Leaves the first step of DTLS to the peer, where its offer leaves the choice to us.
+
+    As a client aiortc takes no RSA certificate, which is what GStreamer has; as a server it does.
+    """
+    for transport in connection._RTCPeerConnection__dtlsTransports:
+        if transport._role == "auto":
+            transport._set_role("server")
+
+
 def prefer_codec(transceiver: RTCRtpTransceiver, keep: Callable[[RTCRtpCodecParameters], int | None]) -> str | None:
     """Orders the agreed codecs by `keep`'s rank (None: refuse), each followed by its retransmission format.
 

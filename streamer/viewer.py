@@ -10,12 +10,16 @@ from streamer.config import AUDIO_CLOCK, FPS, SAMPLE_RATE
 from streamer.encode import TICKS, Format, ceiling
 from streamer.messages import Encoded, Sound
 from streamer.metrics import Metrics
-from streamer.pacing import BitrateRule, LipSync
+from streamer.pacing import BitrateRule, LipSync, Thinning
 from streamer.signalling import Peer
 
 _SOUNDS_WAITING = 64  # packets of sound held back at most; beyond it the oldest is dropped
 _FRAMES_WAITING = 8  # beyond it all are dropped, up to the next key frame
 _MOST_ROWS = 50
+_RATE_WINDOW = 2.0  # seconds over which what is sent is measured
+
+
+NO_LATENCY: dict[str, float | None] = dict.fromkeys(("server_p50", "server_p95", "answer_p50", "answer_p95"))
 
 
 @dataclass
@@ -24,6 +28,8 @@ class Counts:
     """Frames."""
     dropped: int = 0
     """Frames that did not leave: the peer, or the path to it, was too slow."""
+    thinned: int = 0
+    """Frames left out on purpose: the path carries clearly less than what is coded for the others."""
     sounds_dropped: int = 0
     """Packets."""
 
@@ -32,19 +38,21 @@ class Viewer:
     """Sends coded frames and sound to one peer, each at its moment. Lives on the event loop; `run` sends until it ends.
 
     A frame that is lost breaks the chain of references: none is sent from there to the next key frame, which
-    `wants_keyframe` asks for.
+    `wants_keyframe` asks for. A path that carries clearly less than is sent gets key frames only (see `Thinning`).
     """
 
     def __init__(self, peer: Peer, size: int, metrics: Metrics, packed: bool = False) -> None:
         """`packed`: it is sent alpha beside the colour, in a picture twice as wide."""
-        assert peer.video is not None and peer.codec is not None
         self.peer = peer
-        self.format = Format(peer.codec, packed)
+        self.format = Format(peer.codec, packed) if peer.codec is not None else None
+        """None where the peer takes sound alone."""
         self.lip_sync = LipSync()
         self.counts = Counts()
         self.rows: deque[list[float]] = deque(maxlen=_MOST_ROWS)
         """The newest frames' moments: k, epoch, captured, arrived, started, drawn, encoded, sent (ms)."""
-        self.wants_keyframe = True
+        self._broken = True  # what refers to earlier frames would be of no use
+        self._thinning = Thinning()
+        self._newest = float("-inf")  # when the newest frame was coded
         self._video = peer.video
         self._audio = peer.audio
         self._metrics = metrics
@@ -54,21 +62,27 @@ class Viewer:
         self._frames_ready = asyncio.Event()
         self._sounds: deque[tuple[float, Sound]] = deque()
         self._sounds_ready = asyncio.Event()
-        self._sizes: deque[tuple[float, int]] = deque(maxlen=2 * FPS)  # when and how many bytes
-        self._latencies: deque[float] = deque(maxlen=250)
+        self._sizes: deque[tuple[float, int]] = deque(maxlen=round(2 * _RATE_WINDOW * FPS))  # when and how many bytes
+        self._began: float | None = None
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=250)  # from capture and from arrival
 
     # In
 
     def frame(self, coded: Encoded) -> None:
         """A coded frame to be sent."""
-        if self.wants_keyframe and not coded.keyframe:
+        self._newest = coded.times.encoded
+        if not self._thinning.takes(self._newest, coded.packet.size, coded.keyframe, self.cap):
+            self._broken = True
+            self.counts.thinned += 1
+            return
+        if self._broken and not coded.keyframe:
             self.counts.dropped += 1
             return
-        self.wants_keyframe = False
+        self._broken = False
         if len(self._frames) >= _FRAMES_WAITING:
             self.counts.dropped += len(self._frames) + 1
             self._frames.clear()
-            self.wants_keyframe = True
+            self._broken = True
             self._metrics.frames.labels("dropped").inc()
             return
         self._frames.append(coded)
@@ -76,6 +90,8 @@ class Viewer:
 
     def sound(self, sound: Sound, now: float) -> None:
         """A packet of sound, to be heard when its frame is seen."""
+        if self._audio is None:
+            return
         send_at = self.lip_sync.send_sound_at(sound.captured, sound.duration / SAMPLE_RATE, now)
         if len(self._sounds) >= _SOUNDS_WAITING:
             self._sounds.popleft()
@@ -90,7 +106,7 @@ class Viewer:
 
     def estimated(self, bitrate: int) -> None:
         """The receiver's estimate (bit/s) of what the path carries."""
-        self._bitrate.estimate(bitrate, self.sent_rate())
+        self._bitrate.estimate(bitrate, self.sent_rate(clock.now()))
 
     def lost(self, share: float) -> None:
         """The share of video packets lost since the last receiver report."""
@@ -99,28 +115,41 @@ class Viewer:
     # What others may know
 
     @property
-    def codec(self) -> str:
-        """ "H264" or "VP8"."""
-        return self.format.codec
+    def codec(self) -> str | None:
+        """H264 or VP8; None where the peer takes sound alone."""
+        return self.format.codec if self.format is not None else None
 
     @property
     def cap(self) -> int:
         """bit/s of video that this peer should be sent at most."""
         return self._bitrate.cap
 
-    def sent_rate(self) -> float:
+    @property
+    def thinned(self) -> bool:
+        """Whether it is sent key frames only, as many as its path carries."""
+        return self._thinning.active
+
+    @property
+    def wants_keyframe(self) -> bool:
+        """Whether a key frame is to be made for it."""
+        return self._broken and self._thinning.may_ask(self._newest)
+
+    def sent_rate(self, now: float) -> float:
         """bit/s of video over the last seconds."""
-        if len(self._sizes) < 2:
+        if self._began is None:
             return 0.0
-        return 8 * sum(size for _, size in self._sizes) / max(0.5, self._sizes[-1][0] - self._sizes[0][0])
+        start = max(now - _RATE_WINDOW, self._began)
+        return 8 * sum(size for sent, size in self._sizes if sent >= start) / max(0.5, now - start)
 
     def latency_ms(self) -> dict[str, float | None]:
-        """From a frame's capture to its leaving the server, over the last ten seconds."""
-        cuts = quantiles(self._latencies, n=20) if len(self._latencies) >= 20 else None
-        return {
-            "server_p50": round(cuts[9] * 1e3, 1) if cuts else None,
-            "server_p95": round(cuts[18] * 1e3, 1) if cuts else None,
-        }
+        """Of the last ten seconds' frames, until they left: `server` from their capture, `answer` from the arrival of
+        the last sample that they needed."""
+        out: dict[str, float | None] = {}
+        for name, values in zip(("server", "answer"), zip(*self._latencies, strict=True), strict=False):
+            cuts = quantiles(values, n=20) if len(values) >= 20 else None
+            out[f"{name}_p50"] = round(cuts[9] * 1e3, 1) if cuts else None
+            out[f"{name}_p95"] = round(cuts[18] * 1e3, 1) if cuts else None
+        return out or NO_LATENCY
 
     # Out
 
@@ -146,6 +175,8 @@ class Viewer:
             self._metrics.audio.labels("sent" if sent else "dropped").inc()
 
     async def _send_frames(self) -> None:
+        if self._video is None:
+            return
         while True:
             while not self._frames:
                 self._frames_ready.clear()
@@ -156,7 +187,7 @@ class Viewer:
             if wait > 0.0005:
                 await asyncio.sleep(wait)
             if not await self._video.push(coded.packet, coded.frame * TICKS, coded.times.captured):
-                self.wants_keyframe = True  # the receiver lacks this one: what refers to it would be of no use
+                self._broken = True  # the receiver lacks this one
                 self.counts.dropped += 1
                 continue
             self._note(coded, clock.now())
@@ -164,8 +195,10 @@ class Viewer:
     def _note(self, coded: Encoded, sent: float) -> None:
         t = coded.times
         self.counts.sent += 1
+        if self._began is None:
+            self._began = sent
         self._sizes.append((sent, coded.packet.size))
-        self._latencies.append(sent - t.captured)
+        self._latencies.append((sent - t.captured, sent - t.arrived))
         self._metrics.frames.labels("sent").inc()
         self._metrics.latency.observe(sent - t.captured)
         moments = (t.captured, t.arrived, t.started, t.drawn, t.encoded, sent)

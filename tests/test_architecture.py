@@ -33,6 +33,7 @@ LAYERS = [
     {"streamer.generators", "streamer.neural"},
     {"streamer.viewer", "streamer.microphone"},
     {"streamer.broadcast"},
+    {"streamer.audience"},
     {"streamer.session", "streamer.render"},
     {"streamer.state"},
     {"streamer.routes"},

@@ -1,11 +1,22 @@
 """WebRTC over HTTP in WHIP's shape (RFC 9725): what every resource that is a peer answers alike."""
 
+from collections.abc import Sequence
+
 from fastapi import Request, Response
 
 from streamer import signalling
 from streamer.config import ServerConfig
 from streamer.routes.common import content_type, read_body
 from streamer.signalling import MAX_SDP_BYTES, Peer, Refused
+
+
+def check_exchange(request: Request) -> None:
+    """That an SDP offer is sent and its answer can be taken. Raises `Refused` (415, 406)."""
+    if content_type(request) != "application/sdp":
+        raise Refused(415, "unsupported_type", f"want application/sdp, got {content_type(request)[:60]!r}")
+    taken = {part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "*/*").split(",")}
+    if not taken & {"application/sdp", "application/*", "*/*"}:
+        raise Refused(406, "not_acceptable", f"the answer is application/sdp, which Accept leaves out: {taken}"[:200])
 
 
 async def read_sdp(request: Request) -> str:
@@ -16,12 +27,25 @@ async def read_sdp(request: Request) -> str:
         raise Refused(400, "malformed_sdp", f"the offer is not UTF-8: {error.reason}") from None
 
 
-def answer(config: ServerConfig, location: str, peer: Peer) -> Response:
-    """201 with the SDP answer."""
+def answer(config: ServerConfig, location: str, peer: Peer, links: Sequence[str] = ()) -> Response:
+    """201 with the SDP answer; `links` are further Link headers' values."""
     headers = {"Location": location, "ETag": peer.etag}
+    if links := [*filter(None, [ice_links(config)]), *links]:
+        headers["Link"] = ", ".join(links)
+    return Response(peer.answer, 201, headers, "application/sdp")
+
+
+def describe(config: ServerConfig) -> Response:
+    """What OPTIONS of an endpoint answers: what may be posted, and the ICE servers, which some clients want before."""
+    headers = {"Accept-Post": "application/sdp", "Allow": "GET, HEAD, OPTIONS, POST"}
     if links := ice_links(config):
         headers["Link"] = links
-    return Response(peer.answer, 201, headers, "application/sdp")
+    return Response(None, 200, headers)
+
+
+def discover() -> Response:
+    """What HEAD of an endpoint answers: by the type a player knows that it may post an offer."""
+    return Response(None, 200, {"Content-Type": "application/sdp"})
 
 
 async def take_candidates(request: Request, peer: Peer | None) -> Response:

@@ -12,8 +12,8 @@ from streamer import signalling, tracks
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
 from streamer.control import MAX_BYTES
-from streamer.routes.common import asked_alpha, asked_flag, asked_size, content_type, read_body, session_of, state_of
-from streamer.routes.sdp import answer, read_sdp, take_candidates
+from streamer.routes.common import asked_alpha, asked_flag, asked_size, read_body, session_of, state_of
+from streamer.routes.sdp import answer, check_exchange, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
 from streamer.state import State
@@ -94,8 +94,7 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
 async def open_session(request: Request) -> Response:
     held = state_of(request)
     config = held.config
-    if content_type(request) != "application/sdp":
-        raise Refused(415, "unsupported_type", f"want application/sdp, got {content_type(request)[:60]!r}")
+    check_exchange(request)
     wish = asked_session(request)
     offer = await read_sdp(request)
     signalling.parse_offer(offer)  # before anything is reserved
@@ -103,9 +102,9 @@ async def open_session(request: Request) -> Response:
         peer = await signalling.accept(
             offer,
             on_audio=session.take_packet,
-            on_keyframe=session.on_keyframe_request,
-            on_bitrate=session.on_bandwidth,
-            on_loss=session.on_loss,
+            on_keyframe=session.reports.keyframe,
+            on_bitrate=session.reports.bandwidth,
+            on_loss=session.reports.loss,
             addresses=tracks.local_addresses(config.loopback),
             ports=held.ports,
             public_ip=config.public_ip,
@@ -137,8 +136,11 @@ async def steer(session_id: str, request: Request) -> dict[str, Any]:
 
 @router.delete("/v1/sessions/{session_id}")
 async def close_session(session_id: str, request: Request) -> dict[str, Any]:
-    session = session_of(request, session_id)
-    held = state_of(request)
-    held.sessions.pop(session_id, None)  # a second DELETE finds nothing
+    return await delete(request, session_of(request, session_id))
+
+
+async def delete(request: Request, session: Session) -> dict[str, Any]:
+    """Ends a session on its client's demand."""
+    state_of(request).sessions.pop(session.id, None)  # a second DELETE finds nothing
     await session.close("deleted")
-    return {"id": session_id, "state": session.state.value}
+    return {"id": session.id, "state": session.state.value}

@@ -1,0 +1,79 @@
+"""WHIP in (RFC 9725): a session whose voice comes from any WHIP client, and which is viewed over WHEP."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from streamer import signalling, tracks
+from streamer.routes.common import session_of, state_of
+from streamer.routes.sdp import answer, check_exchange, describe, discover, read_sdp, take_candidates
+from streamer.routes.sessions import asked_session, delete, opening
+from streamer.session import Session
+from streamer.signalling import Refused, Role
+
+router = APIRouter()
+
+WHEP_RELATION = "urn:x-lipstream:whep"
+"""Relation of a session to the endpoint that it is viewed at."""
+
+
+def _source_of(request: Request, session_id: str) -> Session:
+    """Raises `Refused` (404)."""
+    session = session_of(request, session_id)
+    if session.peer is None or session.peer.role is not Role.SOURCE:
+        raise Refused(404, "unknown_session", f"session {session_id[:40]!r} does not come over WHIP")
+    return session
+
+
+@router.post("/v1/whip", status_code=201)
+async def open_source(request: Request) -> Response:
+    held = state_of(request)
+    config = held.config
+    check_exchange(request)
+    wish = asked_session(request)
+    offer = await read_sdp(request)
+    signalling.parse_offer(offer, Role.SOURCE)  # before anything is reserved
+    async with opening(held, wish) as session:
+        peer = await signalling.accept(
+            offer,
+            role=Role.SOURCE,
+            on_audio=session.take_packet,
+            addresses=tracks.local_addresses(config.loopback),
+            ports=held.ports,
+            public_ip=config.public_ip,
+        )
+        session.attach(peer)
+    link = f'</v1/sessions/{session.id}/whep>; rel="{WHEP_RELATION}"'
+    return answer(config, f"/v1/whip/{session.id}", peer, [link])
+
+
+@router.options("/v1/whip")
+async def options(request: Request) -> Response:
+    return describe(state_of(request).config)
+
+
+@router.head("/v1/whip")
+async def head() -> Response:
+    return discover()
+
+
+@router.get("/v1/whip", status_code=204)
+async def get() -> Response:
+    """A 2xx without content, as the RFC has it of both resources: neither has a representation."""
+    return Response(status_code=204)
+
+
+@router.get("/v1/whip/{session_id}", status_code=204)
+async def get_source(session_id: str, request: Request) -> Response:
+    _source_of(request, session_id)
+    return Response(status_code=204)
+
+
+@router.patch("/v1/whip/{session_id}", status_code=204)
+async def trickle(session_id: str, request: Request) -> Response:
+    return await take_candidates(request, _source_of(request, session_id).peer)
+
+
+@router.delete("/v1/whip/{session_id}")
+async def close_source(session_id: str, request: Request) -> dict[str, Any]:
+    return await delete(request, _source_of(request, session_id))
