@@ -107,6 +107,9 @@ class NeuralGenerator:
         behind = None if opaque or not background else backdrop(size)
         return NeuralRig(self.painter, self.painter.stream(still, seed), size, opaque, behind)
 
+    def prepare(self, entry: Entry, size: int, background: bool) -> None:
+        self._ready(entry, background)
+
     def _ready(self, entry: Entry, background: bool) -> tuple[Still, bool]:
         """
         A character ready to be drawn, and whether nothing shines through it. Those last asked for are kept: a still

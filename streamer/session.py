@@ -45,6 +45,9 @@ from streamer.viewer import NO_LATENCY, Viewer
 log = logging.getLogger(__name__)
 
 _ROWS_EVERY = 0.250
+_AHEAD = 9  # characters that are made ready to be put on: the first that every client shows
+_AHEAD_AFTER = 3.0  # seconds of the session's life: nobody changes at once, and then there is enough to do
+_AHEAD_SHARE = 0.25  # of a core that making them takes
 _BAD_MESSAGES = 100  # after as many the session is closed
 
 
@@ -157,6 +160,7 @@ class Session:
         self._channel: Any = None
         self._bad_messages = 0
         self._wearing, self._leaving = Turn(), Turn()
+        self._worn = asyncio.Event()  # something that was made ready has been used up
         self._away_picture: str | None = None
         self._card_shown: np.ndarray | None = None  # while away; read by the engine's thread
         self._returned = 0
@@ -219,6 +223,7 @@ class Session:
         if state == "connected" and self._state is State.CONNECTING:
             self._set_state(State.LIVE)
             self._spawn(self._microphone.run())
+            self._spawn(self._make_ahead())
             if self._viewer is not None:
                 self._spawn(self._viewer.run())
                 self._spawn(self._report(self._viewer))
@@ -272,6 +277,19 @@ class Session:
         self._set_state(State.CLOSED)
         self._metrics.closed.labels(self.close_reason).inc()
         self._on_closed(self)
+
+    async def _make_ahead(self) -> None:
+        """Makes characters ready, softly: a switch is to be seen within 200 ms, and making one may take that alone."""
+        await asyncio.sleep(_AHEAD_AFTER)
+        while True:
+            for entry in self._characters.all()[:_AHEAD]:
+                began = clock.now()
+                with contextlib.suppress(Refused):
+                    make = partial(self._generator.prepare, entry, self._rig_size, self._background)
+                    await self._loop.run_in_executor(None, make)
+                await asyncio.sleep((clock.now() - began) * (1 / _AHEAD_SHARE - 1))
+            self._worn.clear()
+            await self._worn.wait()
 
     # Speech in
 
@@ -496,6 +514,7 @@ class Session:
             raise Refused(409, "not_live", "the session ended meanwhile")
         self._avatar.wear(rig)
         self._entry, self._background = entry, shown
+        self._worn.set()
         if self._gate.away and self._away_picture is None:
             self._spawn(self._take_turn(self._leaving, partial(self._leave, control.Away(True, None)), lambda _: None))
         return {"type": "character", "id": entry.id, "frame": self._speech.next_frame}

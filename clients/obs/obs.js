@@ -12,7 +12,8 @@ import { AlphaCanvas, trickleFragment } from "../element/lip-stream.js";
 const LOOK_MS = 1500; // between looks for a session where there is none
 const RETRY_MS = [300, 1000, 2000, 4000, 8000, 15000]; // after so many failures in a row; the last one from then on
 const CONNECT_MS = 10000;
-const STILL_MS = 4000; // a picture comes every 40 ms: after so long without one the session is gone
+const STILL_MS = 2500; // packets come every 40 ms: after so long without one the session is gone
+const LOOK_IN_MS = 500;
 const VEIL_MS = 1500; // for so long the last picture stays where the connection was lost
 
 /**
@@ -108,7 +109,8 @@ class View {
   #patching = false;
   #gathered = false;
   #over = false;
-  #framed = performance.now();
+  #packets = 0;
+  #heard = performance.now();
   #limit = CONNECT_MS;
   #watch = 0;
 
@@ -136,9 +138,7 @@ class View {
       if (["failed", "closed"].includes(pc.connectionState)) this.end(`connection ${pc.connectionState}`);
     };
     this.#frames();
-    this.#watch = setInterval(() => {
-      if (performance.now() - this.#framed > this.#limit) this.end("no picture comes");
-    }, 500);
+    this.#watch = setInterval(() => this.#listen(), LOOK_IN_MS);
   }
 
   /** @param {string} id @param {boolean} alpha */
@@ -164,11 +164,19 @@ class View {
     const next = () => {
       if (this.#over) return;
       this.video.requestVideoFrameCallback(next);
-      this.#framed = performance.now();
-      this.#limit = STILL_MS;
       this.onFrame();
     };
     this.video.requestVideoFrameCallback(next);
+  }
+
+  /** Packets, not shown frames, say that a session lives: a source that is hidden in OBS shows none. */
+  async #listen() {
+    let packets = 0;
+    for (const one of (await this.#pc.getStats()).values())
+      if (one.type === "inbound-rtp" && one.kind === "video") packets += one.packetsReceived;
+    const now = performance.now();
+    if (packets > this.#packets) [this.#packets, this.#heard, this.#limit] = [packets, now, STILL_MS];
+    if (now - this.#heard > this.#limit) this.end("no picture comes");
   }
 
   async #trickle() {
