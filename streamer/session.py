@@ -282,13 +282,13 @@ class Session:
         """Makes characters ready, softly: a switch is to be seen within 200 ms, and making one may take that alone."""
         await asyncio.sleep(_AHEAD_AFTER)
         while True:
+            self._worn.clear()
             for entry in self._characters.all()[:_AHEAD]:
                 began = clock.now()
                 with contextlib.suppress(Refused):
                     make = partial(self._generator.prepare, entry, self._rig_size, self._background)
                     await self._loop.run_in_executor(None, make)
                 await asyncio.sleep((clock.now() - began) * (1 / _AHEAD_SHARE - 1))
-            self._worn.clear()
             await self._worn.wait()
 
     # Speech in
