@@ -155,9 +155,8 @@ class Bench:
     def ablations(self) -> dict[str, Any]:
         args = self.args
         train = heard_voices.load(args.train_voices, args.set, "train", 1.0, Articulation.load())
-        short = args.ablation_minutes < 1
-        takes, processes = (32, 1) if short else (600, 1)
-        budget = quality_ablations.Budget(args.ablation_minutes, takes=takes, processes=processes)
+        short = args.ablation_steps < 100
+        budget = quality_ablations.Budget(args.ablation_steps, takes=32 if short else 400)
         frames, seconds = (50, 20) if short else (6 * FPS, 60)
         return quality_ablations.run(
             args.preset, budget, train, self.silence, self.passages(2 if short else 5, frames, 7),
@@ -240,7 +239,7 @@ def parser() -> argparse.ArgumentParser:
     add("--dtype", choices=("auto", *DTYPES), default="auto", help="(default: the faster one here)")
     add("--threads", type=int, help="of torch, and the only number that speed tries (default: torch's own; 1 and 2)")
     add("--ablations", action="store_true", help="also trains and measures the variants (hours)")
-    add("--ablation-minutes", type=float, default=10.0, help="of training for each (default: %(default)s)")
+    add("--ablation-steps", type=int, default=700, help="of training for each (default: %(default)s)")
     add("--train-voices", type=Path, default=Path("voices_train.npz"), help="speech to train the variants on")
     add("--quick", action="store_true", help="a trial of everything, which proves little")
     add("--strips", type=Path, help="folder for strips of frames (docs/quality is what the page shows)")
@@ -266,8 +265,10 @@ def main(argv: list[str] | None = None) -> int:
         options.error(f"no part is called {', '.join(unknown)}: there are {', '.join(PARTS)}")
     if args.minutes < 20 / 60:
         options.error(f"--minutes is {args.minutes:g}: drift wants at least a third of one")
-    if args.characters < 1 or args.drift_characters < 1 or args.teacher_steps < 1 or args.ablation_minutes <= 0:
-        options.error("--characters, --drift-characters, --teacher-steps and --ablation-minutes must be positive")
+    if args.characters < 1 or args.drift_characters < 1 or args.teacher_steps < 1 or args.ablation_steps < 20:
+        options.error(
+            "--characters, --drift-characters and --teacher-steps must be positive, --ablation-steps at least 20"
+        )
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)

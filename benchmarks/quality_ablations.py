@@ -1,8 +1,9 @@
 """What each part of the generator is worth: the same small model without it, trained for as long, measured alike.
 
 All variants are 128² (or the `tiny` preset, for a trial of the benchmark itself). Autoencoders with and without the
-anchored decoder get `minutes` each, then every variant of the generator gets `minutes`, shared out among its stages as
-the recipe does. Scenes are drawn and encoded before the clock runs, and variants of one autoencoder share them.
+anchored decoder get twice `steps` each, then every variant of the generator gets `steps`, shared out among its stages
+as the recipe does: steps and not minutes, so that what else the machine does favours nobody. Scenes are drawn and
+encoded before the generator's training begins, and variants of one autoencoder share them.
 """
 
 import copy
@@ -40,7 +41,6 @@ SMALL = ModelConfig(
 )
 _SHARES = {"teacher": 0.6, "one_step": 0.15, "rollout": 0.25}
 _RATES = {"teacher": 1e-3, "one_step": 3e-4, "rollout": 2e-4}
-_ENDLESS = 10**9  # steps: minutes decide
 
 
 class Sinkless(Transformer):
@@ -58,13 +58,13 @@ class Variant:
     sink: bool = True
     anchored: bool = True
     told: bool = True
-    """Whether the teacher tells one step what it reaches in several; else the rollout has that time, too."""
+    """Whether the teacher tells one step what it reaches in several; else the rollout has those steps, too."""
     seed: int = 0
     """Of all that is random in training; an autoencoder is shared by the variants of one seed."""
 
     @property
     def shares(self) -> dict[str, float]:
-        """Each stage's share of the minutes."""
+        """Each stage's share of the steps."""
         if self.told:
             return _SHARES
         return {"teacher": _SHARES["teacher"], "rollout": _SHARES["one_step"] + _SHARES["rollout"]}
@@ -86,7 +86,8 @@ VARIANTS = (
 class Budget:
     """What every variant gets."""
 
-    minutes: float
+    steps: int
+    """Of a generator, all stages together; an autoencoder has twice as many."""
     batch: int = 4
     frames: int = 6
     """Of a passage in training: more than the longest context has, so that rings fill."""
@@ -106,12 +107,12 @@ def config_of(base: ModelConfig, variant: Variant) -> ModelConfig:
 def _autoencoder(
     config: ModelConfig, budget: Budget, voices: Voices, silence: np.ndarray, work: Path, seed: int
 ) -> tuple[Autoencoder, int]:
-    """Trained for the budget's minutes; and its steps."""
+    """Trained, and how many steps."""
     torch.manual_seed(seed)
     device = torch.device("cpu")
     shot = Shot(config.size, 8, spread=12, wide=0.4)
     with Scenes(shot, voices, silence, 2 * seed + 1, budget.processes) as scenes:
-        progress = Progress(_ENDLESS, budget.minutes)
+        progress = Progress(2 * budget.steps, None)
         network = ae.train(
             Autoencoder(config.autoencoder), "autoencoder", scenes, work, progress, 2, 4, config.size, device, seed=seed
         )
@@ -131,7 +132,7 @@ def _generator(
     for stage, share in variant.shares.items():
         model = copy.deepcopy(model).requires_grad_(True).train()
         model = gen.train(
-            stage, model, takes, shows, work, Progress(_ENDLESS, budget.minutes * share), budget.batch, budget.frames,
+            stage, model, takes, shows, work, Progress(round(budget.steps * share), None), budget.batch, budget.frames,
             _RATES[stage], device, teacher if stage == "one_step" else None, seed=variant.seed,
         )  # fmt: skip
         teacher = model if stage == "teacher" else teacher
@@ -175,4 +176,4 @@ def run(
                         "drift": drift(painter, reader, long)["sides"]["one step"],
                     })  # fmt: skip
                     print(f"ablation: {variant.name}: {rows[-1]['steps']}", flush=True)
-    return {"size": base.size, "minutes_each": budget.minutes, "n": sum(map(len, passages)), "variants": rows}
+    return {"size": base.size, "steps_each": budget.steps, "n": sum(map(len, passages)), "variants": rows}

@@ -398,8 +398,9 @@ def page(result: Result, strips: Sequence[str]) -> str:
         ]  # fmt: skip
         parts += [
             "## What each part is worth",
-            f"{ablations['size']}², {ablations['minutes_each']:g} minutes of training for each autoencoder and for "
-            "each generator: far from converged, alike for all.",
+            f"{ablations['size']}², {2 * ablations['steps_each']} steps of training for each autoencoder and "
+            f"{ablations['steps_each']} for each generator, some minutes of a core: far from converged, alike for all. "
+            "The last row tells how much of a difference is chance.",
             _markdown([head, *each]),
         ]
     if strips:

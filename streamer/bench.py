@@ -52,6 +52,7 @@ ALL = (
     Benchmark("network_faults", "network_faults.py", "loss, jitter, stalls, drifting clocks", minutes=5),
     Benchmark("faulty_path", "faulty_path.py", "a bad network between browser and server", minutes=2),
     Benchmark("soak", "soak.py", "half an hour of one session", ("--minutes", "30"), minutes=31),
+    Benchmark("outlets", "outlets.py", "what recording and publishing cost the live session", minutes=4),
     Benchmark("studio", "studio.py", "what drawing costs", quick=("--sizes", "256"), out_option=""),
     Benchmark(
         "articulation",

@@ -29,7 +29,7 @@ class KeyframeRule:
 
     def due(self, now: float) -> bool:
         """Whether the frame that is coded `now` is to be one. Says so once for what was asked."""
-        if now - self._last < self._interval:
+        if self._interval == float("inf") or now - self._last < self._interval:
             return False
         self._interval = float("inf")
         self._last = now

@@ -35,6 +35,8 @@ class Entry:
     picture: np.ndarray | None = None
     face: Face | None = None
     """In the picture's pixels."""
+    own_mouth: bool = False
+    """Whether the neural generator is to move the picture's own mouth instead of one drawn in its place."""
     built_in: bool = False
     thumbnails: dict[tuple[int, bool], bytes] = field(default_factory=dict)
 
@@ -126,7 +128,12 @@ class Characters:
         return self._add(Entry(f"c-{digest}", name or character.name, character))
 
     def from_picture(
-        self, data: bytes, name: str | None = None, marks: Sequence[float] | None = None, faced: bool = True
+        self,
+        data: bytes,
+        name: str | None = None,
+        marks: Sequence[float] | None = None,
+        own_mouth: bool = False,
+        faced: bool = True,
     ) -> Entry:
         """Decodes and keeps an uploaded picture. Raises `Refused`. Blocking: run it off the event loop.
 
@@ -140,9 +147,10 @@ class Characters:
         except BadPicture as error:
             faces = [face.moved(_enlarged(1 / scale)).to_json() for face in getattr(error, "faces", ())]
             raise Refused(422, error.reason, str(error), more={"faces": faces} if faces else {}) from None
-        # One picture that has a face and one that has none are two characters.
-        digest = hashlib.sha256(data + repr((marks, face is None and self.needs_face)).encode()).hexdigest()[:12]
-        return self._add(Entry(f"p-{digest}", name or "My picture", picture=picture, face=face))
+        said = repr(marks) * (marks is not None) + "own mouth" * own_mouth
+        said += "no face" * (self.needs_face and face is None)
+        digest = hashlib.sha256(data + said.encode()).hexdigest()[:12]
+        return self._add(Entry(f"p-{digest}", name or "My picture", picture=picture, face=face, own_mouth=own_mouth))
 
     def _face(self, picture: np.ndarray, scale: float, marks: Sequence[float] | None, faced: bool) -> Face | None:
         if marks is not None:

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer import __version__
-from streamer.config import DEVICES, GENERATORS, MAX_SESSIONS, MAX_VIEWERS, ServerConfig, token_from_environment
+from streamer.config import (
+    DEVICES,
+    GENERATORS,
+    MAX_SESSIONS,
+    MAX_VIEWERS,
+    ServerConfig,
+    publish_from_environment,
+    token_from_environment,
+)
 
 COMMANDS = ("serve", "render", "bench", "studio", "data", "train")
 
@@ -55,6 +63,13 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--ice-server", action="append", default=[], type=_ice_server, metavar="URL[,USER,CREDENTIAL]",
         help="STUN or TURN server handed to clients",
+    )  # fmt: skip
+    serve.add_argument("--record-dir", type=Path, metavar="DIR", help="where sessions may be recorded to")
+    serve.add_argument("--record", action="store_true", help="record every session")
+    serve.add_argument(
+        "--publish", action="append", default=[], metavar="URL",
+        help="publish the first live session: rtmp://, rtmps://, srt://, or a file (.mp4, .mkv, .flv); or set "
+        "LIPSTREAM_PUBLISH, which hides a stream's key",
     )  # fmt: skip
     serve.add_argument("--max-sessions", type=int, default=MAX_SESSIONS)
     serve.add_argument("--max-viewers", type=int, default=MAX_VIEWERS, help="of one session, over WHEP")
@@ -102,6 +117,8 @@ def _forward(command: str, arguments: list[str]) -> int:
 def _serve(options: argparse.Namespace) -> int:
     import uvicorn
 
+    from streamer.server import check_outlets, create_app
+
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
         config = ServerConfig(
@@ -116,18 +133,21 @@ def _serve(options: argparse.Namespace) -> int:
             public_ip=options.public_ip,
             allow_origins=tuple(options.allow_origin),
             ice_servers=tuple(options.ice_server),
+            record_dir=options.record_dir,
+            record=options.record,
+            publish=tuple(options.publish) or publish_from_environment(),
             max_sessions=options.max_sessions,
             max_viewers=options.max_viewers,
         )
         for path in (config.tls_cert, config.tls_key):
             if path is not None and not path.is_file():
                 raise ValueError(f"{path} is not a file")
+        check_outlets(config)
     except ValueError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2
 
     from streamer.generators import NotInstalled, create
-    from streamer.server import create_app
 
     try:
         generator = create(

@@ -72,6 +72,12 @@ class ServerConfig:
     """Origins, beside the server's own, whose pages may call the API."""
     ice_servers: tuple[dict, ...] = ()
     """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
+    record_dir: Path | None = None
+    """Where recordings lie; None: nothing is recorded."""
+    record: bool = False
+    """Every session is recorded."""
+    publish: tuple[str, ...] = ()
+    """Where the first live session is published: RTMP and SRT URLs, files."""
     max_sessions: int = MAX_SESSIONS
     max_viewers: int = MAX_VIEWERS
     """Viewers that a session takes beside the one who speaks."""
@@ -108,6 +114,8 @@ class ServerConfig:
                 ipaddress.ip_address(self.public_ip)
             except ValueError:
                 raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
+        if self.record and self.record_dir is None:
+            raise ValueError("--record needs --record-dir: where are the recordings to lie?")
         for name in ("max_sessions", "max_viewers", "max_session_age", "connect_timeout", "silence_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
@@ -125,3 +133,7 @@ class ServerConfig:
 
 def token_from_environment() -> str | None:
     return os.environ.get("LIPSTREAM_TOKEN") or None
+
+
+def publish_from_environment() -> tuple[str, ...]:
+    return tuple(os.environ.get("LIPSTREAM_PUBLISH", "").split())

@@ -35,6 +35,22 @@ class Metrics:
         self.concealed = Counter(
             "lipstream_audio_concealed_seconds", "Audio made up for lost packets", registry=registry
         )
+        self.recordings = Counter(
+            "lipstream_recordings", "Recordings: started, ended, or why they failed", ["outcome"], registry=registry
+        )
+        self.outlet_frames = Counter(
+            "lipstream_outlet_frames",
+            "Frames of recordings and publishers, by fate: written, dropped (writer late), unsent (no connection)",
+            ["outlet", "fate"],
+            registry=registry,
+        )
+        self.publishing = Gauge("lipstream_publishing", "Connections to publish targets now", registry=registry)
+        self.publish_attempts = Counter(
+            "lipstream_publish_attempts",
+            "Connections to publish targets, by what became of them: connected, ended, refused, lost, stalled",
+            ["outcome"],
+            registry=registry,
+        )
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

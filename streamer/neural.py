@@ -16,6 +16,7 @@ from streamer.model.attention import choose
 from streamer.model.device import DevicePainter, Full, Seated, apart, why_no_cuda
 from streamer.model.face import Face
 from streamer.model.loading import BadWeights, Networks, load
+from streamer.model.mouth import with_drawn_mouth
 from streamer.model.picture import PLACES, aligned, face_mask, placed
 from streamer.model.stream import Cue, NotFinite, Painter, Still, Stream, fastest_dtype
 from streamer.pipeline import Drawable, Kindred
@@ -148,7 +149,8 @@ def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Fac
     assert entry.picture is not None
     if entry.face is None:
         raise Refused(422, "no_face", "the picture's face is not known: mark its eyes and its mouth")
-    return aligned(entry.picture, entry.face, edge), placed(entry.picture, entry.face, edge)
+    picture, face = aligned(entry.picture, entry.face, edge), placed(entry.picture, entry.face, edge)
+    return picture if entry.own_mouth else with_drawn_mouth(picture, face), face
 
 
 _FARTHEST = np.full(len(CONTROLS), np.inf, np.float32)

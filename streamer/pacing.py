@@ -135,6 +135,10 @@ class ThinningConfig:
     """Share of the cap that key frames alone may take."""
     shortest: float = 1.0
     """Seconds from one key frame to the next that may be sent."""
+    first_try: float = 10.0
+    """Seconds for which a path is thinned out at least. Each time that it then falls short again they double, since the
+    little that a thinned path is sent cannot tell what it carries."""
+    last_try: float = 320.0
 
 
 class Thinning:
@@ -150,6 +154,8 @@ class Thinning:
         self._since: float | None = None  # since when what would change `active` has held
         self._may_send = float("-inf")
         self._may_ask = float("-inf")
+        self._changed = float("-inf")
+        self._least = self.config.first_try
 
     def takes(self, now: float, size: int, keyframe: bool, cap: int) -> bool:
         """Whether a frame of `size` bytes, coded at `now`, is to be sent over a path that carries `cap` bit/s."""
@@ -163,8 +169,11 @@ class Thinning:
             self._since = None
         elif self._since is None:
             self._since = now
-        elif now - self._since >= config.patience:
-            self.active, self._since = short, None
+        elif now - self._since >= config.patience and (short or now - self._changed >= self._least):
+            if short:
+                again = now - self._changed < self._least
+                self._least = min(2 * self._least, config.last_try) if again else config.first_try
+            self.active, self._since, self._changed = short, None, now
             self._wait(now, config.shortest)  # what fills the path may drain first
         if not self.active:
             return True

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -23,7 +25,8 @@ from streamer.generators import Generator, create
 from streamer.messages import Step
 from streamer.metrics import Metrics
 from streamer.pipeline import Avatar
-from streamer.routes import characters, sessions, status, whep, whip
+from streamer.publish import Publisher, parse_target, relay_command
+from streamer.routes import characters, recording, sessions, status, whep, whip
 from streamer.routes.common import problem
 from streamer.routes.guard import Guard
 from streamer.signalling import Refused
@@ -53,6 +56,23 @@ def check_onnxruntime() -> None:
         )
 
 
+def check_outlets(config: ServerConfig) -> None:
+    """Raises ValueError for a place to record to, or to publish to, that cannot be one."""
+    if config.record_dir is not None:
+        try:
+            config.record_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--record-dir {config.record_dir}: {error.strerror}") from None
+        if not os.access(config.record_dir, os.W_OK | os.X_OK):
+            raise ValueError(f"--record-dir {config.record_dir}: it cannot be written to")
+    for text in config.publish:
+        target = parse_target(text)
+        if target.file and not Path(target.url).resolve().parent.is_dir():
+            raise ValueError(f"--publish {target.url}: its folder does not exist")
+        if not target.file:
+            relay_command(target)
+
+
 def create_app(
     config: ServerConfig,
     listener: Callable[[], Listener] = Articulation.load,
@@ -66,6 +86,7 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         check_onnxruntime()
+        check_outlets(config)
         loop = asyncio.get_running_loop()
         loaded, known, drawing = await asyncio.gather(
             loop.run_in_executor(None, listener),
@@ -76,6 +97,10 @@ def create_app(
         state = app.state.lipstream = State(
             config, engine, drawing, loaded, known, metrics, ports=tracks.UdpPorts(config.udp_ports)
         )
+        state.publishers = [Publisher(parse_target(text), metrics) for text in config.publish]
+        for publisher in state.publishers:
+            publisher.start()
+        watches = [loop.create_task(publisher.run()) for publisher in state.publishers]
         engine.start()
         # One GIL serves the event loop and the generator: a short interval keeps packets from waiting on a frame.
         interval = sys.getswitchinterval()
@@ -87,6 +112,10 @@ def create_app(
         finally:
             state.ready = False
             await asyncio.gather(*(session.close("shutdown") for session in list(state.sessions.values())))
+            await asyncio.gather(*(publisher.close() for publisher in state.publishers))
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
             await loop.run_in_executor(None, engine.close)
             state.drawing.shutdown()
             sys.setswitchinterval(interval)
@@ -128,7 +157,7 @@ def create_app(
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
         return problem(Refused(error.status_code, reason, f"{request.method} {request.url.path[:80]}: {error.detail}"))
 
-    for routes in (sessions, whip, whep, characters, status):
+    for routes in (sessions, whip, whep, recording, characters, status):
         app.include_router(routes.router)
 
     @app.get("/", include_in_schema=False)

@@ -379,6 +379,10 @@ class Session:
         )
         self._tell({"type": "state", "state": self._state.value})
 
+    def tell(self, message: dict[str, Any]) -> None:
+        """Says something on the control channel, where one is open."""
+        self._tell(message)
+
     def _tell(self, message: dict[str, Any]) -> None:
         channel = self._channel
         if channel is None or self.peer is None or channel.readyState != "open" or channel.bufferedAmount >= 256 * 1024:

@@ -1,16 +1,27 @@
 """What a running server holds, shared by its routes."""
 
+import asyncio
+import logging
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
-from streamer import tracks
+from streamer import recording, tracks
 from streamer.characters import Characters
 from streamer.config import DEFAULT_SIZE, FPS, ServerConfig
 from streamer.features import Listener
 from streamer.generator import Engine
 from streamer.generators import Generator
 from streamer.metrics import Metrics
+from streamer.publish import Publisher
+from streamer.recording import Recording
 from streamer.session import Session
+from streamer.signalling import Refused
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -29,10 +40,61 @@ class State:
     opening: int = 0
     ports: tracks.UdpPorts = field(default_factory=tracks.UdpPorts)
     drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "draw"))
+    recordings: dict[str, Recording] = field(default_factory=dict)
+    """The newest of each session that has one."""
+    publishers: list[Publisher] = field(default_factory=list)
+    finish_recording: Callable[[Path], None] | None = None
+    """Called with the path of each recording that was ended, in a thread: signs it, say."""
     ready: bool = False
+    _beginning: set[str] = field(default_factory=set)  # sessions whose recording's file is being made
+
+    async def opened(self, session: Session) -> None:
+        """Gives a new session to what publishes, and records it where all are recorded."""
+        for publisher in self.publishers:
+            session.add_outlet(publisher.feed(session.size))
+        if self.config.record:
+            try:
+                await self.record(session)
+            except Refused as refused:
+                log.error("session %s is not recorded: %s", session.id, refused.detail)
+
+    async def record(self, session: Session) -> Recording:
+        """Begins to record a session. Raises `Refused`."""
+        folder = self.config.record_dir
+        if folder is None:
+            raise Refused(403, "recording_off", "this server records nothing: it was started without --record-dir")
+        known = self.recordings.get(session.id)
+        if session.id in self._beginning or (known is not None and known.running):
+            raise Refused(409, "already_recording", "the session is being recorded")
+        self._beginning.add(session.id)
+        try:
+            begin = partial(recording.create, folder, session.id, time.time())
+            file = await asyncio.get_running_loop().run_in_executor(None, begin)
+        finally:
+            self._beginning.discard(session.id)
+        if session.state.value in ("closing", "closed"):
+            recording.discard(file)
+            raise Refused(404, "unknown_session", "the session has ended")
+
+        def failed(reason: str, detail: str) -> None:
+            session.remove_outlet(started)
+            session.tell({"type": "error", "reason": reason, "detail": f"the recording ended: {detail}"})
+
+        started = Recording(file, session.size, self.metrics, failed, self.finish_recording)
+        session.add_outlet(started)
+        self.recordings[session.id] = started
+        return started
+
+    def recording_of(self, session: Session) -> Recording:
+        """Raises `Refused` (404)."""
+        known = self.recordings.get(session.id)
+        if known is None:
+            raise Refused(404, "not_recorded", "the session is not being recorded")
+        return known
 
     def forget(self, session: Session) -> None:
         self.sessions.pop(session.id, None)
+        self.recordings.pop(session.id, None)
 
     def cost(self, size: int) -> float:
         """Estimated share of the engine's thread that a session of `size` takes."""

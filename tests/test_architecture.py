@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Later layers may import earlier ones, never the other way; modules of one layer do not know each other unless listed.
 LAYERS = [
     {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.yuv"},
+    {"streamer.relay"},
     {
         "streamer.messages",
         "streamer.gestures",
@@ -28,12 +29,12 @@ LAYERS = [
     {"streamer.studio"},
     {"streamer.model"},
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
-    {"streamer.generator", "streamer.signalling"},
+    {"streamer.generator", "streamer.signalling", "streamer.mux"},
     {"streamer.characters"},
     {"streamer.generators", "streamer.neural"},
     {"streamer.viewer", "streamer.microphone"},
-    {"streamer.broadcast"},
-    {"streamer.audience"},
+    {"streamer.broadcast", "streamer.recording"},
+    {"streamer.publish", "streamer.audience"},
     {"streamer.session", "streamer.render"},
     {"streamer.state"},
     {"streamer.routes"},

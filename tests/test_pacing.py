@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamer.pacing import BitrateRule, FramePacer, LipSync, LipSyncConfig
+from streamer.pacing import BitrateRule, FramePacer, LipSync, LipSyncConfig, Thinning
 
 
 @pytest.mark.parametrize("lookahead", [0, 320, 640, 960])
@@ -106,3 +106,51 @@ def test_loss_lowers_the_cap_and_its_absence_restores_it() -> None:
         rule.report(0.0)
     assert rule.cap == 1_000_000
     assert rule.report(0.03) == 1_000_000, "a little loss is neither"
+
+
+def _thinned(thinning: Thinning, seconds: float, start: float, bitrate: int, cap: int) -> int:
+    """Ordinary frames that leave of `bitrate` bit/s for some seconds."""
+    sent = 0
+    for i in range(round(25 * seconds)):
+        sent += thinning.takes(start + i / 25, bitrate // 200, False, cap)
+    return sent
+
+
+def test_a_path_that_nearly_carries_all_gets_all() -> None:
+    """Down to 60 % of what is coded every frame is sent, and for a second also below; a key frame is no rate."""
+    thinning = Thinning()
+    assert _thinned(thinning, 10, 0.0, 400_000, 250_000) == 250
+    assert _thinned(thinning, 0.9, 10.0, 400_000, 100_000) == 22
+    assert _thinned(thinning, 10, 10.9, 400_000, 280_000) == 250
+    assert thinning.takes(21.0, 15_000, True, 280_000)
+    assert _thinned(thinning, 10, 21.0, 400_000, 280_000) == 250
+    assert not thinning.active
+
+
+def test_a_path_that_falls_short_is_thinned_until_it_suffices() -> None:
+    """Below 60 % for a second ordinary frames are left out; from 80 % on, and ten seconds later, they are sent."""
+    thinning = Thinning()
+    assert _thinned(thinning, 20, 0.0, 400_000, 200_000) < 75
+    assert thinning.active
+    assert _thinned(thinning, 10, 20.0, 400_000, 300_000) == 0  # between the two limits nothing changes
+    assert _thinned(thinning, 10, 30.0, 400_000, 350_000) >= 200
+    assert not thinning.active
+
+
+def test_a_path_that_falls_short_again_is_tried_later_and_later() -> None:
+    """Each try that fails soon doubles the time to the next, up to a bound; one that lasts long forgets that."""
+    thinning, now, waits = Thinning(), 0.0, []
+    for _ in range(9):
+        while not thinning.active:
+            thinning.takes(now, 2000, False, 100_000)
+            now += 0.04
+        began = now
+        while thinning.active:
+            thinning.takes(now, 2000, False, 1_000_000)
+            now += 0.04
+        waits.append(now - began)
+    assert waits == pytest.approx([10, 20, 40, 80, 160, 320, 320, 320, 320], abs=0.1)
+    _thinned(thinning, 400, now, 400_000, 400_000)
+    _thinned(thinning, 3, now + 400, 400_000, 100_000)
+    assert thinning.active
+    assert _thinned(thinning, 13, now + 403, 400_000, 400_000) > 0

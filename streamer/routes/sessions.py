@@ -81,6 +81,7 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
         )
         yield session
         held.sessions[session.id] = session
+        await held.opened(session)
     except BaseException:
         if session is not None:
             await session.close("refused")
