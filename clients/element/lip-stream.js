@@ -1437,6 +1437,13 @@ export class LipStream extends Base {
     if (!("requestVideoFrameCallback" in this.#video)) {
       const video = /** @type {HTMLVideoElement} */ (this.#video);
       video.addEventListener("playing", () => this.#alive(), { once: true });
+      const { srcObject } = video;
+      const again = () => {
+        if (video.srcObject !== srcObject) return; // another one has a loop of its own
+        this.#compose();
+        requestAnimationFrame(again);
+      };
+      again();
     }
   }
 
@@ -1452,15 +1459,7 @@ export class LipStream extends Base {
   }
 
   #watchFrames() {
-    if (!("requestVideoFrameCallback" in this.#video)) {
-      const video = /** @type {HTMLVideoElement} */ (this.#video);
-      video.addEventListener("timeupdate", () => this.#compose()); // seldom, but without end
-      const again = () => {
-        if (this.#packed && this.#state === "live") this.#compose();
-        requestAnimationFrame(again);
-      };
-      return again();
-    }
+    if (!("requestVideoFrameCallback" in this.#video)) return;
     const next = (/** @type {number} */ _now, /** @type {any} */ metadata) => {
       this.#video.requestVideoFrameCallback(next);
       this.#compose();
