@@ -36,6 +36,7 @@ class Guest:
             "id": self.id,
             "state": "live" if self.live else "connecting",
             "codec": viewer.codec,
+            "alpha": "packed" if viewer.format is not None and viewer.format.packed else "none",
             "audio": self.peer.audio is not None,
             "age_s": round(now - self.born, 1),
             "frames": {
@@ -75,7 +76,7 @@ class Audience:
             raise Refused(404, "unknown_viewer", f"this session has no viewer {guest_id[:40]!r}")
         return guest
 
-    async def admit(self, answer: Callable[[Reports], Awaitable[Peer]]) -> Guest:
+    async def admit(self, answer: Callable[[Reports], Awaitable[Peer]], packed: bool = False) -> Guest:
         """Lets in the peer that `answer` makes, if there is a place. It gets picture and sound once it is connected.
 
         Raises `Refused`: 503 where all places are taken, 409 where the session ends.
@@ -97,7 +98,7 @@ class Audience:
             except Refused:
                 await _hang_up(peer)
                 raise
-            reports.viewer = Viewer(peer, self._size, self._metrics)
+            reports.viewer = Viewer(peer, self._size, self._metrics, packed)
             guest = Guest(peer, reports.viewer)
             self._guests[guest.id] = guest
         finally:

@@ -1,10 +1,10 @@
-"""A session's frames, encoded once for each codec, and handed to all who view the session in it."""
+"""A session's frames, encoded once for each format, and handed to all who view the session in it."""
 
 import asyncio
 import contextlib
 
 from streamer import clock
-from streamer.encode import EncoderThread, VideoEncoder
+from streamer.encode import EncoderThread, Format, VideoEncoder
 from streamer.messages import Encoded, Frame, Sound
 from streamer.viewer import Viewer
 
@@ -37,7 +37,7 @@ class KeyframeRule:
 
 
 class _Channel:
-    """One codec's encoder and its viewers."""
+    """One format's encoder and its viewers."""
 
     def __init__(self, encoder: EncoderThread) -> None:
         self.encoder = encoder
@@ -52,7 +52,7 @@ class _Channel:
 class Broadcast:
     """Encodes and fans out. `submit` may be called from any thread, all else on the event loop.
 
-    An encoder exists while its codec has viewers. Its bitrate is what the fastest of them can take: a slow one loses
+    An encoder exists while its format has viewers. Its bitrate is what the fastest of them can take: a slow one loses
     frames (see `Viewer`) and slows nobody.
     """
 
@@ -60,23 +60,23 @@ class Broadcast:
         self._size = size
         self._name = name
         self._loop = asyncio.get_running_loop()
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[Format, _Channel] = {}
         self._listeners: list[Viewer] = []  # without a picture
         self._gone = {"keyframes": 0, "overtaken": 0}  # of encoders that ended
 
     def join(self, viewer: Viewer) -> None:
-        """From the next frame on, which is a key frame, the viewer is handed what its codec's encoder makes."""
-        if viewer.codec is None:
+        """From the next frame on, which is a key frame, the viewer is handed what its format's encoder makes."""
+        if viewer.format is None:
             self._listeners.append(viewer)
             return
-        channel = self._channels.get(viewer.codec)
+        channel = self._channels.get(viewer.format)
         if channel is None:
             encoder = EncoderThread(
-                VideoEncoder(viewer.codec, self._size),
-                lambda coded, codec=viewer.codec: self._coded(codec, coded),  # type: ignore[misc]
-                f"{self._name}-{viewer.codec}",
+                VideoEncoder(viewer.format.codec, self._size, viewer.format.packed),
+                lambda coded, wanted=viewer.format: self._coded(wanted, coded),  # type: ignore[misc]
+                f"{self._name}-{viewer.format}",
             )
-            channel = self._channels[viewer.codec] = _Channel(encoder)
+            channel = self._channels[viewer.format] = _Channel(encoder)
             encoder.start()
         channel.viewers.append(viewer)
         channel.keyframes.ask()
@@ -92,7 +92,8 @@ class Broadcast:
         if channel.viewers:
             self._set_bitrate(channel)
         else:
-            del self._channels[channel.encoder.codec]
+            assert viewer.format is not None
+            del self._channels[viewer.format]
             await self._end(channel)
 
     async def close(self) -> None:
@@ -114,12 +115,12 @@ class Broadcast:
                 channel.encoder.request_keyframe()
             channel.encoder.submit(frame)
 
-    def _coded(self, codec: str, coded: Encoded) -> None:
+    def _coded(self, wanted: Format, coded: Encoded) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone at shutdown
-            self._loop.call_soon_threadsafe(self._hand_out, codec, coded)
+            self._loop.call_soon_threadsafe(self._hand_out, wanted, coded)
 
-    def _hand_out(self, codec: str, coded: Encoded) -> None:
-        channel = self._channels.get(codec)
+    def _hand_out(self, wanted: Format, coded: Encoded) -> None:
+        channel = self._channels.get(wanted)
         if channel is None:
             return
         for viewer in channel.viewers:
@@ -147,7 +148,7 @@ class Broadcast:
             self._set_bitrate(channel)
 
     def _of(self, viewer: Viewer) -> _Channel | None:
-        return self._channels.get(viewer.codec) if viewer.codec is not None else None
+        return self._channels.get(viewer.format) if viewer.format is not None else None
 
     def _set_bitrate(self, channel: _Channel) -> None:
         channel.encoder.request_bitrate(max(viewer.cap for viewer in channel.viewers))
@@ -158,7 +159,7 @@ class Broadcast:
 
     @property
     def keyframes(self) -> int:
-        """Key frames coded so far, in all codecs."""
+        """Key frames coded so far, in all formats."""
         return self._gone["keyframes"] + sum(c.encoder.keyframes for c in self._channels.values())
 
     @property

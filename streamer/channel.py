@@ -1,11 +1,51 @@
 """Queues between stages: each has a bound, a named overflow policy and a counter."""
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+class Overtaken(Exception):
+    """What waited for its turn is not done: a newer one came."""
+
+
+class Turn:
+    """Lets one at a time be at work, and one wait: who waits is told `Overtaken` where a newer one comes.
+
+    An asynchronous context manager. Of wishes that replace one another only the newest is worth fulfilling.
+    """
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> None:
+        if not self._busy:
+            self._busy = True
+            return
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(Overtaken())
+        mine = self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled() and mine.exception() is None:
+                self._hand_on()  # it was our turn already
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        self._busy = waiting is not None and not waiting.done()
+        if self._busy:
+            assert waiting is not None
+            waiting.set_result(None)
 
 
 class Mailbox(Generic[T]):

@@ -128,28 +128,35 @@ class Characters:
         return self._add(Entry(f"c-{digest}", name or character.name, character))
 
     def from_picture(
-        self, data: bytes, name: str | None = None, marks: Sequence[float] | None = None, own_mouth: bool = False
+        self,
+        data: bytes,
+        name: str | None = None,
+        marks: Sequence[float] | None = None,
+        own_mouth: bool = False,
+        faced: bool = True,
     ) -> Entry:
         """Decodes and keeps an uploaded picture. Raises `Refused`. Blocking: run it off the event loop.
 
         `marks`, where its user gave them: x, y of one eye, of the other, of the mouth, in the pixels of the picture as
-        it is shown.
+        it is shown. Not `faced`: no face is looked for, and the picture is one to be shown, not to be made to talk by
+        the neural generator.
         """
         try:
             picture, scale = open_scaled(data)
-            face = self._face(picture, scale, marks)
+            face = self._face(picture, scale, marks, faced)
         except BadPicture as error:
             faces = [face.moved(_enlarged(1 / scale)).to_json() for face in getattr(error, "faces", ())]
             raise Refused(422, error.reason, str(error), more={"faces": faces} if faces else {}) from None
         said = repr(marks) * (marks is not None) + "own mouth" * own_mouth
+        said += "no face" * (self.needs_face and face is None)
         digest = hashlib.sha256(data + said.encode()).hexdigest()[:12]
         return self._add(Entry(f"p-{digest}", name or "My picture", picture=picture, face=face, own_mouth=own_mouth))
 
-    def _face(self, picture: np.ndarray, scale: float, marks: Sequence[float] | None) -> Face | None:
+    def _face(self, picture: np.ndarray, scale: float, marks: Sequence[float] | None, faced: bool) -> Face | None:
         if marks is not None:
             height, width = (round(edge / scale) for edge in picture.shape[:2])
             return marked(marks, width, height).moved(_enlarged(scale))
-        if not self.needs_face:
+        if not (self.needs_face and faced):
             return None
         try:
             with self._lock:

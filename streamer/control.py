@@ -5,13 +5,16 @@ Pure; `clients/PROTOCOL.md` is the text, `vectors/` the truth.
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streamer.gestures import GESTURES
 from streamer.plan import BadPlan, Move
 from streamer.studio.controls import ATTENTIONS, EMOTIONS
 
 MAX_BYTES = 16 * 1024
+TYPES = ("ping", "playout", "interrupt", "mute", "character", "emotion", "plan", "gesture", "away", "attention")
 _HUGE = sys.float_info.max
 
 
@@ -76,9 +79,19 @@ class End:
     """The end of a segment of speech."""
 
 
-Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move | Attend
+@dataclass(frozen=True)
+class Gesture:
+    name: str
 
-_TYPES = "ping, playout, interrupt, mute, character, emotion, plan, attention"
+
+@dataclass(frozen=True)
+class Away:
+    away: bool
+    picture: str | None
+    """A character's id, whose picture is shown instead of the one that is worn."""
+
+
+Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move | Gesture | Away | Attend
 
 
 def _number(message: dict[str, Any], name: str) -> float:
@@ -124,7 +137,7 @@ def _read(data: str | bytes) -> dict[str, Any]:
 
 def parse(data: str | bytes) -> Control:
     """One message of the data channel to what it asks for. Raises BadMessage."""
-    return _control(_read(data), _TYPES)
+    return _control(_read(data), TYPES)
 
 
 def parse_speech(data: str) -> Control | Start | End:
@@ -140,10 +153,10 @@ def parse_speech(data: str) -> Control | Start | End:
         case "end":
             return End()
         case _:
-            return _control(message, f"start, end, {_TYPES}")
+            return _control(message, ("start", "end", *TYPES))
 
 
-def _control(message: dict[str, Any], types: str) -> Control:
+def _control(message: dict[str, Any], types: Sequence[str]) -> Control:
     match message.get("type"):
         case "ping":
             number = message.get("id")
@@ -178,5 +191,15 @@ def _control(message: dict[str, Any], types: str) -> Control:
             if state not in ATTENTIONS:
                 raise BadMessage(f"attention {state[:60]!r} is not one of {', '.join(ATTENTIONS)}")
             return Attend(state)
+        case "gesture":
+            name = _text(message, "name")
+            if name not in GESTURES:
+                raise BadMessage(f"gesture {_shown(name)} is not one of {', '.join(GESTURES)}")
+            return Gesture(name)
+        case "away":
+            away, picture = _flag(message, "away"), _text(message, "picture") if "picture" in message else None
+            if picture is not None and not away:
+                raise BadMessage("'picture' is for going away: with 'away' false there is nothing to show it for")
+            return Away(away, picture)
         case other:
-            raise BadMessage(f"type {_shown(other)} is none of {types}")
+            raise BadMessage(f"type {_shown(other)} is none of {', '.join(types)}")

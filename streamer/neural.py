@@ -1,6 +1,7 @@
 """The neural generator as the pipeline sees it: any character's picture, drawn anew at every frame."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from streamer.model.face import Face
 from streamer.model.loading import BadWeights, Networks, load
 from streamer.model.mouth import with_drawn_mouth
 from streamer.model.picture import PLACES, aligned, face_mask, placed
-from streamer.model.stream import Cue, NotFinite, Painter, Stream, fastest_dtype
+from streamer.model.stream import Cue, NotFinite, Painter, Still, Stream, fastest_dtype
 from streamer.pipeline import Drawable, Kindred
 from streamer.signalling import Refused
 from streamer.studio.alpha import premultiplied, straighten
@@ -27,6 +28,9 @@ from streamer.yuv import Picture
 
 _MOST_TOGETHER = 8
 """Sessions drawn at once on a CPU, where each adds to the step's time."""
+
+_MOST_STILLS = 24
+"""Characters kept ready, 3 MB each with `nano`; beyond it the one unused for longest is forgotten."""
 
 
 def on_device(networks: Networks, sessions: int) -> DevicePainter:
@@ -57,6 +61,7 @@ class NeuralGenerator:
         self.painter = painter
         self.where = where
         self._made = 0
+        self._stills: OrderedDict[tuple[str, bool], tuple[Still, bool]] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
@@ -90,13 +95,10 @@ class NeuralGenerator:
 
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         """Raises `Refused`: 422 for a picture whose face is not known, 503 where the device has no place left."""
-        edge = self.painter.config.size
-        picture, face = portrait(entry, edge, background)
+        still, opaque = self._ready(entry, background)
         with self._lock:
             self._made += 1
             seed = self._made
-        still = self.painter.still(premultiplied(picture), face_mask(face, edge))
-        opaque = bool((picture[..., 3] == 255).all())
         if isinstance(self.painter, DevicePainter):
             try:
                 seated = self.painter.stream(still, seed, size, opaque, background)
@@ -105,6 +107,35 @@ class NeuralGenerator:
             return DeviceRig(self.painter, seated)
         behind = None if opaque or not background else backdrop(size)
         return NeuralRig(self.painter, self.painter.stream(still, seed), size, opaque, behind)
+
+    def prepare(self, entry: Entry, size: int, background: bool) -> None:
+        self._ready(entry, background)
+
+    def _ready(self, entry: Entry, background: bool) -> tuple[Still, bool]:
+        """
+        A character ready to be drawn, and whether nothing shines through it. Those last asked for are kept: a still
+        is computed from a picture alone, and sessions only read it.
+        """
+        key = entry.id, background
+        with self._lock:
+            if key in self._stills:
+                self._stills.move_to_end(key)
+                return self._stills[key]
+        edge = self.painter.config.size
+        picture, face = portrait(entry, edge, background)
+        still = self.painter.still(premultiplied(picture), face_mask(face, edge))
+        made = still, bool((picture[..., 3] == 255).all())
+        with self._lock:
+            self._stills[key] = made
+            while len(self._stills) > _MOST_STILLS:
+                self._stills.popitem(last=False)
+        return made
+
+    def still(self, entry: Entry, size: int, background: bool) -> np.ndarray:
+        picture, _ = portrait(entry, size, background)
+        if not background:
+            return picture
+        return np.asarray(Image.alpha_composite(Image.fromarray(backdrop(size)), Image.fromarray(picture)))
 
 
 def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Face]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from streamer.config import SAMPLES_PER_FRAME
 from streamer.features import Curves, Listener
+from streamer.gestures import Acting
 from streamer.messages import Step, Times
 from streamer.pacing import FramePacer
 from streamer.plan import Move, Plan
@@ -105,8 +106,8 @@ class Speech:
 class Avatar:
     """A character that hears a step at a time and can be drawn: all of one session's state in the generator.
 
-    Not thread-safe: whoever runs the steps owns it. `wear`, `feel`, `move`, `attend` and `nod` alone may be called from
-    elsewhere.
+    Not thread-safe: whoever runs the steps owns it. `wear`, `feel`, `move`, `act`, `attend` and `nod` alone may be
+    called from elsewhere.
     """
 
     def __init__(self, listener: Listener, rig: Drawable, life: Life, vad: Vad | None = None) -> None:
@@ -114,6 +115,7 @@ class Avatar:
         self._articulation = listener.state()
         self._life = life
         self._plan = Plan()
+        self._acting = Acting()
         self._vad = vad
         self._rig = rig
         self._next_rig: Drawable | None = None
@@ -152,6 +154,10 @@ class Avatar:
         """Moves head, eyes, brows, body or hands as the user asks, from the next step on, until it lapses."""
         self._plan.ask(asked)
 
+    def act(self, gesture: str) -> None:
+        """Makes a gesture of `gestures.GESTURES`, from the next step on."""
+        self._acting.ask(gesture)
+
     def hear(self, step: Step) -> tuple[np.ndarray, list[VadEvent]]:
         """One step: controls [C] of its frame, and whether somebody began or ceased to speak.
 
@@ -175,6 +181,8 @@ class Avatar:
             self._life.nod()
         heard = np.zeros_like(step.samples) if step.muted else step.samples
         curves = self._listener.step(self._articulation, heard)
+        for move in self._acting.due(step.frame):
+            self._plan.ask(move)
         controls = self._plan.apply(self._life.step(curves.mouth, curves.prosody), step.frame)
         self._told = controls, curves, self._emotion
         self._change_rig()

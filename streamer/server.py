@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
@@ -190,7 +190,16 @@ def create_app(
     async def index() -> Response:
         return FileResponse(CLIENTS / "page" / "index.html", headers={"Cache-Control": "no-cache"})
 
-    for folder in ("element", "page"):
+    @app.get("/obs", include_in_schema=False)
+    async def obs() -> Response:
+        return FileResponse(CLIENTS / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/obs/", include_in_schema=False)
+    async def obs_folder(request: Request) -> Response:
+        # The page's own files are named relative to /obs, so that a proxy may put all of it under a path.
+        return RedirectResponse("../obs" + (f"?{request.url.query}" if request.url.query else ""), 308)
+
+    for folder in ("element", "page", "obs"):
         app.mount(f"/{folder}", StaticFiles(directory=CLIENTS / folder, check_dir=False), name=folder)
     return app
 

@@ -15,12 +15,17 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
+
+import numpy as np
 
 from streamer import __version__, clock, control, tracks
 from streamer.audience import Audience
+from streamer.away import card, fitted
 from streamer.bot import GOING_AWAY, Bot, Closed, Ear, Pause
 from streamer.broadcast import Broadcast, Reports
+from streamer.channel import Overtaken, Turn
 from streamer.characters import Characters, Entry
 from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
 from streamer.features import Listener
@@ -44,6 +49,10 @@ from streamer.viewer import NO_LATENCY, Viewer
 log = logging.getLogger(__name__)
 
 _ROWS_EVERY = 0.250
+_AHEAD = 9  # characters that are made ready to be put on: the first that every client shows
+_AHEAD_AFTER = 3.0  # seconds of the session's life: nobody changes at once, and then there is enough to do
+_AHEAD_SHARE = 0.25  # of a core that making them takes
+_NO_PLAYOUT = "'playout' is said of a connection, by the peer at its end"
 _BAD_MESSAGES = 100  # after as many the session is closed
 
 
@@ -65,16 +74,20 @@ _MAY_FOLLOW = {
 
 
 class Gate:
-    """Whether the voice moves the mouth and is heard: not while muted, nor for the rest of an interrupted utterance."""
+    """
+    Whether the voice moves the mouth and is heard: not while muted or away, nor for the rest of an interrupted
+    utterance.
+    """
 
     def __init__(self) -> None:
         self.muted = False
+        self.away = False
         self._cut = False
         self._speaking = False
 
     @property
     def shut(self) -> bool:
-        return self.muted or self._cut
+        return self.muted or self.away or self._cut
 
     def interrupt(self) -> None:
         self._cut = self._speaking
@@ -118,6 +131,11 @@ class Outlet(Protocol):
         ...
 
 
+def _problem(refused: Refused) -> dict[str, Any]:
+    """What is said of it on a channel."""
+    return {"type": "error", "reason": refused.reason, "detail": refused.detail}
+
+
 class Session:
     """Raises nothing after `attach`: what goes wrong closes the session, with a reason. `close` is idempotent."""
 
@@ -133,6 +151,7 @@ class Session:
         rig: Drawable,
         background: bool,
         stamped: bool,
+        packed: bool,
         metrics: Metrics,
         grant: Grant | None = None,
         on_closed: Callable[["Session"], None],
@@ -148,6 +167,7 @@ class Session:
         self._background = background
         self._marker = Marker(rig.size, config.label, config.watermark)
         self._stamped = stamped
+        self._packed = packed
         self._metrics = metrics
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -177,8 +197,11 @@ class Session:
         self._channel: Any = None
         self._bad_messages = 0
         self._attended = self._born
-        self._wish: tuple[control.Wear, Callable[[dict[str, Any]], None]] | None = None
-        self._dressing = False
+        self._wearing, self._leaving = Turn(), Turn()
+        self._worn = asyncio.Event()  # something that was made ready has been used up
+        self._away_picture: str | None = None
+        self._card_shown: np.ndarray | None = None  # while away; read by the engine's thread
+        self._returned = 0
         self._tasks: set[asyncio.Task] = set()
         self._closing: asyncio.Task | None = None
 
@@ -222,7 +245,7 @@ class Session:
         peer.connection.on("datachannel", self._open_channel)
         peer.connection.on("connectionstatechange", self._connection_changed)
         if peer.video is not None:
-            self._viewer = self.reports.viewer = Viewer(peer, self._rig_size, self._metrics)
+            self._viewer = self.reports.viewer = Viewer(peer, self._rig_size, self._metrics, self._packed)
             self._broadcast.join(self._viewer)
         self._set_state(State.CONNECTING)
         self._spawn(self._watch())
@@ -257,6 +280,7 @@ class Session:
             self._spawn(self._voice.run())
             if self._voice is not self._microphone:
                 self._spawn(self._microphone.run())
+            self._spawn(self._make_ahead())
             if self._viewer is not None:
                 self._spawn(self._viewer.run())
                 self._spawn(self._report(self._viewer))
@@ -324,6 +348,19 @@ class Session:
         self._set_state(State.CLOSED)
         self._metrics.closed.labels(self.close_reason).inc()
         self._on_closed(self)
+
+    async def _make_ahead(self) -> None:
+        """Makes characters ready, softly: a switch is to be seen within 200 ms, and making one may take that alone."""
+        await asyncio.sleep(_AHEAD_AFTER)
+        while True:
+            self._worn.clear()
+            for entry in self._characters.all()[:_AHEAD]:
+                began = clock.now()
+                with contextlib.suppress(Refused):
+                    make = partial(self._generator.prepare, entry, self._rig_size, self._background)
+                    await self._loop.run_in_executor(None, make)
+                await asyncio.sleep((clock.now() - began) * (1 / _AHEAD_SHARE - 1))
+            await self._worn.wait()
 
     # Speech in
 
@@ -409,6 +446,8 @@ class Session:
         """On the engine's thread."""
         if frame.epoch < self._epoch:
             return
+        if (away := self._card_shown) is not None:
+            frame.image = away.copy()
         self._marker.apply(frame.image)
         if self._stamped:
             stamp(frame.image, frame.frame)
@@ -498,36 +537,114 @@ class Session:
             if self._bad_messages >= _BAD_MESSAGES:
                 self.close_soon("bad_messages")
             return
-        self.handle(request, self._tell, "client")
+        if isinstance(request, control.Playout):
+            if self._viewer is not None:
+                self._viewer.lip_sync.measured(request.difference_ms / 1000)
+        else:
+            self._do(request, self._tell_outcome)
+
+    async def steer(self, data: bytes) -> dict[str, Any]:
+        """
+        Does what a message of the control channel asks for, and returns its answer, which the peer is told too.
+        Raises `Refused`.
+        """
+        try:
+            request = control.parse(data.decode())
+        except (control.BadMessage, UnicodeDecodeError) as error:
+            raise Refused(422, "bad_message", str(error)) from None
+        if isinstance(request, control.Playout):
+            raise Refused(422, "bad_message", _NO_PLAYOUT)
+        if self._state is not State.LIVE:
+            raise Refused(409, "not_live", f"the session is {self._state.value}, not live")
+        answered: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+
+        def answer(outcome: dict[str, Any] | Refused) -> None:
+            if not isinstance(outcome, Refused) and not isinstance(request, control.Ping):
+                self._tell({**outcome, "remote": True})
+            if answered.done():
+                return  # whoever asked has gone
+            if isinstance(outcome, Refused):
+                answered.set_exception(outcome)
+            else:
+                answered.set_result(outcome)
+
+        self._do(request, answer)
+        return await answered
+
+    def _tell_outcome(self, outcome: dict[str, Any] | Refused) -> None:
+        if isinstance(outcome, Refused):
+            self._tell(_problem(outcome))
+        else:
+            self._tell(outcome)
 
     def handle(self, request: control.Control, reply: Callable[[dict[str, Any]], None], by: str) -> None:
-        """Does what is asked, and answers whoever asked: the `client` or the `bot`."""
+        """Does what the bot asks, answers it, and tells the peer."""
+        if isinstance(request, control.Playout):
+            return reply({"type": "error", "reason": "bad_message", "detail": _NO_PLAYOUT})
+
+        def answer(outcome: dict[str, Any] | Refused) -> None:
+            if isinstance(outcome, Refused):
+                return reply(_problem(outcome))
+            if not isinstance(request, control.Ping):
+                self._tell({**outcome, "remote": True})
+            if not isinstance(request, control.Interrupt):  # of that it has been told, with the segment that it cut
+                reply(outcome)
+
+        self._do(request, answer, by)
+
+    def _do(
+        self, request: control.Control, answer: Callable[[dict[str, Any] | Refused], None], by: str = "client"
+    ) -> None:
+        """
+        Does what the `client` or the `bot` asks, at once but for what takes drawing; `answer` is called once, with what
+        came of it.
+        """
         match request:
             case control.Ping(id=number, t=t):
-                reply({"type": "pong", "id": number, "t": t, "server": clock.to_ms(clock.now())})
+                answer({"type": "pong", "id": number, "t": t, "server": clock.to_ms(clock.now())})
             case control.Interrupt():
-                self.interrupt(by)
+                answer(self._interrupt(by))
             case control.Mute(muted=muted):
-                self.mute(muted)
-                if by == "bot":
-                    reply({"type": "muted", "muted": muted})
-            case control.Wear():
-                self._wish = request, reply  # newest wins: what was wished for and not yet made is passed over
-                if not self._dressing:
-                    self._spawn(self._dress())
-            case control.Playout(difference_ms=difference):
-                if self._viewer is not None:
-                    self._viewer.lip_sync.measured(difference / 1000)
+                self._gate.muted = muted
+                self._hush_if_shut()
+                answer({"type": "muted", "muted": muted})
             case control.Feel():
                 self._avatar.feel(request.name, request.strength)
-                reply({"type": "emotion", "name": request.name, "strength": request.strength})
+                answer({"type": "emotion", "name": request.name, "strength": request.strength})
             case Move():
                 self._avatar.move(request)
-                reply({"type": "plan", "frame": self._speech.next_frame})
+                answer({"type": "plan", "frame": self._speech.next_frame})
             case control.Attend(state=state):
                 self._attention_asked = True
                 self._avatar.attend(state)
-                reply({"type": "attention", "state": state})
+                answer({"type": "attention", "state": state})
+            case control.Gesture(name=name):
+                self._avatar.act(name)
+                answer({"type": "gesture", "name": name, "frame": self._speech.next_frame})
+            case control.Wear():
+                self._spawn(self._take_turn(self._wearing, partial(self._wear, request), answer))
+            case control.Away(away=True):
+                self._spawn(self._take_turn(self._leaving, partial(self._leave, request), answer))
+            case control.Away():
+                self._return()
+                answer({"type": "away", "away": False, "frame": self._speech.next_frame})
+
+    async def _take_turn(
+        self,
+        turn: Turn,
+        make: Callable[[], Coroutine[Any, Any, dict[str, Any]]],
+        answer: Callable[[dict[str, Any] | Refused], None],
+    ) -> None:
+        outcome: dict[str, Any] | Refused = Refused(409, "not_live", "the session ended meanwhile")
+        try:
+            async with turn:
+                outcome = await make()
+        except Overtaken:
+            outcome = Refused(409, "overtaken", "a newer message of this kind came before this one's turn")
+        except Refused as refused:
+            outcome = refused
+        finally:
+            answer(outcome)
 
     def interrupt(self, by: str = "client") -> int:
         """Cuts the utterance short: its sound stops, its mouth closes with the next step. Returns the new epoch.
@@ -535,6 +652,11 @@ class Session:
         `by` the `bot` itself, what it sends next is spoken; by the `client` or by the `user`, who began to speak, what
         the bot still sends of the segment is thrown away.
         """
+        self._tell(self._interrupt(by))
+        return self._epoch
+
+    def _interrupt(self, by: str) -> dict[str, Any]:
+        """Does so, and returns what the peer is told."""
         heard = self._heard_until(clock.now())
         self._epoch += 1
         self._broadcast.hush(self._epoch)
@@ -549,7 +671,6 @@ class Session:
             "pts": self._speech.end if self.speech is None else self.speech.decided,
             "frame": self._speech.next_frame,
         }
-        self._tell(message)
         if self._bot is not None:
             cut = told[0] if told else None
             self._bot.outbox.text(
@@ -562,7 +683,7 @@ class Session:
             )
             for finished in told:
                 self._bot.event(finished)
-        return self._epoch
+        return message
 
     def _heard_until(self, now: float) -> int:
         """The sample of the line up to which it was heard: by the peer, or, without one, by whoever heard most."""
@@ -571,45 +692,57 @@ class Session:
             return max(heard)
         return self.speech.due(now) if self.speech is not None else 0
 
-    def mute(self, muted: bool) -> None:
-        self._gate.muted = muted
-        if muted:
+    def _hush_if_shut(self) -> None:
+        if self._gate.muted or self._gate.away:
             self._broadcast.hush(self._epoch)
-        self._tell({"type": "muted", "muted": muted})
 
-    async def _dress(self) -> None:
-        """Fulfils wishes for another character, one at a time."""
-        self._dressing = True
-        try:
-            while self._wish is not None:
-                (wish, reply), self._wish = self._wish, None
-                await self.wear(wish.id, wish.background, reply)
-        finally:
-            self._dressing = False
-
-    async def wear(
-        self,
-        character_id: str,
-        background: bool | None = None,
-        reply: Callable[[dict[str, Any]], None] | None = None,
-    ) -> None:
-        """Switches the character live; the old one stays until the new one can be drawn."""
-        reply = reply or self._tell
-        try:
-            if self.grant is not None and self.grant.character not in (None, character_id):
-                raise Refused(403, "token_character", f"this session's token is for {self.grant.character!r} alone")
-            entry = self._characters.get(character_id)
-            shown = self._background if background is None else background
-            rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
-        except Refused as error:
-            reply({"type": "error", "reason": error.reason, "detail": error.detail})
-            return
+    async def _wear(self, wish: control.Wear) -> dict[str, Any]:
+        """Switches the character live; the old one stays until the new one can be drawn. Raises `Refused`."""
+        entry = self._character(wish.id)
+        shown = self._background if wish.background is None else wish.background
+        rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
         if self._state is not State.LIVE:
             rig.close()
-            return
+            raise Refused(409, "not_live", "the session ended meanwhile")
         self._avatar.wear(rig)
         self._entry, self._background = entry, shown
-        reply({"type": "character", "id": entry.id, "frame": self._speech.next_frame})
+        self._worn.set()
+        if self._gate.away and self._away_picture is None:
+            self._spawn(self._take_turn(self._leaving, partial(self._leave, control.Away(True, None)), lambda _: None))
+        return {"type": "character", "id": entry.id, "frame": self._speech.next_frame}
+
+    def _character(self, character_id: str) -> Entry:
+        """One that may be shown here. Raises `Refused`."""
+        if self.grant is not None and self.grant.character not in (None, character_id):
+            raise Refused(403, "token_character", f"this session's token is for {self.grant.character!r} alone")
+        return self._characters.get(character_id)
+
+    async def _leave(self, wish: control.Away) -> dict[str, Any]:
+        """Shows a picture instead of the character, and lets nothing be heard. Raises `Refused`."""
+        returned = self._returned
+        chosen = None if wish.picture is None else self._character(wish.picture)
+        while True:
+            worn = self._entry
+            shown = await self._loop.run_in_executor(None, self._card, worn, chosen, self._background)
+            if chosen is not None or worn is self._entry:
+                break  # else another was put on meanwhile
+        if self._returned != returned:
+            raise Refused(409, "overtaken", "the session was told to come back before the picture was made")
+        self._gate.away, self._away_picture, self._card_shown = True, wish.picture, shown
+        self._hush_if_shut()
+        return {"type": "away", "away": True, "frame": self._speech.next_frame}
+
+    def _return(self) -> None:
+        self._returned += 1
+        self._gate.away, self._away_picture, self._card_shown = False, None, None
+
+    def _card(self, worn: Entry, chosen: Entry | None, background: bool) -> np.ndarray:
+        """What is shown of a session whose user is away. Blocking."""
+        if chosen is None:
+            return card(self._generator.still(worn, self._rig_size, background))
+        if chosen.picture is not None:
+            return fitted(chosen.picture, self._rig_size)
+        return self._generator.still(chosen, self._rig_size, background)
 
     # What others may know
 
@@ -621,11 +754,14 @@ class Session:
             "state": self._state.value,
             "character": self._entry.id,
             "size": self._rig_size,
+            "background": self._background,
             "codec": viewer.codec if viewer else None,
+            "alpha": "packed" if self._packed else "none",
             "age_s": round(clock.now() - self._born, 1),
             "epoch": self._epoch,
             "muted": self._gate.muted,
             "marked": self._config.marked,
+            "away": self._gate.away,
             "frames": {
                 "sent": viewer.counts.sent if viewer else 0,
                 "dropped": viewer.counts.dropped if viewer else 0,

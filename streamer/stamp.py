@@ -24,6 +24,8 @@ def stamp(image: Picture, frame: int) -> None:
     if isinstance(image, Yuv):
         image.brightness[size - height :] = np.where(bits[columns], 235, 16)
         image.colour[:, (size - height) // 2 :] = 128
+        if image.alpha is not None:
+            image.alpha[size - height :] = 255
         return
     image[size - height :, :, :3] = np.where(bits[columns], 255, 0).astype(np.uint8)[None, :, None]
     image[size - height :, :, 3] = 255

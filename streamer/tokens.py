@@ -29,7 +29,9 @@ MAX_USED = 65_536
 _MAX_CHARACTER = 100
 _OPENS = ("/v1/sessions", "/v1/whip")
 _READS = re.compile(r"/v1/(config|traits|whip|characters|characters/[^/]+|characters/[^/]+/picture)")
-_USES = re.compile(r"/v1/(whip/(?P<source>[^/]+)|sessions/(?P<session>[^/]+)(?P<part>/(whep|speech)(/[^/]+)?)?)")
+_USES = re.compile(
+    r"/v1/(whip/(?P<source>[^/]+)|sessions/(?P<session>[^/]+)(?P<part>/(whep|speech|control)(/[^/]+)?)?)"
+)
 _READING = ("GET", "HEAD", "OPTIONS")
 
 

@@ -7,7 +7,7 @@ from statistics import quantiles
 
 from streamer import clock
 from streamer.config import AUDIO_CLOCK, FPS, SAMPLE_RATE
-from streamer.encode import TICKS, ceiling
+from streamer.encode import TICKS, Format, ceiling
 from streamer.messages import Encoded, Sound
 from streamer.metrics import Metrics
 from streamer.pacing import BitrateRule, LipSync, Thinning
@@ -42,9 +42,10 @@ class Viewer:
     `wants_keyframe` asks for. A path that carries clearly less than is sent gets key frames only (see `Thinning`).
     """
 
-    def __init__(self, peer: Peer, size: int, metrics: Metrics) -> None:
+    def __init__(self, peer: Peer, size: int, metrics: Metrics, packed: bool = False) -> None:
+        """`packed`: it is sent alpha beside the colour, in a picture twice as wide."""
         self.peer = peer
-        self.codec = peer.codec
+        self.format = Format(peer.codec, packed) if peer.codec is not None else None
         """None where the peer takes sound alone."""
         self.lip_sync = LipSync()
         self.counts = Counts()
@@ -56,7 +57,7 @@ class Viewer:
         self._video = peer.video
         self._audio = peer.audio
         self._metrics = metrics
-        self._bitrate = BitrateRule(ceiling(size))
+        self._bitrate = BitrateRule(ceiling(size, packed))
         self._epoch = 0
         self._frames: deque[Encoded] = deque()
         self._frames_ready = asyncio.Event()
@@ -114,6 +115,11 @@ class Viewer:
         self._bitrate.report(share)
 
     # What others may know
+
+    @property
+    def codec(self) -> str | None:
+        """H264 or VP8; None where the peer takes sound alone."""
+        return self.format.codec if self.format is not None else None
 
     @property
     def audible(self) -> bool:

@@ -11,12 +11,17 @@ class Yuv:
 
     planes: np.ndarray
     """[3 S / 2, S] uint8: S rows of brightness, then both planes of colour [S / 2, S / 2], one after the other."""
+    alpha: np.ndarray | None = None
+    """[S, S] uint8, 0 where nothing is to be seen; None where all is. The planes' colour is not premultiplied."""
 
     def __post_init__(self) -> None:
         rows, size = self.planes.shape
         if size % 4 or 2 * rows != 3 * size or self.planes.dtype != np.uint8:
             found = f"{self.planes.dtype} planes of shape {self.planes.shape}"
             raise ValueError(f"{found}: want uint8 [3 S / 2, S] of an S that 4 divides")
+        if self.alpha is not None and (self.alpha.shape != (size, size) or self.alpha.dtype != np.uint8):
+            found = f"{self.alpha.dtype} alpha of shape {self.alpha.shape}"
+            raise ValueError(f"{found}: want uint8 [{size}, {size}], as the planes are")
 
     @property
     def size(self) -> int:
@@ -34,7 +39,7 @@ class Yuv:
         return self.planes[self.size :].reshape(2, self.size // 2, self.size // 2)
 
     def copy(self) -> "Yuv":
-        return Yuv(self.planes.copy())
+        return Yuv(self.planes.copy(), None if self.alpha is None else self.alpha.copy())
 
 
 Picture = np.ndarray | Yuv

@@ -158,6 +158,12 @@ class Witness:
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         return Slate(size, self.seen)
 
+    def prepare(self, entry: Entry, size: int, background: bool) -> None:
+        pass
+
+    def still(self, entry: Entry, size: int, background: bool) -> np.ndarray:
+        return np.zeros((size, size, 4), np.uint8)
+
     def relative_cost(self, size: int) -> float:
         return 1.0
 

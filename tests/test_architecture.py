@@ -25,6 +25,9 @@ LAYERS = [
     {"streamer.relay"},
     {
         "streamer.messages",
+        "streamer.gestures",
+        "streamer.packed",
+        "streamer.away",
         "streamer.studio.controls",
         "streamer.studio.canvas",
         "streamer.plan",

@@ -13,7 +13,7 @@ from streamer import broadcast as module
 from streamer import clock
 from streamer.broadcast import KEYFRAME_INTERVAL, SHARED_KEYFRAME_INTERVAL, Broadcast, KeyframeRule, Reports
 from streamer.config import FPS
-from streamer.encode import ceiling
+from streamer.encode import Format, ceiling
 from streamer.messages import Encoded, Frame, Sound, Times
 from streamer.metrics import Metrics
 from streamer.viewer import Viewer
@@ -63,7 +63,7 @@ class Encoder:
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualLoop]:
     with VirtualLoop.used(monkeypatch) as loop:
         monkeypatch.setattr(module, "EncoderThread", Encoder)
-        monkeypatch.setattr(module, "VideoEncoder", lambda codec, size: SimpleNamespace(codec=codec))
+        monkeypatch.setattr(module, "VideoEncoder", lambda codec, size, packed: SimpleNamespace(codec=codec))
         yield loop
 
 
@@ -76,9 +76,9 @@ class Stage:
         self.k = 0
         self._runs: list[asyncio.Task] = []
 
-    def join(self, codec: str | None = "H264", **path: Any) -> Path:
+    def join(self, codec: str | None = "H264", packed: bool = False, **path: Any) -> Path:
         peer = Path(codec, **path)
-        viewer = Viewer(peer.peer, SIZE, Metrics())
+        viewer = Viewer(peer.peer, SIZE, Metrics(), packed)
         peer.reports = Reports(self.broadcast)
         peer.reports.viewer = peer.viewer = viewer
         self.broadcast.join(viewer)
@@ -86,8 +86,8 @@ class Stage:
         self.paths.append(peer)
         return peer
 
-    def encoder(self, codec: str = "H264") -> Encoder:
-        return self.broadcast._channels[codec].encoder  # type: ignore[return-value]
+    def encoder(self, codec: str = "H264", packed: bool = False) -> Encoder:
+        return self.broadcast._channels[Format(codec, packed)].encoder  # type: ignore[return-value]
 
     async def play(self, seconds: float) -> None:
         for _ in range(round(seconds * FPS)):
@@ -151,7 +151,7 @@ class TestFanOut:
         async def script(stage: Stage) -> None:
             for codec in ("H264", "VP8", "H264", "H264"):
                 stage.join(codec)
-            assert set(stage.broadcast._channels) == {"H264", "VP8"}
+            assert set(stage.broadcast._channels) == {Format("H264"), Format("VP8")}
             await stage.play(2.0)
             assert len(stage.encoder().coded) == 50
 
@@ -159,6 +159,20 @@ class TestFanOut:
         assert [len(path.sent) for path in stage.paths] == [50, 50, 50, 50]
         assert {id(p) for p, *_ in stage.paths[0].sent} == {id(p) for p, *_ in stage.paths[2].sent}
         assert {id(p) for p, *_ in stage.paths[0].sent}.isdisjoint(id(p) for p, *_ in stage.paths[1].sent)
+
+    def test_one_encoder_with_alpha_and_one_without(self, loop: VirtualLoop) -> None:
+        """Who wants alpha shares packets with others who do, and with nobody else of the same codec."""
+
+        async def script(stage: Stage) -> None:
+            for packed in (False, True, True):
+                stage.join("H264", packed)
+            assert set(stage.broadcast._channels) == {Format("H264"), Format("H264", True)}
+            await stage.play(1.0)
+            assert len(stage.encoder(packed=True).coded) == 25
+
+        stage = played(loop, script)
+        plain, one, other = ({id(p) for p, *_ in path.sent} for path in stage.paths)
+        assert one == other and one.isdisjoint(plain) and len(one) == len(plain) == 25
 
     def test_late_viewer_begins_with_a_key_frame_at_once(self, loop: VirtualLoop) -> None:
         """Whoever joins gets a key frame as its first frame, the next one that is drawn; the others miss nothing."""
@@ -208,7 +222,7 @@ class TestFanOut:
             assert not encoder.closed
             await stage.broadcast.leave(other.viewer)
             assert encoder.closed
-            assert set(stage.broadcast._channels) == {"H264"}
+            assert set(stage.broadcast._channels) == {Format("H264")}
             await stage.play(0.5)
             assert stage.broadcast.keyframes == 2
 
@@ -220,7 +234,7 @@ class TestFanOut:
 
         async def script(stage: Stage) -> None:
             listener, viewer = stage.join(None), stage.join()
-            assert set(stage.broadcast._channels) == {"H264"}
+            assert set(stage.broadcast._channels) == {Format("H264")}
             stage.broadcast.sound(Sound(0, 160, 0, b"one", clock.now()), clock.now())
             await asyncio.sleep(0.5)
             await stage.broadcast.leave(listener.viewer)

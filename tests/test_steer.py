@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from peers import Witness
 from test_page import SLOW, STREAM, eventually, listen, no_sessions, start, until
 
+from streamer.gestures import GESTURES
 from streamer.plan import RANGES
 
 pytestmark = pytest.mark.browser
@@ -150,3 +152,54 @@ class TestGamepad:
         assert poses["wink"] == {"blink_right": 1}
         assert poses["poor"] == {"yaw": -0.1}
         assert poses["changes"] == {"roll": None, "pitch": 0.2, "smile": 1}
+
+
+class TestHotkeys:
+    """Keys that do something once."""
+
+    def test_gestures_and_characters(self, page: Any, witness: Witness, server: Any) -> None:
+        """A letter makes a gesture; Shift and a digit put on the character whose tile bears it."""
+        page.keyboard.press("w")
+        assert eventually(page, lambda: witness.last("right_raise") > 0.9)
+        assert eventually(page, lambda: witness.last("right_raise") < 0.1), "it ends by itself"
+        page.keyboard.press("Shift+Digit3")
+        (held,) = server.state.sessions.values()
+        third = server.state.characters.all()[2].id
+        assert eventually(page, lambda: held.entry.id == third)
+        assert eventually(page, lambda: page.evaluate(f"{STREAM}.character") == third)
+        assert page.locator(".tile input").nth(2).is_checked()
+
+    def test_away_and_back(self, page: Any, server: Any) -> None:
+        """R goes away and comes back, and so does the button, which tells which it is."""
+        (held,) = server.state.sessions.values()
+        page.keyboard.press("r")
+        assert eventually(page, lambda: held.to_json()["away"] and page.inner_text("#away") == "Back")
+        assert page.inner_text("#listening") == "Away"
+        page.click("#away")
+        assert eventually(page, lambda: not held.to_json()["away"] and page.inner_text("#away") == "Away")
+
+    def test_what_others_ask_is_seen_here(self, page: Any, server: Any) -> None:
+        """A stream deck's mute, emotion, character and absence show on the page as if they had been asked here."""
+        (held,) = server.state.sessions.values()
+        for message in (
+            {"type": "mute", "muted": True},
+            {"type": "emotion", "name": "sad"},
+            {"type": "character", "id": "40"},
+            {"type": "away", "away": True},
+        ):
+            httpx.post(f"{server.url.rstrip('/')}/v1/sessions/{held.id}/control", json=message, timeout=10)
+        assert eventually(page, lambda: page.get_attribute("#away", "aria-pressed") == "true")
+        assert page.get_attribute("#mute", "aria-pressed") == "true"
+        assert page.evaluate(f"{STREAM}.muted") and page.evaluate(f"{STREAM}.away")
+        assert page.locator("input[name=emotion][value=sad]").is_checked()
+        assert page.locator("input[name=character][value='40']").is_checked()
+        assert page.evaluate(f"{STREAM}.input.getAudioTracks()[0].enabled") is False
+
+    def test_are_listed(self, page: Any) -> None:
+        """The list of keys names every gesture that the server knows, and fits a laptop's screen."""
+        page.keyboard.press("?")
+        listed = page.locator("#gesture-keys dd").all_inner_texts()
+        assert listed == [name.capitalize() for name in GESTURES]
+        box = page.locator("#shortcuts").bounding_box()
+        assert box["height"] <= 800 and page.evaluate("document.querySelector('#shortcuts').scrollHeight") <= 800
+        page.keyboard.press("Escape")

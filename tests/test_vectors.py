@@ -19,6 +19,7 @@ CLIENTS = Path(__file__).parent.parent / "clients"
 TYPES = {"ping": control.Ping, "interrupt": control.Interrupt, "mute": control.Mute, "character": control.Wear}
 TYPES |= {"emotion": control.Feel, "playout": control.Playout, "plan": control.Move, "attention": control.Attend}
 SPOKEN = {"start": control.Start, "end": control.End}
+TYPES |= {"gesture": control.Gesture, "away": control.Away}
 
 
 def vectors(name: str) -> dict[str, Any]:

@@ -106,6 +106,8 @@ export interface ServerConfig {
   ice_ttl_s: number | null;
   max_picture_bytes: number;
   emotions: string[];
+  /** What `gesture` may name, and how many seconds each takes. */
+  gestures: Record<string, number>;
   /** What `move` may name, and the least and the most of each. */
   plan: Record<string, [number, number]>;
   auth: boolean;
@@ -150,8 +152,10 @@ export class LipStream extends HTMLElement {
   character: string;
   /** Pixels; 0: the server's default. */
   size: number;
-  /** Attribute `background="off"`: no painted background. */
+  /** Attribute `background="off"`: no painted background; without it, none where `alpha` is. */
   background: boolean;
+  /** Attribute `alpha`: the character stands on nothing, and the page shines through. From the next start on. */
+  alpha: boolean;
   /** Device id; empty: the browser's choice. */
   microphone: string;
   /** Play the voice that comes back. Off by default: hearing oneself late disturbs speech, and howls on speakers. */
@@ -163,6 +167,7 @@ export class LipStream extends HTMLElement {
 
   readonly state: State;
   readonly muted: boolean;
+  readonly away: boolean;
   readonly speaking: boolean;
   readonly session: string | null;
   readonly input: MediaStream | null;
@@ -185,6 +190,10 @@ export class LipStream extends HTMLElement {
   ): Promise<{ frame: number } | null>;
   /** What the character does while it does not speak. */
   attend(state: Attention): Promise<{ state: Attention } | null>;
+  /** One of `config().gestures`. */
+  gesture(name: string): Promise<{ name: string; frame: number } | null>;
+  /** "Be right back", or a picture of your own, and silence; `false`: here again. */
+  setAway(away?: boolean, picture?: string): Promise<{ away: boolean; frame: number } | null>;
   setInput(stream?: MediaStream): Promise<void>;
   stats(seconds?: number): Stats;
   getStats(): Promise<RTCStatsReport | null>;
@@ -243,7 +252,17 @@ export const commands: {
     hold?: number,
   ): { type: "plan"; mode: "add" | "replace"; hold: number; values: Record<string, number | null> };
   attention(state: Attention): { type: "attention"; state: Attention };
+  gesture(name: string): { type: "gesture"; name: string };
+  away(away: boolean, picture?: string): { type: "away"; away: boolean; picture?: string };
 };
+/** A video whose left half is colour and whose right half is alpha, put together on a canvas. */
+export class AlphaCanvas {
+  constructor(canvas: HTMLCanvasElement);
+  readonly canvas: HTMLCanvasElement;
+  readonly by: "webgl" | "2d" | "";
+  draw(video: HTMLVideoElement): boolean;
+  clear(): void;
+}
 export function frameOfRtp(rtp: number, offset: number, near?: number): number | null;
 export function stampBits(k: number): number[];
 export function stampedFrame(luma: ArrayLike<number>): number | null;

@@ -5,7 +5,7 @@
  *   <script type="module" src="http://127.0.0.1:8080/element/lip-stream.js"></script>
  *   <lip-stream character="..." size="256"></lip-stream>
  *
- * Read in this order: protocol (pure), clock and frame log (pure), connection (WebRTC), element.
+ * Read in this order: protocol (pure), clock and frame log (pure), connection (WebRTC), transparency, element.
  * The protocol is described in clients/PROTOCOL.md; clients/vectors/ holds what all its implementations are tested on.
  */
 
@@ -125,6 +125,8 @@ const SERVER_MESSAGES = {
   emotion: { name: isText, strength: isStrength },
   plan: { frame: isCount },
   attention: { state: isText },
+  gesture: { name: isText, frame: isCount },
+  away: { away: isFlag, frame: isCount },
   state: { state: isText },
   vad: { speaking: isFlag, pts: isCount },
   frames: { rows: isRows },
@@ -179,6 +181,14 @@ export const commands = {
     check("plan", { mode, hold, values }, { mode: isMode, hold: isHold, values: isPlan }),
   /** @param {"idle" | "listening" | "thinking"} state */
   attention: (state) => check("attention", { state }, { state: isAttention }),
+  /** @param {string} name */
+  gesture: (name) => check("gesture", { name }, { name: isText }),
+  /** @param {boolean} away @param {string} [picture] a character's id, whose picture is shown meanwhile */
+  away: (away, picture) =>
+    check("away", picture === undefined ? { away } : { away, picture }, {
+      away: isFlag,
+      picture: optional((v) => isText(v) && away),
+    }),
 };
 
 /**
@@ -716,6 +726,128 @@ function lowestDelay(receiver) {
   if ("playoutDelayHint" in receiver) receiver.playoutDelayHint = 0;
 }
 
+// ------------------------------------------------------------------------------------------------------- transparency
+
+// What coding leaves of nothing and of all: alpha below the one is none, above the other is full.
+const FAINT = 6 / 255;
+const SOLID = 249 / 255;
+
+const VERTEX = `
+  attribute vec2 corner;
+  varying highp vec2 at;
+  void main() {
+    at = vec2(0.5 + 0.5 * corner.x, 0.5 - 0.5 * corner.y);
+    gl_Position = vec4(corner, 0.0, 1.0);
+  }`;
+const FRAGMENT = `
+  precision mediump float;
+  uniform sampler2D frame;
+  varying highp vec2 at;
+  void main() {
+    vec3 colour = texture2D(frame, vec2(0.5 * at.x, at.y)).rgb;
+    float shown = texture2D(frame, vec2(0.5 + 0.5 * at.x, at.y)).g;
+    float alpha = clamp((shown - ${FAINT.toFixed(6)}) / ${(SOLID - FAINT).toFixed(6)}, 0.0, 1.0);
+    gl_FragColor = vec4(colour * alpha, alpha);
+  }`;
+
+/**
+ * Puts together what came packed: a video whose left half is colour and whose right half is alpha becomes a canvas
+ * with real transparency. By WebGL; where there is none, pixel by pixel.
+ */
+export class AlphaCanvas {
+  /** @type {WebGLRenderingContext | null} */ #gl = null;
+  /** @type {CanvasRenderingContext2D | null} */ #flat = null;
+  /** @type {CanvasRenderingContext2D | null} */ #scratch = null;
+  #ready = false;
+
+  /** @param {HTMLCanvasElement} canvas one that no context was asked of yet */
+  constructor(canvas) {
+    this.canvas = canvas;
+    const settings = { alpha: true, premultipliedAlpha: true, antialias: false, depth: false, stencil: false };
+    this.#gl = /** @type {WebGLRenderingContext | null} */ (canvas.getContext("webgl", settings));
+    if (this.#gl) {
+      canvas.addEventListener("webglcontextlost", (event) => {
+        event.preventDefault(); // or it would not come back
+        this.#ready = false;
+      });
+      canvas.addEventListener("webglcontextrestored", () => this.#prepare());
+      this.#prepare();
+    }
+    if (!this.#gl) this.#flat = canvas.getContext("2d");
+  }
+
+  /** "webgl", "2d" where every pixel is mixed by hand, "" where nothing can be drawn. */
+  get by() {
+    return this.#gl ? "webgl" : this.#flat ? "2d" : "";
+  }
+
+  #prepare() {
+    const gl = /** @type {WebGLRenderingContext} */ (this.#gl);
+    const program = gl.createProgram();
+    const texture = gl.createTexture();
+    if (!program || gl.isContextLost()) return; // it tells when it is back
+    for (const [type, source] of /** @type {[number, string][]} */ ([
+      [gl.VERTEX_SHADER, VERTEX],
+      [gl.FRAGMENT_SHADER, FRAGMENT],
+    ])) {
+      const shader = /** @type {WebGLShader} */ (gl.createShader(type));
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+    }
+    gl.linkProgram(program);
+    gl.useProgram(program);
+    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 3, -1, -1, 3]), gl.STATIC_DRAW); // covers the square
+    const corner = gl.getAttribLocation(program, "corner");
+    gl.enableVertexAttribArray(corner);
+    gl.vertexAttribPointer(corner, 2, gl.FLOAT, false, 0, 0);
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
+      gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST); // pixel for pixel: no colour comes out of the other half
+    for (const name of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, name, gl.CLAMP_TO_EDGE);
+    this.#ready = true;
+  }
+
+  /** @param {HTMLVideoElement} video @returns {boolean} whether its frame is on the canvas now */
+  draw(video) {
+    const [width, height] = [video.videoWidth >> 1, video.videoHeight];
+    if (!width || !height || (this.#gl && !this.#ready)) return false;
+    const { canvas } = this;
+    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+    if (this.#gl) {
+      const gl = this.#gl;
+      gl.viewport(0, 0, width, height);
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB, gl.RGB, gl.UNSIGNED_BYTE, video);
+      gl.drawArrays(gl.TRIANGLES, 0, 3);
+      return true;
+    }
+    return this.#mix(video, width, height);
+  }
+
+  /** @param {HTMLVideoElement} video @param {number} width @param {number} height */
+  #mix(video, width, height) {
+    this.#scratch ??= document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const scratch = this.#scratch;
+    if (!scratch || !this.#flat) return false;
+    if (scratch.canvas.width !== 2 * width || scratch.canvas.height !== height)
+      [scratch.canvas.width, scratch.canvas.height] = [2 * width, height];
+    scratch.drawImage(video, 0, 0);
+    const colour = scratch.getImageData(0, 0, width, height);
+    const shown = scratch.getImageData(width, 0, width, height).data;
+    const scale = 1 / (SOLID - FAINT);
+    for (let i = 3; i < shown.length; i += 4) colour.data[i] = (shown[i - 2] - 255 * FAINT) * scale; // clamps by itself
+    this.#flat.putImageData(colour, 0, 0);
+    return true;
+  }
+
+  /** Nothing is on the canvas any more. */
+  clear() {
+    if (this.#gl && this.#ready) this.#gl.clear(this.#gl.COLOR_BUFFER_BIT);
+    this.#flat?.clearRect(0, 0, this.canvas.width, this.canvas.height);
+  }
+}
+
 // ------------------------------------------------------------------------------------------------------------ element
 
 const RETRY_MS = [300, 1000, 2000, 4000, 6000, 8000, 8000];
@@ -725,12 +857,13 @@ const ANSWER_MS = 3000;
 const CSS_TEXT = `
   :host { display: inline-block; position: relative; overflow: hidden; width: 256px; aspect-ratio: 1; }
   :host([hidden]) { display: none; }
-  img, video { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; border-radius: inherit; }
-  video { opacity: 0; transition: opacity 200ms ease-out; }
-  video.shown { opacity: 1; }
+  img, video, canvas { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; border-radius: inherit; }
+  video, canvas { opacity: 0; transition: opacity 200ms ease-out; }
+  video.shown, canvas.shown { opacity: 1; }
+  canvas { pointer-events: none; }
   img[hidden] { display: none; }
   slot { position: relative; }
-  @media (prefers-reduced-motion: reduce) { video { transition: none; } }
+  @media (prefers-reduced-motion: reduce) { video, canvas { transition: none; } }
 `;
 
 const OFF = new Set(["off", "false", "0", "no"]);
@@ -745,6 +878,7 @@ export class LipStream extends Base {
     "character",
     "size",
     "background",
+    "alpha",
     "hear",
     "echo-cancellation",
     "microphone",
@@ -754,6 +888,9 @@ export class LipStream extends Base {
   /** @type {string} */ #state = "idle";
   /** @type {HTMLVideoElement} */ #video;
   /** @type {HTMLImageElement} */ #picture;
+  /** @type {HTMLCanvasElement} */ #canvas;
+  /** @type {AlphaCanvas | null} */ #alpha = null;
+  #packed = false; // whether this session's video is two halves
   /** @type {CanvasRenderingContext2D | null} */ #stamps = null;
   /** @type {(() => string | Promise<string>) | null} */
   renewToken = this.renewToken ?? null; // a page may have set it before this module was there
@@ -778,6 +915,7 @@ export class LipStream extends Base {
   #delay = 0;
   #presented = { first: 0, last: 0, seen: 0 };
   #muted = false;
+  /** @type {{ picture: string | undefined } | null} */ #away = null;
   #speaking = false;
   /** @type {{ name: string, strength: number } | null} */ #emotion = null;
   /** @type {{ type: string, resolve: (m: any) => void, reject: (e: Error) => void, timer: number }[]} */ #asked = [];
@@ -801,7 +939,10 @@ export class LipStream extends Base {
     this.#video.autoplay = this.#video.playsInline = this.#video.muted = true;
     this.#video.disablePictureInPicture = false;
     this.#video.setAttribute("aria-label", "The character, live");
-    root.append(this.#picture, this.#video, document.createElement("slot"));
+    this.#canvas = document.createElement("canvas");
+    this.#canvas.part.add("canvas");
+    this.#canvas.setAttribute("aria-hidden", "true"); // the video has the name
+    root.append(this.#picture, this.#video, this.#canvas, document.createElement("slot"));
     this.#watchFrames();
   }
 
@@ -850,8 +991,15 @@ export class LipStream extends Base {
   set echoCancellation(value) {
     this.setAttribute("echo-cancellation", value ? "on" : "off");
   }
+  get alpha() {
+    return this.hasAttribute("alpha") && !OFF.has(this.getAttribute("alpha") ?? "");
+  }
+  set alpha(value) {
+    this.toggleAttribute("alpha", Boolean(value));
+  }
   get background() {
-    return !OFF.has(this.getAttribute("background") ?? "on");
+    const said = this.getAttribute("background");
+    return said === null ? !this.alpha : !OFF.has(said);
   }
   set background(value) {
     this.setAttribute("background", value ? "on" : "off");
@@ -871,7 +1019,7 @@ export class LipStream extends Base {
     if (before === after) return;
     if (name === "src" || name === "token") this.#config = null;
     if (name === "hear") this.#applyHear();
-    if (["src", "token", "character", "size", "background"].includes(name)) this.#showPicture();
+    if (["src", "token", "character", "size", "background", "alpha"].includes(name)) this.#showPicture();
     if (["echo-cancellation", "microphone"].includes(name) && this.#input && this.#ownInput)
       this.setInput().catch((error) => this.#report(error));
   }
@@ -883,6 +1031,9 @@ export class LipStream extends Base {
   }
   get muted() {
     return this.#muted;
+  }
+  get away() {
+    return this.#away !== null;
   }
   get speaking() {
     return this.#speaking;
@@ -1046,6 +1197,27 @@ export class LipStream extends Base {
     return this.#connection ? this.#ask(message, "emotion") : Promise.resolve(null);
   }
 
+  /** Makes a gesture; `config().gestures` names them. @param {string} name */
+  async gesture(name) {
+    const message = commands.gesture(name);
+    return this.#state === "live" ? this.#ask(message, "gesture") : null;
+  }
+
+  /**
+   * Goes away: "be right back" is shown, or a picture of your own, and nothing is heard. Or comes back.
+   * @param {boolean} away @param {string} [picture] a character's id
+   */
+  async setAway(away = true, picture) {
+    const message = commands.away(Boolean(away), picture);
+    if (this.#connection && this.#hello) {
+      const answer = await this.#ask(message, "away");
+      this.#away = answer.away ? { picture } : null;
+      return answer;
+    }
+    this.#away = away ? { picture } : null; // a session that is being made is told
+    return null;
+  }
+
   /**
    * Moves head, eyes, brows, body or hands; what may move, and how far, is in the server's `config().plan`. It lapses
    * after `hold` seconds unless it is asked again, so it is not kept for another session.
@@ -1132,7 +1304,9 @@ export class LipStream extends Base {
     if (character) query.set("character", character);
     this.#worn = character;
     query.set("size", String(this.size || config.default_size));
-    if (!this.background) query.set("background", "0");
+    this.#packed = this.alpha;
+    if (this.#packed) query.set("alpha", "packed");
+    if (this.background === this.#packed) query.set("background", this.background ? "1" : "0");
     if (this.hasAttribute("stamp")) query.set("stamp", "1");
     if (this.getAttribute("voice") === "speech") query.set("voice", "speech");
     this.#hello = null;
@@ -1159,7 +1333,7 @@ export class LipStream extends Base {
   #lost(run, error) {
     this.#connection = null;
     this.#forget(error);
-    this.#video.classList.remove("shown"); // an ended track is black; the picture is better
+    this.#unveil(false); // an ended track is black; the picture is better
     const never = this.#attempt === 0 && Number.isNaN(this.#firstFrameMs);
     if (never || FATAL.has(error.reason) || this.#attempt >= RETRY_MS.length) return this.#fail(error);
     const wait = Math.max(RETRY_MS[this.#attempt] * (0.8 + 0.4 * Math.random()), (error.retryAfter ?? 0) * 1000);
@@ -1189,7 +1363,7 @@ export class LipStream extends Base {
     this.#input?.getAudioTracks().forEach((track) => (track.onended = null));
     this.#input = null;
     this.#video.srcObject = null;
-    this.#video.classList.remove("shown");
+    this.#unveil(false);
     this.#output = null;
     this.#starting.splice(0).forEach((resolve) => resolve(false));
   }
@@ -1266,6 +1440,7 @@ export class LipStream extends Base {
     if (this.#muted) this.#ask(commands.mute(true), "muted").catch(() => {});
     if (this.#emotion)
       this.#ask(commands.emotion(this.#emotion.name, this.#emotion.strength), "emotion").catch(() => {});
+    if (this.#away) this.#ask(commands.away(true, this.#away.picture), "away").catch((error) => this.#report(error));
   }
 
   /** @param {Record<string, unknown>} message @param {string} type of the answer @returns {Promise<any>} */
@@ -1283,7 +1458,8 @@ export class LipStream extends Base {
 
   /** @param {Record<string, any>} message */
   #take(message) {
-    const asked = this.#asked.find(({ type }) => type === message.type || message.type === "error");
+    const answers = (/** @type {{ type: string }} */ { type }) => type === message.type || message.type === "error";
+    const asked = message.remote ? undefined : this.#asked.find(answers);
     if (asked) {
       this.#asked = this.#asked.filter((other) => other !== asked);
       clearTimeout(asked.timer);
@@ -1292,6 +1468,7 @@ export class LipStream extends Base {
     } else if (message.type === "error") {
       this.#report(new LipStreamError(message.reason, { detail: message.detail ?? "" }));
     }
+    if (message.remote) this.#follow(message);
     if (message.type === "hello") {
       this.#hello = message;
       this.#log.restart();
@@ -1303,6 +1480,17 @@ export class LipStream extends Base {
     if (message.type === "frames" && this.#connection) this.#log.rows(message.rows, this.#connection.clock);
     if (message.type === "warning") this.#warn(message.reason, message.detail ?? "");
     this.#tell("control", message);
+  }
+
+  /** What somebody else has asked of this session, over HTTP, holds here too. @param {Record<string, any>} message */
+  #follow(message) {
+    if (message.type === "muted") {
+      this.#muted = message.muted;
+      this.#input?.getAudioTracks().forEach((track) => (track.enabled = !this.#muted));
+    }
+    if (message.type === "emotion") this.#emotion = { name: message.name, strength: message.strength };
+    if (message.type === "character") this.character = this.#worn = message.id;
+    if (message.type === "away") this.#away = message.away ? { picture: undefined } : null;
   }
 
   // what is seen ---------------------------------------------------------------------------------------------------
@@ -1326,6 +1514,13 @@ export class LipStream extends Base {
     if (!("requestVideoFrameCallback" in this.#video)) {
       const video = /** @type {HTMLVideoElement} */ (this.#video);
       video.addEventListener("playing", () => this.#alive(), { once: true });
+      const { srcObject } = video;
+      const again = () => {
+        if (video.srcObject !== srcObject) return; // another one has a loop of its own
+        this.#compose();
+        requestAnimationFrame(again);
+      };
+      again();
     }
   }
 
@@ -1344,9 +1539,33 @@ export class LipStream extends Base {
     if (!("requestVideoFrameCallback" in this.#video)) return;
     const next = (/** @type {number} */ _now, /** @type {any} */ metadata) => {
       this.#video.requestVideoFrameCallback(next);
+      this.#compose();
       this.#seen(metadata);
     };
     this.#video.requestVideoFrameCallback(next);
+  }
+
+  /** The frame that is on the video, in one piece. */
+  #compose() {
+    if (!this.#packed || !this.#connection) return;
+    if (!this.#alpha) {
+      this.#alpha = new AlphaCanvas(this.#canvas);
+      if (this.#alpha.by !== "webgl")
+        this.#warn(
+          "no_webgl",
+          this.#alpha.by
+            ? "This browser has no WebGL: transparency is made without it, which takes more of the processor."
+            : "This browser can draw on no canvas: the transparent character cannot be shown.",
+        );
+    }
+    this.#alpha.draw(this.#video);
+  }
+
+  /** @param {boolean} shown whether the live picture is to be seen */
+  #unveil(shown) {
+    this.#video.classList.toggle("shown", shown && !this.#packed);
+    this.#canvas.classList.toggle("shown", shown && this.#packed);
+    this.#picture.style.visibility = shown && this.#packed ? "hidden" : ""; // it would shine through
   }
 
   /** Once a frame: keep it cheap. @param {any} metadata VideoFrameCallbackMetadata */
@@ -1377,7 +1596,7 @@ export class LipStream extends Base {
       presentationTime: metadata.presentationTime,
       expectedDisplayTime: metadata.expectedDisplayTime,
       processingMs: (metadata.processingDuration ?? NaN) * 1000,
-      width: metadata.width,
+      width: this.#packed ? metadata.width / 2 : metadata.width,
       height: metadata.height,
       offset: null,
       stamp: this.readStamps ? this.#readStamp() : undefined,
@@ -1388,7 +1607,8 @@ export class LipStream extends Base {
 
   /** The strip's 32 cells, drawn onto 32 pixels: the middle line of the strip, the middle of each cell. */
   #readStamp() {
-    const { videoWidth, videoHeight } = this.#video;
+    const { videoHeight } = this.#video;
+    const videoWidth = this.#packed ? this.#video.videoWidth / 2 : this.#video.videoWidth;
     if (!this.#stamps) {
       const canvas = document.createElement("canvas");
       [canvas.width, canvas.height] = [32, 1];
@@ -1408,7 +1628,7 @@ export class LipStream extends Base {
     if (Number.isNaN(this.#firstFrameMs)) this.#firstFrameMs = performance.now() - this.#startedAt;
     this.#attempt = 0;
     this.#delay = this.#deviceDelay();
-    this.#video.classList.add("shown");
+    this.#unveil(true);
     this.#setState("live");
     clearInterval(this.#statsTimer);
     this.#statsTimer = setInterval(() => this.#tellStats(), STATS_MS);

@@ -4,6 +4,7 @@
 import "../element/lip-stream.js";
 import { createBuilder } from "./builder.js";
 import { TILE, createGallery } from "./gallery.js";
+import { askedBy, keyLines } from "./hotkeys.js";
 import { createHud } from "./hud.js";
 import { SampleVoice } from "./sample.js";
 import { createSteering } from "./steer.js";
@@ -119,15 +120,17 @@ function render() {
     source() === "sample" ? "Speak yourself instead" : "No microphone at hand? Use the sample voice";
   $("latency-pill").hidden = !live;
   renderVoice();
+  renderAway();
 }
 
 function renderVoice() {
-  const { state, muted, speaking } = stream;
-  $("frame").classList.toggle("speaking", state === "live" && speaking && !muted);
+  const { state, muted, speaking, away } = stream;
+  const unheard = muted || away;
+  $("frame").classList.toggle("speaking", state === "live" && speaking && !unheard);
   $("listening").hidden = state !== "live";
-  $("listening").dataset.voice = muted ? "muted" : speaking ? "speaking" : "quiet";
-  $("listening-text").textContent = muted ? "Muted" : speaking ? "Speaking" : "Listening";
-  hud.voice(muted ? "muted" : speaking ? "speaking" : "quiet");
+  $("listening").dataset.voice = unheard ? "muted" : speaking ? "speaking" : "quiet";
+  $("listening-text").textContent = away ? "Away" : muted ? "Muted" : speaking ? "Speaking" : "Listening";
+  hud.voice(unheard ? "muted" : speaking ? "speaking" : "quiet");
   $("mute").setAttribute("aria-pressed", String(muted));
   $("mute")
     .querySelector("use")
@@ -165,6 +168,34 @@ async function toggleMute() {
   renderVoice();
 }
 
+/** @param {boolean} [away] */
+async function toggleAway(away = !stream.away) {
+  await stream.setAway(away).catch((error) => error?.reason === "overtaken" || toastError(error));
+  render();
+}
+
+function renderAway() {
+  $("away").setAttribute("aria-pressed", String(stream.away));
+  $("away").querySelector(".caption").textContent = stream.away ? "Back" : "Away";
+}
+
+/** What a stream deck or a script has asked for is seen here, too. */
+stream.addEventListener("control", ({ detail }) => {
+  if (!detail.remote) return;
+  if (detail.type === "character") {
+    gallery.select(detail.id);
+    showAmbience();
+  }
+  if (detail.type === "emotion") {
+    const radio = /** @type {HTMLInputElement | null} */ (
+      document.querySelector(`input[name=emotion][value="${CSS.escape(detail.name)}"]`)
+    );
+    if (radio) radio.checked = true;
+  }
+  renderVoice();
+  renderAway();
+});
+
 function interrupt() {
   stream.interrupt().then(() => toast("Cut"), toastError);
 }
@@ -192,6 +223,7 @@ $("start").onclick = start;
 $("stop").onclick = stop;
 $("mute").onclick = toggleMute;
 $("interrupt").onclick = interrupt;
+$("away").onclick = () => toggleAway();
 $("hear").onclick = () => setHear(!stream.hear);
 $("fullscreen").onclick = toggleFullscreen;
 $("fullscreen").hidden = !document.fullscreenEnabled;
@@ -283,6 +315,7 @@ async function choose(id) {
     await stream.setCharacter(id);
     memory.set("character", id);
   } catch (error) {
+    if (/** @type {any} */ (error)?.reason === "overtaken") return; // by a later choice
     gallery.select(before);
     toastError(error);
   }
@@ -325,6 +358,10 @@ $("echo").onchange = () => {
   memory.set("echo", $("echo").checked ? "on" : "off");
 };
 $("device").onchange = () => (stream.microphone = $("device").value);
+$("alpha").onchange = () => {
+  stream.alpha = $("alpha").checked;
+  memory.set("alpha", $("alpha").checked ? "on" : "off");
+};
 $("size").onchange = () => {
   stream.size = Number($("size").value);
   memory.set("size", $("size").value);
@@ -355,12 +392,26 @@ const steering = createSteering({
   },
 });
 
+/** @type {string[]} */ let gestures = [];
+
+/** @param {NonNullable<ReturnType<typeof askedBy>>} asked */
+function act(asked) {
+  if ("gesture" in asked) stream.gesture(asked.gesture).catch(toastError);
+  else if ("away" in asked) toggleAway();
+  else {
+    const radios = /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll("input[name=character]"));
+    radios[asked.character]?.click();
+  }
+}
+
 document.addEventListener("keydown", (event) => {
   const target = /** @type {HTMLElement} */ (event.target);
   const typing = target.closest("select, textarea, input:not([type=radio], [type=checkbox], [type=range])");
   if (event.ctrlKey || event.metaKey || event.altKey || typing || document.querySelector("dialog[open]")) return;
   if (steering.press(event)) return;
   const live = LIVE.has(stream.state);
+  const asked = live ? askedBy(event, gestures) : null;
+  if (asked) return act(asked);
   const emotion = /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll("input[name=emotion]"))[
     Number(event.key) - 1
   ];
@@ -432,6 +483,8 @@ async function open() {
     gallery.limit(config.max_picture_bytes);
     fillEmotions(config.emotions);
     steering.limit(config.plan);
+    gestures = Object.keys(config.gestures);
+    $("gesture-keys").replaceChildren(...keyLines(gestures));
     hideProblem();
     if (first) stream.character = first.id; // its picture is asked for before the gallery's
     gallery.fill(known);
@@ -444,6 +497,7 @@ async function open() {
 const token = tokenFromAddress();
 if (token) stream.token = token;
 voiceFromAddress();
+if (memory.get("alpha") === "on") $("alpha").checked = stream.alpha = true;
 if (memory.get("echo") === "off") $("echo").checked = stream.echoCancellation = false;
 $("problem-retry").onclick = () => ($("gallery").childElementCount ? start() : open());
 render();

@@ -63,3 +63,8 @@ def to_planes(pictures: Tensor) -> Tensor:
     around = ((outer + 3 * inner) / 8).unbind(1)  # of [B, S / 2, S / 2]
     colours = (weighed(by, 128, *around).reshape(rows, size // 4, size) for by in (_BLUE, _RED))
     return torch.cat([brightness, *colours], 1).to(torch.uint8)
+
+
+def with_alpha(planes: Tensor, pictures: Tensor) -> Tensor:
+    """Planes [B, 3 S / 2, S] of YUV and the alpha of premultiplied [B, 4, S, S] in 0..255 -> [B, 5 S / 2, S] uint8."""
+    return torch.cat([planes, pictures[:, 3].to(torch.uint8)], 1)

@@ -30,7 +30,7 @@ from torch import Tensor
 from streamer.model import fused
 from streamer.model.attention import choose
 from streamer.model.autoencoder import Anchor, to_tensor
-from streamer.model.colour import eight_bit, scaled, shown, to_planes
+from streamer.model.colour import eight_bit, scaled, shown, to_planes, with_alpha
 from streamer.model.config import HEARD, PLAN, STRIDE
 from streamer.model.loading import Networks
 from streamer.model.slots import Seat, Slots
@@ -51,6 +51,8 @@ class Seated(Hearing):
 
     seat: Seat
     size: int
+    transparent: bool = False
+    """Something may shine through its frames: they come with their alpha."""
 
 
 def why_no_cuda() -> str | None:
@@ -154,9 +156,9 @@ class DevicePainter:
             self._said = zeros(capacity, sum(self._widths))  # [P, K]
             self._saying = self._pinned(capacity, sum(self._widths), dtype=torch.float32)
             self._painted = zeros(capacity, 4, size, size)  # premultiplied, 0..255: for frames of another size
-            # Planes of YUV, and a row that begins with whether the frame is finite.
-            self._drawn = zeros(capacity, 3 * size // 2 + 1, size, dtype=torch.uint8)
-            self._out = self._pinned(capacity, 3 * size // 2 + 1, size)
+            # Planes of YUV, alpha, and a row that begins with whether the frame is finite.
+            self._drawn = zeros(capacity, 5 * size // 2 + 1, size, dtype=torch.uint8)
+            self._out = self._pinned(capacity, 5 * size // 2 + 1, size)
             self._others: dict[int, Tensor] = {}  # pinned planes of other sizes
 
     def _pinned(self, *shape: int, dtype: torch.dtype = torch.uint8) -> Tensor:
@@ -246,7 +248,7 @@ class DevicePainter:
                 seated.record()
         if seated is not None:
             seated.synchronize()  # then the still may be forgotten: nothing reads it any more
-        return Seated(seat=seat, size=size)
+        return Seated(seat=seat, size=size, transparent=not (opaque or backed))
 
     def hear(self, stream: Seated, cue: Cue) -> None:
         """Every frame's cue in order, also those of frames that are then not drawn. Raises NotFinite, ValueError."""
@@ -292,7 +294,9 @@ class DevicePainter:
         frames: list[Yuv | NotFinite] = []
         for stream, slot in zip(streams, slots, strict=True):
             if out[slot, -1, 0]:
-                frames.append(Yuv(rescaled.get(slot, out[slot, :-1])))
+                planes = rescaled.get(slot, out[slot, :-1])
+                edge = planes.shape[1]
+                frames.append(Yuv(planes[:-edge], planes[-edge:] if stream.transparent else None))
                 continue
             with self._lock, self._on_steps():
                 if stream.seat.slot >= 0:
@@ -314,17 +318,18 @@ class DevicePainter:
         return slots
 
     def _rescale(self, streams: Sequence[Seated], slots: Sequence[int]) -> dict[int, np.ndarray]:
-        """By slot, planes of the frames that have another size than the preset's: on their way to the host."""
+        """By slot, planes and alpha of frames that have another size than the preset's: on their way to the host."""
         found: dict[int, np.ndarray] = {}
         for size in {stream.size for stream in streams} - {self.config.size}:
             of_size = [slot for stream, slot in zip(streams, slots, strict=True) if stream.size == size]
             picked, opaque, backed = (
                 torch.stack([part[slot] for slot in of_size]) for part in (self._painted, self._opaque, self._backed)
             )
-            planes = to_planes(shown(scaled(picked, size), opaque, backed, self._behind(size)))
+            pictures = scaled(picked, size)
+            planes = with_alpha(to_planes(shown(pictures, opaque, backed, self._behind(size))), pictures)
             if len(self._others.get(size, ())) < len(of_size):
                 count = next(count for count in self.buckets if count >= len(of_size))
-                self._others[size] = self._pinned(count, 3 * size // 2, size)
+                self._others[size] = self._pinned(count, 5 * size // 2, size)
             self._others[size][: len(of_size)].copy_(planes, non_blocking=True)
             found |= dict(zip(of_size, self._others[size].numpy(), strict=False))
         return found
@@ -347,7 +352,7 @@ class DevicePainter:
         finite = (latents.flatten(1).float().sum(1) + painted.flatten(1).float().sum(1)).isfinite()
         self._painted[first].copy_(eight_bit(painted))
         pictures = shown(self._painted[first], self._opaque[first], self._backed[first], self._behind(self.config.size))
-        self._drawn[first, :-1].copy_(to_planes(pictures))
+        self._drawn[first, :-1].copy_(with_alpha(to_planes(pictures), self._painted[first]))
         self._drawn[first, -1, 0].copy_(finite)
 
     def _noise(self, count: int) -> Tensor:

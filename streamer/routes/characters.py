@@ -70,8 +70,8 @@ async def add_character(request: Request) -> Response:
     elif kind in _PICTURE_TYPES:
         data = await read_body(request, held.config.max_picture_bytes)
         name = request.query_params.get("name", "")[:60] or None
-        own_mouth = asked_flag(request, "own_mouth", False)
-        entry = await drawn(request, held.characters.from_picture, data, name, asked_marks(request), own_mouth)
+        flags = asked_flag(request, "own_mouth", False), asked_flag(request, "face", True)
+        entry = await drawn(request, held.characters.from_picture, data, name, asked_marks(request), *flags)
     else:
         raise Refused(
             415, "unsupported_type", f"want application/json or {', '.join(_PICTURE_TYPES)}, got {kind[:60]!r}"

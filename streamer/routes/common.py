@@ -99,6 +99,14 @@ def asked_flag(request: Request, name: str, default: bool) -> bool:
     return text == "1"
 
 
+def asked_alpha(request: Request) -> bool:
+    """Whether `alpha=packed` is asked for: alpha beside the colour. Raises `Refused`."""
+    text = request.query_params.get("alpha", "none")
+    if text not in ("none", "packed"):
+        raise Refused(422, "bad_request", f"alpha={text[:20]!r}: must be none or packed")
+    return text == "packed"
+
+
 def asked_marks(request: Request) -> list[float] | None:
     """`eyes=x,y,x,y&mouth=x,y` as six numbers, where the face was marked by hand."""
     parts = [request.query_params.get(name) for name in ("eyes", "mouth")]

@@ -57,6 +57,7 @@ def flag(name: str, default: bool, description: str) -> Schema:
 
 
 SIZE = query("size", {"type": "integer", "enum": list(SIZES), "default": DEFAULT_SIZE}, "edge in pixels")
+ALPHA = query("alpha", {"enum": ["none", "packed"], "default": "none"}, "packed: alpha beside the colour")
 BACKGROUND = flag("background", True, "with the painted background")
 
 

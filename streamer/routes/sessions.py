@@ -13,9 +13,19 @@ from streamer import clock, signalling, tracks
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
 from streamer.config import DEFAULT_SIZE, SIZES
-from streamer.routes.common import asked_flag, asked_size, content_type, read_json, session_of, state_of
+from streamer.control import MAX_BYTES, TYPES
+from streamer.routes.common import (
+    asked_alpha,
+    asked_flag,
+    asked_size,
+    content_type,
+    read_body,
+    read_json,
+    session_of,
+    state_of,
+)
 from streamer.routes.guard import grant_of
-from streamer.routes.openapi import ANSWERED, BACKGROUND, SIZE, TEXT, flag, query, takes
+from streamer.routes.openapi import ALPHA, ANSWERED, BACKGROUND, SIZE, TEXT, flag, query, takes
 from streamer.routes.sdp import CANDIDATES, answer, check_exchange, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
@@ -37,17 +47,21 @@ class Wish:
     """Of the session token that it is asked with."""
     fed: bool = False
     """The voice is speech that a bot sends, and a microphone is the user's."""
+    packed: bool = False
+    """Alpha beside the colour."""
 
 
 def asked_session(request: Request) -> Wish:
     """The parameters of a request for a session. Raises `Refused`."""
+    packed = asked_alpha(request)
     return Wish(
         _entry(request, request.query_params.get("character")),
         asked_size(request),
-        asked_flag(request, "background", True),
+        asked_flag(request, "background", not packed),
         asked_flag(request, "stamp", False),
         grant_of(request),
         _asked_voice(request),
+        packed,
     )
 
 
@@ -122,6 +136,7 @@ async def _admitted(held: State, wish: Wish) -> AsyncIterator[Session]:
             rig=rig,
             background=wish.background,
             stamped=wish.stamped,
+            packed=wish.packed,
             metrics=held.metrics,
             grant=wish.grant,
             on_closed=held.forget,
@@ -142,6 +157,7 @@ ASKED = (
     query("character", TEXT, "a character's id"),
     SIZE,
     BACKGROUND,
+    ALPHA,
     flag("stamp", False, "with the frame's number in its pixels"),
     query("voice", {"enum": ["microphone", "speech"], "default": "microphone"}, "speech: a bot's, over its socket"),
 )
@@ -203,6 +219,15 @@ async def session_state(session_id: str, request: Request) -> dict[str, Any]:
 @router.patch("/v1/sessions/{session_id}", status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, request: Request) -> Response:
     return await take_candidates(request, session_of(request, session_id).peer)
+
+
+_MESSAGE = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(TYPES)}}}
+
+
+@router.post("/v1/sessions/{session_id}/control", openapi_extra=takes(body={"application/json": _MESSAGE}))
+async def steer(session_id: str, request: Request) -> dict[str, Any]:
+    session = session_of(request, session_id)
+    return await session.steer(await read_body(request, MAX_BYTES))
 
 
 @router.delete("/v1/sessions/{session_id}")

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from streamer import __version__
 from streamer.config import DEFAULT_SIZE, FPS, SAMPLE_RATE, SIZES
+from streamer.gestures import GESTURES
 from streamer.plan import RANGES
 from streamer.routes.common import state_of
 from streamer.routes.openapi import gives
@@ -34,6 +35,7 @@ async def client_config(request: Request) -> dict[str, Any]:
         "marked": held.config.marked,
         "emotions": EMOTIONS,
         "plan": RANGES,
+        "gestures": {name: gesture.seconds for name, gesture in GESTURES.items()},
         "auth": held.config.token is not None,
     }
 

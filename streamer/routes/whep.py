@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from streamer import signalling, tracks
 from streamer.broadcast import Reports
-from streamer.routes.common import session_of, state_of
-from streamer.routes.openapi import ANSWERED, TEXT, takes
+from streamer.routes.common import asked_alpha, session_of, state_of
+from streamer.routes.openapi import ALPHA, ANSWERED, TEXT, takes
 from streamer.routes.sdp import CANDIDATES, answer, check_exchange, describe, discover, read_sdp, take_candidates
 from streamer.signalling import Peer, Role
 
@@ -17,12 +17,12 @@ _ENDPOINT = "/v1/sessions/{session_id}/whep"
 _VIEWER = _ENDPOINT + "/{viewer_id}"
 
 
-@router.post(_ENDPOINT, **ANSWERED, openapi_extra=takes(body={"application/sdp": TEXT}))
+@router.post(_ENDPOINT, **ANSWERED, openapi_extra=takes(ALPHA, body={"application/sdp": TEXT}))
 async def view(session_id: str, request: Request) -> Response:
     held = state_of(request)
     config = held.config
     check_exchange(request)
-    session = session_of(request, session_id)
+    session, packed = session_of(request, session_id), asked_alpha(request)
     offer = await read_sdp(request)
     signalling.parse_offer(offer, Role.VIEWER)
 
@@ -38,7 +38,7 @@ async def view(session_id: str, request: Request) -> Response:
             public_ip=config.public_ip,
         )
 
-    guest = await session.audience.admit(accept)
+    guest = await session.audience.admit(accept, packed)
     return answer(config, f"/v1/sessions/{session.id}/whep/{guest.id}", guest.peer)
 
 

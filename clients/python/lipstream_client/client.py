@@ -119,11 +119,16 @@ class Client:
         return (await self.request("POST", "/v1/characters", json=body)).json()
 
     async def upload(
-        self, picture: str | Path | bytes, name: str | None = None, marks: Sequence[float] | None = None
+        self,
+        picture: str | Path | bytes,
+        name: str | None = None,
+        marks: Sequence[float] | None = None,
+        face: bool = True,
     ) -> dict[str, Any]:
         """A character from a picture (PNG, JPEG or WebP): its path or its bytes.
 
-        `marks`, where the server cannot tell the face: x, y of one eye, of the other, of the mouth, in pixels.
+        `marks`, where the server cannot tell the face: x, y of one eye, of the other, of the mouth, in pixels. Without
+        a `face` it is a picture to be shown (`Session.away`), not to be made to talk.
         """
         if isinstance(picture, bytes):
             data = picture
@@ -131,6 +136,8 @@ class Client:
             data = await asyncio.to_thread(Path(picture).read_bytes)
         kind = next((kind for magic, kind in _TYPES.items() if data.startswith(magic)), "application/octet-stream")
         params = {"name": name} if name else {}
+        if not face:
+            params["face"] = "0"
         if marks is not None:
             texts = [f"{float(v):g}" for v in marks]
             params |= {"eyes": ",".join(texts[:4]), "mouth": ",".join(texts[4:])}
@@ -151,7 +158,8 @@ class Client:
         rate: int = RATE,
         character: str | None = None,
         size: int | None = None,
-        background: bool = True,
+        background: bool | None = None,
+        alpha: bool = False,
         stamp: bool = False,
         packet_ms: int = 20,
         linger: float = 0.5,
@@ -164,11 +172,16 @@ class Client:
         iterator of such blocks, "microphone", or None for silence without end. It is sent at real time, in packets of
         10 or 20 ms; `linger` seconds of silence after its end (math.inf: never) the session's iterations end.
         `frame_queue` frames wait at most for whoever is slow to take them. With `voice` "speech" it is a bot
-        that speaks (see `bot`), and `speech` is what the bot's user says.
+        that speaks (see `bot`), and `speech` is what the bot's user says. With `alpha` pictures are [S, S, 4] straight
+        RGBA of the character on nothing, unless a `background` is asked for; without, it has one unless told otherwise.
         """
-        query = {"background": str(int(background)), "stamp": str(int(stamp))}
+        query = {"stamp": str(int(stamp))}
         if voice != "microphone":
             query["voice"] = voice
+        if alpha:
+            query["alpha"] = "packed"
+        if background is not None:
+            query["background"] = str(int(background))
         if character is not None:
             query["character"] = character
         if size is not None:
@@ -212,6 +225,10 @@ class Client:
 
     async def sessions(self) -> list[str]:
         return (await self.request("GET", "/v1/sessions")).json()["sessions"]
+
+    async def control(self, session_id: str, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Steers any session: says over HTTP what is said on a control channel (`protocol.py`); returns the answer."""
+        return (await self.request("POST", f"/v1/sessions/{session_id}/control", json=dict(message))).json()
 
     async def session_state(self, session_id: str) -> dict[str, Any]:
         return (await self.request("GET", f"/v1/sessions/{session_id}")).json()

@@ -81,6 +81,8 @@ _FIELDS: dict[str, dict[str, _Check]] = {
     "emotion": {"name": _text, "strength": _share},
     "plan": {"frame": _count},
     "attention": {"state": _text},
+    "gesture": {"name": _text, "frame": _count},
+    "away": {"away": _flag, "frame": _count},
     "state": {"state": _text},
     "vad": {"speaking": _flag, "pts": _number},
     "frames": {"rows": _rows},
@@ -212,6 +214,18 @@ def start(form: str, rate: int, hear: bool = False, barge_in: bool = False) -> d
         {"format": form, "rate": rate, "hear": hear, "barge_in": barge_in},
         {"format": _text, "rate": _count, "hear": _flag, "barge_in": _flag},
     )
+
+
+def gesture(name: str) -> dict[str, Any]:
+    return _checked("gesture", {"name": name}, {"name": _text})
+
+
+def away(away: bool, picture: str | None = None) -> dict[str, Any]:
+    """`picture`: the id of a character whose picture is shown meanwhile."""
+    if picture is None:
+        return _checked("away", {"away": away}, {"away": _flag})
+    checks = {"away": lambda v: v is True, "picture": _text}  # there is nothing to show who is here
+    return _checked("away", {"away": away, "picture": picture}, checks)
 
 
 def unit_of(timestamp: int, offset: int, ticks: int, near: int) -> int | None:

@@ -34,7 +34,7 @@ class Frame:
     """One picture of the character. `received` (s, `time.monotonic()`): when the last of it came."""
 
     image: np.ndarray
-    """[S, S, 3] uint8 RGB"""
+    """[S, S, 3] uint8 RGB; straight RGBA [S, S, 4] of a session with `alpha`."""
     k: int
     """The frame's number: it answers sample 640·k of the microphone at 16 kHz."""
     pts: int
@@ -230,6 +230,8 @@ class Session:
         if self._newest >= 0:
             self._missing += max(0, k - self._newest - 1)
         self._newest = max(self._newest, k)
+        if self._query.get("alpha") == "packed":
+            image = media.unpacked(image)
         self._decoded += 1
         self._arrivals.append(received)
         self._latencies.received(k, received * 1e3)
@@ -276,7 +278,8 @@ class Session:
             self._epochs.append((message["frame"], message["epoch"]))
         elif kind == "error":
             self._answer(None, ControlFailed(message["reason"], message.get("detail", "")))
-        self._answer(kind, message)
+        if not message.get("remote"):  # what somebody else asked for answers nothing of ours
+            self._answer(kind, message)
         for entry in [e for e in self._expected if e[0] == kind and e[1].items() <= message.items()]:
             self._expected.remove(entry)
             if not entry[2].done():
@@ -371,6 +374,17 @@ class Session:
     async def attend(self, state: str) -> None:
         """What the character does while it does not speak: "idle", "listening" or "thinking"."""
         await self._command(protocol.attention(state), "attention")
+
+    async def gesture(self, name: str) -> int:
+        """Makes a gesture of the server's `config()["gestures"]`; returns the first frame that may show it."""
+        return (await self._command(protocol.gesture(name), "gesture"))["frame"]
+
+    async def away(self, away: bool = True, picture: str | None = None) -> int:
+        """Shows "be right back", or a character's picture by its id, and lets nothing be heard; False: back again.
+
+        Returns the first frame for which it holds.
+        """
+        return (await self._command(protocol.away(away, picture), "away"))["frame"]
 
     # Measurement
 
