@@ -159,7 +159,9 @@ _ALONE = {
 }
 
 
-@router.post("/v1/sessions", **ANSWERED, openapi_extra=takes(*ASKED, body={"application/sdp": TEXT, "application/json": _ALONE}))
+@router.post(
+    "/v1/sessions", **ANSWERED, openapi_extra=takes(*ASKED, body={"application/sdp": TEXT, "application/json": _ALONE})
+)
 async def open_session(request: Request) -> Response:
     held = state_of(request)
     config = held.config
