@@ -101,6 +101,14 @@ class ServerConfig:
     """Every session is recorded."""
     publish: tuple[str, ...] = ()
     """Where the first live session is published: RTMP and SRT URLs, files."""
+    label: bool = True
+    """Whether a small label in the picture says that it is synthetic."""
+    watermark: bool = True
+    """Whether a watermark does, which `lipstream detect` finds."""
+    c2pa_cert: Path | None = None
+    """Certificate chain (PEM) that finished recordings are signed with; None: they are not."""
+    c2pa_key: Path | None = None
+    """Its private key (PEM)."""
     max_sessions: int = MAX_SESSIONS
     max_viewers: int = MAX_VIEWERS
     """Viewers that a session takes beside the one who speaks."""
@@ -130,6 +138,8 @@ class ServerConfig:
             raise ValueError(f"device {self.device!r} is none of {', '.join(DEVICES)}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together: only one of the two was given")
+        if (self.c2pa_cert is None) != (self.c2pa_key is None):
+            raise ValueError("--c2pa-cert and --c2pa-key go together: only one of the two was given")
         if self.udp_ports is not None:
             first, last = self.udp_ports
             if not 1024 <= first <= last <= 65535:
@@ -151,6 +161,11 @@ class ServerConfig:
         for name in (*positive, "unattended_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
+
+    @property
+    def marked(self) -> dict[str, bool]:
+        """How a session's pictures are marked, for the API."""
+        return {"label": self.label, "watermark": self.watermark}
 
     @property
     def loopback(self) -> bool:

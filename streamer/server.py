@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from streamer import __version__, clock, tracks
+from streamer import __version__, clock, credentials, tracks
 from streamer.characters import Characters
 from streamer.config import CLIENTS, DEFAULT_SIZE, FPS, SAMPLES_PER_FRAME, SIZES, ServerConfig
 from streamer.features import Articulation, Listener
@@ -99,6 +99,8 @@ def create_app(
         state = app.state.lipstream = State(
             config, engine, drawing, loaded, known, metrics, ports=tracks.UdpPorts(config.udp_ports)
         )
+        if config.c2pa_cert is not None and config.c2pa_key is not None:
+            state.finish_recording = partial(credentials.sign, cert=config.c2pa_cert, key=config.c2pa_key)
         state.publishers = [Publisher(parse_target(text), metrics) for text in config.publish]
         for publisher in state.publishers:
             publisher.start()

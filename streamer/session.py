@@ -27,6 +27,7 @@ from streamer.features import Listener
 from streamer.generator import Engine, Seat
 from streamer.generators import Generator
 from streamer.ingest import Chunk, Finished, Packet, Started
+from streamer.marking import Marker
 from streamer.messages import Frame, Sound, Step, Times
 from streamer.metrics import Metrics
 from streamer.microphone import Microphone
@@ -145,6 +146,7 @@ class Session:
         self._characters = characters
         self._entry = entry
         self._background = background
+        self._marker = Marker(rig.size, config.label, config.watermark)
         self._stamped = stamped
         self._metrics = metrics
         self._on_closed = on_closed
@@ -407,6 +409,7 @@ class Session:
         """On the engine's thread."""
         if frame.epoch < self._epoch:
             return
+        self._marker.apply(frame.image)
         if self._stamped:
             stamp(frame.image, frame.frame)
         self._broadcast.submit(frame)
@@ -622,6 +625,7 @@ class Session:
             "age_s": round(clock.now() - self._born, 1),
             "epoch": self._epoch,
             "muted": self._gate.muted,
+            "marked": self._config.marked,
             "frames": {
                 "sent": viewer.counts.sent if viewer else 0,
                 "dropped": viewer.counts.dropped if viewer else 0,

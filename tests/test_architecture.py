@@ -20,6 +20,7 @@ LAYERS = [
         "streamer.stamp",
         "streamer.yuv",
         "streamer.turn",
+        "streamer.marking",
     },
     {"streamer.relay"},
     {
@@ -40,6 +41,7 @@ LAYERS = [
     {"streamer.viewer", "streamer.microphone", "streamer.speech_in", "streamer.bot"},
     {"streamer.broadcast", "streamer.recording"},
     {"streamer.publish", "streamer.audience"},
+    {"streamer.credentials", "streamer.detect"},
     {"streamer.session", "streamer.render"},
     {"streamer.state"},
     {"streamer.routes"},

@@ -31,6 +31,7 @@ async def client_config(request: Request) -> dict[str, Any]:
         "ice_servers": held.config.ice_servers_for(secrets.token_hex(8), time.time()),
         "ice_ttl_s": held.config.turn.ttl if held.config.turn else None,
         "max_picture_bytes": held.config.max_picture_bytes,
+        "marked": held.config.marked,
         "emotions": EMOTIONS,
         "plan": RANGES,
         "auth": held.config.token is not None,
