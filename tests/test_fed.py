@@ -231,6 +231,15 @@ class TestSound:
         unsoftened = 2 * 20_000 / 32_768
         assert roughness(line.ear[: line.packets[-1][1].pts]) < 10 * inside < 0.2 * unsoftened
 
+    def test_the_network_hears_no_steps_either(self) -> None:
+        """Where segments begin, meet and end, its wave has no step: a step is noise of all pitches, as an s is."""
+        line = Line()
+        tone = (20_000 * np.cos(2 * np.pi * 150 * np.arange(6113) / 24_000)).astype("<i2")
+        line.say(tone)
+        line.say(-tone)
+        line.until(1.0)
+        assert np.abs(np.diff(line.mouth, 2)).max() < 0.1
+
     def test_opus_is_forwarded_as_it_came(self) -> None:
         """Packets of any duration reach the ear untouched and in place, and the mouth hears what they hold."""
         line = Line()
