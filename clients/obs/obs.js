@@ -259,7 +259,7 @@ async function view(settings, stage) {
   let veil = 0;
   /** @type {View | null} */ let current = null;
   addEventListener("pagehide", () => current?.end("the page is left"));
-  for (let failures = 0; ; ) {
+  for (let failures = 0; ;) {
     try {
       const id = await server.find(settings.session);
       if (id === null) {
@@ -313,7 +313,7 @@ async function speak(settings, stage) {
     if (detail.state !== "error") say(detail.state);
     stream.classList.toggle("shown", detail.state === "live");
   });
-  for (let failures = 0; ; ) {
+  for (let failures = 0; ;) {
     if (await stream.start()) {
       failures = 0;
       await over(stream);
