@@ -1,8 +1,10 @@
 """What tests of pages share: somebody else's web site, and waiting for what is to come true in a page."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 SLOW = 20_000  # ms: a busy machine may take long, a broken page takes for ever
@@ -35,6 +37,18 @@ class Visit(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+@contextmanager
+def serve() -> Iterator[Site]:
+    with Site(("127.0.0.1", 0), Visit) as site:
+        thread = Thread(target=site.serve_forever, name="site")
+        thread.start()
+        try:
+            yield site
+        finally:
+            site.shutdown()
+            thread.join()
 
 
 def eventually(page: Any, holds: Callable[[], bool], seconds: float = 10) -> bool:

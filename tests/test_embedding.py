@@ -3,14 +3,13 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from peers import SDP, bare_peer, offer_of
-from sites import STREAM, Site, Visit, eventually, until
+from sites import STREAM, Site, eventually, serve, until
 from starlette.websockets import WebSocket
 
 from streamer import clock
@@ -26,12 +25,8 @@ FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with Site(("127.0.0.1", 0), Visit) as site:
-        thread = Thread(target=site.serve_forever, name="site")
-        thread.start()
+    with serve() as site:
         yield site
-        site.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

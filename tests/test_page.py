@@ -3,12 +3,11 @@
 import json
 import time
 from collections.abc import Iterator
-from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
-from sites import SLOW, STREAM, Site, Visit, eventually, until
+from sites import SLOW, STREAM, Site, eventually, serve, until
 
 pytestmark = pytest.mark.browser
 
@@ -28,12 +27,8 @@ def page(browser: Any, server: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with Site(("127.0.0.1", 0), Visit) as site:
-        thread = Thread(target=site.serve_forever, name="site")
-        thread.start()
+    with serve() as site:
         yield site
-        site.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
