@@ -151,7 +151,7 @@ def detection(few: Few, rng: np.random.Generator) -> dict[str, Any]:
     fidelity: dict[str, list[float]] = {}
     kinds = (
         ("rig", 256, True, few(100)),
-        ("rig", 256, False, few(60)),
+        ("rig", 256, False, few(80)),
         ("rig", 128, True, few(30)),
         ("rig", 512, True, few(10)),
         ("rig", 1024, True, few(3)),

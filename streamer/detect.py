@@ -28,6 +28,7 @@ THRESHOLD = 5.5
 _FINE = 2  # looked at twice as finely as the cells lie: an outline then spoils a quarter of a cell, not all of it
 _FLOOR = 1.0  # levels²: the variance that surroundings have at least, from coding and rounding
 _MOST = 0.8  # a single frame's say about a place
+_BLACK = 22  # levels up to which nothing is marked: around a character alone there is only what coding left behind
 _AROUND = [(y, x) for y in (0, _FINE, 2 * _FINE) for x in (0, _FINE, 2 * _FINE) if (y, x) != (_FINE, _FINE)]
 
 
@@ -52,7 +53,7 @@ class Detector:
         around = [padded[dy : dy + edge, dx : dx + edge] for dy, dx in _AROUND]
         mean = sum(around) / len(around)
         variance = sum((each - mean) ** 2 for each in around) / len(around)
-        say = np.clip((x - mean) / (variance + _FLOOR), -_MOST, _MOST)
+        say = np.clip((x - mean) / (variance + _FLOOR), -_MOST, _MOST) * (x > _BLACK)
         self._sum += say.reshape(CELLS, _FINE, CELLS, _FINE).mean((1, 3))
         self.frames += 1
 

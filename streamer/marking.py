@@ -23,7 +23,7 @@ STRENGTHS = (0.6, 1.0, 1.6)
 texture hide more."""
 _SPARSE = 0.8
 """Share of the frame below which what is shown bears more, for there is less of it."""
-_SPARSE_TIMES = 1.35
+_SPARSE_TIMES = 1.4
 _DARK_BELOW = 56
 """Levels of a cell below which eyes see smaller steps."""
 _AS_BEFORE = 8
