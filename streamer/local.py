@@ -48,11 +48,11 @@ class Moment:
     image: np.ndarray
     """[S, S, 4] uint8 straight RGBA. It may be another moment's too: not to be changed."""
     sound: np.ndarray
-    """[n] int16, mono, at the avatar's rate: 40 ms, less at a segment's end, none in silence."""
+    """[n] int16, mono, at the avatar's rate: 40 ms, but for the lead at a segment's begin, and less at its end."""
     segment: int | None
     """The number that `push` gave for the segment that is said; None in silence."""
     ended: bool
-    """The segment's last sound."""
+    """The segment's last."""
 
     @property
     def pts(self) -> int:
@@ -150,7 +150,7 @@ class LocalAvatar:
         samples, epoch = to_mono(pcm), self.epoch
         number = None
         for first in range(0, max(len(samples), 1), rate):  # a second at a time
-            while self._segments.buffered >= _MOST_BUFFERED and not self._closed and epoch == self.epoch:
+            while self.buffered >= _MOST_BUFFERED and not self._closed and epoch == self.epoch:
                 await self._change()
             if self._closed:
                 raise RuntimeError("the avatar is closed")
@@ -178,9 +178,23 @@ class LocalAvatar:
         return position
 
     @property
+    def lead(self) -> float:
+        """Seconds of sound handed out ahead of their picture, for players that must not run dry; 0.0 at first."""
+        return self._segments.lead
+
+    @lead.setter
+    def lead(self, seconds: float) -> None:
+        self._segments.lead = seconds
+
+    @property
     def position(self) -> float:
         """Seconds of the segment under way that were handed to the consumer."""
         return self._heard / self.sample_rate
+
+    @property
+    def buffered(self) -> float:
+        """Seconds of speech that wait to be said."""
+        return self._segments.buffered
 
     @property
     def starved(self) -> int:

@@ -193,10 +193,10 @@ async def test_push_waits_while_ten_seconds_wait_and_clear_lets_go_of_it(engine:
     await avatar.push(speech(250))
     waiting = asyncio.create_task(avatar.push(speech(1000)))
     await moments(avatar, 3)
-    assert not waiting.done() and 9 < avatar._segments.buffered <= 11
+    assert not waiting.done() and 9 < avatar.buffered <= 11
     avatar.clear()
     assert await waiting is None
-    assert avatar._segments.buffered == 0
+    assert avatar.buffered == 0
     await avatar.aclose()
 
 

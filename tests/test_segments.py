@@ -129,6 +129,32 @@ def test_buffered_counts_seconds() -> None:
     assert segments.buffered == pytest.approx(0.46, abs=0.002)
 
 
+@pytest.mark.parametrize("count", [100, 640, 1000, 1400, 6400])
+def test_a_lead_gives_sound_ahead_and_nothing_else_changes(count: int) -> None:
+    """The network hears the same frames, the ear the same sound; only its begin comes in a larger piece."""
+    plain, ahead = Segments(16_000), Segments(16_000, lead=0.04)
+    for segments in (plain, ahead):
+        segments.push(noise(count), 16_000)
+        segments.end()
+    plainly, early = all_of(plain), all_of(ahead)
+    assert len(early[0].sound) == min(1280, count)
+    assert all(len(spoken.sound) <= 640 for spoken in early[1:])
+    for taken in (plainly, early):
+        assert np.array_equal(np.concatenate([spoken.sound for spoken in taken]), noise(count))
+    assert np.array_equal(np.stack([s.heard for s in plainly]), np.stack([s.heard for s in early]))
+
+
+def test_a_lead_is_made_up_for_as_speech_comes() -> None:
+    """Speech that comes frame by frame has none to give ahead, until more is there; a pause uses it up."""
+    segments = Segments(16_000, lead=0.04)
+    given = []
+    for pieces in (1, 1, 3, 0, 0, 0, 2):
+        segments.push(noise(640 * pieces), 16_000)
+        given.append(len(segments.take().sound))
+    assert given == [640, 640, 1280, 640, 0, 0, 1280]
+    assert segments.starved == 1
+
+
 def test_bad_rates_are_refused_with_their_number() -> None:
     with pytest.raises(ValueError, match="7999 Hz"):
         Segments(7_999)

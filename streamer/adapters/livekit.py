@@ -24,12 +24,16 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: pip install 'lipstream[livekit]'", name=error.name) from error
 
+LEAD = 0.040
+"""Seconds of audio that wait at the runner's source: where it runs dry, WebRTC puts silence between."""
+
 
 class CharacterGenerator(VideoGenerator):
     """Yields a video frame every 40 ms, with the audio of that time where something is said."""
 
     def __init__(self, avatar: LocalAvatar) -> None:
         self.avatar = avatar
+        avatar.lead = LEAD
         self._saying: asyncio.Future[None] | None = None
         self._runner_is_free = asyncio.Event()
         self._runner_is_free.set()

@@ -18,23 +18,15 @@ from streamer.config import DEFAULT_SIZE
 from streamer.local import LocalAvatar, Moment, Runtime
 
 try:
-    from pipecat.frames.frames import (
-        CancelFrame,
-        EndFrame,
-        Frame,
-        InterruptionFrame,
-        OutputImageRawFrame,
-        OutputTransportReadyFrame,
-        StartFrame,
-        TTSAudioRawFrame,
-        TTSStartedFrame,
-        TTSStoppedFrame,
-    )
+    from pipecat.frames import frames
     from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
     from pipecat.services.ai_service import AIService
     from pipecat.services.settings import ServiceSettings
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: pip install 'lipstream[pipecat]'", name=error.name) from error
+
+LEAD = 0.040
+"""Seconds of sound that wait at the transport, which must not run dry."""
 
 
 class CharacterVideoService(AIService):
@@ -44,22 +36,14 @@ class CharacterVideoService(AIService):
     times a second, whether something is said or not.
     """
 
-    def __init__(
-        self,
-        *,
-        runtime: Runtime,
-        character: str = "",
-        size: int = DEFAULT_SIZE,
-        background: bool = True,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, runtime: Runtime, character: str = "", size: int = DEFAULT_SIZE, **kwargs: Any) -> None:
         super().__init__(settings=ServiceSettings(model=None), **kwargs)
         self._runtime = runtime
-        self._wanted: dict[str, Any] = {"character": character, "size": size, "background": background}
+        self._character, self._size = character, size
         self._forwarding: asyncio.Task | None = None
         self._rate = 0
         self._contexts: dict[int, str | None] = {}  # of the segments that wait
-        self._stops: deque[tuple[int, TTSStoppedFrame]] = deque()  # each goes on after its segment
+        self._stops: deque[tuple[int, frames.TTSStoppedFrame]] = deque()  # each goes on after its segment
         self._silent = asyncio.Event()
         self._silent.set()
         self.avatar: LocalAvatar | None = None
@@ -72,14 +56,15 @@ class CharacterVideoService(AIService):
         await super().setup(setup)
         self._rate = setup.audio_out_sample_rate
 
-    async def start(self, frame: StartFrame) -> None:
+    async def start(self, frame: frames.StartFrame) -> None:
         await super().start(frame)
         try:
-            self.avatar = await self._runtime.avatar(sample_rate=self._rate, **self._wanted)
+            self.avatar = await self._runtime.avatar(self._character, size=self._size, sample_rate=self._rate)
+            self.avatar.lead = LEAD
         except Exception as error:
             await self.push_error(f"no character: {error}", exception=error)
 
-    async def stop(self, frame: EndFrame) -> None:
+    async def stop(self, frame: frames.EndFrame) -> None:
         """Lets it say what it has been given."""
         await super().stop(frame)
         if self.avatar is not None and self._forwarding is not None:
@@ -87,7 +72,7 @@ class CharacterVideoService(AIService):
             await self._silent.wait()
         await self._close()
 
-    async def cancel(self, frame: CancelFrame) -> None:
+    async def cancel(self, frame: frames.CancelFrame) -> None:
         await super().cancel(frame)
         await self._close()
 
@@ -103,29 +88,28 @@ class CharacterVideoService(AIService):
         if avatar is not None:
             await avatar.aclose()
 
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+    async def process_frame(self, frame: frames.Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         avatar = self.avatar
         if avatar is None:
             return await self.push_frame(frame, direction)
         match frame:
-            case TTSAudioRawFrame():
+            case frames.TTSAudioRawFrame():
                 pcm = np.frombuffer(frame.audio, np.int16).reshape(-1, frame.num_channels)
                 if (segment := await avatar.push(pcm, frame.sample_rate)) is not None:
                     self._contexts[segment] = frame.context_id
                     self._silent.clear()
                 return
-            case TTSStoppedFrame() if (segment := self._end_segment(avatar)) is not None:
-                self._stops.append((segment, frame))
-                return
-            case TTSStartedFrame():
+            case frames.TTSStoppedFrame() if (segment := self._end_segment(avatar)) is not None:
+                return self._stops.append((segment, frame))
+            case frames.TTSStartedFrame():
                 await self.start_ttfb_metrics()
-            case InterruptionFrame():
+            case frames.InterruptionFrame():
                 avatar.clear()
                 self._contexts.clear()
                 self._stops.clear()
                 self._silent.set()
-            case OutputTransportReadyFrame() if self._forwarding is None:
+            case frames.OutputTransportReadyFrame() if self._forwarding is None:
                 self._forwarding = self.create_task(self._forward(avatar))
         await self.push_frame(frame, direction)
 
@@ -139,12 +123,14 @@ class CharacterVideoService(AIService):
             async for moment in avatar:
                 epoch = avatar.epoch
                 size = (avatar.size, avatar.size)
-                await self.push_frame(OutputImageRawFrame(moment.image[..., :3].tobytes(), size, "RGB"))
+                await self.push_frame(frames.OutputImageRawFrame(moment.image[..., :3].tobytes(), size, "RGB"))
                 if moment.segment is not None and epoch == avatar.epoch:
                     await self._say(moment, avatar)
         except RuntimeError as error:
-            await self.push_error(str(error), exception=error, force_treat_as_permanent=True)
+            self.avatar = None  # from here on the bot is heard without it
             self._silent.set()
+            await avatar.aclose()
+            await self.push_error(str(error), exception=error, force_treat_as_permanent=True)
 
     async def _say(self, moment: Moment, avatar: LocalAvatar) -> None:
         assert moment.segment is not None
@@ -152,7 +138,7 @@ class CharacterVideoService(AIService):
             await self.stop_ttfb_metrics()
             sound = moment.sound.tobytes()
             context = self._contexts.get(moment.segment)
-            await self.push_frame(TTSAudioRawFrame(sound, avatar.sample_rate, 1, context_id=context))
+            await self.push_frame(frames.TTSAudioRawFrame(sound, avatar.sample_rate, 1, context_id=context))
         if moment.ended:
             self._contexts.pop(moment.segment, None)
             while self._stops and self._stops[0][0] <= moment.segment:

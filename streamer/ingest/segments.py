@@ -16,6 +16,8 @@ from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
 
+_ROUNDING = SAMPLE_RATE // 500  # 2 ms by which two rates may disagree about a segment's length
+
 
 def to_mono(pcm: np.ndarray) -> np.ndarray:
     """Speech [n] or [n, c], int16 or floats of ±1, to [n] int16. Raises ValueError for anything else."""
@@ -103,26 +105,30 @@ class Spoken:
     """A frame's time of speech, or of silence where nothing is to be said."""
 
     sound: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int16))
-    """[n] at the rate for the ear: a whole frame's time, less at a segment's end, none in silence."""
+    """[n] at the rate for the ear: a frame's time, but for the lead at a segment's begin, and less at its end."""
     heard: np.ndarray = field(default_factory=lambda: np.zeros(SAMPLES_PER_FRAME, np.float32))
     """[640] float32 at 16 kHz: the same for the network."""
     segment: int | None = None
     ended: bool = False
-    """The segment's last sound."""
+    """The segment's last frame."""
 
 
 class Segments:
     """Speech that waits to be said, in segments, cut into frames' times. Pure: nothing here knows what time it is.
 
     A segment that has run out before its end pauses: its frames are silent, and it goes on with the next that is whole.
+    `lead` seconds of sound are given ahead of their frame, where they are there: for players that must not run dry.
     """
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, lead: float = 0.0) -> None:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate % FPS:
             raise ValueError(f"{rate} Hz: want {LOWEST_RATE} to {HIGHEST_RATE} Hz, a multiple of {FPS}")
         self.rate = rate
         self.starved = 0
         """Frames' times for which a segment under way had nothing to say."""
+        self.lead = lead
+        self._ahead = 0
+        """Samples of sound that were given ahead of their frame."""
         self._per_frame = rate // FPS
         self._waiting: deque[_Segment] = deque()
         self._begun = False
@@ -168,21 +174,25 @@ class Segments:
         segment = self._waiting[0] if self._waiting else None
         if segment is None:
             return Spoken()
-        whole = len(segment.ear) >= self._per_frame and len(segment.network) >= SAMPLES_PER_FRAME
+        whole = self._ahead + len(segment.ear) >= self._per_frame and len(segment.network) >= SAMPLES_PER_FRAME
         if not whole and not segment.ended:
             self.starved += self._begun
+            self._ahead = 0
             return Spoken()
-        sound = segment.ear.take(self._per_frame)
+        sound = segment.ear.take(max(self._per_frame + round(self.lead * self.rate) - self._ahead, 0))
+        self._ahead = max(self._ahead + len(sound) - self._per_frame, 0)
         heard = np.zeros(SAMPLES_PER_FRAME, np.float32)
         samples = segment.network.take(SAMPLES_PER_FRAME)
         heard[: len(samples)] = samples / np.float32(32768)
-        ended = segment.ended and not len(segment.ear)
+        ended = segment.ended and not len(segment.ear) and len(segment.network) <= _ROUNDING
         self._begun = not ended
         if ended:
             self._waiting.popleft()
+            self._ahead = 0
         return Spoken(sound, heard, segment.number, ended)
 
     def clear(self) -> None:
         """Forgets all that was pushed."""
         self._waiting.clear()
         self._begun = False
+        self._ahead = 0
