@@ -109,8 +109,8 @@ class Audience:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for stream in self._streams:
-            await asyncio.wait_for(stream.aclose(), 5)
+        while self._streams:
+            await asyncio.wait_for(self._streams.pop().aclose(), 5)
 
 
 class Participant:

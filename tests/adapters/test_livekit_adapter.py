@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from livekit import rtc
 from livekit.agents import Agent, AgentSession
 from livekit.agents.voice.avatar import (
     AudioReceiver,
+    AudioSegmentEnd,
     AvatarRunner,
     DataStreamAudioOutput,
     DataStreamAudioReceiver,
@@ -20,14 +21,31 @@ from livekit.agents.voice.avatar import (
 from livekit.agents.voice.io import AudioOutput, PlaybackFinishedEvent
 from livekit_room import Audience, Room, pair
 
-from streamer.adapters.livekit import LEAD, CharacterGenerator
-from streamer.local import Runtime
+from streamer.adapters.livekit import CharacterGenerator
+from streamer.local import LocalAvatar, Runtime
+
+
+class Noting(CharacterGenerator):
+    """Notes what the runner is given, and when it is cleared."""
+
+    def __init__(self, avatar: LocalAvatar) -> None:
+        super().__init__(avatar)
+        self.given: list[str] = []
+
+    async def clear_buffer(self) -> None:
+        self.given.append("clear")
+        await super().clear_buffer()
+
+    async def _frames(self) -> AsyncGenerator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd, None]:
+        async for frame in super()._frames():
+            self.given.append({rtc.VideoFrame: "picture", rtc.AudioFrame: "sound"}.get(type(frame), "end"))
+            yield frame
 
 
 class Stage:
     """A character that an agent speaks through, and those who watch."""
 
-    def __init__(self, agent: Room, avatar: Room, generator: CharacterGenerator, audience: Audience) -> None:
+    def __init__(self, agent: Room, avatar: Room, generator: Noting, audience: Audience) -> None:
         self.agent, self.avatar, self.generator, self.audience = agent, avatar, generator, audience
         self.finished: asyncio.Queue[PlaybackFinishedEvent] = asyncio.Queue()
         self.output: AudioOutput
@@ -52,7 +70,9 @@ class Stage:
         return await asyncio.wait_for(self.finished.get(), 20)
 
     async def close(self) -> None:
+        """Idempotent."""
         await self.runner.aclose()
+        await self.generator.aclose()
         await self.generator.aclose()
         await self.audience.leave()
 
@@ -62,7 +82,7 @@ async def stage(runtime: Runtime) -> AsyncIterator[Stage]:
     """The agent elsewhere: speech over the byte stream `lk.audio_stream`, the rest over RPCs."""
     audience = Audience(RATE)
     agent, avatar = pair(audience)
-    generator = CharacterGenerator(await runtime.avatar(CHARACTER, sample_rate=RATE))
+    generator = Noting(await runtime.avatar(CHARACTER, sample_rate=RATE))
     stage = Stage(agent, avatar, generator, audience)
     output = DataStreamAudioOutput(
         agent,
@@ -83,7 +103,7 @@ async def near_stage(runtime: Runtime) -> AsyncIterator[Stage]:
     """The agent in the avatar's own process, before a queue."""
     audience = Audience(RATE)
     agent, avatar = pair(audience)
-    stage = Stage(agent, avatar, CharacterGenerator(await runtime.avatar(CHARACTER, sample_rate=RATE)), audience)
+    stage = Stage(agent, avatar, Noting(await runtime.avatar(CHARACTER, sample_rate=RATE)), audience)
     output = QueueAudioOutput(sample_rate=RATE)
     await stage.start(output, output)
     yield stage
@@ -98,8 +118,7 @@ async def test_idle_is_alive_and_silent(stage: Stage) -> None:
     """Pictures come before anything was said, and the character in them does not stand still."""
     audience = stage.audience
     await audience.until(lambda: len(audience.pictures) >= 50)
-    seconds = audience.times[-1] - audience.times[0]
-    assert seconds >= 49 / 25 - 0.3  # not faster than 25 a second; the runner smooths what came late
+    assert audience.times[49] - audience.times[0] > 1.0  # two seconds' worth; what came late is made up for
     assert audience.pictures[0].shape == (256, 256, 4)
     first, last = (audience.pictures[i].astype(np.int16) for i in (0, 49))
     assert np.abs(last - first).max() > 20
@@ -116,8 +135,10 @@ async def test_speech_is_heard_whole_while_the_mouth_moves(stage: Stage) -> None
     stage.output.flush()
     ended = await stage.next_end()
     assert (ended.playback_position, ended.interrupted) == (pytest.approx(2.0, abs=1e-6), False)
+    given = stage.generator.given
+    talk = given[given.index("sound") - 1 : given.index("end")]  # from the picture of the first sound on
+    assert talk.count("picture") == 50 and given.count("end") == 1
     talking = audience.pictures[len(idle) + 2 :]
-    assert 45 <= len(talking) <= 56
     assert motion(talking) > 4 * motion(idle)
     await audience.until(lambda: len(audience.heard()) >= np.count_nonzero(said))
     assert np.array_equal(audience.heard(), said[said != 0])
@@ -151,28 +172,31 @@ async def test_speech_of_another_form_is_converted(stage: Stage, rate: int, chan
     assert ended.playback_position == pytest.approx(1.0, abs=0.002)
     wanted = speech(1.0, RATE)
     audience = stage.audience
-    await audience.until(lambda: len(audience.heard()) >= 0.9 * np.count_nonzero(wanted))
+    await audience.until(
+        lambda: len(audience.heard()) > RATE // 2 and not any(part.any() for part in audience.sound[-10:])
+    )
     energy = [float(np.square(sound.astype(float)).sum()) for sound in (audience.heard(), wanted)]
     assert energy[0] == pytest.approx(energy[1], rel=0.1)
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["all sent", "still sending"])
-async def test_clear_buffer_stops_within_two_frames_and_tells_the_position(stage: Stage, streaming: bool) -> None:
+async def test_clear_buffer_stops_at_once_and_tells_the_position(stage: Stage, streaming: bool) -> None:
     """What was heard is what is reported; pictures go on, and what is said next is whole, with its own position."""
     audience, said = stage.audience, noise(8.0)
     await stage.say(said)
     await audience.until(lambda: len(audience.heard()) > RATE)
-    heard_before = len(audience.heard())
     order = [stage.output.flush, stage.output.clear_buffer]
     for call in reversed(order) if streaming else order:
         call()
     ended = await stage.next_end()
     assert ended.interrupted
     count = round(ended.playback_position * RATE)
-    assert heard_before <= count <= heard_before + (2 / 25 + LEAD) * RATE
+    assert count > RATE
     pictures = len(audience.pictures)
     await audience.until(lambda: len(audience.pictures) >= pictures + 15)
     assert np.array_equal(audience.heard(), said[:count])
+    given = stage.generator.given
+    assert {*given[given.index("clear") :]} == {"clear", "picture"}
     assert motion(audience.pictures[-8:]) < 1.5  # the mouth is at rest
     again = noise(0.7, seed=5)
     await stage.say(again)
@@ -182,6 +206,28 @@ async def test_clear_buffer_stops_within_two_frames_and_tells_the_position(stage
     await audience.until(lambda: len(audience.heard()) >= count + len(again))
     assert np.array_equal(audience.heard()[count:], again)
     assert stage.finished.empty()
+
+
+async def test_clear_buffer_finds_the_runner_between_two_frames(runtime: Runtime) -> None:
+    """It waits until audio that the runner has in hand is counted; audio of a picture that it has in hand stays out."""
+    generator = CharacterGenerator(await runtime.avatar(CHARACTER, sample_rate=RATE))
+    await generator.push_audio(rtc.AudioFrame(noise(2.0).tobytes(), RATE, 1, 2 * RATE))
+    frames = aiter(generator)
+    while not isinstance(await anext(frames), rtc.AudioFrame):
+        pass
+    clearing = asyncio.create_task(generator.clear_buffer())
+    await asyncio.sleep(0)
+    assert generator.avatar.buffered == 0 and not clearing.done()
+    assert isinstance(await anext(frames), rtc.VideoFrame)
+    await asyncio.wait_for(clearing, 5)
+    await generator.push_audio(rtc.AudioFrame(noise(2.0).tobytes(), RATE, 1, 2 * RATE))
+    while not isinstance(await anext(frames), rtc.AudioFrame):
+        pass
+    assert isinstance(await anext(frames), rtc.VideoFrame)
+    await generator.clear_buffer()
+    assert isinstance(await anext(frames), rtc.VideoFrame)
+    await frames.aclose()
+    await generator.aclose()
 
 
 async def test_segments_that_come_at_once_are_finished_one_by_one(near_stage: Stage) -> None:
@@ -246,8 +292,7 @@ async def test_closing_in_the_middle_of_a_word_leaves_nothing(stage: Stage) -> N
     """The fixtures look for tasks, threads and errors after it."""
     await stage.say(noise(3.0))
     await stage.audience.until(lambda: len(stage.audience.heard()) > 1000)
-    await stage.generator.aclose()
-    await stage.generator.aclose()
+    await stage.close()
 
 
 async def test_more_than_waits_is_taken_as_it_is_said(near_stage: Stage) -> None:
