@@ -19,7 +19,7 @@ import numpy as np
 from streamer import clock
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Characters
-from streamer.config import DEFAULT_SIZE, DEVICES, FPS, GENERATORS, MAX_SESSIONS, SAMPLES_PER_FRAME, SIZES
+from streamer.config import DEFAULT_SIZE, DEVICES, FPS, GENERATORS, SAMPLES_PER_FRAME, SIZES
 from streamer.encode import to_rgba
 from streamer.features import Articulation, Listener
 from streamer.generator import Engine, Seat
@@ -316,12 +316,12 @@ class Runtime:
         generator: Generator,
         listener: Listener,
         characters: Characters | None = None,
-        most_avatars: int = MAX_SESSIONS,
+        admission: AdmissionConfig | None = None,
     ) -> None:
         self.characters = characters or Characters(needs_face=generator.name == "neural")
         self._generator = generator
         self._listener = listener
-        self._admission = AdmissionConfig(max_sessions=most_avatars)
+        self._admission = admission or AdmissionConfig()
         self._avatars: list[LocalAvatar] = []
         self._opening = 0
         self._engine = Engine()
@@ -329,13 +329,26 @@ class Runtime:
 
     @classmethod
     def load(
-        cls, generator: str = GENERATORS[0], device: str = DEVICES[0], most_avatars: int = MAX_SESSIONS
+        cls, generator: str = GENERATORS[0], device: str = DEVICES[0], admission: AdmissionConfig | None = None
     ) -> "Runtime":
         """
         Loads a generator of config.GENERATORS on a device of config.DEVICES. Blocking, up to some seconds. Raises
         ValueError, or generators.NotInstalled.
         """
-        return cls(create(generator, device, most_avatars), Articulation.load(), most_avatars=most_avatars)
+        admission = admission or AdmissionConfig()
+        drawing = create(generator, device, admission.max_sessions)
+        runtime = cls(drawing, Articulation.load(), admission=admission)
+        runtime._warm_up()
+        return runtime
+
+    def _warm_up(self) -> None:
+        """The first frames of a process take longest: no avatar is to be measured by them. Blocking."""
+        rig = self._generator.rig(self.characters.get(self.characters.default), DEFAULT_SIZE, True)
+        avatar = Avatar(self._listener, rig, Life(0))
+        for frame in range(3):
+            controls, _ = avatar.hear(Step(frame, 0, np.zeros(SAMPLES_PER_FRAME, np.float32)))
+            avatar.draw(controls, frame / FPS)
+        avatar.close()
 
     async def avatar(
         self, character: str = "", *, size: int = DEFAULT_SIZE, sample_rate: int = 24_000, background: bool = True

@@ -1,6 +1,7 @@
 """A character in this process: picture and sound in lockstep, 25 a second, cleared at once, and nothing left behind."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamer.admission import AdmissionConfig
 from streamer.features import Loudness
 from streamer.generator import Engine
 from streamer.ingest.segments import Spoken
@@ -297,7 +299,7 @@ class Faces:
 
 @pytest.fixture
 async def runtime(leaves_nothing: None) -> AsyncIterator[Runtime]:
-    runtime = Runtime(Faces(), Loudness(), most_avatars=2)
+    runtime = Runtime(Faces(), Loudness(), admission=AdmissionConfig(max_sessions=2, most_load=math.inf))
     yield runtime
     await runtime.aclose()
 
@@ -323,6 +325,16 @@ async def test_no_more_avatars_than_agreed_and_a_closed_one_makes_room(runtime: 
     assert refused.value.status == 503
     await first.aclose()
     assert (await runtime.avatar("71")).sample_rate == 24_000
+
+
+async def test_a_machine_without_time_for_another_says_so(leaves_nothing: None) -> None:
+    """By what the first one takes: here all that may be promised."""
+    runtime = Runtime(Faces(), Loudness(), admission=AdmissionConfig(most_load=1e-9))
+    first = await runtime.avatar("24")
+    await moments(first, 3)
+    with pytest.raises(Refused, match="could not keep 25 frames a second"):
+        await runtime.avatar("13")
+    await runtime.aclose()
 
 
 async def test_what_cannot_be_is_refused_with_a_reason(runtime: Runtime) -> None:
