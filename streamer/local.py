@@ -25,12 +25,13 @@ from streamer.features import Articulation, Listener
 from streamer.generator import Engine, Seat
 from streamer.generators import Generator, create
 from streamer.ingest.segments import Segments, Spoken, to_mono
+from streamer.marking import Marker
 from streamer.messages import Frame, Step, Times
 from streamer.pipeline import Avatar, Speech
 from streamer.plan import Move
 from streamer.signalling import Refused
 from streamer.studio.animate import Life
-from streamer.studio.controls import EMOTIONS
+from streamer.studio.controls import ATTENTIONS, EMOTIONS
 
 _MOST_BUFFERED = 10.0  # seconds of speech that wait to be said; who pushes more waits, and nothing is dropped
 _MOST_READY = 5  # moments that wait to be iterated; with more the avatar's time stands still
@@ -117,7 +118,9 @@ class LocalAvatar:
     nothing is lost. All methods belong to the event loop that made it. `aclose` is idempotent and ends the iteration.
     """
 
-    def __init__(self, avatar: Avatar, lookahead: int, engine: Engine, sample_rate: int) -> None:
+    def __init__(
+        self, avatar: Avatar, lookahead: int, engine: Engine, sample_rate: int, marker: Marker | None = None
+    ) -> None:
         if lookahead > SAMPLES_PER_FRAME:
             raise ValueError(f"a look-ahead of {lookahead} samples: a frame's {SAMPLES_PER_FRAME} are at hand")
         self.sample_rate = sample_rate
@@ -133,6 +136,7 @@ class LocalAvatar:
         self._heard = 0
         self._loop = asyncio.get_running_loop()
         self._avatar = avatar
+        self._marker = marker
         self._seat: Seat = engine.add(avatar, self._on_frame, lambda events: None, self._on_failure)
         self._running: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
@@ -211,6 +215,12 @@ class LocalAvatar:
         if emotion not in EMOTIONS or not 0 <= strength <= 1:
             raise ValueError(f"emotion {emotion!r}, strength {strength}: want one of {', '.join(EMOTIONS)}, 0 to 1")
         self._avatar.feel(emotion, strength)
+
+    def attend(self, state: str) -> None:
+        """What it does while it does not speak, one of `controls.ATTENTIONS`. Raises ValueError."""
+        if state not in ATTENTIONS:
+            raise ValueError(f"state {state!r} is none of {', '.join(ATTENTIONS)}")
+        self._avatar.attend(state)
 
     def move(self, asked: Move) -> None:
         """Moves head, eyes, brows, body or hands, until it lapses."""
@@ -292,6 +302,8 @@ class LocalAvatar:
 
     def _on_frame(self, frame: Frame) -> None:
         """On the engine's thread."""
+        if self._marker is not None:
+            self._marker.apply(frame.image)
         image = to_rgba(frame.image)
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(lambda: self._hand_out(self._pairing.drawn(frame.frame, image)))
@@ -351,11 +363,20 @@ class Runtime:
         avatar.close()
 
     async def avatar(
-        self, character: str = "", *, size: int = DEFAULT_SIZE, sample_rate: int = 24_000, background: bool = True
+        self,
+        character: str = "",
+        *,
+        size: int = DEFAULT_SIZE,
+        sample_rate: int = 24_000,
+        background: bool = True,
+        label: bool = True,
+        watermark: bool = True,
     ) -> LocalAvatar:
         """A character by its id in `characters`, or by seed, whose sound comes at `sample_rate`.
 
-        Raises ValueError, or `Refused`: 404 for a character that is none, 503 where the machine has no time for it.
+        Its pictures are marked as synthetic by a label that people see and a watermark that they do not, unless told
+        otherwise. Raises ValueError, or `Refused`: 404 for a character that is none, 503 where the machine has no time
+        for it.
         """
         if size not in SIZES:
             raise ValueError(f"size {size} is none of {', '.join(map(str, SIZES))}")
@@ -372,7 +393,8 @@ class Runtime:
         finally:
             self._opening -= 1
         drawn = Avatar(self._listener, rig, Life(entry.seed or 0))
-        avatar = LocalAvatar(drawn, self._listener.lookahead, self._engine, sample_rate)
+        marker = Marker(rig.size, label, watermark)
+        avatar = LocalAvatar(drawn, self._listener.lookahead, self._engine, sample_rate, marker)
         self._avatars.append(avatar)
         return avatar
 

@@ -97,7 +97,7 @@ class Face:
         assert self.go.wait(10)
         if self.fail:
             raise RuntimeError("the brush broke")
-        return np.full((16, 16, 4), round(255 * float(np.clip(controls[INDEX["open"]], 0, 1))), np.uint8)
+        return np.full((128, 128, 4), round(255 * float(np.clip(controls[INDEX["open"]], 0, 1))), np.uint8)
 
     def close(self) -> None:
         self.closed = True
@@ -210,10 +210,32 @@ async def test_time_stands_still_for_a_slow_consumer_and_nothing_is_lost(engine:
     first = await moments(avatar, 1)
     while len(avatar._ready) < 5:  # until no more is made
         await avatar._change()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(avatar._change(), 0.2)
     made = avatar._ready[-1].frame
     heard = first + await until_ended(avatar)
     assert np.array_equal(np.concatenate([moment.sound for moment in heard]), said)
     assert [moment.frame for moment in heard] == list(range(len(heard))) and made <= 6
+    await avatar.aclose()
+
+
+async def test_clear_silences_what_waits_for_the_consumer_or_for_its_picture(engine: Engine) -> None:
+    face = Face()
+    avatar = seated(engine, face)
+    await moments(avatar, 1)
+    await avatar.push(speech(50))
+    while len(avatar._ready) < 5:
+        await avatar._change()
+    assert any(len(moment.sound) for moment in avatar._ready)
+    avatar.clear()
+    assert not any(len(moment.sound) for moment in await moments(avatar, 8))
+    face.go.clear()
+    await avatar.push(speech(50))
+    while not any(spoken.segment is not None for _, _, spoken in avatar._pairing._waiting):
+        await avatar._change()
+    avatar.clear()
+    face.go.set()
+    assert not any(len(moment.sound) for moment in await moments(avatar, 8))
     await avatar.aclose()
 
 
@@ -274,6 +296,17 @@ def test_a_longer_look_ahead_than_a_frame_is_refused() -> None:
         LocalAvatar(Avatar(Loudness(), Face(), Life(0)), 641, Engine(), RATE)
 
 
+async def test_what_it_attends_to_reaches_the_character(engine: Engine) -> None:
+    avatar, seen = seated(engine), []
+    avatar._avatar._life.attend = seen.append  # type: ignore[method-assign]
+    avatar.attend("listening")
+    await moments(avatar, 2)
+    assert seen == ["listening"]
+    with pytest.raises(ValueError, match="'asleep'"):
+        avatar.attend("asleep")
+    await avatar.aclose()
+
+
 async def test_feel_refuses_what_is_no_emotion(engine: Engine) -> None:
     avatar = seated(engine)
     with pytest.raises(ValueError, match="'hungry'"):
@@ -316,6 +349,17 @@ async def test_avatars_of_one_runtime_speak_apart(runtime: Runtime) -> None:
 
     heard = await asyncio.gather(one(0), one(1))
     assert all(np.array_equal(*pair) for pair in zip(heard, said, strict=True))
+
+
+async def test_pictures_are_marked_unless_told_otherwise(runtime: Runtime) -> None:
+    """A label that people see, a watermark that they do not; without both the picture is as it was drawn."""
+    spread = {}
+    for label, watermark in ((True, True), (False, True), (False, False)):
+        avatar = await runtime.avatar("24", size=128, label=label, watermark=watermark)
+        image = (await anext(avatar)).image[..., :3]
+        spread[label, watermark] = int(image.max()) - int(image.min())
+        await avatar.aclose()
+    assert spread[True, True] > 60 and 0 < spread[False, True] < 12 and spread[False, False] == 0
 
 
 async def test_no_more_avatars_than_agreed_and_a_closed_one_makes_room(runtime: Runtime) -> None:

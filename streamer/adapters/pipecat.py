@@ -25,8 +25,13 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: pip install 'lipstream[pipecat]'", name=error.name) from error
 
-LEAD = 0.040
-"""Seconds of sound that wait at the transport, which must not run dry."""
+LEAD = 0.040  # seconds of sound that wait at the transport, which must not run dry
+
+ATTENTION = {
+    frames.UserStartedSpeakingFrame: "listening",
+    frames.UserStoppedSpeakingFrame: "thinking",
+    frames.TTSStartedFrame: "idle",
+}
 
 
 class CharacterVideoService(AIService):
@@ -41,13 +46,11 @@ class CharacterVideoService(AIService):
         self._runtime = runtime
         self._character, self._size = character, size
         self._forwarding: asyncio.Task | None = None
-        self._rate = 0
         self._contexts: dict[int, str | None] = {}  # of the segments that wait
         self._stops: deque[tuple[int, frames.TTSStoppedFrame]] = deque()  # each goes on after its segment
         self._silent = asyncio.Event()
         self._silent.set()
-        self.avatar: LocalAvatar | None = None
-        """From the pipeline's start to its end."""
+        self.avatar: LocalAvatar | None = None  # from the pipeline's start to its end
 
     def can_generate_metrics(self) -> bool:
         return True
@@ -81,8 +84,7 @@ class CharacterVideoService(AIService):
         await self._close()
 
     async def _close(self) -> None:
-        avatar, self.avatar = self.avatar, None
-        forwarding, self._forwarding = self._forwarding, None
+        (avatar, self.avatar), (forwarding, self._forwarding) = (self.avatar, None), (self._forwarding, None)
         if forwarding is not None:
             await self.cancel_task(forwarding)
         if avatar is not None:
@@ -90,9 +92,10 @@ class CharacterVideoService(AIService):
 
     async def process_frame(self, frame: frames.Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
-        avatar = self.avatar
-        if avatar is None:
+        if (avatar := self.avatar) is None:
             return await self.push_frame(frame, direction)
+        if (state := ATTENTION.get(type(frame))) is not None:
+            avatar.attend(state)
         match frame:
             case frames.TTSAudioRawFrame():
                 pcm = np.frombuffer(frame.audio, np.int16).reshape(-1, frame.num_channels)
@@ -122,8 +125,8 @@ class CharacterVideoService(AIService):
         try:
             async for moment in avatar:
                 epoch = avatar.epoch
-                size = (avatar.size, avatar.size)
-                await self.push_frame(frames.OutputImageRawFrame(moment.image[..., :3].tobytes(), size, "RGB"))
+                rgb, size = moment.image[..., :3].tobytes(), (avatar.size, avatar.size)
+                await self.push_frame(frames.OutputImageRawFrame(rgb, size, "RGB"))
                 if moment.segment is not None and epoch == avatar.epoch:
                     await self._say(moment, avatar)
         except RuntimeError as error:
@@ -136,8 +139,7 @@ class CharacterVideoService(AIService):
         assert moment.segment is not None
         if len(moment.sound):
             await self.stop_ttfb_metrics()
-            sound = moment.sound.tobytes()
-            context = self._contexts.get(moment.segment)
+            sound, context = moment.sound.tobytes(), self._contexts.get(moment.segment)
             await self.push_frame(frames.TTSAudioRawFrame(sound, avatar.sample_rate, 1, context_id=context))
         if moment.ended:
             self._contexts.pop(moment.segment, None)

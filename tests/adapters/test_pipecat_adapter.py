@@ -20,6 +20,8 @@ from pipecat.frames.frames import (
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -259,6 +261,43 @@ async def test_an_interruption_stops_at_once_and_what_comes_next_is_whole(bot: B
     await bot.until(lambda: len(screen.played()) >= heard + len(again))
     assert np.array_equal(screen.played()[heard:], again)
     assert [frame.context_id for frame in bot.between.of(TTSStoppedFrame)] == ["again"]
+
+
+async def test_an_interruption_between_a_picture_and_its_sound_keeps_the_sound_back(bot: Bot) -> None:
+    service, push = bot.service, bot.service.push_frame
+    interrupted = False
+
+    async def interrupt_in_between(frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
+        nonlocal interrupted
+        await push(frame, direction)
+        avatar = service.avatar
+        if not interrupted and avatar is not None and avatar.position > 0.2 and isinstance(frame, OutputImageRawFrame):
+            interrupted = True
+            await service.process_frame(InterruptionFrame(), FrameDirection.DOWNSTREAM)
+
+    service.push_frame = interrupt_in_between  # type: ignore[method-assign]
+    await bot.say(noise(2.0), "cut", stop=False)
+    await bot.until(lambda: bool(bot.between.of(InterruptionFrame)))
+    pictures = len(bot.screen.pictures)
+    await bot.until(lambda: len(bot.screen.pictures) >= pictures + 5)
+    kinds = [type(frame) for frame in bot.between.down]
+    sounds = [i for i, kind in enumerate(kinds) if kind is TTSAudioRawFrame]
+    after = [kind for kind in kinds[sounds[-1] + 1 :] if kind in (OutputImageRawFrame, InterruptionFrame)]
+    assert after[:2] == [OutputImageRawFrame, InterruptionFrame] or after[0] is InterruptionFrame
+    assert TTSAudioRawFrame not in kinds[kinds.index(InterruptionFrame) :]
+
+
+async def test_it_listens_thinks_and_speaks_with_the_user(bot: Bot) -> None:
+    """What the pipeline says of the user's turn shows in what the character attends to."""
+    seen: list[str] = []
+    assert bot.service.avatar is not None
+    bot.service.avatar._avatar._life.attend = seen.append  # type: ignore[method-assign]
+    for frame in (UserStartedSpeakingFrame(), UserStoppedSpeakingFrame(), TTSStartedFrame(context_id="answer")):
+        told = len(seen)
+        await bot.worker.queue_frame(frame)
+        pictures = len(bot.between.down)
+        await bot.until(lambda told=told, pictures=pictures: len(seen) > told and len(bot.between.down) > pictures)
+    assert seen == ["listening", "thinking", "idle"]
 
 
 async def test_the_end_waits_for_what_is_being_said(bot: Bot) -> None:
