@@ -86,6 +86,7 @@ class Face:
     """Draws how far the mouth is open, and can fail or be held up."""
 
     size = 128
+    ground = 0
 
     def __init__(self) -> None:
         self.fail = False
@@ -97,7 +98,8 @@ class Face:
         assert self.go.wait(10)
         if self.fail:
             raise RuntimeError("the brush broke")
-        return np.full((128, 128, 4), round(255 * float(np.clip(controls[INDEX["open"]], 0, 1))), np.uint8)
+        opened = round(255 * float(np.clip(controls[INDEX["open"]], 0, 1)))
+        return np.full((128, 128, 4), max(opened, self.ground), np.uint8)
 
     def close(self) -> None:
         self.closed = True
@@ -208,14 +210,13 @@ async def test_time_stands_still_for_a_slow_consumer_and_nothing_is_lost(engine:
     await avatar.push(said)
     avatar.end_segment()
     first = await moments(avatar, 1)
-    while len(avatar._ready) < 5:  # until no more is made
-        await avatar._change()
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(avatar._change(), 0.2)
+    with pytest.raises(TimeoutError):  # until no more is made
+        for _ in range(50):
+            await asyncio.wait_for(avatar._change(), 0.3)
     made = avatar._ready[-1].frame
     heard = first + await until_ended(avatar)
     assert np.array_equal(np.concatenate([moment.sound for moment in heard]), said)
-    assert [moment.frame for moment in heard] == list(range(len(heard))) and made <= 6
+    assert [moment.frame for moment in heard] == list(range(len(heard))) and 5 <= made <= 8
     await avatar.aclose()
 
 
@@ -351,8 +352,9 @@ async def test_avatars_of_one_runtime_speak_apart(runtime: Runtime) -> None:
     assert all(np.array_equal(*pair) for pair in zip(heard, said, strict=True))
 
 
-async def test_pictures_are_marked_unless_told_otherwise(runtime: Runtime) -> None:
+async def test_pictures_are_marked_unless_told_otherwise(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """A label that people see, a watermark that they do not; without both the picture is as it was drawn."""
+    monkeypatch.setattr(Face, "ground", 120)
     spread = {}
     for label, watermark in ((True, True), (False, True), (False, False)):
         avatar = await runtime.avatar("24", size=128, label=label, watermark=watermark)
