@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from streamer.features import Loudness
 from streamer.generator import Engine
 from streamer.ingest.segments import Spoken
 from streamer.local import LocalAvatar, Moment, Pairing, Runtime
+from streamer.messages import Frame, Step
 from streamer.pipeline import Avatar
 from streamer.signalling import Refused
 from streamer.studio.animate import Life
@@ -117,6 +119,17 @@ def seated(engine: Engine, face: Face | None = None) -> LocalAvatar:
     return LocalAvatar(Avatar(Loudness(), face or Face(), Life(0)), Loudness.lookahead, engine, RATE)
 
 
+class Easel:
+    """Draws each step as it is submitted, where the engine's thread might leave one out on a busy machine."""
+
+    def add(self, avatar: Avatar, on_frame: Any, on_voice: Any, on_failure: Any) -> Any:
+        def submit(step: Step) -> None:
+            controls, _ = avatar.hear(step)
+            on_frame(Frame(step.frame, step.epoch, avatar.draw(controls, step.frame / 25), step.times))
+
+        return SimpleNamespace(submit=submit, close=avatar.close, cost=0.0)
+
+
 async def moments(avatar: LocalAvatar, count: int) -> list[Moment]:
     return [await anext(avatar) for _ in range(count)]
 
@@ -149,8 +162,8 @@ async def test_twenty_five_moments_take_a_second(engine: Engine) -> None:
     await avatar.aclose()
 
 
-async def test_sound_is_what_was_pushed_and_the_mouth_moves_with_it(engine: Engine) -> None:
-    avatar = seated(engine)
+async def test_sound_is_what_was_pushed_and_the_mouth_moves_with_it() -> None:
+    avatar = seated(Easel())  # type: ignore[arg-type]
     said = np.concatenate([speech(6), np.zeros(4 * FRAME, np.int16), speech(6.5)])
     assert max(int(moment.image.max()) for moment in await moments(avatar, 3)) == 0
     number = await avatar.push(said)
@@ -158,7 +171,7 @@ async def test_sound_is_what_was_pushed_and_the_mouth_moves_with_it(engine: Engi
     heard = [moment for moment in await until_ended(avatar) if moment.segment == number]
     assert np.array_equal(np.concatenate([moment.sound for moment in heard]), said)
     open_at = [int(moment.image.max()) > 25 for moment in heard]
-    assert sum(open_at[1:6]) >= 3 and not open_at[9] and sum(open_at[11:16]) >= 3
+    assert all(open_at[2:6]) and not any(open_at[8:10]) and all(open_at[12:16])  # within two frames of the sound
     assert avatar.position == 0.0 and avatar.starved == 0
     await avatar.aclose()
 

@@ -97,8 +97,9 @@ class Audience:
         self._changed = asyncio.Event()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            await asyncio.wait_for(self._changed.wait(), 20)
+        async with asyncio.timeout(20):
+            while not condition():
+                await self._changed.wait()
 
     def heard(self) -> np.ndarray:
         """[n] int16: everything, without the silence that WebRTC sends where nothing is said."""

@@ -46,8 +46,9 @@ class Told:
         self._changed = asyncio.Event()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            await asyncio.wait_for(self._changed.wait(), 20)
+        async with asyncio.timeout(20):
+            while not condition():
+                await self._changed.wait()
 
 
 class Between(FrameProcessor):
