@@ -45,11 +45,11 @@ LAYERS = [
     {"streamer.broadcast", "streamer.recording"},
     {"streamer.publish", "streamer.audience"},
     {"streamer.credentials", "streamer.detect"},
-    {"streamer.session", "streamer.render"},
+    {"streamer.session", "streamer.render", "streamer.local"},
     {"streamer.state"},
     {"streamer.routes"},
     {"streamer.server"},
-    {"streamer.training", "streamer.bench", "streamer.cli"},
+    {"streamer.training", "streamer.bench", "streamer.cli", "streamer.adapters"},
     {"streamer.__main__"},
 ]
 
