@@ -125,6 +125,7 @@ class TestScope:
             "OPTIONS /v1/sessions/mine/whep",
             "OPTIONS /v1/whip",
             "PATCH /v1/whip/mine",
+            "POST /v1/sessions/mine/control",
             "DELETE /v1/whip/mine",
         ],
     )

@@ -85,6 +85,8 @@ def _asked_voice(request: Request) -> bool:
 async def wished_session(request: Request) -> Wish:
     """What the JSON body asks for: a session without a peer. Raises `Refused`."""
     body = await read_json(request)
+    if beside := [str(each["name"]) for each in ASKED if each["name"] in request.query_params]:
+        raise Refused(422, "bad_request", f"{', '.join(beside)} in the address: with a JSON body, all is said there")
     character = body.get("character")
     if "character" in body and not isinstance(character, str):
         raise Refused(422, "bad_request", f"'character' is {repr(character)[:40]}: must be a character's id")
@@ -175,8 +177,14 @@ _ALONE = {
 }
 
 
+_MADE = {"type": "object", "required": ["id", "speech", "whep"]}
+
+
 @router.post(
-    "/v1/sessions", **ANSWERED, openapi_extra=takes(*ASKED, body={"application/sdp": TEXT, "application/json": _ALONE})
+    "/v1/sessions",
+    **ANSWERED,
+    openapi_extra=takes(*ASKED, body={"application/sdp": TEXT, "application/json": _ALONE})
+    | {"responses": {"201": {"content": {"application/json": {"schema": _MADE}}}}},
 )
 async def open_session(request: Request) -> Response:
     held = state_of(request)

@@ -19,8 +19,8 @@ _ASKED = {
     "properties": {
         "ttl_s": {"type": "number", "minimum": 1, "maximum": MAX_TTL, "default": DEFAULT_TTL},
         "sessions": {"type": "integer", "minimum": 1, "maximum": MAX_SESSIONS, "default": 1},
-        "origin": {"type": "string", "description": "scheme://host[:port]"},
-        "character": {"type": "string", "description": "a character's id"},
+        "origin": {"type": ["string", "null"], "description": "scheme://host[:port]"},
+        "character": {"type": ["string", "null"], "description": "a character's id"},
     },
 }
 
