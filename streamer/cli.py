@@ -14,12 +14,15 @@ from streamer.config import (
     GENERATORS,
     MAX_SESSIONS,
     MAX_VIEWERS,
+    SOCKETS,
     ServerConfig,
     publish_from_environment,
     token_from_environment,
+    turn_secret_from_environment,
 )
+from streamer.turn import DEFAULT_TTL, Turn
 
-COMMANDS = ("serve", "render", "bench", "studio", "data", "train")
+COMMANDS = ("serve", "render", "bench", "detect", "studio", "data", "train")
 
 
 def _ports(text: str) -> tuple[int, int]:
@@ -64,6 +67,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--ice-server", action="append", default=[], type=_ice_server, metavar="URL[,USER,CREDENTIAL]",
         help="STUN or TURN server handed to clients",
     )  # fmt: skip
+    serve.add_argument(
+        "--turn-url", action="append", default=[], metavar="turn:HOST[:PORT][?transport=udp]",
+        help="TURN server that clients get credentials for which lapse (coturn: use-auth-secret)",
+    )  # fmt: skip
+    serve.add_argument("--turn-secret", help="its static-auth-secret; or set LIPSTREAM_TURN_SECRET")
+    serve.add_argument(
+        "--turn-ttl", type=float, default=DEFAULT_TTL, metavar="SECONDS", help="how long those credentials hold"
+    )
     serve.add_argument("--record-dir", type=Path, metavar="DIR", help="where sessions may be recorded to")
     serve.add_argument("--record", action="store_true", help="record every session")
     serve.add_argument(
@@ -71,6 +82,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="publish the first live session: rtmp://, rtmps://, srt://, or a file (.mp4, .mkv, .flv); or set "
         "LIPSTREAM_PUBLISH, which hides a stream's key",
     )  # fmt: skip
+    serve.add_argument("--no-label", dest="label", action="store_false", help='no visible "AI" in the picture')
+    serve.add_argument("--no-watermark", dest="watermark", action="store_false", help="no watermark in the picture")
+    serve.add_argument("--c2pa-cert", type=Path, help="certificate chain (PEM) to sign finished recordings with")
+    serve.add_argument("--c2pa-key", type=Path, help="its private key (PEM)")
     serve.add_argument("--max-sessions", type=int, default=MAX_SESSIONS)
     serve.add_argument("--max-viewers", type=int, default=MAX_VIEWERS, help="of one session, over WHEP")
     serve.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
@@ -79,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in (
         ("render", "draw a recording's video to a file, without a network"),
         ("bench", "measure latency, faults and stability on this machine"),
+        ("detect", "say whether a video carries the watermark"),
         ("studio", "draw characters: `studio sheet OUT.png`"),
         ("data", "make the training set"),
         ("train", "train a network: `train articulation`"),
@@ -100,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 _MODULES = {
     "render": "streamer.render",
     "bench": "streamer.bench",
+    "detect": "streamer.detect",
     "studio": "streamer.studio.sheet",
     "data": "streamer.studio.dataset",
     "train": "streamer.training",
@@ -121,6 +138,10 @@ def _serve(options: argparse.Namespace) -> int:
 
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
+        turn = None
+        if options.turn_url or options.turn_secret:
+            secret = options.turn_secret or turn_secret_from_environment() or ""
+            turn = Turn(tuple(options.turn_url), secret, options.turn_ttl)
         config = ServerConfig(
             host=options.host,
             port=options.port,
@@ -133,9 +154,14 @@ def _serve(options: argparse.Namespace) -> int:
             public_ip=options.public_ip,
             allow_origins=tuple(options.allow_origin),
             ice_servers=tuple(options.ice_server),
+            turn=turn,
             record_dir=options.record_dir,
             record=options.record,
             publish=tuple(options.publish) or publish_from_environment(),
+            label=options.label,
+            watermark=options.watermark,
+            c2pa_cert=options.c2pa_cert,
+            c2pa_key=options.c2pa_key,
             max_sessions=options.max_sessions,
             max_viewers=options.max_viewers,
         )
@@ -143,6 +169,10 @@ def _serve(options: argparse.Namespace) -> int:
             if path is not None and not path.is_file():
                 raise ValueError(f"{path} is not a file")
         check_outlets(config)
+        if config.c2pa_cert is not None and config.c2pa_key is not None:
+            from streamer import credentials
+
+            credentials.load(config.c2pa_cert, config.c2pa_key)  # now, rather than when a recording ends
     except ValueError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2
@@ -176,6 +206,7 @@ def _serve(options: argparse.Namespace) -> int:
             ssl_keyfile=config.tls_key,
             access_log=options.log_level == "debug",
             timeout_graceful_shutdown=5,
+            **SOCKETS,
         )
     )
     try:

@@ -17,6 +17,11 @@ def to_ms(seconds: float) -> float:
     return round(seconds * 1e3, 2)
 
 
+def to_unix(monotonic: float) -> float:
+    """Seconds since 1970 of a moment on the monotonic clock."""
+    return round(monotonic + _WALL_MINUS_MONOTONIC, 4)
+
+
 def to_ntp(monotonic: float) -> int:
     """64-bit NTP timestamp (RFC 5905 section 6) of a moment on the monotonic clock."""
     return int((monotonic + _WALL_MINUS_MONOTONIC + _NTP_EPOCH) * 2**32)

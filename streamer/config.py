@@ -2,8 +2,12 @@
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from streamer.turn import Turn
 
 SAMPLE_RATE = 16_000
 """Rate (Hz) of the speech that every stage after ingest sees. A `pts` counts these samples."""
@@ -37,6 +41,15 @@ MAX_SESSIONS = 8
 MAX_VIEWERS = 16
 """Viewers that a session takes, over WHEP, where the server is told nothing else."""
 
+SOCKETS: dict[str, Any] = {
+    "ws": "websockets-sansio",
+    "ws_max_size": 2**20,
+    "ws_per_message_deflate": False,  # speech does not shrink by it
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": None,  # whose speech waits in TCP cannot answer: it waits behind it
+}
+"""How uvicorn is to serve WebSockets."""
+
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 """The web clients' folder: served at `/`."""
 
@@ -49,6 +62,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+
+
+def is_origin(text: str) -> bool:
+    """Whether this is the origin of a web page as browsers send it: scheme, host and port, in small letters."""
+    return _ORIGIN.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
@@ -72,12 +93,22 @@ class ServerConfig:
     """Origins, beside the server's own, whose pages may call the API."""
     ice_servers: tuple[dict, ...] = ()
     """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
+    turn: Turn | None = None
+    """TURN servers for which every client gets credentials of its own, which lapse."""
     record_dir: Path | None = None
     """Where recordings lie; None: nothing is recorded."""
     record: bool = False
     """Every session is recorded."""
     publish: tuple[str, ...] = ()
     """Where the first live session is published: RTMP and SRT URLs, files."""
+    label: bool = True
+    """Whether a small label in the picture says that it is synthetic."""
+    watermark: bool = True
+    """Whether a watermark does, which `lipstream detect` finds."""
+    c2pa_cert: Path | None = None
+    """Certificate chain (PEM) that finished recordings are signed with; None: they are not."""
+    c2pa_key: Path | None = None
+    """Its private key (PEM)."""
     max_sessions: int = MAX_SESSIONS
     max_viewers: int = MAX_VIEWERS
     """Viewers that a session takes beside the one who speaks."""
@@ -87,6 +118,8 @@ class ServerConfig:
     """Seconds that a peer has to complete ICE and DTLS."""
     silence_timeout: float = 15.0
     """Seconds without any packet from the peer after which it counts as gone."""
+    unattended_timeout: float = 60.0
+    """Seconds after which a session without a peer ends when nobody speaks to it, views or records it."""
     max_picture_bytes: int = 10 * 2**20
     max_characters: int = 256
     """Built and uploaded characters kept; beyond it the least recently used one that no session shows is forgotten."""
@@ -105,10 +138,18 @@ class ServerConfig:
             raise ValueError(f"device {self.device!r} is none of {', '.join(DEVICES)}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together: only one of the two was given")
+        if (self.c2pa_cert is None) != (self.c2pa_key is None):
+            raise ValueError("--c2pa-cert and --c2pa-key go together: only one of the two was given")
         if self.udp_ports is not None:
             first, last = self.udp_ports
             if not 1024 <= first <= last <= 65535:
                 raise ValueError(f"UDP ports {first}-{last}: want 1024 <= first <= last <= 65535")
+        for origin in self.allow_origins:
+            if not is_origin(origin):
+                raise ValueError(
+                    f"--allow-origin {origin!r} would match no page: want scheme://host[:port] as browsers send it, "
+                    "in small letters and without a path"
+                )
         if self.public_ip is not None:
             try:
                 ipaddress.ip_address(self.public_ip)
@@ -116,13 +157,23 @@ class ServerConfig:
                 raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
         if self.record and self.record_dir is None:
             raise ValueError("--record needs --record-dir: where are the recordings to lie?")
-        for name in ("max_sessions", "max_viewers", "max_session_age", "connect_timeout", "silence_timeout"):
+        positive = "max_sessions", "max_viewers", "max_session_age", "connect_timeout", "silence_timeout"
+        for name in (*positive, "unattended_timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
 
     @property
+    def marked(self) -> dict[str, bool]:
+        """How a session's pictures are marked, for the API."""
+        return {"label": self.label, "watermark": self.watermark}
+
+    @property
     def loopback(self) -> bool:
         return is_loopback(self.host)
+
+    def ice_servers_for(self, name: str, now: float) -> list[dict]:
+        """The ICE servers for one client from `now` (s, Unix time); the TURN server will know it by `name`."""
+        return [*self.ice_servers, *([self.turn.ice_server(name, now)] if self.turn else [])]
 
     @property
     def url(self) -> str:
@@ -133,6 +184,10 @@ class ServerConfig:
 
 def token_from_environment() -> str | None:
     return os.environ.get("LIPSTREAM_TOKEN") or None
+
+
+def turn_secret_from_environment() -> str | None:
+    return os.environ.get("LIPSTREAM_TURN_SECRET") or None
 
 
 def publish_from_environment() -> tuple[str, ...]:

@@ -1,21 +1,29 @@
-"""The data channel's messages from a client, checked. Pure; `clients/PROTOCOL.md` is the text, `vectors/` the truth."""
+"""The messages of a client's data channel and of a bot's speech socket, checked.
+
+Pure; `clients/PROTOCOL.md` is the text, `vectors/` the truth.
+"""
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streamer.gestures import GESTURES
 from streamer.plan import BadPlan, Move
-from streamer.studio.controls import EMOTIONS
+from streamer.studio.controls import ATTENTIONS, EMOTIONS
 
 MAX_BYTES = 16 * 1024
-TYPES = ("ping", "playout", "interrupt", "mute", "character", "emotion", "plan", "gesture", "away")
+TYPES = ("ping", "playout", "interrupt", "mute", "character", "emotion", "plan", "gesture", "away", "attention")
 _HUGE = sys.float_info.max
 
 
 class BadMessage(ValueError):
     """A message that is not of the protocol; its text says why."""
+
+
+class Unreadable(BadMessage):
+    """Not even a JSON object: what was sent is no message at all."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,26 @@ class Playout:
 
 
 @dataclass(frozen=True)
+class Attend:
+    state: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the speech that follows is coded; `format` and `rate` are not checked here."""
+
+    format: str
+    rate: int
+    hear: bool
+    barge_in: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a segment of speech."""
+
+
+@dataclass(frozen=True)
 class Gesture:
     name: str
 
@@ -63,7 +91,7 @@ class Away:
     """A character's id, whose picture is shown instead of the one that is worn."""
 
 
-Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move | Gesture | Away
+Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move | Gesture | Away | Attend
 
 
 def _number(message: dict[str, Any], name: str) -> float:
@@ -92,18 +120,43 @@ def _shown(value: object) -> str:
     return repr(value)[:60]
 
 
-def parse(data: str | bytes) -> Control:
-    """One message to what it asks for. Raises BadMessage."""
+def _read(data: str | bytes) -> dict[str, Any]:
+    """The JSON object that a message is. Raises Unreadable."""
     if isinstance(data, bytes):
-        raise BadMessage(f"{len(data)} bytes of binary where JSON text is due")
+        raise Unreadable(f"{len(data)} bytes of binary where JSON text is due")
     if len(data.encode()) > MAX_BYTES:
-        raise BadMessage(f"{len(data.encode())} bytes: a message has at most {MAX_BYTES}")
+        raise Unreadable(f"{len(data.encode())} bytes: a message has at most {MAX_BYTES}")
     try:
         message = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadMessage(f"not JSON: {error}") from None
+        raise Unreadable(f"not JSON: {error}") from None
     if not isinstance(message, dict):
-        raise BadMessage(f"a message is a JSON object, not {_shown(message)}")
+        raise Unreadable(f"a message is a JSON object, not {_shown(message)}")
+    return message
+
+
+def parse(data: str | bytes) -> Control:
+    """One message of the data channel to what it asks for. Raises BadMessage."""
+    return _control(_read(data), TYPES)
+
+
+def parse_speech(data: str) -> Control | Start | End:
+    """One message of the speech socket to what it asks for. Raises BadMessage."""
+    message = _read(data)
+    match message.get("type"):
+        case "start":
+            rate = message.get("rate", 48_000)
+            if isinstance(rate, bool) or not isinstance(rate, int):
+                raise BadMessage(f"'rate' must be a whole number of Hz, not {_shown(rate)}")
+            flags = {name: _flag(message, name) if name in message else False for name in ("hear", "barge_in")}
+            return Start(_text(message, "format"), rate, **flags)
+        case "end":
+            return End()
+        case _:
+            return _control(message, ("start", "end", *TYPES))
+
+
+def _control(message: dict[str, Any], types: Sequence[str]) -> Control:
     match message.get("type"):
         case "ping":
             number = message.get("id")
@@ -133,6 +186,11 @@ def parse(data: str | bytes) -> Control:
                 return Move(message.get("values"), message.get("mode", "add"), message.get("hold", 1.0))  # type: ignore[arg-type]
             except BadPlan as error:
                 raise BadMessage(str(error)) from None
+        case "attention":
+            state = _text(message, "state")
+            if state not in ATTENTIONS:
+                raise BadMessage(f"attention {state[:60]!r} is not one of {', '.join(ATTENTIONS)}")
+            return Attend(state)
         case "gesture":
             name = _text(message, "name")
             if name not in GESTURES:
@@ -144,4 +202,4 @@ def parse(data: str | bytes) -> Control:
                 raise BadMessage("'picture' is for going away: with 'away' false there is nothing to show it for")
             return Away(away, picture)
         case other:
-            raise BadMessage(f"type {_shown(other)} is none of {', '.join(TYPES)}")
+            raise BadMessage(f"type {_shown(other)} is none of {', '.join(types)}")

@@ -106,8 +106,8 @@ class Speech:
 class Avatar:
     """A character that hears a step at a time and can be drawn: all of one session's state in the generator.
 
-    Not thread-safe: whoever runs the steps owns it. `wear`, `feel`, `move` and `act` alone may be called from
-    elsewhere.
+    Not thread-safe: whoever runs the steps owns it. `wear`, `feel`, `move`, `act`, `attend` and `nod` alone may be
+    called from elsewhere.
     """
 
     def __init__(self, listener: Listener, rig: Drawable, life: Life, vad: Vad | None = None) -> None:
@@ -120,6 +120,8 @@ class Avatar:
         self._rig = rig
         self._next_rig: Drawable | None = None
         self._feeling: tuple[str, float] | None = None
+        self._attention: str | None = None
+        self._assents = False
         self._emotion = np.zeros(len(EMOTIONS), np.float32)
         self._told: tuple[np.ndarray, Curves, np.ndarray] | None = None
         self._epoch = 0
@@ -139,6 +141,14 @@ class Avatar:
     def feel(self, emotion: str, strength: float) -> None:
         """Turns towards an emotion of `controls.EMOTIONS`, strength 0..1, from the next step on."""
         self._feeling = (emotion, strength)
+
+    def attend(self, state: str) -> None:
+        """What it does while it does not speak, one of `controls.ATTENTIONS`, from the next step on."""
+        self._attention = state
+
+    def nod(self) -> None:
+        """Where it listens, it may nod now: the speaker has paused."""
+        self._assents = True
 
     def move(self, asked: Move) -> None:
         """Moves head, eyes, brows, body or hands as the user asks, from the next step on, until it lapses."""
@@ -163,6 +173,12 @@ class Avatar:
             self._life.emotion(*feeling)
             self._emotion = np.zeros(len(EMOTIONS), np.float32)
             self._emotion[EMOTIONS.index(feeling[0])] = feeling[1]
+        if self._attention is not None:
+            attention, self._attention = self._attention, None
+            self._life.attend(attention)
+        if self._assents:
+            self._assents = False
+            self._life.nod()
         heard = np.zeros_like(step.samples) if step.muted else step.samples
         curves = self._listener.step(self._articulation, heard)
         for move in self._acting.due(step.frame):

@@ -12,12 +12,13 @@ import av
 import numpy as np
 from PIL import Image
 
-from streamer import control
+from streamer import control, credentials
 from streamer.characters import MAX_SEED, Characters, Entry
 from streamer.config import DEFAULT_SIZE, DEVICES, FPS, GENERATORS, SAMPLE_RATE, SIZES
 from streamer.encode import to_rgba, to_yuv
 from streamer.features import Articulation, Listener
 from streamer.generators import Generator, NotInstalled, RigGenerator, create
+from streamer.marking import Marker
 from streamer.pipeline import Avatar, steps_of
 from streamer.plan import Move
 from streamer.signalling import Refused
@@ -150,6 +151,14 @@ def draw_frames(
         avatar.close()
 
 
+def mark(frames: Iterator[Picture], marker: Marker) -> Iterator[Picture]:
+    """Copies of pictures, marked as synthetic."""
+    for image in frames:
+        marked = image.copy()
+        marker.apply(marked)
+        yield marked
+
+
 def find_character(text: str, characters: Characters) -> Entry:
     """A seed, a shown character's name, or the path of a picture. Raises `Refused`."""
     path = Path(text)
@@ -230,29 +239,43 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--plan", type=Path, help='a file of JSON lines: {"t": 1.5, "type": "plan", "values": {"yaw": 0.3}, "hold": 2}'
     )
+    parser.add_argument("--no-label", dest="label", action="store_false", help='no visible "AI" in the picture')
+    parser.add_argument("--no-watermark", dest="watermark", action="store_false", help="no watermark in the picture")
+    parser.add_argument("--c2pa-cert", type=Path, help="certificate chain (PEM) to sign the video with")
+    parser.add_argument("--c2pa-key", type=Path, help="its private key (PEM)")
     parser.add_argument("--frames", type=Path, help="a folder to write each frame into as a PNG as well")
     options = parser.parse_args(arguments)
     if options.out.suffix.lower() != ".mp4":
         parser.error(f"{options.out}: the output is MP4, so name it .mp4")
+    if (options.c2pa_cert is None) != (options.c2pa_key is None):
+        parser.error("--c2pa-cert and --c2pa-key go together: only one of the two was given")
     try:
+        if options.c2pa_cert:
+            credentials.load(options.c2pa_cert, options.c2pa_key)  # now, rather than when all is drawn
         samples, sound = read_speech(options.speech)
         script = read_script(options.plan) if options.plan else []
         generator = create(options.generator, options.device, sessions=1)
         entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
-    except (BadSpeech, BadScript, NotInstalled, Refused) as error:
+    except (BadSpeech, BadScript, NotInstalled, Refused, credentials.CannotSign) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
     print(f"lipstream render: {generator.where}", file=sys.stderr)
     frames = draw_frames(samples, entry, options.size, True, Articulation.load(), options.emotion, generator, script)
+    frames = mark(frames, Marker(options.size, options.label, options.watermark))
     if options.frames:
         options.frames.mkdir(parents=True, exist_ok=True)
         frames = _keep(frames, options.frames)
     partial = options.out.with_name(options.out.name + ".part")
     try:
         write_video(partial, frames, sound, options.size, _bar(-(-len(samples) // (SAMPLE_RATE // FPS))))
+        if options.c2pa_cert:
+            credentials.sign(partial, options.c2pa_cert, options.c2pa_key, title=options.out.name)
         partial.replace(options.out)
     except OSError as error:
         print(f"lipstream render: {options.out} could not be written: {error}", file=sys.stderr)
+        return 1
+    except credentials.CannotSign as error:
+        print(f"lipstream render: {error}", file=sys.stderr)
         return 1
     finally:
         partial.unlink(missing_ok=True)

@@ -15,8 +15,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
-from streamer import __version__, clock, tracks
+from streamer import __version__, clock, credentials, tracks
 from streamer.characters import Characters
 from streamer.config import CLIENTS, DEFAULT_SIZE, FPS, SAMPLES_PER_FRAME, SIZES, ServerConfig
 from streamer.features import Articulation, Listener
@@ -26,9 +27,10 @@ from streamer.messages import Step
 from streamer.metrics import Metrics
 from streamer.pipeline import Avatar
 from streamer.publish import Publisher, parse_target, relay_command
-from streamer.routes import characters, recording, sessions, status, whep, whip
+from streamer.routes import characters, recording, sessions, speech, status, tokens, whep, whip
 from streamer.routes.common import problem
-from streamer.routes.guard import Guard
+from streamer.routes.guard import Guard, GuardedSockets, allowed
+from streamer.routes.openapi import REFUSALS, describe
 from streamer.signalling import Refused
 from streamer.state import State
 from streamer.studio.animate import Life
@@ -97,6 +99,8 @@ def create_app(
         state = app.state.lipstream = State(
             config, engine, drawing, loaded, known, metrics, ports=tracks.UdpPorts(config.udp_ports)
         )
+        if config.c2pa_cert is not None and config.c2pa_key is not None:
+            state.finish_recording = partial(credentials.sign, cert=config.c2pa_cert, key=config.c2pa_key)
         state.publishers = [Publisher(parse_target(text), metrics) for text in config.publish]
         for publisher in state.publishers:
             publisher.start()
@@ -127,7 +131,7 @@ def create_app(
         origin = request.headers.get("origin")
         preflight = request.method == "OPTIONS" and "access-control-request-method" in request.headers
         try:
-            if preflight and origin and guard.allowed(origin, request.headers.get("host", "")):
+            if preflight and origin and allowed(config, origin, request.headers.get("host", "")):
                 response = Response(status_code=204)
             else:
                 guard.check(request)
@@ -135,17 +139,25 @@ def create_app(
         except Refused as refused:
             metrics.refused.labels(refused.reason).inc()
             response = problem(refused)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.scope["path"])
+            response = problem(Refused(500, "internal_error", "the server met an error of its own, and logged it"))
+        if config.allow_origins:
+            response.headers.add_vary_header("Origin")
         if origin in config.allow_origins:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE"
             response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
             response.headers["Access-Control-Expose-Headers"] = "Location, ETag, Link, Retry-After"
-            response.headers["Vary"] = "Origin"
+            if preflight:
+                response.headers["Access-Control-Max-Age"] = "7200"  # the most that browsers heed
         response.headers.setdefault("Content-Security-Policy", _CSP)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "no-referrer")
         response.headers.setdefault("Permissions-Policy", "microphone=(self)")
         return response
+
+    app.add_middleware(GuardedSockets, guard=guard, metrics=metrics)
 
     @app.exception_handler(Refused)
     async def refused_handler(request: Request, refused: Refused) -> Response:
@@ -155,10 +167,24 @@ def create_app(
     @app.exception_handler(HTTPException)
     async def http_error_handler(request: Request, error: HTTPException) -> Response:
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return problem(Refused(error.status_code, reason, f"{request.method} {request.url.path[:80]}: {error.detail}"))
+        response = problem(
+            Refused(error.status_code, reason, f"{request.method} {request.scope['path'][:80]}: {error.detail}")
+        )
+        response.headers.update(error.headers or {})
+        if error.status_code == 405 and (methods := methods_for(request)):
+            response.headers["Allow"] = ", ".join(sorted(methods))
+        return response
 
-    for routes in (sessions, whip, whep, recording, characters, status):
-        app.include_router(routes.router)
+    topics = (sessions, whip, whep, speech, recording, characters, tokens, status)
+    for topic in topics:
+        app.include_router(topic.router, responses=REFUSALS)
+
+    def methods_for(request: Request) -> set[str]:
+        """Of all routes of a path; Starlette itself names those of the first."""
+        routes = [route for topic in topics for route in topic.router.routes if isinstance(route, Route)]
+        return {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
+
+    describe(app)
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

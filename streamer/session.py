@@ -1,7 +1,7 @@
 """A character that somebody gives a voice to: takes speech in, has it drawn, and hands picture and sound out.
 
     Microphone ─chunks▶ Speech ─Step▶ engine ─Frame▶ Broadcast ─Encoded▶ Viewer ─▶ RTP
-         └──────────────────Sound──────────────────────┘
+     or SpeechIn ─────────────────Sound────────────────┘
 
 Everything here runs on the event loop and only moves messages; decoding speech is the one exception (a packet takes a
 fraction of a millisecond). Drawing happens in the engine's thread, encoding in the broadcast's own.
@@ -23,6 +23,7 @@ import numpy as np
 from streamer import __version__, clock, control, tracks
 from streamer.audience import Audience
 from streamer.away import card, fitted
+from streamer.bot import GOING_AWAY, Bot, Closed, Ear, Pause
 from streamer.broadcast import Broadcast, Reports
 from streamer.channel import Overtaken, Turn
 from streamer.characters import Characters, Entry
@@ -30,15 +31,18 @@ from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
 from streamer.features import Listener
 from streamer.generator import Engine, Seat
 from streamer.generators import Generator
-from streamer.ingest import Chunk
+from streamer.ingest import Chunk, Finished, Packet, Started
+from streamer.marking import Marker
 from streamer.messages import Frame, Sound, Step, Times
 from streamer.metrics import Metrics
 from streamer.microphone import Microphone
 from streamer.pipeline import Avatar, Drawable, Speech
 from streamer.plan import Move
 from streamer.signalling import Peer, Refused
+from streamer.speech_in import SpeechIn
 from streamer.stamp import stamp
 from streamer.studio.animate import Life
+from streamer.tokens import Grant
 from streamer.vad import Vad, VadEvent
 from streamer.viewer import NO_LATENCY, Viewer
 
@@ -49,6 +53,7 @@ _AHEAD = 9  # characters that are made ready to be put on: the first that every 
 _AHEAD_AFTER = 3.0  # seconds of the session's life: nobody changes at once, and then there is enough to do
 _AHEAD_SHARE = 0.25  # of a core that making them takes
 _CALM = 0.25  # seconds without a frame left out after which there is time for them
+_NO_PLAYOUT = "'playout' is said of a connection, by the peer at its end"
 _BAD_MESSAGES = 100  # after as many the session is closed
 
 
@@ -61,7 +66,7 @@ class State(enum.Enum):
 
 
 _MAY_FOLLOW = {
-    State.NEW: {State.CONNECTING, State.CLOSING},
+    State.NEW: {State.CONNECTING, State.LIVE, State.CLOSING},
     State.CONNECTING: {State.LIVE, State.CLOSING},
     State.LIVE: {State.CLOSING},
     State.CLOSING: {State.CLOSED},
@@ -94,6 +99,23 @@ class Gate:
             self._cut = False
 
 
+class Voice(Protocol):
+    """What moves the avatar's mouth and is heard: a microphone, or speech that a bot sends."""
+
+    @property
+    def stats(self) -> Any:
+        """A dataclass of counts."""
+        ...
+
+    def captured(self, pts: int) -> float:
+        """When sample `pts` came to be: seconds on the server's clock."""
+        ...
+
+    async def run(self) -> None:
+        """Keeps time going, until cancelled."""
+        ...
+
+
 class Outlet(Protocol):
     """Where a session's picture and sound go beside its viewers: a recording, say. Its methods must return at once."""
 
@@ -108,6 +130,11 @@ class Outlet(Protocol):
     async def close(self) -> None:
         """The session has ended; idempotent."""
         ...
+
+
+def _problem(refused: Refused) -> dict[str, Any]:
+    """What is said of it on a channel."""
+    return {"type": "error", "reason": refused.reason, "detail": refused.detail}
 
 
 class Session:
@@ -127,15 +154,19 @@ class Session:
         stamped: bool,
         packed: bool,
         metrics: Metrics,
+        grant: Grant | None = None,
         on_closed: Callable[["Session"], None],
     ) -> None:
         self.id = secrets.token_urlsafe(12)
         self.peer: Peer | None = None
         self.close_reason = ""
+        self.grant = grant
+        """Of the session token that opened it; None: the server's own token did, or none was wanted."""
         self._config = config
         self._characters = characters
         self._entry = entry
         self._background = background
+        self._marker = Marker(rig.size, config.label, config.watermark)
         self._stamped = stamped
         self._packed = packed
         self._metrics = metrics
@@ -147,6 +178,12 @@ class Session:
         self._gate = Gate()
         self._lookahead = listener.lookahead
         self._microphone = Microphone(self._take, self._warn, metrics)
+        self._voice: Voice = self._microphone
+        self.speech: SpeechIn | None = None
+        """A bot's speech, where that is the voice."""
+        self._ear: Ear | None = None
+        self._bot: Bot | None = None
+        self._attention_asked = False
         self._speech = Speech(listener.lookahead)
         self._rig_size = rig.size
         self._engine = engine
@@ -160,6 +197,7 @@ class Session:
         self._outlets: list[Outlet] = []
         self._channel: Any = None
         self._bad_messages = 0
+        self._attended = self._born
         self._wearing, self._leaving = Turn(), Turn()
         self._worn = asyncio.Event()  # something that was made ready has been used up
         self._away_picture: str | None = None
@@ -195,10 +233,16 @@ class Session:
 
     # Life cycle
 
-    def attach(self, peer: Peer) -> None:
-        """Takes over the answered peer, whose microphone is the voice, and waits unseen until it connects."""
+    def attach(self, peer: Peer, fed: bool = False) -> None:
+        """Takes over the answered peer and waits unseen until it connects. Its microphone is the voice, or (`fed`) the
+        user's, who is heard by the bot whose speech is the voice.
+        """
         self.peer = peer
-        self._seat = self._engine.add(self._avatar, self._drawn, self._voice, self._failed)
+        self._seat = self._engine.add(self._avatar, self._drawn, self._voiced, self._failed)
+        if fed:
+            self._be_fed()
+            self._ear = Ear()
+            self._microphone = Microphone(self._listen, self._warn, self._metrics)
         peer.connection.on("datachannel", self._open_channel)
         peer.connection.on("connectionstatechange", self._connection_changed)
         if peer.video is not None:
@@ -206,6 +250,17 @@ class Session:
             self._broadcast.join(self._viewer)
         self._set_state(State.CONNECTING)
         self._spawn(self._watch())
+
+    def stand_alone(self) -> None:
+        """Lives without a peer: a bot's speech is the voice, and who wants to see it comes as a viewer."""
+        self._seat = self._engine.add(self._avatar, self._drawn, self._voiced, self._failed)
+        self._be_fed()
+        self._set_state(State.LIVE)
+        self._spawn(self._voice.run())
+        self._spawn(self._watch_attendance())
+
+    def _be_fed(self) -> None:
+        self._voice = self.speech = SpeechIn(self._lookahead, self._take, self._say, self._told)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -223,7 +278,9 @@ class Session:
         state = self.peer.connection.connectionState
         if state == "connected" and self._state is State.CONNECTING:
             self._set_state(State.LIVE)
-            self._spawn(self._microphone.run())
+            self._spawn(self._voice.run())
+            if self._voice is not self._microphone:
+                self._spawn(self._microphone.run())
             self._spawn(self._make_ahead())
             if self._viewer is not None:
                 self._spawn(self._viewer.run())
@@ -250,6 +307,18 @@ class Session:
                 self._tell({"type": "closed", "reason": "too_old"})
                 self.close_soon("too_old")
 
+    async def _watch_attendance(self) -> None:
+        """Ends what nobody speaks to or looks at any more, and what grew too old."""
+        while True:
+            await asyncio.sleep(0.5)
+            now = clock.now()
+            if self._bot is not None or self._outlets or len(self.audience):
+                self._attended = now
+            if now - self._attended > self._config.unattended_timeout:
+                self.close_soon("unattended")
+            if now - self._born > self._config.max_session_age:
+                self.close_soon("too_old")
+
     def close_soon(self, reason: str) -> asyncio.Task:
         """Begins to close; returns the task that does."""
         if self._closing is None:
@@ -263,6 +332,8 @@ class Session:
 
     async def _close(self) -> None:
         self._tell({"type": "closed", "reason": self.close_reason})
+        if self._bot is not None:
+            self._bot.outbox.close(Closed(GOING_AWAY, self.close_reason, "the session has ended"))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -317,9 +388,66 @@ class Session:
                 pts = chunk.end - chunk.duration
                 self._send(Sound(pts, chunk.duration, self._epoch, chunk.payload, self._microphone.captured(pts)), now)
             for frame, samples in self._speech.push(chunk.pts, chunk.samples):
-                times = Times(captured=self._microphone.captured(frame * SAMPLES_PER_FRAME), arrived=now)
+                times = Times(captured=self._voice.captured(frame * SAMPLES_PER_FRAME), arrived=now)
                 assert self._seat is not None
                 self._seat.submit(Step(frame, self._epoch, samples, self._gate.shut, times))
+
+    def _say(self, packet: Packet, now: float) -> None:
+        """A packet of the bot's speech."""
+        if not self._gate.shut:
+            captured = self._voice.captured(packet.pts)
+            self._send(Sound(packet.pts, packet.duration, self._epoch, packet.payload, captured), now)
+
+    def _told(self, event: Started | Finished) -> None:
+        if self._bot is not None:
+            self._bot.event(event)
+
+    def _listen(self, chunks: list[Chunk], now: float) -> None:
+        """The user's voice, which the bot hears and the avatar listens to."""
+        assert self._ear is not None and self.speech is not None
+        bot = self._bot
+        for chunk in chunks:
+            if bot is not None:
+                bot.heard(chunk)
+            for event in self._ear.push(chunk):
+                if isinstance(event, Pause):
+                    self._avatar.nod()
+                    continue
+                if not self._attention_asked:
+                    self._avatar.attend("listening" if event.speaking else "idle")
+                if bot is not None:
+                    bot.user(event, self._microphone.captured(event.pts))
+                    if event.speaking and bot.barge_in and self.speech.speaking:
+                        self.interrupt("user")
+
+    # The bot
+
+    @property
+    def epoch(self) -> int:
+        """Interruptions so far."""
+        return self._epoch
+
+    @property
+    def hears_user(self) -> bool:
+        """Whether there is a user whom a bot could hear."""
+        return self._ear is not None
+
+    def attach_bot(self) -> Bot:
+        """The one bot that gives the session its voice. Raises `Refused` (409)."""
+        if self.speech is None:
+            raise Refused(409, "voice_is_microphone", "this session's voice is its peer's microphone: see voice=speech")
+        if self._bot is not None:
+            raise Refused(409, "speech_taken", "another speech socket is open on this session: it takes one")
+        if self._closing is not None:
+            raise Refused(409, "session_ended", f"this session has ended: {self.close_reason}")
+        self._bot = Bot(self, self.speech)
+        return self._bot
+
+    def detach_bot(self, bot: Bot) -> None:
+        """Its socket is gone: what it has sent is still spoken. Idempotent."""
+        if self._bot is bot and self.speech is not None:
+            self._bot = None
+            self.speech.end()
 
     def _warn(self, reason: str, detail: str) -> None:
         self._tell({"type": "warning", "reason": reason, "detail": detail})
@@ -332,6 +460,7 @@ class Session:
             return
         if (away := self._card_shown) is not None:
             frame.image = away.copy()
+        self._marker.apply(frame.image)
         if self._stamped:
             stamp(frame.image, frame.frame)
         self._broadcast.submit(frame)
@@ -353,7 +482,7 @@ class Session:
 
     # Voice activity and failures, from the engine's thread
 
-    def _voice(self, events: list[VadEvent]) -> None:
+    def _voiced(self, events: list[VadEvent]) -> None:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._heard, events)
 
@@ -436,7 +565,7 @@ class Session:
         except (control.BadMessage, UnicodeDecodeError) as error:
             raise Refused(422, "bad_message", str(error)) from None
         if isinstance(request, control.Playout):
-            raise Refused(422, "bad_message", "'playout' is said of a connection, by the peer at its end")
+            raise Refused(422, "bad_message", _NO_PLAYOUT)
         if self._state is not State.LIVE:
             raise Refused(409, "not_live", f"the session is {self._state.value}, not live")
         answered: asyncio.Future[dict[str, Any]] = self._loop.create_future()
@@ -456,17 +585,37 @@ class Session:
 
     def _tell_outcome(self, outcome: dict[str, Any] | Refused) -> None:
         if isinstance(outcome, Refused):
-            self._tell({"type": "error", "reason": outcome.reason, "detail": outcome.detail})
+            self._tell(_problem(outcome))
         else:
             self._tell(outcome)
 
-    def _do(self, request: control.Control, answer: Callable[[dict[str, Any] | Refused], None]) -> None:
-        """Does what is asked, at once but for what takes drawing; `answer` is called once, with what came of it."""
+    def handle(self, request: control.Control, reply: Callable[[dict[str, Any]], None], by: str) -> None:
+        """Does what the bot asks, answers it, and tells the peer."""
+        if isinstance(request, control.Playout):
+            return reply({"type": "error", "reason": "bad_message", "detail": _NO_PLAYOUT})
+
+        def answer(outcome: dict[str, Any] | Refused) -> None:
+            if isinstance(outcome, Refused):
+                return reply(_problem(outcome))
+            if not isinstance(request, control.Ping):
+                self._tell({**outcome, "remote": True})
+            if not isinstance(request, control.Interrupt):  # of that it has been told, with the segment that it cut
+                reply(outcome)
+
+        self._do(request, answer, by)
+
+    def _do(
+        self, request: control.Control, answer: Callable[[dict[str, Any] | Refused], None], by: str = "client"
+    ) -> None:
+        """
+        Does what the `client` or the `bot` asks, at once but for what takes drawing; `answer` is called once, with what
+        came of it.
+        """
         match request:
             case control.Ping(id=number, t=t):
                 answer({"type": "pong", "id": number, "t": t, "server": clock.to_ms(clock.now())})
             case control.Interrupt():
-                answer(self._interrupt())
+                answer(self._interrupt(by))
             case control.Mute(muted=muted):
                 self._gate.muted = muted
                 self._hush_if_shut()
@@ -477,6 +626,10 @@ class Session:
             case Move():
                 self._avatar.move(request)
                 answer({"type": "plan", "frame": self._speech.next_frame})
+            case control.Attend(state=state):
+                self._attention_asked = True
+                self._avatar.attend(state)
+                answer({"type": "attention", "state": state})
             case control.Gesture(name=name):
                 self._avatar.act(name)
                 answer({"type": "gesture", "name": name, "frame": self._speech.next_frame})
@@ -505,16 +658,51 @@ class Session:
         finally:
             answer(outcome)
 
-    def interrupt(self) -> int:
-        """Cuts the utterance short: its sound stops, its mouth closes with the next step. Returns the new epoch."""
-        self._tell(self._interrupt())
+    def interrupt(self, by: str = "client") -> int:
+        """Cuts the utterance short: its sound stops, its mouth closes with the next step. Returns the new epoch.
+
+        `by` the `bot` itself, what it sends next is spoken; by the `client` or by the `user`, who began to speak, what
+        the bot still sends of the segment is thrown away.
+        """
+        self._tell(self._interrupt(by))
         return self._epoch
 
-    def _interrupt(self) -> dict[str, Any]:
+    def _interrupt(self, by: str) -> dict[str, Any]:
+        """Does so, and returns what the peer is told."""
+        heard = self._heard_until(clock.now())
         self._epoch += 1
         self._broadcast.hush(self._epoch)
-        self._gate.interrupt()
-        return {"type": "interrupted", "epoch": self._epoch, "pts": self._speech.end, "frame": self._speech.next_frame}
+        told: list[Finished] = []
+        if self.speech is None:
+            self._gate.interrupt()
+        else:
+            told = self.speech.clear(heard, discard=by != "bot")
+        message = {
+            "type": "interrupted",
+            "epoch": self._epoch,
+            "pts": self._speech.end if self.speech is None else self.speech.decided,
+            "frame": self._speech.next_frame,
+        }
+        if self._bot is not None:
+            cut = told[0] if told else None
+            self._bot.outbox.text(
+                {
+                    **message,
+                    "by": by,
+                    "segment": cut.segment if cut else None,
+                    "position_ms": cut.position_ms if cut else 0,
+                }
+            )
+            for finished in told:
+                self._bot.event(finished)
+        return message
+
+    def _heard_until(self, now: float) -> int:
+        """The sample of the line up to which it was heard: by the peer, or, without one, by whoever heard most."""
+        viewers = [self._viewer] if self._viewer is not None else self._broadcast.viewers
+        if heard := [viewer.heard(now) for viewer in viewers if viewer.audible]:
+            return max(heard)
+        return self.speech.due(now) if self.speech is not None else 0
 
     def _hush_if_shut(self) -> None:
         if self._gate.muted or self._gate.away:
@@ -522,7 +710,7 @@ class Session:
 
     async def _wear(self, wish: control.Wear) -> dict[str, Any]:
         """Switches the character live; the old one stays until the new one can be drawn. Raises `Refused`."""
-        entry = self._characters.get(wish.id)
+        entry = self._character(wish.id)
         shown = self._background if wish.background is None else wish.background
         rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
         if self._state is not State.LIVE:
@@ -535,10 +723,16 @@ class Session:
             self._spawn(self._take_turn(self._leaving, partial(self._leave, control.Away(True, None)), lambda _: None))
         return {"type": "character", "id": entry.id, "frame": self._speech.next_frame}
 
+    def _character(self, character_id: str) -> Entry:
+        """One that may be shown here. Raises `Refused`."""
+        if self.grant is not None and self.grant.character not in (None, character_id):
+            raise Refused(403, "token_character", f"this session's token is for {self.grant.character!r} alone")
+        return self._characters.get(character_id)
+
     async def _leave(self, wish: control.Away) -> dict[str, Any]:
         """Shows a picture instead of the character, and lets nothing be heard. Raises `Refused`."""
         returned = self._returned
-        chosen = None if wish.picture is None else self._characters.get(wish.picture)
+        chosen = None if wish.picture is None else self._character(wish.picture)
         while True:
             worn = self._entry
             shown = await self._loop.run_in_executor(None, self._card, worn, chosen, self._background)
@@ -568,6 +762,7 @@ class Session:
         seat, viewer, broadcast = self._seat, self._viewer, self._broadcast
         return {
             "id": self.id,
+            "token": self.grant.id if self.grant else None,
             "state": self._state.value,
             "character": self._entry.id,
             "size": self._rig_size,
@@ -577,6 +772,7 @@ class Session:
             "age_s": round(clock.now() - self._born, 1),
             "epoch": self._epoch,
             "muted": self._gate.muted,
+            "marked": self._config.marked,
             "away": self._gate.away,
             "frames": {
                 "sent": viewer.counts.sent if viewer else 0,
@@ -595,6 +791,8 @@ class Session:
                 **asdict(self._microphone.stats),
                 "dropped": viewer.counts.sounds_dropped if viewer else 0,
             },
+            "voice": "microphone" if self.speech is None else "speech",
+            "speech": asdict(self.speech.stats) if self.speech is not None else None,
             "latency_ms": viewer.latency_ms() if viewer else NO_LATENCY,
             "viewers": self.audience.to_json(),
         }

@@ -2,13 +2,14 @@
 
 import contextlib
 import enum
+import ipaddress
 import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiortc import RTCConfiguration, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCIceCandidate, RTCSessionDescription
 from aiortc.exceptions import OperationError
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
@@ -118,7 +119,24 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> SessionDescription
             raise Refused(400, "malformed_sdp", "a media section has no ICE credentials (a=ice-ufrag, a=ice-pwd)")
         if media.dtls is None or not media.dtls.fingerprints:
             raise Refused(400, "malformed_sdp", "a media section has no DTLS fingerprint (a=fingerprint)")
+        for candidate in media.ice_candidates:
+            _check_port(candidate, "malformed_sdp")
     return offer
+
+
+def _check_port(candidate: RTCIceCandidate, reason: str) -> None:
+    """A socket that is told to send to a port that is none closes for good."""
+    if not 0 <= candidate.port <= 65535:
+        raise Refused(400, reason, f"an ICE candidate's port is {str(candidate.port)[:20]}: want 0 to 65535")
+
+
+def _reachable(candidate: str) -> bool:
+    """Whether a candidate's line has an address: a name would be looked up, which may take seconds."""
+    try:
+        ipaddress.ip_address(candidate.split()[4])
+    except (ValueError, IndexError):
+        return False
+    return True
 
 
 def _check_receives(*sections: MediaDescription | None) -> None:
@@ -135,7 +153,7 @@ def _check_receives(*sections: MediaDescription | None) -> None:
 
 
 def _without_unreachable_candidates(text: str) -> str:
-    """The offer less mDNS candidates, which the peer's own checks make needless, and less the end of candidates.
+    """The offer less candidates by name (mDNS), which the peer's own checks make needless, and less their end.
 
     The peer reaches us at our candidates, so nothing waits for a name that multicast DNS may never resolve; when
     connecting takes too long, the session's own time-out ends it.
@@ -144,7 +162,8 @@ def _without_unreachable_candidates(text: str) -> str:
     keep = [
         line
         for line in lines
-        if not (line.startswith("a=candidate:") and ".local" in line) and not line.startswith("a=end-of-candidates")
+        if not line.startswith(("a=candidate:", "a=end-of-candidates"))
+        or (line.startswith("a=candidate:") and _reachable(line))
     ]
     return "\r\n".join(keep) + "\r\n"
 
@@ -319,7 +338,7 @@ def _advertise(sdp: str, public_ip: str) -> str:
 
 
 def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
-    """Candidates of a trickle-ICE fragment (RFC 8840 section 9) as (mid, candidate) pairs, mDNS ones left out.
+    """Candidates of a trickle-ICE fragment (RFC 8840 section 9) as (mid, candidate) pairs, names (mDNS) left out.
 
     Raises `Refused`: 400 for what is no fragment, 422 for other credentials (an ICE restart, which is not offered).
     """
@@ -333,13 +352,13 @@ def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
             mid = line.partition(":")[2].strip()
         elif line.startswith("a=candidate:"):
             value = line.partition(":")[2].strip()
-            if ".local" in value:
-                continue
             try:
-                candidate_from_sdp(value)
+                candidate = candidate_from_sdp(value)
             except Exception:
                 raise Refused(400, "bad_fragment", f"not an ICE candidate: {value[:80]!r}") from None
-            candidates.append((mid, value))
+            _check_port(candidate, "bad_fragment")
+            if _reachable(value):
+                candidates.append((mid, value))
         elif line and not re.match(r"[a-z]=", line):
             raise Refused(400, "bad_fragment", f"not a line of an SDP fragment: {line[:80]!r}")
     if fragment_ufrag is None:

@@ -20,6 +20,7 @@ from streamer.publish import Publisher
 from streamer.recording import Recording
 from streamer.session import Session
 from streamer.signalling import Refused
+from streamer.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class State:
     metrics: Metrics
     cost_of: dict[int, float] = field(default_factory=dict)
     """Seconds of the engine's thread that a frame takes, by size: measured at start, then learnt."""
+    tokens: Tokens = field(default_factory=Tokens)
     sessions: dict[str, Session] = field(default_factory=dict)
     opening: int = 0
     ports: tracks.UdpPorts = field(default_factory=tracks.UdpPorts)

@@ -16,6 +16,7 @@ from streamer.signalling import Peer
 _SOUNDS_WAITING = 64  # packets of sound held back at most; beyond it the oldest is dropped
 _FRAMES_WAITING = 8  # beyond it all are dropped, up to the next key frame
 _MOST_ROWS = 50
+_PLAYED = 128  # packets of sound, of which it is known when they left
 _RATE_WINDOW = 2.0  # seconds over which what is sent is measured
 
 
@@ -62,6 +63,7 @@ class Viewer:
         self._frames_ready = asyncio.Event()
         self._sounds: deque[tuple[float, Sound]] = deque()
         self._sounds_ready = asyncio.Event()
+        self._played: deque[tuple[float, int, int]] = deque(maxlen=_PLAYED)  # when it left, pts, duration
         self._sizes: deque[tuple[float, int]] = deque(maxlen=round(2 * _RATE_WINDOW * FPS))  # when and how many bytes
         self._began: float | None = None
         self._latencies: deque[tuple[float, float]] = deque(maxlen=250)  # from capture and from arrival
@@ -120,6 +122,21 @@ class Viewer:
         return self.format.codec if self.format is not None else None
 
     @property
+    def audible(self) -> bool:
+        """Whether the peer takes sound."""
+        return self._audio is not None
+
+    def heard(self, now: float) -> int:
+        """The sample up to which sound was heard here by `now`, 0 where none was: what left the server before, less
+        what this receiver plays later than a picture that is sent with it. Its path's delay is not known and not in it.
+        """
+        at = now - max(self.lip_sync.playout_difference, 0.0)
+        for left, pts, duration in reversed(self._played):
+            if left <= at:
+                return pts + min(duration, round((at - left) * SAMPLE_RATE))
+        return 0
+
+    @property
     def cap(self) -> int:
         """bit/s of video that this peer should be sent at most."""
         return self._bitrate.cap
@@ -172,6 +189,8 @@ class Viewer:
             _, sound = self._sounds.popleft()
             timestamp = sound.pts * AUDIO_CLOCK // SAMPLE_RATE
             sent = sound.epoch >= self._epoch and await self._audio.push(sound.payload, timestamp, sound.captured)
+            if sent:
+                self._played.append((clock.now(), sound.pts, sound.duration))
             self._metrics.audio.labels("sent" if sent else "dropped").inc()
 
     async def _send_frames(self) -> None:

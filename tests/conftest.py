@@ -53,14 +53,14 @@ class RunningServer:
     def __init__(self, **options: object) -> None:
         import uvicorn
 
-        from streamer.config import ServerConfig
+        from streamer.config import SOCKETS, ServerConfig
         from streamer.server import create_app
 
         self.config = ServerConfig(**{"port": free_port(), "generator": "rig", **options})  # type: ignore[arg-type]
         self.url = self.config.url
         self.app = create_app(self.config)
         self._server = uvicorn.Server(
-            uvicorn.Config(self.app, host=self.config.host, port=self.config.port, log_level="error", ws="none")
+            uvicorn.Config(self.app, host=self.config.host, port=self.config.port, log_level="error", **SOCKETS)
         )
         self._thread = threading.Thread(target=self._run, name="server")
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -183,6 +183,97 @@ def test_speech_nods_raises_brows_and_gestures():
     assert of(rows, "brow_left").max() > 0.2
 
 
+def attending(seed: int, state: str, seconds: float = 60) -> np.ndarray:
+    """Controls [T, C] of a silent life that attends, once it has turned to that."""
+    life = Life(seed)
+    life.attend(state)
+    lived(seed, 1, False, life)
+    return lived(seed, seconds, False, life)
+
+
+def test_a_listener_looks_at_the_viewer_and_nods():
+    """Head and eyes rest on the viewer, the brows are up, and now and then the head dips; it breathes and blinks on."""
+    rows, idle = attending(11, "listening"), attending(11, "idle")
+    for name, share in (("yaw", 0.4), ("roll", 0.4), ("gaze_x", 0.4)):
+        assert of(rows, name).std() < share * of(idle, name).std(), name
+    assert of(rows, "brow_left").mean() > 0.1
+    dips = np.flatnonzero(np.diff((of(rows, "pitch") < of(rows, "pitch").max() - 0.09).astype(int)) == 1)
+    assert 5 <= len(dips) <= 40
+    for name in ("breath", "blink_left"):
+        assert of(rows, name).std() > 0.9 * of(idle, name).std()
+
+
+def test_a_pause_of_the_speaker_brings_a_nod():
+    """At pauses a listener nods more often than not, soon, and not each time; one who does not listen never does."""
+
+    def nods(state: str) -> list[bool]:
+        seen = []
+        for seed in range(60):
+            life = Life(seed)
+            life.attend(state)
+            lived(seed, 1, False, life)
+            before = of(lived(seed, 0.2, False, life), "pitch").min()
+            life.nod()
+            seen.append(bool(of(lived(seed, 0.5, False, life), "pitch").min() < before - 0.06))
+        return seen
+
+    assert 0.5 < np.mean(nods("listening")) < 0.97
+    assert np.mean(nods("idle")) < 0.1
+
+
+def test_one_who_thinks_looks_up_and_aside():
+    """Eyes up and to a side, the head to it, one brow higher; lids fall less often, and slower; sides change."""
+    rows, idle = attending(12, "thinking", 120), attending(12, "idle", 120)
+    assert of(rows, "gaze_y").mean() > 0.3
+    assert np.median(np.abs(of(rows, "gaze_x"))) > 0.25
+    assert np.median(np.abs(of(rows, "roll"))) > 2 * np.median(np.abs(of(idle, "roll")))
+    assert np.median(np.abs(of(rows, "brow_left") - of(rows, "brow_right"))) > 0.2
+    side = np.sign(of(rows, "roll"))
+    assert 0.1 < np.mean(side > 0) < 0.9
+
+    def blinks(rows: np.ndarray) -> tuple[int, int]:
+        shut = of(rows, "blink_left") > 0.5
+        return int(np.sum(np.diff(shut.astype(int)) == 1)), int(shut.sum())
+
+    (slow, slow_frames), (usual, usual_frames) = blinks(rows), blinks(idle)
+    assert 0 < slow < 0.85 * usual
+    assert slow_frames / slow > 1.2 * usual_frames / usual
+
+
+@pytest.mark.parametrize("state", ["listening", "thinking"])
+def test_attention_comes_and_goes_softly(state):
+    """It is there within a second and gone a second after, with no step larger than those of a life without it."""
+    life = Life(13)
+    rows = [lived(13, 4, False, life)]
+    for asked in (state, "idle", state, "idle"):
+        life.attend(asked)
+        rows.append(lived(13, 1.5, False, life))
+    told = np.abs(np.diff(np.concatenate(rows), axis=0)).max(0)
+    for name, most in (("yaw", 0.03), ("pitch", 0.06), ("roll", 0.03), ("brow_left", 0.12), ("smile", 0.06)):
+        assert told[INDEX[name]] < most, name
+    quiet = lived(13, 6, False, life)
+    assert np.abs(of(quiet, "brow_left")).max() < 0.06
+
+
+@pytest.mark.parametrize("state", ["listening", "thinking"])
+def test_speech_is_spoken_as_ever_whatever_was_attended(state):
+    """Who speaks neither stares aside nor holds still: after a second of speech it moves as it would without."""
+    life, plain = Life(14), Life(14)
+    life.attend(state)
+    for each in (life, plain):
+        lived(14, 3, False, each)
+    rows, free = (lived(14, 20, True, each)[FPS:] for each in (life, plain))
+    assert np.array_equal(rows[:, INDEX["open"]], free[:, INDEX["open"]])
+    for name in ("yaw", "roll", "brow_left"):
+        assert of(rows, name).std() > 0.4 * of(free, name).std(), name
+    assert np.abs(of(rows, "gaze_y").mean() - of(free, "gaze_y").mean()) < 0.1
+
+
+def test_attention_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="asleep"):
+        Life(1).attend("asleep")
+
+
 def test_hair_swings_after_the_head():
     """The sway of the hair answers the head's movement, not its position."""
     rows = lived(8, 120, True)

@@ -12,7 +12,16 @@ ROOT = Path(__file__).parent.parent
 
 # Later layers may import earlier ones, never the other way; modules of one layer do not know each other unless listed.
 LAYERS = [
-    {"streamer", "streamer.config", "streamer.clock", "streamer.channel", "streamer.stamp", "streamer.yuv"},
+    {
+        "streamer",
+        "streamer.config",
+        "streamer.clock",
+        "streamer.channel",
+        "streamer.stamp",
+        "streamer.yuv",
+        "streamer.turn",
+        "streamer.marking",
+    },
     {"streamer.relay"},
     {
         "streamer.messages",
@@ -30,16 +39,17 @@ LAYERS = [
     {"streamer.model"},
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
     {"streamer.generator", "streamer.signalling", "streamer.mux"},
-    {"streamer.characters"},
+    {"streamer.characters", "streamer.tokens"},
     {"streamer.generators", "streamer.neural"},
-    {"streamer.viewer", "streamer.microphone"},
+    {"streamer.viewer", "streamer.microphone", "streamer.speech_in", "streamer.bot"},
     {"streamer.broadcast", "streamer.recording"},
     {"streamer.publish", "streamer.audience"},
-    {"streamer.session", "streamer.render"},
+    {"streamer.credentials", "streamer.detect"},
+    {"streamer.session", "streamer.render", "streamer.local"},
     {"streamer.state"},
     {"streamer.routes"},
     {"streamer.server"},
-    {"streamer.training", "streamer.bench", "streamer.cli"},
+    {"streamer.training", "streamer.bench", "streamer.cli", "streamer.adapters"},
     {"streamer.__main__"},
 ]
 

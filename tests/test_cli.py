@@ -19,6 +19,11 @@ def test_no_subcommand_serves() -> None:
         (["--tls-cert", "missing.pem"], "go together"),
         (["serve", "--udp-ports", "9-5"], "9-5"),
         (["--public-ip", "home"], "'home'"),
+        (["--allow-origin", "https://page.example/"], "'https://page.example/' would match no page"),
+        (["--turn-url", "turn:a.example"], "LIPSTREAM_TURN_SECRET"),
+        (["--turn-url", "a.example", "--turn-secret", "x"], "'a.example' is not turn:HOST"),
+        (["--turn-secret", "x"], "--turn-url"),
+        (["--turn-url", "turn:a.example", "--turn-secret", "x", "--turn-ttl", "0"], "0 s"),
     ],
 )
 def test_what_cannot_be_served_says_why(
@@ -26,6 +31,7 @@ def test_what_cannot_be_served_says_why(
 ) -> None:
     """Exit status 2 and one line with the reason, before anything is loaded."""
     monkeypatch.delenv("LIPSTREAM_TOKEN", raising=False)
+    monkeypatch.delenv("LIPSTREAM_TURN_SECRET", raising=False)
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err
     assert says in error

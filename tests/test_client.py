@@ -29,6 +29,7 @@ def vectors(name: str) -> dict[str, Any]:
 
 
 CLIENT, SERVER, RTP = vectors("client_messages"), vectors("server_messages"), vectors("rtp")
+SPEECH = vectors("speech_messages")
 
 
 class TestProtocol:
@@ -54,6 +55,15 @@ class TestProtocol:
         for data in (vector["text"], vector["text"].encode()):
             with pytest.raises(protocol.BadMessage):
                 protocol.read_message(data)
+
+    @pytest.mark.parametrize("vector", SPEECH["server"], ids=lambda v: v["message"]["type"])
+    def test_takes_what_a_speech_socket_may_say(self, vector: dict[str, Any]) -> None:
+        assert protocol.read_speech_message(json.dumps(vector["message"])) == vector["message"]
+
+    @pytest.mark.parametrize("vector", SPEECH["bad"], ids=lambda v: v["why"])
+    def test_refuses_bad_messages_of_a_speech_socket(self, vector: dict[str, Any]) -> None:
+        with pytest.raises(protocol.BadMessage):
+            protocol.read_speech_message(json.dumps(vector["message"]))
 
     @pytest.mark.parametrize("vector", CLIENT["builds"], ids=lambda v: str(v["call"]))
     def test_builds_messages(self, vector: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ from streamer.config import ServerConfig, is_loopback
         ({"udp_ports": (80, 90)}, "80-90"),
         ({"public_ip": "here"}, "'here'"),
         ({"max_sessions": 0}, "max_sessions is 0"),
+        ({"allow_origins": ("*",)}, "--allow-origin '.'"),
+        ({"allow_origins": ("https://a.example", "https://A.example")}, "https://A.example"),
         ({"device": "tpu"}, "'tpu' is none of auto, cpu, cuda"),
         ({"connect_timeout": -1.0}, "-1"),
     ],

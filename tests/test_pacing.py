@@ -154,3 +154,13 @@ def test_a_path_that_falls_short_again_is_tried_later_and_later() -> None:
     _thinned(thinning, 3, now + 400, 400_000, 100_000)
     assert thinning.active
     assert _thinned(thinning, 13, now + 403, 400_000, 400_000) > 0
+
+
+def test_a_thinned_path_takes_no_more_key_frames_than_it_carries() -> None:
+    """Of two key frames a second that others caused, those leave that half of the path's rate has room for."""
+    thinning = Thinning()
+    _thinned(thinning, 8, 0.0, 400_000, 100_000)
+    taken = [now for now in (8.0 + i / 2 for i in range(60)) if thinning.takes(now, 12_500, True, 100_000)]
+    assert thinning.active
+    gaps = {round(after - before, 3) for before, after in zip(taken, taken[1:], strict=False)}
+    assert gaps == {2.0}  # 100 kbit in half of 100 kbit/s

@@ -2,18 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from sites import SLOW, STREAM, Site, eventually, serve, until
 
 pytestmark = pytest.mark.browser
-
-SLOW = 20_000  # ms: a busy machine may take long, a broken page takes for ever
-STREAM = "document.querySelector('lip-stream')"
 
 
 @pytest.fixture
@@ -29,42 +25,10 @@ def page(browser: Any, server: Any) -> Iterator[Any]:
     assert no_sessions(server)
 
 
-class Site(ThreadingHTTPServer):
-    """Somebody's site: one page, under two names, that is two origins. (Chromium lets no page that Playwright makes up
-    reach a server on this machine.)"""
-
-    html = ""
-
-    @property
-    def allowed(self) -> str:
-        return f"http://localhost:{self.server_port}"
-
-    @property
-    def unknown(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Visit(BaseHTTPRequestHandler):
-    server: Site
-
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/" else 404)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(self.server.html.encode() if self.path == "/" else b"")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with Site(("127.0.0.1", 0), Visit) as site:
-        thread = Thread(target=site.serve_forever, name="site")
-        thread.start()
+    with serve() as site:
         yield site
-        site.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -87,24 +51,11 @@ def session(server: Any) -> dict[str, Any]:
     return httpx.get(f"{server.url.rstrip('/')}/v1/sessions/{identifier}", timeout=10).json()
 
 
-def eventually(page: Any, holds: Callable[[], bool], seconds: float = 10) -> bool:
-    """Whether `holds` comes true in time; the page goes on meanwhile."""
-    deadline = time.monotonic() + seconds
-    while not (held := holds()) and time.monotonic() < deadline:
-        page.evaluate("new Promise(requestAnimationFrame)")
-    return held
-
-
 def no_sessions(server: Any, seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
     while (left := sessions(server)) and time.monotonic() < deadline:
         pass
     return not left
-
-
-def until(page: Any, condition: str) -> None:
-    """Waits for a condition in the page (Playwright's own wait_for_function needs eval, which the page forbids)."""
-    assert eventually(page, lambda: page.evaluate(condition), SLOW / 1000), f"never came true: {condition}"
 
 
 def listen(page: Any) -> list[str]:

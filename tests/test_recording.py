@@ -50,9 +50,11 @@ async def frames_written(made: Recording, count: int) -> None:
 class SmallDisk(WholeFile):
     """A file on a disk that holds 100 kB."""
 
+    room = 100_000
+
     def write(self, data: Any) -> int:
-        if self.written + len(data) > 100_000:
-            super().write(data[: 100_000 - self.written])
+        if self.written + len(data) > self.room:
+            super().write(data[: self.room - self.written])
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().write(data)
 
@@ -322,6 +324,7 @@ class TestServer:
     ) -> None:
         """Control channel and JSON say that the disk is full; the session goes on and may try again."""
         log = recording.log
+        monkeypatch.setattr(SmallDisk, "room", 5_000)  # less than one second, however few frames a busy machine draws
         monkeypatch.setattr(recording, "WholeFile", SmallDisk)
         monkeypatch.setattr(log, "error", log.info)  # expected here
         async with speaking(recorder.url, spoken(1.0), size=256) as session, http(recorder) as api:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from streamer.config import ServerConfig
 from streamer.routes import guard as guard_module
-from streamer.routes.guard import Guard
-from streamer.routes.sdp import ice_links
+from streamer.routes.guard import allowed
+from streamer.turn import ice_links
 
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 
@@ -136,7 +136,7 @@ class TestSessions:
         """ICE servers become Link headers as RFC 9725 has them."""
         turn = {"urls": ["turn:example.org"], "username": "u", "credential": "c"}
         config = ServerConfig(ice_servers=({"urls": ["stun:example.org"]}, turn))
-        assert ice_links(config) == (
+        assert ice_links(config.ice_servers_for("ada", 0)) == (
             '<stun:example.org>; rel="ice-server", '
             '<turn:example.org>; rel="ice-server"; username="u"; credential="c"; credential-type="password"'
         )
@@ -303,10 +303,10 @@ class TestGuard:
 
     def test_origin_is_taken_whole(self) -> None:
         """An origin is allowed by its whole address: another port or a longer name is another origin."""
-        guard = Guard(ServerConfig(allow_origins=("https://friend.example",)))
-        assert guard.allowed("https://friend.example", "127.0.0.1:8080")
+        config = ServerConfig(allow_origins=("https://friend.example",))
+        assert allowed(config, "https://friend.example", "127.0.0.1:8080")
         for origin in ("http://friend.example", "https://friend.example:444", "https://friend.example.evil", ""):
-            assert not guard.allowed(origin, "127.0.0.1:8080")
+            assert not allowed(config, origin, "127.0.0.1:8080")
 
 
 class TestCharacters:

@@ -65,6 +65,8 @@ class TestOffer:
             (lambda sdp: re.sub(r"a=ice-ufrag:.*\r\n", "", sdp), (400, "malformed_sdp")),
             (lambda sdp: re.sub(r"a=fingerprint:.*\r\n", "", sdp), (400, "malformed_sdp")),
             (lambda sdp: re.sub(r"(a=candidate:\S+ \d+ udp) \d+", r"\1 high", sdp), (400, "malformed_sdp")),
+            (lambda sdp: re.sub(r"(a=candidate:.*) \d+ typ", r"\1 65536 typ", sdp), (400, "malformed_sdp")),
+            (lambda sdp: re.sub(r"(a=candidate:.*) \d+ typ", r"\1 -1 typ", sdp), (400, "malformed_sdp")),
             (lambda sdp: sdp.replace("a=mid:1", "a=mid:0"), (400, "malformed_sdp")),
             (lambda sdp: sdp.replace("a=mid:1", "a=mid:one"), (400, "malformed_sdp")),
             (lambda sdp: sdp.replace("BUNDLE 0 1 2", "BUNDLE 7 8"), (400, "malformed_sdp")),
@@ -78,7 +80,7 @@ class TestOffer:
             (lambda sdp: sdp + "m=" + sections(sdp)["video"], (422, "unsupported_media")),
             (lambda sdp: sdp + "m=text 9 RTP/AVP 98\r\n", (422, "unsupported_media")),
         ],
-        ids=range(22),
+        ids=range(24),
     )
     async def test_bad_offers(self, offer: str, spoil: Any, refusal: tuple[int, str]) -> None:
         """A bad offer is refused with what is wrong with it."""
@@ -195,7 +197,15 @@ CANDIDATE = "candidate:1 1 udp 2130706431 192.0.2.9 50001 typ host"
 class TestFragment:
     @pytest.mark.parametrize(
         "line",
-        ["a=candidate:", "a=candidate:1 1", "a=candidate:1 1 udp x 192.0.2.9 50001 typ host", "nonsense", "a", "\0"],
+        [
+            "a=candidate:",
+            "a=candidate:1 1",
+            "a=candidate:1 1 udp x 192.0.2.9 50001 typ host",
+            "a=candidate:1 1 udp 1 192.0.2.9 65536 typ host",
+            "nonsense",
+            "a",
+            "\0",
+        ],
     )
     def test_bad_lines(self, line: str) -> None:
         """A line that is none of SDP, or a candidate that is none, is a bad fragment."""

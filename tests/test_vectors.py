@@ -17,7 +17,8 @@ from streamer.stamp import read, stamp
 
 CLIENTS = Path(__file__).parent.parent / "clients"
 TYPES = {"ping": control.Ping, "interrupt": control.Interrupt, "mute": control.Mute, "character": control.Wear}
-TYPES |= {"emotion": control.Feel, "playout": control.Playout, "plan": control.Move}
+TYPES |= {"emotion": control.Feel, "playout": control.Playout, "plan": control.Move, "attention": control.Attend}
+SPOKEN = {"start": control.Start, "end": control.End}
 TYPES |= {"gesture": control.Gesture, "away": control.Away}
 
 
@@ -26,6 +27,7 @@ def vectors(name: str) -> dict[str, Any]:
 
 
 CLIENT, SERVER, RTP = vectors("client_messages"), vectors("server_messages"), vectors("rtp")
+SPEECH = vectors("speech_messages")
 STAMP, FRAGMENTS, REQUESTS = vectors("stamp"), vectors("fragments"), vectors("requests")
 
 
@@ -75,6 +77,21 @@ class TestServer:
         request = asdict(control.parse(json.dumps(vector["message"])))
         said = {name: value for name, value in vector["message"].items() if name != "type"}
         assert said == {name: request[name] for name in said}
+
+    @pytest.mark.parametrize("vector", SPEECH["valid"], ids=lambda v: v["text"][:40])
+    def test_takes_what_a_bot_may_say(self, vector: dict[str, Any]) -> None:
+        """Each valid text of the speech socket parses to what the vectors say it means."""
+        request = control.parse_speech(vector["text"])
+        means = dict(vector["means"])
+        assert type(request) is (TYPES | SPOKEN)[means.pop("type")]
+        assert asdict(request) == means
+
+    @pytest.mark.parametrize("vector", SPEECH["invalid"] + SPEECH["unreadable"], ids=lambda v: v["text"][:40])
+    def test_refuses_what_a_bot_may_not_say(self, vector: dict[str, str]) -> None:
+        """What is no message at all is told from one that is wrong."""
+        with pytest.raises(BadMessage) as caught:
+            control.parse_speech(vector["text"])
+        assert isinstance(caught.value, control.Unreadable) == (vector in SPEECH["unreadable"])
 
     @pytest.mark.parametrize("vector", STAMP["vectors"], ids=lambda v: str(v["frame"]))
     def test_stamps_and_reads_frames(self, vector: dict[str, Any]) -> None:

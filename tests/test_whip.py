@@ -202,7 +202,8 @@ class TestLive:
                 assert viewer["state"] == "live"
                 assert viewer["frames"]["sent"] >= 60
                 assert viewer["bitrate"]["sent"] > 0
-                assert viewer["latency_ms"]["server_p50"] > viewer["latency_ms"]["answer_p50"] > 0
+                assert viewer["latency_ms"]["answer_p95"] >= viewer["latency_ms"]["answer_p50"] > 0
+                assert viewer["latency_ms"]["server_p50"] is not None
             for player in (one, other):
                 opening = [meter(picture) for picture in player.pictures]
                 assert max(opening) > 0.3 > meter.error

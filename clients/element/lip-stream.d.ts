@@ -2,6 +2,8 @@
 
 export type State = "idle" | "microphone" | "connecting" | "live" | "reconnecting" | "error";
 
+export type Attention = "idle" | "listening" | "thinking";
+
 export type Stage = "device" | "uplink" | "lookahead" | "wait" | "draw" | "encode" | "send" | "network" | "display";
 
 export interface Percentiles {
@@ -100,6 +102,8 @@ export interface ServerConfig {
   lookahead_ms: number;
   generator: string;
   ice_servers: RTCIceServer[];
+  /** Seconds that the credentials in `ice_servers` hold; null: they do not lapse. */
+  ice_ttl_s: number | null;
   max_picture_bytes: number;
   emotions: string[];
   /** What `gesture` may name, and how many seconds each takes. */
@@ -143,6 +147,8 @@ export class LipStream extends HTMLElement {
   /** Attribute `src`: the server; by default the one that the module came from. */
   src: string;
   token: string;
+  /** Gives another session token where the one at hand is used up, expired or of a server that was restarted since. */
+  renewToken: (() => string | Promise<string>) | null;
   character: string;
   /** Pixels; 0: the server's default. */
   size: number;
@@ -182,6 +188,8 @@ export class LipStream extends HTMLElement {
     values: Record<string, number | null>,
     how?: { mode?: "add" | "replace"; hold?: number },
   ): Promise<{ frame: number } | null>;
+  /** What the character does while it does not speak. */
+  attend(state: Attention): Promise<{ state: Attention } | null>;
   /** One of `config().gestures`. */
   gesture(name: string): Promise<{ name: string; frame: number } | null>;
   /** "Be right back", or a picture of your own, and silence; `false`: here again. */
@@ -243,6 +251,7 @@ export const commands: {
     mode?: "add" | "replace",
     hold?: number,
   ): { type: "plan"; mode: "add" | "replace"; hold: number; values: Record<string, number | null> };
+  attention(state: Attention): { type: "attention"; state: Attention };
   gesture(name: string): { type: "gesture"; name: string };
   away(away: boolean, picture?: string): { type: "away"; away: boolean; picture?: string };
 };

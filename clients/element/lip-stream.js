@@ -89,6 +89,7 @@ const isCount = (/** @type {unknown} */ v) => Number.isSafeInteger(v) && Number(
 const isPositive = (/** @type {unknown} */ v) => isNumber(v) && Number(v) > 0;
 const isStrength = (/** @type {unknown} */ v) => isNumber(v) && Number(v) >= 0 && Number(v) <= 1;
 const isMode = (/** @type {unknown} */ v) => v === "add" || v === "replace";
+const isAttention = (/** @type {unknown} */ v) => v === "idle" || v === "listening" || v === "thinking";
 const isHold = (/** @type {unknown} */ v) => isPositive(v) && Number(v) <= 10;
 /** Which controls there are, and how far each goes, is the server's to say. */
 const isPlan = (/** @type {unknown} */ v) =>
@@ -123,6 +124,7 @@ const SERVER_MESSAGES = {
   character: { id: isText, frame: isCount },
   emotion: { name: isText, strength: isStrength },
   plan: { frame: isCount },
+  attention: { state: isText },
   gesture: { name: isText, frame: isCount },
   away: { away: isFlag, frame: isCount },
   state: { state: isText },
@@ -177,6 +179,8 @@ export const commands = {
   /** @param {Record<string, number | null>} values @param {"add" | "replace"} [mode] @param {number} [hold] s */
   plan: (values, mode = "add", hold = 1) =>
     check("plan", { mode, hold, values }, { mode: isMode, hold: isHold, values: isPlan }),
+  /** @param {"idle" | "listening" | "thinking"} state */
+  attention: (state) => check("attention", { state }, { state: isAttention }),
   /** @param {string} name */
   gesture: (name) => check("gesture", { name }, { name: isText }),
   /** @param {boolean} away @param {string} [picture] a character's id, whose picture is shown meanwhile */
@@ -410,6 +414,10 @@ const MESSAGES = {
   overloaded: "The server is too busy to take another session.",
   unauthorized: "The server asks for a token, and this one does not fit.",
   bad_origin: "The server does not take requests from this page's address.",
+  bad_token: "The token is not of this server.",
+  token_expired: "The token of this page has expired.",
+  token_used: "The token of this page has opened all the sessions that it may.",
+  token_origin: "The token was made for another page.",
   unknown_character: "The server does not know this character.",
   session_closed: "The server ended the session.",
   server_restarted: "The server was shut down.",
@@ -419,6 +427,12 @@ const MESSAGES = {
 const FATAL = new Set([
   "unauthorized",
   "bad_origin",
+  "bad_token",
+  "token_expired",
+  "token_used",
+  "token_origin",
+  "token_scope",
+  "token_character",
   "unknown_character",
   "malformed_sdp",
   "no_audio",
@@ -427,6 +441,9 @@ const FATAL = new Set([
   "no_webrtc",
   "session_closed",
 ]);
+
+/** Reasons that another session token mends. */
+const STALE = new Set(["bad_token", "token_expired", "token_used"]);
 
 export class LipStreamError extends Error {
   /**
@@ -463,6 +480,18 @@ async function refusal(response) {
     retryAfter: Number.isNaN(after) ? null : after,
     faces: problem.faces ?? [],
   });
+}
+
+/**
+ * The error of a request that got no answer. Browsers tell a page of another origin no more than that; but where the
+ * server answers what the page may not read, it is up, and was not told of this origin.
+ * @param {string} base
+ */
+async function unanswered(base) {
+  const foreign = new URL(base, location.href).origin !== location.origin;
+  const up = foreign && (await fetch(`${base}/healthz`, { mode: "no-cors", cache: "no-store" }).catch(() => null));
+  if (!up) return new LipStreamError("server_unreachable");
+  return new LipStreamError("bad_origin", { detail: `It was not started with --allow-origin ${location.origin}` });
 }
 
 /** The error that a refused microphone stands for. @param {any} error */
@@ -863,7 +892,11 @@ export class LipStream extends Base {
   /** @type {AlphaCanvas | null} */ #alpha = null;
   #packed = false; // whether this session's video is two halves
   /** @type {CanvasRenderingContext2D | null} */ #stamps = null;
+  /** @type {(() => string | Promise<string>) | null} */
+  renewToken = this.renewToken ?? null; // a page may have set it before this module was there
   /** @type {Promise<ServerConfig> | null} */ #config = null;
+  #configUntil = Infinity; // Date.now(): its TURN credentials lapse
+  #reached = false;
   /** @type {MediaStream | null} */ #input = null;
   #ownInput = false;
   /** @type {MediaStream | null} */ #output = null;
@@ -1036,11 +1069,20 @@ export class LipStream extends Base {
       : "";
   }
 
-  /** The server's configuration, fetched once. @returns {Promise<ServerConfig>} */
+  /**
+   * The server's configuration: fetched once, and again when half of its TURN credentials' time has passed.
+   * @returns {Promise<ServerConfig>}
+   */
   config() {
-    this.#config ??= this.fetch("/v1/config").then((response) => response.json());
-    this.#config.catch(() => (this.#config = null));
-    return this.#config;
+    if (this.#config && Date.now() < this.#configUntil) return this.#config;
+    /** @type {Promise<ServerConfig>} */
+    const asked = (this.#config = this.fetch("/v1/config").then((response) => response.json()));
+    this.#configUntil = Infinity;
+    asked.then(
+      ({ ice_ttl_s: ttl }) => ttl && (this.#configUntil = Date.now() + 500 * ttl),
+      () => this.#config === asked && (this.#config = null),
+    );
+    return asked;
   }
 
   /**
@@ -1049,13 +1091,31 @@ export class LipStream extends Base {
    * @param {RequestInit} [init]
    */
   async fetch(path, init = {}) {
-    const response = await fetch(this.src + path, { ...init, headers: { ...this.#headers(), ...init.headers } }).catch(
-      () => {
-        throw new LipStreamError("server_unreachable");
-      },
-    );
-    if (!response.ok) throw await refusal(response);
-    return response;
+    return this.#renewing(async () => {
+      const headers = { ...this.#headers(), ...init.headers };
+      const response = await fetch(this.src + path, { ...init, headers }).catch(async () => {
+        throw this.#reached ? new LipStreamError("server_unreachable") : await unanswered(this.src);
+      });
+      this.#reached = true;
+      if (!response.ok) throw await refusal(response);
+      return response;
+    });
+  }
+
+  /**
+   * Does what the server may refuse for its token, and once again with another token where the page has one.
+   * @template T
+   * @param {() => Promise<T>} request
+   * @returns {Promise<T>}
+   */
+  async #renewing(request) {
+    try {
+      return await request();
+    } catch (error) {
+      if (!this.renewToken || !(error instanceof LipStreamError) || !STALE.has(error.reason)) throw error;
+      this.token = await this.renewToken();
+      return request();
+    }
   }
 
   /**
@@ -1086,14 +1146,14 @@ export class LipStream extends Base {
     try {
       if (!globalThis.RTCPeerConnection) throw new LipStreamError("no_webrtc");
       this.#setState(stream ? "connecting" : "microphone");
-      const [config, input] = await allOrNone(this.config(), stream ?? this.#openMicrophone(), (opened) => {
+      const [, input] = await allOrNone(this.config(), stream ?? this.#openMicrophone(), (opened) => {
         if (opened && opened !== stream) halt(opened);
       });
       if (run !== this.#run) return (stream || halt(input), false);
       this.#takeInput(input, !stream);
       window.addEventListener("pagehide", this.#onPageHide);
       window.addEventListener("online", this.#onOnline);
-      this.#connect(run, config);
+      this.#connect(run);
     } catch (error) {
       if (run === this.#run) this.#fail(error);
     }
@@ -1168,6 +1228,12 @@ export class LipStream extends Base {
     return this.#state === "live" ? this.#ask(message, "plan") : null;
   }
 
+  /** What the character does while it does not speak. @param {"idle" | "listening" | "thinking"} state */
+  async attend(state) {
+    const message = commands.attention(state);
+    return this.#state === "live" ? this.#ask(message, "attention") : null;
+  }
+
   /** Speaks with another stream from now on; without one, with the microphone. @param {MediaStream} [stream] */
   async setInput(stream) {
     const run = this.#run;
@@ -1203,9 +1269,36 @@ export class LipStream extends Base {
 
   // the way of a session -------------------------------------------------------------------------------------------
 
-  /** @param {number} run @param {ServerConfig} config */
-  async #connect(run, config) {
+  /** @param {number} run */
+  async #connect(run) {
     this.#setState(this.#attempt ? "reconnecting" : "connecting");
+    try {
+      await this.#renewing(() => this.#open(run));
+    } catch (error) {
+      if (run !== this.#run) return;
+      const refused =
+        error instanceof LipStreamError ? error : new LipStreamError("bad_answer", { detail: String(error) });
+      if (this.#attempt && !FATAL.has(refused.reason)) this.#lost(run, refused);
+      else this.#fail(refused);
+    }
+  }
+
+  /** @param {number} run */
+  async #open(run) {
+    const config = await this.config();
+    if (run !== this.#run || this.#connection) return;
+    const connection = (this.#connection = this.#prepare(run, config));
+    try {
+      await connection.open();
+    } catch (error) {
+      connection.close();
+      if (this.#connection === connection) this.#connection = null;
+      throw error;
+    }
+  }
+
+  /** @param {number} run @param {ServerConfig} config */
+  #prepare(run, config) {
     const query = new URLSearchParams();
     const character = this.character || config.default_character;
     if (character) query.set("character", character);
@@ -1215,7 +1308,9 @@ export class LipStream extends Base {
     if (this.#packed) query.set("alpha", "packed");
     if (this.background === this.#packed) query.set("background", this.background ? "1" : "0");
     if (this.hasAttribute("stamp")) query.set("stamp", "1");
-    const connection = new Connection({
+    if (this.getAttribute("voice") === "speech") query.set("voice", "speech");
+    this.#hello = null;
+    return new Connection({
       base: this.src,
       headers: this.#headers(),
       query,
@@ -1225,31 +1320,17 @@ export class LipStream extends Base {
       onTracks: (stream) => this.#show(stream),
       onReady: () => this.#restore(),
       onMessage: (message) => this.#take(message),
-      onLost: (error) => run === this.#run && this.#lost(run, config, error),
+      onLost: (error) => run === this.#run && this.#lost(run, error),
       onWarning: (reason, detail) => this.#warn(reason, detail),
     });
-    this.#connection = connection;
-    this.#hello = null;
-    try {
-      await connection.open();
-    } catch (error) {
-      connection.close();
-      if (run !== this.#run) return;
-      this.#connection = null;
-      const refused =
-        error instanceof LipStreamError ? error : new LipStreamError("bad_answer", { detail: String(error) });
-      if (this.#attempt && !FATAL.has(refused.reason)) this.#lost(run, config, refused);
-      else this.#fail(refused);
-    }
   }
 
   /**
    * Back off and try again, or give up.
    * @param {number} run
-   * @param {ServerConfig} config
    * @param {LipStreamError} error
    */
-  #lost(run, config, error) {
+  #lost(run, error) {
     this.#connection = null;
     this.#forget(error);
     this.#unveil(false); // an ended track is black; the picture is better
@@ -1258,7 +1339,7 @@ export class LipStream extends Base {
     const wait = Math.max(RETRY_MS[this.#attempt] * (0.8 + 0.4 * Math.random()), (error.retryAfter ?? 0) * 1000);
     this.#attempt++;
     this.#setState("reconnecting", error.reason);
-    this.#retry = setTimeout(() => run === this.#run && this.#connect(run, config), wait);
+    this.#retry = setTimeout(() => run === this.#run && this.#connect(run), wait);
   }
 
   /** @param {any} error */
@@ -1301,11 +1382,7 @@ export class LipStream extends Base {
   #onOnline = () => {
     if (this.#state !== "reconnecting" || this.#connection) return;
     clearTimeout(this.#retry);
-    const run = this.#run;
-    const again = (/** @type {ServerConfig} */ config) => {
-      if (run === this.#run && !this.#connection) this.#connect(run, config);
-    };
-    this.config().then(again, () => {});
+    this.#connect(this.#run);
   };
 
   async #openMicrophone() {

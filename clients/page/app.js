@@ -459,6 +459,15 @@ function tokenFromAddress() {
   }
 }
 
+/** `?voice=speech`: a bot is the voice, which is to be heard, and the microphone is for the bot. */
+function voiceFromAddress() {
+  if (new URLSearchParams(location.search).get("voice") !== "speech") return;
+  stream.setAttribute("voice", "speech");
+  stream.hear = true;
+  $("hear").setAttribute("aria-pressed", "true");
+  $("hear-switch").checked = true;
+}
+
 async function open() {
   try {
     const config = await stream.config();
@@ -487,6 +496,7 @@ async function open() {
 
 const token = tokenFromAddress();
 if (token) stream.token = token;
+voiceFromAddress();
 if (memory.get("alpha") === "on") $("alpha").checked = stream.alpha = true;
 if (memory.get("echo") === "off") $("echo").checked = stream.echoCancellation = false;
 $("problem-retry").onclick = () => ($("gallery").childElementCount ? start() : open());

@@ -16,6 +16,7 @@ from streamer.routes.common import (
     read_json,
     state_of,
 )
+from streamer.routes.openapi import BACKGROUND, BYTES, SIZE, TEXT, gives, query, takes
 from streamer.signalling import Refused
 from streamer.studio.character import TRAITS
 from streamer.studio.controls import EMOTIONS
@@ -31,7 +32,27 @@ async def list_characters(request: Request) -> dict[str, Any]:
     return {"characters": [entry.to_json() for entry in state_of(request).characters.all()]}
 
 
-@router.post("/v1/characters", status_code=201)
+_BUILT = {
+    "type": "object",
+    "description": "either a seed or traits",
+    "properties": {
+        "seed": {"type": ["integer", "null"]},
+        "traits": {"type": ["object", "null"]},
+        "name": {"type": ["string", "null"], "minLength": 1, "maxLength": 60},
+    },
+}
+
+
+@router.post(
+    "/v1/characters",
+    status_code=201,
+    openapi_extra=takes(
+        query("name", TEXT, "of a picture"),
+        query("eyes", TEXT, "x,y,x,y in pixels of a picture whose face was marked"),
+        query("mouth", TEXT, "x,y"),
+        body={"application/json": _BUILT, **dict.fromkeys(_PICTURE_TYPES, BYTES)},
+    ),
+)
 async def add_character(request: Request) -> Response:
     held, kind = state_of(request), content_type(request)
     if kind == "application/json":
@@ -58,7 +79,19 @@ async def add_character(request: Request) -> Response:
     return JSONResponse(entry.to_json(), 201, {"Location": f"/v1/characters/{entry.id}"})
 
 
-@router.post("/v1/characters/preview")
+_LOOK = {
+    "type": "object",
+    "required": ["traits"],
+    "properties": {"traits": {"type": "object"}, "emotion": {"enum": list(EMOTIONS)}},
+}
+
+
+@router.post(
+    "/v1/characters/preview",
+    response_class=Response,
+    responses=gives(200, "image/png", BYTES),
+    openapi_extra=takes(SIZE, body={"application/json": _LOOK}),
+)
 async def preview(request: Request) -> Response:
     size, body = asked_size(request), await read_json(request)
     traits, emotion = body.get("traits"), body.get("emotion", "neutral")
@@ -76,7 +109,12 @@ async def character(character_id: str, request: Request) -> dict[str, Any]:
     return state_of(request).characters.get(character_id).to_json()
 
 
-@router.get("/v1/characters/{character_id}/picture")
+@router.get(
+    "/v1/characters/{character_id}/picture",
+    response_class=Response,
+    responses=gives(200, "image/png", BYTES),
+    openapi_extra=takes(SIZE, BACKGROUND),
+)
 async def picture(character_id: str, request: Request) -> Response:
     held = state_of(request)
     entry = held.characters.get(character_id)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from starlette.requests import HTTPConnection
 
 from streamer.config import DEFAULT_SIZE, SIZES
 from streamer.session import Session
@@ -19,11 +20,11 @@ T = TypeVar("T")
 _MAX_JSON_BYTES = 64 * 1024
 
 
-def state_of(request: Request) -> State:
+def state_of(request: HTTPConnection) -> State:
     return request.app.state.lipstream
 
 
-def session_of(request: Request, session_id: str) -> Session:
+def session_of(request: HTTPConnection, session_id: str) -> Session:
     """Raises `Refused` (404)."""
     session = state_of(request).sessions.get(session_id)
     if session is None:
@@ -39,6 +40,8 @@ async def drawn(request: Request, function: Callable[..., T], *arguments: Any) -
 def problem(refused: Refused) -> JSONResponse:
     """RFC 9457."""
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(
         {
             "type": "about:blank",

@@ -1,5 +1,7 @@
 """WebRTC over HTTP in WHIP's shape (RFC 9725): what every resource that is a peer answers alike."""
 
+import secrets
+import time
 from collections.abc import Sequence
 
 from fastapi import Request, Response
@@ -7,7 +9,9 @@ from fastapi import Request, Response
 from streamer import signalling
 from streamer.config import ServerConfig
 from streamer.routes.common import content_type, read_body
+from streamer.routes.openapi import TEXT, header, takes
 from streamer.signalling import MAX_SDP_BYTES, Peer, Refused
+from streamer.turn import ice_links
 
 
 def check_exchange(request: Request) -> None:
@@ -28,9 +32,12 @@ async def read_sdp(request: Request) -> str:
 
 
 def answer(config: ServerConfig, location: str, peer: Peer, links: Sequence[str] = ()) -> Response:
-    """201 with the SDP answer; `links` are further Link headers' values."""
+    """201 with the SDP answer; `links` are further Link headers' values.
+
+    To a TURN server the client is known by the last part of `location`.
+    """
     headers = {"Location": location, "ETag": peer.etag}
-    if links := [*filter(None, [ice_links(config)]), *links]:
+    if links := [*filter(None, [ice_links(config.ice_servers_for(location.rpartition("/")[2], time.time()))]), *links]:
         headers["Link"] = ", ".join(links)
     return Response(peer.answer, 201, headers, "application/sdp")
 
@@ -38,7 +45,7 @@ def answer(config: ServerConfig, location: str, peer: Peer, links: Sequence[str]
 def describe(config: ServerConfig) -> Response:
     """What OPTIONS of an endpoint answers: what may be posted, and the ICE servers, which some clients want before."""
     headers = {"Accept-Post": "application/sdp", "Allow": "GET, HEAD, OPTIONS, POST"}
-    if links := ice_links(config):
+    if links := ice_links(config.ice_servers_for(secrets.token_hex(8), time.time())):
         headers["Link"] = links
     return Response(None, 200, headers)
 
@@ -46,6 +53,10 @@ def describe(config: ServerConfig) -> Response:
 def discover() -> Response:
     """What HEAD of an endpoint answers: by the type a player knows that it may post an offer."""
     return Response(None, 200, {"Content-Type": "application/sdp"})
+
+
+CANDIDATES = takes(header("If-Match", "the ETag of the answer"), body={"application/trickle-ice-sdpfrag": TEXT})
+"""What `take_candidates` reads."""
 
 
 async def take_candidates(request: Request, peer: Peer | None) -> Response:
@@ -65,17 +76,3 @@ async def take_candidates(request: Request, peer: Peer | None) -> Response:
         raise Refused(400, "bad_fragment", f"the fragment is not UTF-8: {error.reason}") from None
     await signalling.trickle(peer, fragment)
     return Response(status_code=204)
-
-
-def ice_links(config: ServerConfig) -> str:
-    """RFC 9725 section 4.6: the ICE servers as Link headers."""
-    links = []
-    for server in config.ice_servers:
-        urls = server["urls"] if isinstance(server["urls"], list) else [server["urls"]]
-        for url in urls:
-            link = f'<{url}>; rel="ice-server"'
-            if "username" in server:
-                link += f'; username="{server["username"]}"; credential="{server["credential"]}"'
-                link += '; credential-type="password"'
-            links.append(link)
-    return ", ".join(links)

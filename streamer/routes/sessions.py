@@ -7,16 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
-from streamer import signalling, tracks
+from streamer import clock, signalling, tracks
 from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
-from streamer.control import MAX_BYTES
-from streamer.routes.common import asked_alpha, asked_flag, asked_size, read_body, session_of, state_of
-from streamer.routes.sdp import answer, check_exchange, read_sdp, take_candidates
+from streamer.config import DEFAULT_SIZE, SIZES
+from streamer.control import MAX_BYTES, TYPES
+from streamer.routes.common import (
+    asked_alpha,
+    asked_flag,
+    asked_size,
+    content_type,
+    read_body,
+    read_json,
+    session_of,
+    state_of,
+)
+from streamer.routes.guard import grant_of
+from streamer.routes.openapi import ALPHA, ANSWERED, BACKGROUND, SIZE, TEXT, flag, query, takes
+from streamer.routes.sdp import CANDIDATES, answer, check_exchange, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
 from streamer.state import State
+from streamer.tokens import Grant
 
 router = APIRouter()
 
@@ -29,28 +43,75 @@ class Wish:
     size: int
     background: bool
     stamped: bool
-    packed: bool
+    grant: Grant | None
+    """Of the session token that it is asked with."""
+    fed: bool = False
+    """The voice is speech that a bot sends, and a microphone is the user's."""
+    packed: bool = False
+    """Alpha beside the colour."""
 
 
 def asked_session(request: Request) -> Wish:
     """The parameters of a request for a session. Raises `Refused`."""
-    held = state_of(request)
     packed = asked_alpha(request)
     return Wish(
-        held.characters.get(request.query_params.get("character", held.characters.default)),
+        _entry(request, request.query_params.get("character")),
         asked_size(request),
         asked_flag(request, "background", not packed),
         asked_flag(request, "stamp", False),
+        grant_of(request),
+        _asked_voice(request),
         packed,
     )
+
+
+def _entry(request: Request, asked: str | None) -> Entry:
+    """The character that is asked for, or what the token or the server takes without. Raises `Refused`."""
+    held, grant = state_of(request), grant_of(request)
+    bound = grant.character if grant is not None else None
+    character = bound or held.characters.default if asked is None else asked
+    if bound not in (None, character):
+        raise Refused(403, "token_character", f"this token is for the character {bound!r}, not for {character[:40]!r}")
+    return held.characters.get(character)
+
+
+def _asked_voice(request: Request) -> bool:
+    text = request.query_params.get("voice", "microphone")
+    if text not in ("microphone", "speech"):
+        raise Refused(422, "bad_request", f"voice={text[:20]!r}: must be microphone or speech")
+    return text == "speech"
+
+
+async def wished_session(request: Request) -> Wish:
+    """What the JSON body asks for: a session without a peer. Raises `Refused`."""
+    body = await read_json(request)
+    character = body.get("character")
+    if "character" in body and not isinstance(character, str):
+        raise Refused(422, "bad_request", f"'character' is {repr(character)[:40]}: must be a character's id")
+    size = body.get("size", DEFAULT_SIZE)
+    if isinstance(size, bool) or not isinstance(size, int) or size not in SIZES:
+        raise Refused(422, "bad_request", f"'size' is {repr(size)[:40]}: must be one of {', '.join(map(str, SIZES))}")
+    for name in ("background", "stamp"):
+        if not isinstance(body.get(name, True), bool):
+            raise Refused(422, "bad_request", f"{name!r} is {repr(body[name])[:40]}: must be true or false")
+    shown, stamped = body.get("background", True), body.get("stamp", False)
+    return Wish(_entry(request, character), size, shown, stamped, grant_of(request), fed=True)
 
 
 @contextlib.asynccontextmanager
 async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
     """A session, admitted and made, for the body to attach to what gives it a voice; then it is open.
 
-    Raises `Refused` (503) where there is no room. What the body raises closes the session.
+    Raises `Refused` (503 where there is no room, 403 where the token is used up). What the body raises closes the
+    session, and the token keeps what it allows.
     """
+    with held.tokens.opening(wish.grant, clock.now()):
+        async with _admitted(held, wish) as session:
+            yield session
+
+
+@contextlib.asynccontextmanager
+async def _admitted(held: State, wish: Wish) -> AsyncIterator[Session]:
     verdict = admit(
         AdmissionConfig(held.config.max_sessions),
         len(held.sessions) + held.opening,
@@ -77,6 +138,7 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
             stamped=wish.stamped,
             packed=wish.packed,
             metrics=held.metrics,
+            grant=wish.grant,
             on_closed=held.forget,
         )
         yield session
@@ -91,10 +153,40 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
     held.metrics.opened.inc()
 
 
-@router.post("/v1/sessions", status_code=201)
+ASKED = (
+    query("character", TEXT, "a character's id"),
+    SIZE,
+    BACKGROUND,
+    ALPHA,
+    flag("stamp", False, "with the frame's number in its pixels"),
+    query("voice", {"enum": ["microphone", "speech"], "default": "microphone"}, "speech: a bot's, over its socket"),
+)
+"""What `asked_session` reads."""
+
+
+_ALONE = {
+    "type": "object",
+    "properties": {
+        "character": TEXT,
+        "size": SIZE["schema"],
+        "background": {"type": "boolean", "default": True},
+        "stamp": {"type": "boolean", "default": False},
+    },
+}
+
+
+@router.post(
+    "/v1/sessions", **ANSWERED, openapi_extra=takes(*ASKED, body={"application/sdp": TEXT, "application/json": _ALONE})
+)
 async def open_session(request: Request) -> Response:
     held = state_of(request)
     config = held.config
+    if content_type(request) == "application/json":
+        async with opening(held, await wished_session(request)) as session:
+            session.stand_alone()
+        path = f"/v1/sessions/{session.id}"
+        body = {"id": session.id, "speech": f"{path}/speech", "whep": f"{path}/whep"}
+        return JSONResponse(body, 201, {"Location": path})
     check_exchange(request)
     wish = asked_session(request)
     offer = await read_sdp(request)
@@ -110,7 +202,7 @@ async def open_session(request: Request) -> Response:
             ports=held.ports,
             public_ip=config.public_ip,
         )
-        session.attach(peer)
+        session.attach(peer, wish.fed)
     return answer(config, f"/v1/sessions/{session.id}", peer)
 
 
@@ -124,12 +216,15 @@ async def session_state(session_id: str, request: Request) -> dict[str, Any]:
     return session_of(request, session_id).to_json()
 
 
-@router.patch("/v1/sessions/{session_id}", status_code=204)
+@router.patch("/v1/sessions/{session_id}", status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, request: Request) -> Response:
     return await take_candidates(request, session_of(request, session_id).peer)
 
 
-@router.post("/v1/sessions/{session_id}/control")
+_MESSAGE = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(TYPES)}}}
+
+
+@router.post("/v1/sessions/{session_id}/control", openapi_extra=takes(body={"application/json": _MESSAGE}))
 async def steer(session_id: str, request: Request) -> dict[str, Any]:
     session = session_of(request, session_id)
     return await session.steer(await read_body(request, MAX_BYTES))

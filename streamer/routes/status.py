@@ -1,5 +1,7 @@
 """What clients, load balancers and Prometheus want to know of the server."""
 
+import secrets
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,6 +12,7 @@ from streamer.config import DEFAULT_SIZE, FPS, SAMPLE_RATE, SIZES
 from streamer.gestures import GESTURES
 from streamer.plan import RANGES
 from streamer.routes.common import state_of
+from streamer.routes.openapi import gives
 from streamer.studio.controls import EMOTIONS
 
 router = APIRouter()
@@ -26,8 +29,10 @@ async def client_config(request: Request) -> dict[str, Any]:
         "default_character": held.characters.default,
         "lookahead_ms": held.listener.lookahead * 1000 / SAMPLE_RATE,
         "generator": held.generator.name,
-        "ice_servers": held.config.ice_servers,
+        "ice_servers": held.config.ice_servers_for(secrets.token_hex(8), time.time()),
+        "ice_ttl_s": held.config.turn.ttl if held.config.turn else None,
         "max_picture_bytes": held.config.max_picture_bytes,
+        "marked": held.config.marked,
         "emotions": EMOTIONS,
         "plan": RANGES,
         "gestures": {name: gesture.seconds for name, gesture in GESTURES.items()},
@@ -35,7 +40,7 @@ async def client_config(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses=gives(200, "text/plain"))
 async def metrics_text(request: Request) -> Response:
     held = state_of(request)
     metrics = held.metrics
@@ -54,7 +59,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "It takes no sessions now"}})
 async def readyz(request: Request) -> Response:
     held = state_of(request)
     full = len(held.sessions) + held.opening >= held.config.max_sessions

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request, Response
 from streamer import signalling, tracks
 from streamer.broadcast import Reports
 from streamer.routes.common import asked_alpha, session_of, state_of
-from streamer.routes.sdp import answer, check_exchange, describe, discover, read_sdp, take_candidates
+from streamer.routes.openapi import ALPHA, ANSWERED, TEXT, takes
+from streamer.routes.sdp import CANDIDATES, answer, check_exchange, describe, discover, read_sdp, take_candidates
 from streamer.signalling import Peer, Role
 
 router = APIRouter()
@@ -16,7 +17,7 @@ _ENDPOINT = "/v1/sessions/{session_id}/whep"
 _VIEWER = _ENDPOINT + "/{viewer_id}"
 
 
-@router.post(_ENDPOINT, status_code=201)
+@router.post(_ENDPOINT, **ANSWERED, openapi_extra=takes(ALPHA, body={"application/sdp": TEXT}))
 async def view(session_id: str, request: Request) -> Response:
     held = state_of(request)
     config = held.config
@@ -41,13 +42,13 @@ async def view(session_id: str, request: Request) -> Response:
     return answer(config, f"/v1/sessions/{session.id}/whep/{guest.id}", guest.peer)
 
 
-@router.options(_ENDPOINT)
+@router.options(_ENDPOINT, response_class=Response)
 async def options(session_id: str, request: Request) -> Response:
     session_of(request, session_id)
     return describe(state_of(request).config)
 
 
-@router.head(_ENDPOINT)
+@router.head(_ENDPOINT, response_class=Response)
 async def head(session_id: str, request: Request) -> Response:
     session_of(request, session_id)
     return discover()
@@ -66,7 +67,7 @@ async def get_viewer(session_id: str, viewer_id: str, request: Request) -> Respo
     return Response(status_code=204)
 
 
-@router.patch(_VIEWER, status_code=204)
+@router.patch(_VIEWER, status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, viewer_id: str, request: Request) -> Response:
     return await take_candidates(request, session_of(request, session_id).audience.get(viewer_id).peer)
 

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from streamer import signalling, tracks
 from streamer.routes.common import session_of, state_of
-from streamer.routes.sdp import answer, check_exchange, describe, discover, read_sdp, take_candidates
-from streamer.routes.sessions import asked_session, delete, opening
+from streamer.routes.openapi import ANSWERED, TEXT, takes
+from streamer.routes.sdp import CANDIDATES, answer, check_exchange, describe, discover, read_sdp, take_candidates
+from streamer.routes.sessions import ASKED, asked_session, delete, opening
 from streamer.session import Session
 from streamer.signalling import Refused, Role
 
@@ -25,7 +26,7 @@ def _source_of(request: Request, session_id: str) -> Session:
     return session
 
 
-@router.post("/v1/whip", status_code=201)
+@router.post("/v1/whip", **ANSWERED, openapi_extra=takes(*ASKED, body={"application/sdp": TEXT}))
 async def open_source(request: Request) -> Response:
     held = state_of(request)
     config = held.config
@@ -42,17 +43,17 @@ async def open_source(request: Request) -> Response:
             ports=held.ports,
             public_ip=config.public_ip,
         )
-        session.attach(peer)
+        session.attach(peer, wish.fed)
     link = f'</v1/sessions/{session.id}/whep>; rel="{WHEP_RELATION}"'
     return answer(config, f"/v1/whip/{session.id}", peer, [link])
 
 
-@router.options("/v1/whip")
+@router.options("/v1/whip", response_class=Response)
 async def options(request: Request) -> Response:
     return describe(state_of(request).config)
 
 
-@router.head("/v1/whip")
+@router.head("/v1/whip", response_class=Response)
 async def head() -> Response:
     return discover()
 
@@ -69,7 +70,7 @@ async def get_source(session_id: str, request: Request) -> Response:
     return Response(status_code=204)
 
 
-@router.patch("/v1/whip/{session_id}", status_code=204)
+@router.patch("/v1/whip/{session_id}", status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, request: Request) -> Response:
     return await take_candidates(request, _source_of(request, session_id).peer)
 

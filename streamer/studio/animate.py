@@ -9,7 +9,7 @@ network learns; `Life` is a stream: it turns each frame's mouth and prosody into
 import numpy as np
 
 from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from streamer.studio.controls import CONTROLS, EMOTIONS, INDEX, MOUTH
+from streamer.studio.controls import ATTENTIONS, CONTROLS, EMOTIONS, INDEX, MOUTH
 from streamer.studio.phones import PHONES, SILENCE, TimedPhone
 
 OPEN, PRESS, TUCK = MOUTH.index("open"), MOUTH.index("press"), MOUTH.index("tuck")
@@ -206,7 +206,14 @@ _FEELINGS: dict[str, dict[str, float]] = {
 # How much livelier or calmer than neutral an emotion moves.
 _TEMPER = {"neutral": 1.0, "happy": 1.25, "sad": 0.6, "angry": 1.15, "surprised": 1.1, "shy": 0.85}
 
+# What listening and thinking add to the controls at full strength, where the character does not speak.
+_LISTENS = {"brow_left": 0.20, "brow_right": 0.20, "eye_wide": 0.10, "smile": 0.12, "pitch": 0.02}
+_THINKS = {"brow_inner": 0.22, "smile": -0.16, "squint": 0.12}
+_HOLDS_STILL = 0.85  # share of its own motion that a listener's head leaves out
+_NOD = 0.40  # seconds of one dip of the head
+
 _BLINK = (0.5, 1.0, 0.95, 0.6, 0.28, 0.08)  # how far the lids close, frame by frame
+_SLOW_BLINK = (0.3, 0.7, 0.95, 1.0, 1.0, 0.9, 0.65, 0.4, 0.2, 0.07)
 _SIGNED = frozenset(
     ("smile", "brow_left", "brow_right", "brow_inner", "gaze_x", "gaze_y", "breath", "lean", "sway_x", "sway_y")
 )
@@ -288,6 +295,17 @@ class Life:
         self._eyes = _Spring(42.0), _Spring(42.0)
         self._hair = _Spring(8.5, 0.28), _Spring(10.5, 0.3)
         self._hands = {"left": _Hand(), "right": _Hand()}
+        # Of its own, so that a character which nobody asks to attend moves as it would without.
+        self._whim = np.random.default_rng([seed, 0xA77E])
+        self._attention = "idle"
+        self._listens, self._thinks = _Spring(6.0), _Spring(6.0)
+        self._until_nod = self._whim.uniform(1.5, 4.0)
+        self._rest_of_nods = 0.0  # seconds
+        self._nod_depth = 0.0
+        self._until_pondering = 0.0
+        self._aside = (0.0, 0.0, 1.0)
+        self._ponders = _Spring(30.0), _Spring(30.0)
+        self._cocked = _Spring(3.5)
 
     def emotion(self, name: str, strength: float) -> None:
         """Turns towards an emotion of controls.EMOTIONS within about half a second; 0 is neutral, 1 all of it."""
@@ -296,6 +314,19 @@ class Life:
         if not 0 <= strength <= 1:
             raise ValueError(f"an emotion's strength is from 0 to 1, got {strength}")
         self._feeling, self._strength = name, strength
+
+    def attend(self, state: str) -> None:
+        """Turns softly to one of controls.ATTENTIONS. It shows where the character does not speak itself."""
+        if state not in ATTENTIONS:
+            raise ValueError(f"no attention {state!r}; there are {', '.join(ATTENTIONS)}")
+        if state == "thinking" and self._attention != "thinking":
+            self._ponder()
+        self._attention = state
+
+    def nod(self) -> None:
+        """The viewer has paused: a listener nods now, or not, as it comes."""
+        if self._attention == "listening" and self._whim.random() < 0.75:
+            self._until_nod = min(self._until_nod, self._whim.uniform(0.0, 0.2))
 
     def step(self, mouth: np.ndarray, prosody: np.ndarray) -> np.ndarray:
         """mouth [M], prosody [P] -> controls [C] float32 of the next frame."""
@@ -312,12 +343,17 @@ class Life:
         felt = {name: spring.follow(self._strength * _FEELINGS[self._feeling].get(name, 0.0))
                 for name, spring in self._offsets.items()}  # fmt: skip
         temper = self._temper.follow(1 + self._strength * (_TEMPER[self._feeling] - 1))
+        silent = 1 - talk
+        listens = max(self._listens.follow(silent * (self._attention == "listening")), 0.0)
+        thinks = max(self._thinks.follow(silent * (self._attention == "thinking")), 0.0)
 
         out = dict.fromkeys(INDEX, 0.0)
         out.update(felt)
-        self._move_head(out, talk, nod, stressed, temper)
-        self._look(out, talk)
-        self._blinks(out, talk)
+        self._move_head(out, talk, nod, stressed, temper, 1 - _HOLDS_STILL * listens)
+        if listens > 1e-3 or thinks > 1e-3:
+            self._attend(out, listens, thinks)
+        self._look(out, talk, listens, thinks)
+        self._blinks(out, talk, thinks)
         self._wear_face(out, talk, brow, beat)
         self._breathe(out, talk)
         self._gesture(out, talk, beat, stressed, temper)
@@ -337,7 +373,10 @@ class Life:
         """Slow, smooth and never repeating: three sines of unrelated periods, within ±1."""
         return sum(np.sin(2 * np.pi * f * self._time + p) for f, p in self._drift[3 * i : 3 * i + 3]) / 3
 
-    def _move_head(self, out: dict[str, float], talk: float, nod: float, stressed: bool, temper: float) -> None:
+    def _move_head(
+        self, out: dict[str, float], talk: float, nod: float, stressed: bool, temper: float, own: float
+    ) -> None:
+        """`own`: the share of its motion that it makes, 1 where it does not hold still."""
         rng = self._rng
         self._until_pose -= _DT
         if self._until_pose <= 0:
@@ -354,13 +393,46 @@ class Life:
             self._nod.velocity -= 0.55 * temper * rng.uniform(0.5, 1.1)
             self._tilt.velocity += rng.normal(0, 0.10) * temper
         glance = self._gaze[0]
-        out["yaw"] += self._yaw.follow(yaw + 0.10 * glance + 0.035 * self._wander(0))
-        out["pitch"] += self._pitch.follow(pitch + 0.05 * self._gaze[1] + 0.018 * self._wander(1))
+        out["yaw"] += self._yaw.follow(own * (yaw + 0.10 * glance + 0.035 * self._wander(0)))
+        out["pitch"] += self._pitch.follow(own * (pitch + 0.05 * self._gaze[1] + 0.018 * self._wander(1)))
         out["pitch"] += self._nod.follow(0.075 * nod * min(1.2 * talk, 1.0) * temper)
-        out["roll"] += self._roll.follow(roll + 0.022 * self._wander(2)) + self._tilt.follow(0.0)
-        out["lean"] += self._lean.follow(lean + 0.8 * out["yaw"])
+        out["roll"] += self._roll.follow(own * (roll + 0.022 * self._wander(2))) + self._tilt.follow(0.0)
+        out["lean"] += self._lean.follow(own * lean + 0.8 * out["yaw"])
 
-    def _look(self, out: dict[str, float], talk: float) -> None:
+    def _attend(self, out: dict[str, float], listens: float, thinks: float) -> None:
+        """A listener looks at whom it listens to and nods now and then; one who thinks looks away, head to one side."""
+        for name, value in _LISTENS.items():
+            out[name] += listens * value
+        for name, value in _THINKS.items():
+            out[name] += thinks * value
+        self._until_nod -= _DT
+        if self._until_nod <= 0 and listens > 0.5:
+            self._until_nod = 1.6 + self._whim.gamma(3.0, 1.3)
+            self._rest_of_nods = _NOD * (1 + int(self._whim.random() < 0.55) + int(self._whim.random() < 0.2))
+            self._nod_depth = float(self._whim.uniform(0.09, 0.15))
+        if self._rest_of_nods > 0:
+            self._rest_of_nods -= _DT
+            dip = np.sin(np.pi * max(self._rest_of_nods, 0.0) / _NOD) ** 2
+            out["pitch"] -= listens * self._nod_depth * dip
+        self._until_pondering -= _DT
+        if self._until_pondering <= 0 and thinks > 0.2:
+            self._ponder()
+        side = self._cocked.follow(self._aside[2])
+        out["yaw"] += thinks * 0.10 * side
+        out["roll"] -= thinks * 0.13 * side
+        out["pitch"] += thinks * 0.07
+        out["brow_left" if side < 0 else "brow_right"] += thinks * 0.40 * abs(side)
+
+    def _ponder(self) -> None:
+        """Looks up and aside, mostly where it looked before."""
+        whim = self._whim
+        side = self._aside[2] if whim.random() < 0.75 else -self._aside[2]
+        if self._attention != "thinking":
+            side = float(whim.choice((-1.0, 1.0)))
+        self._aside = (float(side * whim.uniform(0.35, 0.7)), float(whim.uniform(0.65, 0.95)), side)
+        self._until_pondering = 0.5 + whim.gamma(3.0, 0.45)
+
+    def _look(self, out: dict[str, float], talk: float, listens: float, thinks: float) -> None:
         rng = self._rng
         self._until_gaze -= _DT
         if self._until_gaze <= 0:
@@ -374,20 +446,24 @@ class Life:
             else:
                 self._gaze = (float(rng.normal(0, 0.05)), float(rng.normal(0, 0.03)))
                 self._until_gaze = rng.gamma(3.0, 0.45)
-        x, y = (spring.follow(at) for spring, at in zip(self._eyes, self._gaze, strict=True))
+        stays = 1 - 0.9 * listens
+        x, y = (spring.follow(stays * at) for spring, at in zip(self._eyes, self._gaze, strict=True))
+        if thinks > 1e-3:
+            aside = [spring.follow(at) for spring, at in zip(self._ponders, self._aside, strict=False)]
+            x, y = ((1 - thinks) * own + thinks * at for own, at in zip((x, y), aside, strict=True))
         # The eyes stay on what they look at while the head moves under them.
         out["gaze_x"] += x - 0.9 * out["yaw"]
         out["gaze_y"] += y - 0.9 * out["pitch"]
 
-    def _blinks(self, out: dict[str, float], talk: float) -> None:
+    def _blinks(self, out: dict[str, float], talk: float, thinks: float) -> None:
         rng = self._rng
-        self._until_blink -= _DT
+        self._until_blink -= _DT * (1 - 0.45 * thinks)
         talking = talk > 0.35
         if self._was_talking and not talking and rng.random() < 0.5:  # at the end of a phrase
             self._until_blink = min(self._until_blink, float(rng.uniform(0.05, 0.4)))
         self._was_talking = talking
         if self._until_blink <= 0 and not self._blink:
-            self._blink = list(_BLINK)
+            self._blink = list(_BLINK if thinks < 0.5 else _SLOW_BLINK)
             self._until_blink = 0.35 if rng.random() < 0.08 else 0.9 + rng.gamma(2.2, 0.85 if talking else 1.1)
         lids = self._blink.pop(0) if self._blink else 0.0
         out["blink_left"] = out["blink_right"] = lids

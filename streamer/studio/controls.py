@@ -61,6 +61,9 @@ INDEX: Mapping[str, int] = {name: i for i, name in enumerate(CONTROLS)}
 
 EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "shy")
 
+ATTENTIONS = ("idle", "listening", "thinking")
+"""What a character does while it does not speak: nothing, listens to the viewer, or thinks of an answer."""
+
 
 def rest() -> np.ndarray:
     """The neutral pose: [C] float32, all zero."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import ipaddress
+import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
+from lipstream_client.bot import Bot
 from lipstream_client.errors import Refused, Unreachable
 from lipstream_client.session import Session
 from lipstream_client.speech import RATE, Source, Voice
@@ -33,13 +36,15 @@ class Client:
         self.url = url.rstrip("/")
         self.loopback = _is_loopback(httpx.URL(self.url).host)
         self._timeout = timeout
+        self._token = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.AsyncClient(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=self._token,
             timeout=timeout,
             trust_env=not self.loopback,  # a proxy does not reach this machine
         )
         self._config: dict[str, Any] | None = None
+        self._config_until = math.inf
         self._sessions: set[Session] = set()
 
     async def __aenter__(self) -> "Client":
@@ -77,9 +82,14 @@ class Client:
     # Characters
 
     async def config(self) -> dict[str, Any]:
-        """What the server offers: sizes, emotions, default character, ICE servers. Asked once."""
-        if self._config is None:
-            self._config = (await self.request("GET", "/v1/config")).json()
+        """What the server offers: sizes, emotions, default character, ICE servers.
+
+        Asked once, and again when half of the time has passed that TURN credentials hold.
+        """
+        if self._config is None or time.monotonic() >= self._config_until:
+            config = self._config = (await self.request("GET", "/v1/config")).json()
+            ttl = config.get("ice_ttl_s")
+            self._config_until = time.monotonic() + ttl / 2 if ttl else math.inf
         return self._config
 
     async def traits(self) -> dict[str, Any]:
@@ -154,16 +164,20 @@ class Client:
         packet_ms: int = 20,
         linger: float = 0.5,
         frame_queue: int = 8,
+        voice: str = "microphone",
     ) -> Session:
         """A session, to be used as an async context manager.
 
         `speech` is a recording's path (any format that PyAV reads), samples [n] or [n, channels] at `rate`, an async
         iterator of such blocks, "microphone", or None for silence without end. It is sent at real time, in packets of
         10 or 20 ms; `linger` seconds of silence after its end (math.inf: never) the session's iterations end.
-        `frame_queue` frames wait at most for whoever is slow to take them. With `alpha` pictures are [S, S, 4] straight
+        `frame_queue` frames wait at most for whoever is slow to take them. With `voice` "speech" it is a bot
+        that speaks (see `bot`), and `speech` is what the bot's user says. With `alpha` pictures are [S, S, 4] straight
         RGBA of the character on nothing, unless a `background` is asked for; without, it has one unless told otherwise.
         """
         query = {"stamp": str(int(stamp))}
+        if voice != "microphone":
+            query["voice"] = voice
         if alpha:
             query["alpha"] = "packed"
         if background is not None:
@@ -175,6 +189,39 @@ class Client:
         session = Session(self, query, Voice(speech, rate, packet_ms / 1000), linger, self._timeout, frame_queue)
         self._sessions.add(session)
         return session
+
+    async def open(
+        self, *, character: str | None = None, size: int | None = None, background: bool = True
+    ) -> dict[str, str]:
+        """A session without a peer, for a bot: its `id`, and the paths `speech` and `whep`. It ends by `end`, or by
+        itself a while after the last bot, viewer or recording left it.
+        """
+        body: dict[str, Any] = {"background": background}
+        if character is not None:
+            body["character"] = character
+        if size is not None:
+            body["size"] = size
+        return (await self.request("POST", "/v1/sessions", json=body)).json()
+
+    async def end(self, session_id: str) -> None:
+        await self.request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}")
+
+    def bot(
+        self,
+        session_id: str,
+        *,
+        format: str = "pcm16",
+        rate: int = 24_000,
+        hear: bool = False,
+        barge_in: bool = False,
+    ) -> Bot:
+        """The voice of a session, to be used as an async context manager.
+
+        `format` is "pcm16", mono at `rate`, or "opus". `hear`: the user's voice comes back (`Bot.user`); `barge_in`:
+        the server interrupts the bot as soon as the user speaks.
+        """
+        url = f"{self.url.replace('http', 'ws', 1)}/v1/sessions/{quote(session_id, safe='')}/speech"
+        return Bot(url, dict(self._token), format, rate, hear, barge_in, self._timeout)
 
     async def sessions(self) -> list[str]:
         return (await self.request("GET", "/v1/sessions")).json()["sessions"]

@@ -80,6 +80,7 @@ _FIELDS: dict[str, dict[str, _Check]] = {
     "character": {"id": _text, "frame": _count},
     "emotion": {"name": _text, "strength": _share},
     "plan": {"frame": _count},
+    "attention": {"state": _text},
     "gesture": {"name": _text, "frame": _count},
     "away": {"away": _flag, "frame": _count},
     "state": {"state": _text},
@@ -92,8 +93,44 @@ _FIELDS: dict[str, dict[str, _Check]] = {
 
 _OPTIONAL: dict[str, _Check] = {"detail": _any_text}
 
+_MS = {"buffered_ms": _count}
+_USER: dict[str, _Check] = {"pts": _count, "at": _positive}
+_SPEECH_FIELDS: dict[str, dict[str, _Check]] = {
+    **{
+        name: _FIELDS[name]
+        for name in ("pong", "muted", "character", "emotion", "plan", "attention", "error", "closed")
+    },
+    "hello": {
+        "session": _text,
+        "version": _any_text,
+        "epoch": _count,
+        "capacity_ms": _count,
+        "max_bytes": _count,
+        "user": _flag,
+    },
+    "interrupted": {
+        **_FIELDS["interrupted"],
+        "by": _text,
+        "segment": lambda v: v is None or _count(v),
+        "position_ms": _count,
+    },
+    "speech_started": {"segment": _count, "pts": _count},
+    "speech_finished": {"segment": _count, "position_ms": _count, "interrupted": _flag},
+    "buffer": _MS,
+    "full": _MS,
+    "ready": _MS,
+    "user_audio": {"pts": _count},
+    "user_speech_started": _USER,
+    "user_speech_ended": _USER,
+}
 
-def read_message(data: str | bytes) -> dict[str, Any] | None:
+
+def read_speech_message(data: str | bytes) -> dict[str, Any] | None:
+    """The same for a message that a speech socket brings."""
+    return read_message(data, _SPEECH_FIELDS)
+
+
+def read_message(data: str | bytes, types: Mapping[str, dict[str, _Check]] = _FIELDS) -> dict[str, Any] | None:
     """A message from the server; None for a type that is not known, which is passed over. Raises BadMessage."""
     if isinstance(data, bytes):
         raise BadMessage(f"{len(data)} bytes of binary where JSON text is due")
@@ -103,7 +140,7 @@ def read_message(data: str | bytes) -> dict[str, Any] | None:
         raise BadMessage(f"not JSON: {error}") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise BadMessage(f"a message is an object with a type, not {data[:60]!r}")
-    fields = _FIELDS.get(message["type"])
+    fields = types.get(message["type"])
     if fields is None:
         return None
     for name, check in fields.items():
@@ -162,6 +199,20 @@ def plan(values: Mapping[str, float | None], mode: str = "add", hold: float = 1)
             "hold": lambda v: _number(v) and 0 < v <= 10,  # type: ignore[operator]
             "values": _plan_values,
         },
+    )
+
+
+def attention(state: str) -> dict[str, Any]:
+    """What the character does while it does not speak: "idle", "listening" or "thinking"."""
+    return _checked("attention", {"state": state}, {"state": lambda v: v in ("idle", "listening", "thinking")})
+
+
+def start(form: str, rate: int, hear: bool = False, barge_in: bool = False) -> dict[str, Any]:
+    """How the speech that follows is coded, and whether the user is to be heard and to interrupt by speaking."""
+    return _checked(
+        "start",
+        {"format": form, "rate": rate, "hear": hear, "barge_in": barge_in},
+        {"format": _text, "rate": _count, "hear": _flag, "barge_in": _flag},
     )
 
 

@@ -371,6 +371,10 @@ class Session:
         """
         return (await self._command(protocol.plan(dict(values), mode, hold), "plan"))["frame"]
 
+    async def attend(self, state: str) -> None:
+        """What the character does while it does not speak: "idle", "listening" or "thinking"."""
+        await self._command(protocol.attention(state), "attention")
+
     async def gesture(self, name: str) -> int:
         """Makes a gesture of the server's `config()["gestures"]`; returns the first frame that may show it."""
         return (await self._command(protocol.gesture(name), "gesture"))["frame"]
