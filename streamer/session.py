@@ -53,6 +53,7 @@ _AHEAD = 9  # characters that are made ready to be put on: the first that every 
 _AHEAD_AFTER = 3.0  # seconds of the session's life: nobody changes at once, and then there is enough to do
 _AHEAD_SHARE = 0.25  # of a core that making them takes
 _CALM = 0.25  # seconds without a frame left out after which there is time for them
+_PATIENCE = 2.0  # seconds that each of them is put off at most
 _NO_PLAYOUT = "'playout' is said of a connection, by the peer at its end"
 _BAD_MESSAGES = 100  # after as many the session is closed
 
@@ -368,10 +369,10 @@ class Session:
             await self._worn.wait()
 
     async def _calm(self) -> None:
-        """Until no frame has been left out for a while."""
+        """Until no frame has been left out for a while; on a machine that always leaves some out, not for ever."""
         assert self._seat is not None
-        skipped = -1
-        while skipped != (skipped := self._seat.skipped):  # noqa: ASYNC110  the engine tells nobody of what it skips
+        skipped, patience = -1, clock.now() + _PATIENCE
+        while skipped != (skipped := self._seat.skipped) and clock.now() < patience:  # noqa: ASYNC110  it tells nobody
             await asyncio.sleep(_CALM)
 
     # Speech in

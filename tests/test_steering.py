@@ -389,12 +389,16 @@ class TestMadeAhead:
                     await anext(session.frames())
             assert ledger.asked == 2 * nine
 
-    async def test_not_while_frames_are_left_out(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As long as the engine skips frames nothing is made ready beside it; afterwards it is."""
+    @pytest.mark.parametrize("patience", [math.inf, 0.0], ids=["until it is calm", "or too long"])
+    async def test_not_while_frames_are_left_out(
+        self, server: Any, monkeypatch: pytest.MonkeyPatch, patience: float
+    ) -> None:
+        """As long as the engine skips frames nothing is made ready beside it, until patience ends."""
         ledger = Ledger()
         monkeypatch.setattr(server.state, "generator", ledger)
         monkeypatch.setattr("streamer.session._AHEAD_AFTER", 0.0)
         monkeypatch.setattr("streamer.session._CALM", 0.01)
+        monkeypatch.setattr("streamer.session._PATIENCE", math.inf if patience else 1.5)
         busy = itertools.count()
 
         class Busy(Seat):
@@ -405,7 +409,8 @@ class TestMadeAhead:
         async with Client(server.url) as client, client.session(size=128) as session:
             await frames_until(session, None, 20)
             assert next(busy) > 5 and ledger.asked == []
-            ledger.late = False
+            monkeypatch.setattr("streamer.session._PATIENCE", patience)
+            ledger.late = not patience
             async with asyncio.timeout(30):
                 while len(ledger.asked) < 9:
                     await anext(session.frames())
