@@ -52,6 +52,8 @@ _ROWS_EVERY = 0.250
 _AHEAD = 9  # characters that are made ready to be put on: the first that every client shows
 _AHEAD_AFTER = 3.0  # seconds of the session's life: nobody changes at once, and then there is enough to do
 _AHEAD_SHARE = 0.25  # of a core that making them takes
+_CALM = 0.25  # seconds without a frame left out after which there is time for them
+_PATIENCE = 2.0  # seconds that each of them is put off at most
 _NO_PLAYOUT = "'playout' is said of a connection, by the peer at its end"
 _BAD_MESSAGES = 100  # after as many the session is closed
 
@@ -350,17 +352,28 @@ class Session:
         self._on_closed(self)
 
     async def _make_ahead(self) -> None:
-        """Makes characters ready, softly: a switch is to be seen within 200 ms, and making one may take that alone."""
+        """
+        Makes characters ready, softly, and not while frames are left out for want of time: a switch is to be seen
+        within 200 ms, and making a character may take that alone.
+        """
         await asyncio.sleep(_AHEAD_AFTER)
         while True:
             self._worn.clear()
             for entry in self._characters.all()[:_AHEAD]:
+                await self._calm()
                 began = clock.now()
                 with contextlib.suppress(Refused):
                     make = partial(self._generator.prepare, entry, self._rig_size, self._background)
                     await self._loop.run_in_executor(None, make)
                 await asyncio.sleep((clock.now() - began) * (1 / _AHEAD_SHARE - 1))
             await self._worn.wait()
+
+    async def _calm(self) -> None:
+        """Until no frame has been left out for a while; on a machine that always leaves some out, not for ever."""
+        assert self._seat is not None
+        skipped, patience = -1, clock.now() + _PATIENCE
+        while skipped != (skipped := self._seat.skipped) and clock.now() < patience:  # noqa: ASYNC110  it tells nobody
+            await asyncio.sleep(_CALM)
 
     # Speech in
 

@@ -705,3 +705,20 @@ def test_a_graph_is_the_step_launched_one_by_one(wide: Networks) -> None:
         for one, other in zip(*found, strict=True):
             assert isinstance(other, Yuv)
             close(one, other.planes)
+
+
+@pytest.mark.parametrize("size", [SIZE, 2 * SIZE])
+def test_a_device_tells_what_is_transparent(networks: Networks, size: int) -> None:
+    """Frames that something may shine through bring the painter's alpha; those before a backdrop bring none."""
+    alone, painter = Painter(networks), on_cpu(networks)
+    backed = Session(alone, painter, 1, size, opaque=False)
+    bare = painter.stream(painter.still(*picture(1)), 1, size, opaque=False, backed=False)
+    painter.hear(bare, cue(1000))
+    backed.hear()
+    (wanted,) = alone.draw([backed.stream])
+    before, frame = painter.draw([backed.seated, bare])
+    assert isinstance(wanted, np.ndarray) and isinstance(before, Yuv) and isinstance(frame, Yuv)
+    assert before.alpha is None
+    alpha = np.asarray(Image.fromarray(wanted).resize((size, size), Image.Resampling.BICUBIC))[..., 3]
+    assert frame.alpha is not None and frame.alpha.shape == (size, size)
+    assert 0 < alpha.mean() < 255 and np.abs(frame.alpha.astype(int) - alpha).mean() < 1

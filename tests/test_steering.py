@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import math
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from PIL import Image
 
 from streamer.away import card
 from streamer.characters import Characters, Entry
+from streamer.generator import Seat
 from streamer.generators import RigGenerator
 from streamer.pipeline import Drawable
 from streamer.signalling import Refused
@@ -334,6 +336,7 @@ class Ledger(RigGenerator):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[str, int, bool]] = []
+        self.late = False
 
     def prepare(self, entry: Entry, size: int, background: bool) -> None:
         self.asked.append((entry.id, size, background))
@@ -374,6 +377,7 @@ class TestMadeAhead:
         monkeypatch.setattr(server.state, "generator", ledger)
         monkeypatch.setattr("streamer.session._AHEAD_AFTER", 0.0)
         monkeypatch.setattr("streamer.session._AHEAD_SHARE", 1.0)
+        monkeypatch.setattr("streamer.session._CALM", 0.01)
         nine = [(entry.id, 128, False) for entry in server.state.characters.all()[:9]]
         async with Client(server.url) as client, client.session(size=128, background=False) as session:
             async with asyncio.timeout(30):
@@ -384,6 +388,32 @@ class TestMadeAhead:
                 while len(ledger.asked) < 18:
                     await anext(session.frames())
             assert ledger.asked == 2 * nine
+
+    @pytest.mark.parametrize("patience", [math.inf, 0.0], ids=["until it is calm", "or too long"])
+    async def test_not_while_frames_are_left_out(
+        self, server: Any, monkeypatch: pytest.MonkeyPatch, patience: float
+    ) -> None:
+        """As long as the engine skips frames nothing is made ready beside it, until patience ends."""
+        ledger = Ledger()
+        monkeypatch.setattr(server.state, "generator", ledger)
+        monkeypatch.setattr("streamer.session._AHEAD_AFTER", 0.0)
+        monkeypatch.setattr("streamer.session._CALM", 0.01)
+        monkeypatch.setattr("streamer.session._PATIENCE", math.inf if patience else 1.5)
+        busy = itertools.count()
+
+        class Busy(Seat):
+            skipped = property(lambda self: next(busy) if ledger.late else 7, lambda self, value: None)  # type: ignore[assignment]
+
+        ledger.late = True
+        monkeypatch.setattr("streamer.generator.Seat", Busy)
+        async with Client(server.url) as client, client.session(size=128) as session:
+            await frames_until(session, None, 20)
+            assert next(busy) > 5 and ledger.asked == []
+            monkeypatch.setattr("streamer.session._PATIENCE", patience)
+            ledger.late = not patience
+            async with asyncio.timeout(30):
+                while len(ledger.asked) < 9:
+                    await anext(session.frames())
 
 
 @pytest.fixture(scope="module")
