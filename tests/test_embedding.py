@@ -1,5 +1,6 @@
 """A character on somebody else's page: tokens minted for it, and what the server tells its browser."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -137,14 +138,21 @@ class TestTokens:
         async with asked(http, token) as answer:
             [session] = guarded.state.sessions.values()
             assert session.entry.id == "3"
-            told: list[dict[str, Any]] = []
-            session._tell = told.append
-            guarded.call(session.wear("2"))
-            assert told == [
-                {"type": "error", "reason": "token_character", "detail": "this session's token is for '3' alone"}
-            ]
+
+            async def answer_to(message: dict[str, Any]) -> dict[str, Any]:
+                told = asyncio.get_running_loop().create_future()
+                session._tell = told.set_result
+                session._on_message(json.dumps(message))
+                try:
+                    return await told
+                finally:
+                    del session._tell
+
+            for message in ({"type": "character", "id": "2"}, {"type": "away", "away": True, "picture": "2"}):
+                told = guarded.call(answer_to(message))
+                detail = "this session's token is for '3' alone"
+                assert told == {"type": "error", "reason": "token_character", "detail": detail}
             assert session.entry.id == "3"
-            del session._tell
             assert answer.status_code == 201
 
     async def test_a_page_of_another_origin(self, http: httpx.AsyncClient, site: Site, guarded: Any) -> None:
