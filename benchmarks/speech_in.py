@@ -11,6 +11,7 @@ the mouth shut, both as received. Server and client share the machine and its mo
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "clients" / "python"), str(Path(__file__).parent)]
 
 from hardware import describe, load  # noqa: E402
-from lipstream_client import Bot, Client, Session, Unreachable  # noqa: E402
+from lipstream_client import Bot, Client, Session  # noqa: E402
 from lipstream_client.speech import RATE, read_file  # noqa: E402
 
 from streamer.config import SAMPLE_RATE, SAMPLES_PER_FRAME  # noqa: E402
@@ -47,6 +49,28 @@ def summary(milliseconds: list[float]) -> dict[str, Any]:
     cuts = np.percentile(milliseconds, [50, 95]) if milliseconds else [math.nan] * 2
     values = [round(float(v), 1) for v in milliseconds]
     return {"n": len(values), "p50": round(float(cuts[0]), 1), "p95": round(float(cuts[1]), 1), "each": values}
+
+
+@contextlib.contextmanager
+def served(generator: str) -> Iterator[str]:
+    """The URL of a server in a process of its own, once it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    server = subprocess.Popen(
+        [sys.executable, "-m", "streamer", "--port", str(port), "--generator", generator],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert server.stdout is not None
+        if not server.stdout.readline():  # it names its address when it is ready
+            raise RuntimeError(f"the server ended with {server.wait(20)}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
 
 
 async def until(bot: Bot, kind: str, **fields: Any) -> dict[str, Any]:
@@ -152,13 +176,6 @@ async def barge_ins(client: Client, count: int) -> dict[str, Any]:
 
 async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
     async with Client(url) as client:
-        async with asyncio.timeout(120):
-            while True:
-                try:
-                    await client.config()
-                    break
-                except Unreachable:
-                    await asyncio.sleep(0.2)
         result = {"speech_to_first_frame_ms": await onsets(client, options.onsets)}
         if options.barge_ins:
             result["barge_in_ms"] = await barge_ins(client, options.barge_ins)
@@ -172,20 +189,8 @@ def main() -> None:
     parser.add_argument("--onsets", type=int, default=40)
     parser.add_argument("--barge-ins", type=int, default=12)
     options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    server = subprocess.Popen(
-        [sys.executable, "-m", "streamer", "--port", str(port), "--generator", options.generator],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        result = asyncio.run(measure(f"http://127.0.0.1:{port}", options))
-    finally:
-        server.terminate()
-        server.wait(20)
+    with served(options.generator) as url:
+        result = asyncio.run(measure(url, options))
     result = {
         "generator": options.generator,
         "size": 256,

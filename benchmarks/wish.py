@@ -1,19 +1,21 @@
-"""A WHIP client and a WHEP player made of aiortc alone, to test the server with."""
+"""A WHIP client and a WHEP player made of aiortc alone, to measure and to test the server with."""
 
 import asyncio
 import fractions
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock, Mock
 
 import av
 import httpx
 import numpy as np
-import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
 from aiortc.rtcconfiguration import RTCBundlePolicy
+
+if TYPE_CHECKING:
+    import pytest
 
 RATE = 48_000
 _BLOCK = RATE // 50
@@ -84,7 +86,7 @@ class _Peer:
         await self.connection.close()
         await self.http.aclose()
 
-    def cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(self, monkeypatch: "pytest.MonkeyPatch") -> None:
         """Nothing of it reaches the server any more."""
         for transport in self.connection._RTCPeerConnection__iceTransports:
             for protocol in transport._connection._protocols:
