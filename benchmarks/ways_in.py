@@ -2,8 +2,8 @@
 
 The sample voice is sent in by WebRTC (the Python client), by WHIP, and to a bot's speech socket, one after the other in
 each round, and one viewer looks on. Two intervals of every frame, by the server's own stamps: *capture to sent*, from
-the capture of the sample that the frame answers to its last packet's leaving, and *answer*, from the arrival of the last
-sample that it needed, look-ahead included. Of a bot's speech the capture is the moment at which its frame is due.
+the capture of the sample that the frame answers to its last packet's leaving, and *answer*, from the arrival of the
+last sample that it needed, look-ahead included. Of a bot's speech the capture is the moment at which its frame is due.
 Medians over the rounds; server and clients share the machine.
 """
 
