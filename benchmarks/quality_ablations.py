@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hardware import describe
 from lip_reader import Reader
 from quality_clips import Passage
 from quality_drift import drift
@@ -176,4 +177,10 @@ def run(
                         "drift": drift(painter, reader, long)["sides"]["one step"],
                     })  # fmt: skip
                     print(f"ablation: {variant.name}: {rows[-1]['steps']}", flush=True)
-    return {"size": base.size, "steps_each": budget.steps, "n": sum(map(len, passages)), "variants": rows}
+    return {
+        "cpu": describe()["cpu"],
+        "size": base.size,
+        "steps_each": budget.steps,
+        "n": sum(map(len, passages)),
+        "variants": rows,
+    }

@@ -1,6 +1,6 @@
 """The quality benchmark's table and page. Pure: its JSON in, text out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -326,6 +326,16 @@ def order(path: Path) -> tuple[bool, str, int]:
     return name.startswith("after_"), number, list(_CAPTIONS).index(name) if name in _CAPTIONS else len(_CAPTIONS)
 
 
+def _worth(variants: Sequence[Mapping[str, Any]]) -> str:
+    """What variants that have learnt so little can say."""
+    if max(row["one step"]["pcc_curves"] or 0.0 for row in variants) > 0.5:
+        return ""
+    return (
+        " **None had begun to speak: what they draw is the picture at rest, so that the rows say nothing of the parts, "
+        "but only that so short a training on a CPU cannot.**"
+    )
+
+
 def page(result: Result, strips: Sequence[str]) -> str:
     """docs/quality.md. strips: paths of pictures beside the page, e.g. quality/plosive_1.jpg."""
     lines = rows(result)
@@ -399,8 +409,8 @@ def page(result: Result, strips: Sequence[str]) -> str:
         parts += [
             "## What each part is worth",
             f"{ablations['size']}², {2 * ablations['steps_each']} steps of training for each autoencoder and "
-            f"{ablations['steps_each']} for each generator, some minutes of a core: far from converged, alike for all. "
-            "The last row tells how much of a difference is chance.",
+            f"{ablations['steps_each']} for each generator, some minutes of a core ({ablations['cpu']}): far from converged, alike for all."
+            + _worth(ablations["variants"]),
             _markdown([head, *each]),
         ]
     if strips:
