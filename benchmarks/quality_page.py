@@ -409,8 +409,8 @@ def page(result: Result, strips: Sequence[str]) -> str:
         parts += [
             "## What each part is worth",
             f"{ablations['size']}², {2 * ablations['steps_each']} steps of training for each autoencoder and "
-            f"{ablations['steps_each']} for each generator, some minutes of a core ({ablations['cpu']}): far from converged, alike for all."
-            + _worth(ablations["variants"]),
+            f"{ablations['steps_each']} for each generator, some minutes of a core ({ablations['cpu']}): far from "
+            "converged, alike for all." + _worth(ablations["variants"]),
             _markdown([head, *each]),
         ]
     if strips:
