@@ -393,6 +393,18 @@ class TestPictures:
                 "too_large",
             )
 
+    async def test_four_gigabytes_are_refused_unread(self, server: Any) -> None:
+        """An upload that announces 4 GiB is refused before any of it has been sent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.config.port)
+        try:
+            head = f"POST /v1/characters HTTP/1.1\r\nHost: 127.0.0.1:{server.config.port}\r\n"
+            writer.write(f"{head}Content-Type: image/png\r\nContent-Length: {2**32}\r\n\r\n".encode())
+            async with asyncio.timeout(10):
+                assert (await reader.readline()).split()[1] == b"413"
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
     async def test_other_types(self, http: httpx.AsyncClient) -> None:
         """Other types than PNG, JPEG and WebP are not taken."""
         for kind in ("image/gif", "image/svg+xml", "text/plain", "multipart/form-data; boundary=x", ""):

@@ -116,6 +116,21 @@ def test_the_mouth_moves_with_speech_and_rests_in_silence(network, speech):
     assert network.whole(hiss).mouth[10:, MOUTH.index("open")].max() < 0.15
 
 
+@pytest.mark.parametrize("idle", [1.0, 10.0, 60.0])
+def test_no_onset_is_cold(network, speech, idle):
+    """However long it was quiet, a word's first frames are those that it has after a breath."""
+    loud = int(np.flatnonzero(np.abs(speech) > 0.05)[0])
+    word = speech[loud - 160 : loud - 160 + 20 * 640]
+
+    def said(pause):
+        room = (1e-4 * np.random.default_rng(1).standard_normal(round(pause * SAMPLE_RATE))).astype(np.float32)
+        first = (len(word) + len(room)) // 640
+        return network.whole(np.concatenate([word, room, word])).mouth[first : first + 10, 0]
+
+    assert said(0.4).max() > 0.3
+    np.testing.assert_allclose(said(idle), said(0.4), atol=0.06)
+
+
 def test_level_matters_little(network, speech):
     """A voice 12 dB quieter moves the mouth in the same way."""
     normal, quiet = network.whole(speech).mouth[:, 0], network.whole(speech / 4).mouth[:, 0]
