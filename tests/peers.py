@@ -112,11 +112,16 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def place(sounds: Sequence[Any], seconds: float) -> np.ndarray:
-    """What came back, [n] float32 at 48 kHz, each packet where its `pts` says; nan where none came."""
+    """What came back, [n] float32 at 48 kHz, each packet where its `pts` says; nan where none came, and in the first
+    packet after a gap, for which a decoder lacks what came before.
+    """
     line = np.full(round(seconds * RATE), np.nan, np.float32)
+    end = 0
     for sound in sounds:
         part = sound.samples[: max(0, len(line) - 3 * sound.pts)]
-        line[3 * sound.pts : 3 * sound.pts + len(part)] = part
+        if 3 * sound.pts <= end:
+            line[3 * sound.pts : 3 * sound.pts + len(part)] = part
+        end = 3 * sound.pts + len(sound.samples)
     return line
 
 
