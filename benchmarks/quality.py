@@ -156,11 +156,18 @@ class Bench:
         args = self.args
         train = heard_voices.load(args.train_voices, args.set, "train", 1.0, Articulation.load())
         short = args.ablation_steps < 100
-        budget = quality_ablations.Budget(args.ablation_steps, takes=32 if short else 400)
+        budget = quality_ablations.Budget(
+            args.ablation_steps, args.ablation_autoencoder_steps, takes=32 if short else 400
+        )
         frames, seconds = (50, 20) if short else (6 * FPS, 60)
+
+        def keep(found: dict[str, Any]) -> None:
+            args.out.write_text(json.dumps(args.measured | {"ablations": rounded(found)}, indent=1) + "\n")
+
         return quality_ablations.run(
-            args.preset, budget, train, self.silence, self.passages(2 if short else 5, frames, 7),
-            self.long_passage(seconds / 60, 0), self.reader,
+            self.networks, budget, train, self.silence, self.passages(2 if short else 5, frames, 7),
+            self.long_passage(seconds / 60, 0), self.reader, keep,
+            [quality_ablations.VARIANTS[i] for i in args.variants],
         )  # fmt: skip
 
 
@@ -182,12 +189,18 @@ def digest(path: Path) -> str:
 
 
 def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
-    """What was measured before with these weights; nothing of others, so that no table mixes them."""
-    if out.is_file():
-        before = json.loads(out.read_text())
-        if before.get("weights") == weights:
-            return before
-    return {}
+    """
+    What was measured before with these weights; nothing of others, so that no table mixes them, but the ablations,
+    which train networks of their own.
+    """
+    if not out.is_file():
+        return {}
+    before: dict[str, Any] = json.loads(out.read_text())
+    if before.get("weights") == weights:
+        return before
+    if "ablations" not in before:
+        return {}
+    return {"ablations": before["ablations"], "parts": {"ablations": before["parts"]["ablations"]}}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -239,7 +252,9 @@ def parser() -> argparse.ArgumentParser:
     add("--dtype", choices=("auto", *DTYPES), default="auto", help="(default: the faster one here)")
     add("--threads", type=int, help="of torch, and the only number that speed tries (default: torch's own; 1 and 2)")
     add("--ablations", action="store_true", help="also trains and measures the variants (hours)")
-    add("--ablation-steps", type=int, default=700, help="of training for each (default: %(default)s)")
+    add("--ablation-steps", type=int, default=4000, help="of training for each generator (default: %(default)s)")
+    add("--ablation-autoencoder-steps", type=int, default=2000, help="and for each autoencoder (default: %(default)s)")
+    add("--ablation-variants", help="their numbers, from 0, comma-separated (default: all)")
     add("--train-voices", type=Path, default=Path("voices_train.npz"), help="speech to train the variants on")
     add("--quick", action="store_true", help="a trial of everything, which proves little")
     add("--strips", type=Path, help="folder for strips of frames (docs/quality is what the page shows)")
@@ -269,6 +284,14 @@ def main(argv: list[str] | None = None) -> int:
         options.error(
             "--characters, --drift-characters and --teacher-steps must be positive, --ablation-steps at least 20"
         )
+    count = len(quality_ablations.VARIANTS)
+    chosen = args.ablation_variants.split(",") if args.ablation_variants else range(count)
+    try:
+        args.variants = [int(number) for number in chosen]
+    except ValueError:
+        options.error(f"--ablation-variants is {args.ablation_variants!r}: want numbers, comma-separated")
+    if not all(0 <= number < count for number in args.variants):
+        options.error(f"--ablation-variants is {args.ablation_variants!r}: want numbers from 0 to {count - 1}")
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)

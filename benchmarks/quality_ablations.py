@@ -1,14 +1,15 @@
 """What each part of the generator is worth: the same small model without it, trained for as long, measured alike.
 
-All variants are 128² (or the `tiny` preset, for a trial of the benchmark itself). Autoencoders with and without the
-anchored decoder get twice `steps` each, then every variant of the generator gets `steps`, shared out among its stages
-as the recipe does: steps and not minutes, so that what else the machine does favours nobody. Scenes are drawn and
-encoded before the generator's training begins, and variants of one autoencoder share them.
+All is 128² (or the `tiny` preset, for a trial of the benchmark itself). Every variant of the generator is trained from
+nothing on the latents of the shipped autoencoder, and gets the same steps, shared out among its stages as the recipe
+does: steps and not minutes, so that what else the machine does favours nobody. Scenes are drawn and encoded before the
+training begins, and all variants share them. The anchored decoder is compared by autoencoders of their own, small ones,
+since a generator cannot be better than the decoder that draws for it.
 """
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ import numpy as np
 import torch
 from hardware import describe
 from lip_reader import Reader
-from quality_clips import Passage
+from quality_clips import Passage, cut, draw
 from quality_drift import drift
-from quality_lips import Sides
+from quality_lips import Sides, given_back
 from quality_lips import measure as measure_lips
+from quality_measures import psnr
 from torch import Tensor
 
 from streamer.model.autoencoder import Autoencoder
-from streamer.model.config import PRESETS, AutoencoderConfig, ModelConfig, TransformerConfig
+from streamer.model.config import AutoencoderConfig, ModelConfig, TransformerConfig
 from streamer.model.loading import Networks
 from streamer.model.stream import Painter
 from streamer.model.transformer import Reference, Transformer
@@ -34,12 +36,9 @@ from streamer.training.common import Progress
 from streamer.training.scenes import Scenes, Shot
 from streamer.training.voices import Voices
 
-SMALL = ModelConfig(
-    "ablation",
-    128,
-    AutoencoderConfig(latent=32, channels=(24, 40, 80, 112)),
-    TransformerConfig(width=192, depth=4, heads=3, hidden=576, patch=1, context=3),
-)
+SIZE = 128
+SMALL = TransformerConfig(width=128, depth=4, heads=2, hidden=384, context=3)
+SMALL_AUTOENCODER = AutoencoderConfig(latent=32, channels=(24, 40, 80, 112))
 _SHARES = {"teacher": 0.6, "one_step": 0.15, "rollout": 0.25}
 _RATES = {"teacher": 1e-3, "one_step": 3e-4, "rollout": 2e-4}
 
@@ -57,11 +56,10 @@ class Variant:
     name: str
     context: int = 3
     sink: bool = True
-    anchored: bool = True
     told: bool = True
     """Whether the teacher tells one step what it reaches in several; else the rollout has those steps, too."""
     seed: int = 0
-    """Of all that is random in training; an autoencoder is shared by the variants of one seed."""
+    """Of all that is random in training."""
 
     @property
     def shares(self) -> dict[str, float]:
@@ -72,13 +70,12 @@ class Variant:
 
 
 VARIANTS = (
-    Variant("as shipped: context 3, sink, anchored decoder"),
+    Variant("as shipped: context 3, sink"),
     Variant("context 0", context=0),
     Variant("context 1", context=1),
     Variant("context 5", context=5),
     Variant("without the sink", sink=False),
     Variant("no step told by the teacher", told=False),
-    Variant("decoder not anchored", anchored=False),
     Variant("as shipped, once more with another seed", seed=1),
 )
 
@@ -88,7 +85,9 @@ class Budget:
     """What every variant gets."""
 
     steps: int
-    """Of a generator, all stages together; an autoencoder has twice as many."""
+    """Of a generator, all stages together."""
+    autoencoder_steps: int
+    """Of an autoencoder."""
     batch: int = 4
     frames: int = 6
     """Of a passage in training: more than the longest context has, so that rings fill."""
@@ -98,27 +97,34 @@ class Budget:
 
 
 def config_of(base: ModelConfig, variant: Variant) -> ModelConfig:
-    return replace(
-        base,
-        autoencoder=replace(base.autoencoder, anchored=variant.anchored),
-        transformer=replace(base.transformer, context=variant.context),
-    )
+    return replace(base, transformer=replace(base.transformer, context=variant.context))
 
 
-def _autoencoder(
-    config: ModelConfig, budget: Budget, voices: Voices, silence: np.ndarray, work: Path, seed: int
-) -> tuple[Autoencoder, int]:
-    """Trained, and how many steps."""
-    torch.manual_seed(seed)
-    device = torch.device("cpu")
-    shot = Shot(config.size, 8, spread=12, wide=0.4)
-    with Scenes(shot, voices, silence, 2 * seed + 1, budget.processes) as scenes:
-        progress = Progress(2 * budget.steps, None)
-        network = ae.train(
-            Autoencoder(config.autoencoder), "autoencoder", scenes, work, progress, 2, 4, config.size, device, seed=seed
-        )
-    steps = torch.load(work / "autoencoder.pt", weights_only=True)["step"]
-    return network.eval().requires_grad_(False), int(steps)
+def decoders(
+    config: ModelConfig, budget: Budget, voices: Voices, silence: np.ndarray, passages: Sequence[Passage]
+) -> list[dict[str, Any]]:
+    """Autoencoders whose decoder is anchored and whose is not, trained alike from nothing."""
+    rows = []
+    for anchored in (True, False):
+        torch.manual_seed(0)
+        network = Autoencoder(replace(config.autoencoder, anchored=anchored))
+        shot, progress = Shot(config.size, 8, spread=12, wide=0.4), Progress(budget.autoencoder_steps, None)
+        with tempfile.TemporaryDirectory() as folder, Scenes(shot, voices, silence, 1, budget.processes) as scenes:
+            network = ae.train(network, "autoencoder", scenes, Path(folder), progress, 2, 4, config.size,
+                               torch.device("cpu"))  # fmt: skip
+        network.eval().requires_grad_(False)
+        whole, mouth = [], []
+        for said in passages:
+            drawn = draw(said.seed, config.size, said.controls[::5])
+            for got, wanted, box in zip(given_back(network, drawn), drawn.frames, drawn.mouths, strict=True):
+                whole.append(psnr(got[..., :3], wanted[..., :3]))
+                mouth.append(psnr(cut(got, box), cut(wanted, box)))
+        rows.append({
+            "variant": "anchored" if anchored else "not anchored", "steps": progress.step, "n": len(whole),
+            "psnr": float(np.mean(whole)), "psnr_mouth": float(np.mean(mouth)),
+        })  # fmt: skip
+        print(f"ablation: decoder {rows[-1]['variant']}: {progress.step} steps", flush=True)
+    return rows
 
 
 def _generator(
@@ -142,45 +148,46 @@ def _generator(
 
 
 def run(
-    preset: str,
+    networks: Networks,
     budget: Budget,
     voices: Voices,
     silence: np.ndarray,
     passages: Sequence[Passage],
     long: Passage,
     reader: Reader,
+    keep: Callable[[dict[str, Any]], None],
     variants: Sequence[Variant] = VARIANTS,
 ) -> dict[str, Any]:
-    """Trains and measures every variant. voices: those to train on; passages and `long`: held out, to measure on."""
-    base = PRESETS["tiny"] if preset == "tiny" else SMALL
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for anchored, seed in dict.fromkeys((variant.anchored, variant.seed) for variant in variants):
-            group = [variant for variant in variants if (variant.anchored, variant.seed) == (anchored, seed)]
-            work = Path(folder) / f"anchored_{anchored}_{seed}"
-            config = config_of(base, group[0])
-            autoencoder, seen = _autoencoder(config, budget, voices, silence, work, seed)
-            shot = Shot(config.size, 4 * budget.frames, budget.frames, 24, wide=0.2)
-            with Scenes(shot, voices, silence, 2 * seed + 2, budget.processes) as scenes:
-                takes = gen.Takes(scenes, budget.frames, autoencoder, config, max(4 * budget.takes, 64), reuse=8)
-                takes.sample(max(budget.takes // 16, budget.batch), np.random.default_rng(seed))  # draws 16 for each
-                for variant in group:
-                    config = config_of(base, variant)
-                    name = str(VARIANTS.index(variant)) if variant in VARIANTS else variant.name
-                    model, steps = _generator(config, variant, takes, autoencoder.shows, budget, work / name)
-                    painter = Painter(Networks(config, autoencoder, model.eval().requires_grad_(False)))
-                    lips = measure_lips(passages, Sides(painter, None, autoencoder, len(passages)), reader, None)
-                    rows.append({
-                        "variant": variant.name, "steps": {"autoencoder": seen, **steps},
-                        "one step": lips["columns"]["one step"],
-                        "autoencoder": lips["columns"]["autoencoder"],
-                        "drift": drift(painter, reader, long)["sides"]["one step"],
-                    })  # fmt: skip
-                    print(f"ablation: {variant.name}: {rows[-1]['steps']}", flush=True)
-    return {
+    """
+    Trains and measures every variant. voices: those to train on; passages and `long`: held out, to measure on; `keep`
+    is told what there is after each.
+    """
+    tiny = networks.config.name == "tiny"
+    base = networks.config if tiny else ModelConfig("ablation", SIZE, networks.config.autoencoder, SMALL)
+    autoencoder = networks.autoencoder
+    found: dict[str, Any] = {
         "cpu": describe()["cpu"],
         "size": base.size,
         "steps_each": budget.steps,
+        "autoencoder_steps": budget.autoencoder_steps,
         "n": sum(map(len, passages)),
-        "variants": rows,
+        "variants": [],
     }
+    shot = Shot(base.size, 4 * budget.frames, budget.frames, 24, wide=0.2)
+    with tempfile.TemporaryDirectory() as folder, Scenes(shot, voices, silence, 2, budget.processes) as scenes:
+        takes = gen.Takes(scenes, budget.frames, autoencoder, base, max(4 * budget.takes, 64), reuse=8)
+        takes.sample(max(budget.takes // 16, budget.batch), np.random.default_rng(0))  # draws 16 for each
+        for number, variant in enumerate(variants):
+            config = config_of(base, variant)
+            model, steps = _generator(config, variant, takes, autoencoder.shows, budget, Path(folder) / str(number))
+            painter = Painter(Networks(config, autoencoder, model.eval().requires_grad_(False)))
+            lips = measure_lips(passages, Sides(painter, None, autoencoder, len(passages)), reader, None)
+            found["variants"].append({
+                "variant": variant.name, "steps": steps, "one step": lips["columns"]["one step"],
+                "autoencoder": lips["columns"]["autoencoder"],
+                "drift": drift(painter, reader, long)["sides"]["one step"],
+            })  # fmt: skip
+            print(f"ablation: {variant.name}: {steps}", flush=True)
+            keep(found)
+    small = base if tiny else replace(base, autoencoder=SMALL_AUTOENCODER)
+    return found | {"decoders": decoders(small, budget, voices, silence, passages)}

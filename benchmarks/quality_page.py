@@ -202,7 +202,11 @@ def _autoencoder_rows(found: Result | None) -> list[Row]:
     if found is None:
         return _missing(*aims)
     n, distance = f"{found['n']} frames", found["st_lpips"]
-    copied = f"(the picture merely copied: {found['psnr_copied']:.1f})"
+    best = found["best_latents"]
+    copied = (
+        f"(the picture merely copied: {found['psnr_copied']:.1f}; {best['n']} frames with the best latents that "
+        f"gradient descent finds: {best['psnr_whole']:.1f}, with the encoder's: {best['psnr_whole_of_encoder']:.1f})"
+    )
     return [
         Row(*aims[0], f"{found['psnr_whole']:.2f} dB {copied}", found["psnr_whole"] >= 31, n),
         Row(
@@ -408,11 +412,18 @@ def page(result: Result, strips: Sequence[str]) -> str:
         ]  # fmt: skip
         parts += [
             "## What each part is worth",
-            f"{ablations['size']}², {2 * ablations['steps_each']} steps of training for each autoencoder and "
-            f"{ablations['steps_each']} for each generator, some minutes of a core ({ablations['cpu']}): far from "
-            "converged, alike for all." + _worth(ablations["variants"]),
+            f"{ablations['size']}², {ablations['steps_each']} steps from nothing for each generator, minutes of a core "
+            f"({ablations['cpu']}), on the shipped autoencoder's latents: far from converged, alike for all."
+            + _worth(ablations["variants"]),
             _markdown([head, *each]),
         ]
+        if decoders := ablations.get("decoders"):
+            each = [[row["variant"], f"{row['psnr']:.2f}", f"{row['psnr_mouth']:.2f}"] for row in decoders]
+            parts += [
+                f"Decoders: small autoencoders, {ablations['autoencoder_steps']} steps from nothing, "
+                f"{decoders[0]['n']} frames.",
+                _markdown([["decoder", "PSNR", "of the mouth"], *each]),
+            ]
     if strips:
         parts += [
             "## Frames",

@@ -21,6 +21,7 @@ import quality_page as page  # noqa: E402
 import quality_pictures as pictures  # noqa: E402
 import quality_speed as speed  # noqa: E402
 
+from streamer.model.autoencoder import to_pixels, to_tensor  # noqa: E402
 from streamer.model.config import HEARD, PRESETS  # noqa: E402
 from streamer.model.loading import Networks, save, untrained  # noqa: E402
 from streamer.model.stream import Painter  # noqa: E402
@@ -326,10 +327,24 @@ def made_up(good: bool) -> dict[str, Any]:
         "identity": {"n": 600, "characters": 100, "nearest_is_own": 0.995 if good else 0.98, "descriptor_on_rig": 1.0},
         "idle": {"n": 9, "sides": {"one step": idle, "rig": idle}},
         "autoencoder": {"n": 9, "psnr_whole": 32.0 if good else 30.0, "psnr_mouth": 27.0 if good else 25.0,
-                        "psnr_eyes": 27.0, "psnr_copied": 20.0, "psnr_copied_mouth": 18.0, "st_lpips": None},
+                        "psnr_eyes": 27.0, "psnr_copied": 20.0, "psnr_copied_mouth": 18.0, "st_lpips": None,
+                        "best_latents": {"n": 6, "psnr_whole": 33.0, "psnr_whole_of_encoder": 29.0}},
         "speed": {"configurations": [{"batch": 1, "dtype": "fp32", "threads": 2, "n": 9, "whole_ms": took,
                                       "parts_p50_ms": {}}], "memory_mb": {"process": 500.0}},
     }  # fmt: skip
+
+
+def test_best_latents_are_better_than_the_encoders() -> None:
+    """Frames that the decoder can draw are found again, from where the encoder leads, nearly."""
+    torch.manual_seed(0)
+    network = untrained(PRESETS["tiny"]).autoencoder
+    network.decoder.paint.weight.mul_(10)  # an untrained decoder hardly heeds its latent
+    still = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 4)).astype(np.uint8)
+    with torch.no_grad():
+        frames = to_pixels(network.decode(torch.randn(2, 4, 4, 4), network.anchor(to_tensor(still))))
+    first, last = (pictures.best_latents(network, still, frames, steps) for steps in (0, 60))
+    before, after = (float(np.square(found.astype(float) - frames).mean()) for found in (first, last))
+    assert after < 0.5 * before
 
 
 def test_the_table_says_what_is_missed() -> None:
@@ -369,11 +384,14 @@ def test_strips_stand_in_order() -> None:
 
 
 def test_what_other_weights_reached_is_forgotten(tmp_path: Path) -> None:
-    """Parts measured with the same weights are kept, those of others never get into one table."""
+    """Parts measured with the same weights are kept, those of others never get into one table, but for ablations."""
     out = tmp_path / "quality.json"
     assert quality.kept(out, {"sha256": "a"}) == {}
     out.write_text(json.dumps({"weights": {"sha256": "a"}, "lips": {}}))
     assert "lips" in quality.kept(out, {"sha256": "a"}) and quality.kept(out, {"sha256": "b"}) == {}
+    parts = {"lips": {"commit": "1"}, "ablations": {"commit": "2"}}
+    out.write_text(json.dumps({"weights": {"sha256": "a"}, "lips": {}, "ablations": {"n": 1}, "parts": parts}))
+    assert quality.kept(out, {"sha256": "b"}) == {"ablations": {"n": 1}, "parts": {"ablations": {"commit": "2"}}}
 
 
 def test_numbers_fit_json() -> None:

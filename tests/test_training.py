@@ -3,10 +3,14 @@
 import copy
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -45,6 +49,35 @@ def voices() -> tuple[Voices, np.ndarray]:
 def scenes(voices: tuple[Voices, np.ndarray]) -> Iterator[Scenes]:
     with Scenes(Shot(TINY.size, 8, 4, 6), *voices, seed=0, processes=1) as running:
         yield running
+
+
+_KILLED = """
+import os, signal, sys
+import numpy as np
+from streamer.model.config import HEARD
+from streamer.studio.controls import MOUTH
+from streamer.training.scenes import Scenes, Shot
+from streamer.training.voices import Voices
+
+if __name__ == "__main__":
+    heard, truth = np.zeros((50, HEARD), np.float16), np.zeros((50, len(MOUTH)), np.float16)
+    scenes = Scenes(Shot(64, 8), Voices(heard, truth, np.array([0, 50]), ("a",)), heard.astype(np.float32), 0, 1)
+    scenes.take()
+    print(scenes._workers[0].pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_do_not_outlive_a_killed_training(tmp_path: Path) -> None:
+    """A training that is killed can end nobody: those that draw for it notice, and go."""
+    script = tmp_path / "killed.py"
+    script.write_text(_KILLED)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    try:
+        psutil.Process(int(done.stdout)).wait(60)
+    except psutil.NoSuchProcess:
+        pass
 
 
 @pytest.mark.parametrize("bent", [0.0, 1.0])

@@ -35,6 +35,8 @@ _HAND_POINTS = np.array([i for i, name in enumerate(KEYPOINTS) if name.startswit
 _POINTS = 400
 _ALIKE = 30.0
 """Mean difference of colours, of 255, up to which a place counts as the same one in another frame."""
+_LOOK_ROUND = 2.0
+"""Seconds after which a worker that waits looks whether it is still wanted."""
 _WARM_UP = 2 * FPS  # frames that a life runs before its scene begins
 
 
@@ -262,9 +264,18 @@ def scene(seed: int, shot: Shot, voices: Voices, silence: np.ndarray, rng: np.ra
 def _work(job: tuple, out: "multiprocessing.Queue[Scene]", number: int) -> None:
     shot, voices, silence, seed = job
     rng = np.random.default_rng([seed, number])
+    parent = multiprocessing.parent_process()
+    assert parent is not None
     while True:
-        character = FIRST_SEED + int(rng.integers(SEEDS))
-        out.put(scene(character, shot, voices, silence, rng))
+        taken = scene(FIRST_SEED + int(rng.integers(SEEDS)), shot, voices, silence, rng)
+        while True:
+            try:
+                out.put(taken, timeout=_LOOK_ROUND)
+                break
+            except queue.Full:  # a training that was killed leaves nobody to end this
+                if not parent.is_alive():
+                    out.cancel_join_thread()  # nor anybody to read what is on its way
+                    return
 
 
 class Scenes:
