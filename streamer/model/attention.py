@@ -111,7 +111,7 @@ def rolling_attention(
     keys = windows(keys, sunk)
     values = windows(heads_first(ring[1], v), sink[1].transpose(1, 2)[:, None])
     mask = None
-    if context and int(filled.min()) < context:
+    if context and (torch.jit.is_tracing() or int(filled.min()) < context):  # a traced step serves any ring
         place = torch.arange(frames, device=q.device)[:, None] + torch.arange(context + 1, device=q.device)
         held = (place >= context - filled[:, None, None]).repeat_interleave(tokens, 2)  # [B, M, (C + 1) N]
         mask = torch.cat([held.new_ones(rows, frames, sunk.shape[3]), held], 2)[:, :, None, None]
