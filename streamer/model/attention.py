@@ -56,7 +56,11 @@ def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """x [..., D] turned by `turns` [..., 2, D] of `rotation_table`."""
     own, partner = turns.to(x.dtype).unbind(-2)
-    return torch.addcmul(x * own, x.roll(x.shape[-1] // 2, -1), partner)
+    if torch.jit.is_tracing():  # OpenVINO's own roll takes a sixth of a step
+        rolled = torch.cat(x.chunk(2, -1)[::-1], -1)
+    else:
+        rolled = x.roll(x.shape[-1] // 2, -1)
+    return torch.addcmul(x * own, rolled, partner)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
