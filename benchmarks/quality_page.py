@@ -225,12 +225,16 @@ def _speed_rows(speed: Result | None) -> list[Row]:
         return _missing(*aims)
     single = [c for c in speed["configurations"] if c["batch"] == 1]
     best = min(single, key=lambda c: c["whole_ms"]["p50"])
-    how = f"{best['dtype']}, {best['threads']} thread{'s' * (best['threads'] > 1)}"
+    how = f"{_engine(best)}, {best['dtype']}, {best['threads']} thread{'s' * (best['threads'] > 1)}"
     took, n = best["whole_ms"], f"{best['n']} steps"
     return [
         Row(*aims[0], f"{took['mean']:.1f} ms ({how})", took["mean"] <= 28, n),
         Row(*aims[1], f"{took['p99']:.1f} ms", took["p99"] <= 40, n),
     ]
+
+
+def _engine(configuration: Result) -> str:
+    return configuration.get("engine", "torch")  # results of before there were two do not say
 
 
 def table(lines: Sequence[Row]) -> str:
@@ -398,10 +402,13 @@ def page(result: Result, strips: Sequence[str]) -> str:
         for c in speed["configurations"]:
             took, split = c["whole_ms"], c["parts_p50_ms"]
             numbers = [took["p50"], took["p99"], *(split.get(name, float("nan")) for name in stages)]
-            each.append([str(c["threads"]), c["dtype"], str(c["batch"]), *(f"{number:.1f}" for number in numbers)])
-        head = ["threads", "precision", "sessions", "p50, ms", "p99, ms", *stages]
+            each.append(
+                [_engine(c), str(c["threads"]), c["dtype"], str(c["batch"]), *(f"{number:.1f}" for number in numbers)]
+            )
+        head = ["engine", "threads", "precision", "sessions", "p50, ms", "p99, ms", *stages]
         held = ", ".join(f"{name} {value:.1f} MB" for name, value in speed["memory_mb"].items())
-        parts += ["## What a step costs", _markdown([head, *each]), f"Memory: {held}."]
+        engines = f"Compiled: {speed['compiled']}, sessions one after the other. " if "compiled" in speed else ""
+        parts += ["## What a step costs", _markdown([head, *each]), f"{engines}Memory: {held}."]
     if ablations := result.get("ablations"):
         head = ["", "PCC truth", "PCC curves", "closed", "PSNR to the rig", "of the mouth", "static, end − start, dB"]
         each = [

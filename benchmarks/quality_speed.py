@@ -1,7 +1,8 @@
-"""What a frame costs: the whole step of a `Painter`, and its parts, by batch, precision and threads."""
+"""What a frame costs: a painter's whole step, and its parts, by engine, batch, precision and threads."""
 
 import time
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from quality_clips import begin, cue, paint
 from torch import nn
 
 from streamer.model.autoencoder import Decoder
+from streamer.model.compiled import CompiledPainter, Models, Unavailable, models
 from streamer.model.config import HEARD
 from streamer.model.loading import Networks
 from streamer.model.stream import Painter
@@ -22,10 +24,27 @@ from streamer.studio.controls import CONTROLS
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class Stopwatch:
-    """Seconds spent inside the transformer and the decoder, by torch's own hooks: the code under test is untouched."""
+class Timed:
+    """A request of OpenVINO's that notes how long it takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: Any, kind: type[nn.Module], spans: list[tuple[type[nn.Module], float]]) -> None:
+        self._request, self._kind, self._spans = request, kind, spans
+
+    def infer(self, *given: Any, **settings: Any) -> Any:
+        began = time.perf_counter()
+        found = self._request.infer(*given, **settings)
+        self._spans.append((self._kind, time.perf_counter() - began))
+        return found
+
+
+class Stopwatch:
+    """
+    Seconds spent inside the transformer and the decoder, by torch's own hooks or around a compiled painter's requests:
+    the code under test is untouched.
+    """
+
+    def __init__(self, painter: Painter) -> None:
+        self._painter = painter
         self.spans: list[tuple[type[nn.Module], float]] = []
         self._began: dict[int, float] = {}
 
@@ -34,11 +53,17 @@ class Stopwatch:
             nn.modules.module.register_module_forward_pre_hook(self._before),
             nn.modules.module.register_module_forward_hook(self._after),
         ]
+        if isinstance(self._painter, CompiledPainter):
+            self._requests = self._painter._step, self._painter._picture
+            self._painter._step = Timed(self._requests[0], Transformer, self.spans)
+            self._painter._picture = Timed(self._requests[1], Decoder, self.spans)
         return self
 
     def __exit__(self, *exception: object) -> None:
         for handle in self._handles:
             handle.remove()
+        if isinstance(self._painter, CompiledPainter):
+            self._painter._step, self._painter._picture = self._requests
 
     def _before(self, module: nn.Module, inputs: object) -> None:
         if isinstance(module, (Transformer, Decoder)):
@@ -87,7 +112,7 @@ def _frames(painter: Painter, batch: int, count: int, rng: np.random.Generator) 
     whole = [step() for _ in range(count)]
     parts: dict[str, list[float]] = {"transformer": [], "decoder": [], "rest": []}
     passes = []
-    with Stopwatch() as watch:
+    with Stopwatch(painter) as watch:
         for _ in range(max(count // 3, 3)):
             took = step()
             split = watch.split()
@@ -110,19 +135,33 @@ def _bytes(parts: Sequence[torch.Tensor]) -> int:
 def measure(
     networks: Networks, count: int, threads: int | None = None, batches: Sequence[int] = (1, 2, 4)
 ) -> dict[str, Any]:
-    """Every combination of batch, precision and threads (1 and 2, or so many only); memory of a session."""
+    """
+    Every combination of engine, batch, precision and threads (1 and 2, or so many only); memory of a session. The
+    compiled engine draws a batch's sessions one after the other; where it cannot draw, `compiled` says why.
+    """
     rng = np.random.default_rng(0)
     before = torch.get_num_threads()
     configurations = []
+    made: Models | None = None
+    try:
+        made = models(networks)
+        said = made.name
+    except Unavailable as error:
+        said = str(error)
     try:
         for used in [threads] if threads else sorted({1, min(2, usable_cores())}):
             torch.set_num_threads(used)
-            for name, dtype in DTYPES.items():
-                painter = Painter(networks, dtype)
+            for engine, name in product(("torch", "compiled"), DTYPES):
+                if engine == "torch":
+                    painter = Painter(networks, DTYPES[name])
+                elif made is not None and DTYPES[name] in made.precisions():
+                    painter = CompiledPainter(networks, DTYPES[name], made)
+                else:
+                    continue
                 for batch in batches:
                     steps = 5 * count if batch == 1 else count  # a 99th percentile wants hundreds
                     found = _frames(painter, batch, steps, rng)
-                    configurations.append({"threads": used, "dtype": name, "batch": batch, **found})
+                    configurations.append({"engine": engine, "threads": used, "dtype": name, "batch": batch, **found})
     finally:
         torch.set_num_threads(before)
     size = networks.config.size
@@ -132,6 +171,7 @@ def measure(
     cache = stream.cache
     return {
         "configurations": configurations,
+        "compiled": said,
         "parameters": {
             "transformer": sum(p.numel() for p in networks.transformer.parameters()),
             "decoder": sum(p.numel() for p in networks.autoencoder.decoder.parameters()),

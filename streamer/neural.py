@@ -12,22 +12,19 @@ from streamer.characters import Entry
 from streamer.config import DEVICES, MAX_SESSIONS
 from streamer.features import Curves
 from streamer.generators import NotInstalled
-from streamer.model.attention import choose
+from streamer.model.compiled import fastest
 from streamer.model.device import DevicePainter, Full, Seated, apart, why_no_cuda
 from streamer.model.face import Face
 from streamer.model.loading import BadWeights, Networks, load
 from streamer.model.mouth import with_drawn_mouth
 from streamer.model.picture import PLACES, aligned, face_mask, placed
-from streamer.model.stream import Cue, NotFinite, Painter, Still, Stream, fastest_dtype
+from streamer.model.stream import Cue, NotFinite, Painter, Still, Stream
 from streamer.pipeline import Drawable, Kindred
 from streamer.signalling import Refused
 from streamer.studio.alpha import premultiplied, straighten
 from streamer.studio.controls import CONTROLS, INDEX, rest
 from streamer.studio.picture import backdrop
 from streamer.yuv import Picture
-
-_MOST_TOGETHER = 8
-"""Sessions drawn at once on a CPU, where each adds to the step's time."""
 
 _MOST_STILLS = 24
 """Characters kept ready, 3 MB each with `nano`; beyond it the one unused for longest is forgotten."""
@@ -67,8 +64,8 @@ class NeuralGenerator:
     @classmethod
     def load(cls, preset: str = "nano", device: str = DEVICES[0], sessions: int = MAX_SESSIONS) -> "NeuralGenerator":
         """
-        With the weights that come with the package, on one of config.DEVICES; on the CPU in the precision that is
-        fastest here. Raises NotInstalled.
+        With the weights that come with the package, on one of config.DEVICES; on the CPU by the engine and in the
+        precision that are fastest here. Raises NotInstalled.
         """
         try:
             networks = load(preset)
@@ -86,9 +83,8 @@ class NeuralGenerator:
                 if device == "cuda":
                     raise NotInstalled(f"--device cuda: {error}") from error
                 reason = str(error)
-        dtype, c = fastest_dtype(networks), networks.config
-        choice = choose("cpu", dtype, c.tokens, c.transformer.head, c.transformer.width)
-        return cls(Painter(networks, dtype), f"the {preset} network draws on the CPU ({reason}); {choice.line}")
+        found = fastest(networks)
+        return cls(found.painter, f"the {preset} network draws on the CPU ({reason}) by {found.line}")
 
     def relative_cost(self, size: int) -> float:
         return 1.0 if size <= self.painter.config.size else 1.1  # always drawn at its own size, then scaled
@@ -167,14 +163,13 @@ def _cue(controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> Cue:
 class NeuralRig:
     """One session's character on a CPU: hears every frame, draws those asked for."""
 
-    most_together = _MOST_TOGETHER
-
     def __init__(
         self, painter: Painter, stream: Stream, size: int, opaque: bool, behind: np.ndarray | None = None
     ) -> None:
         self.size, self._opaque = size, opaque
         self._behind = None if behind is None else Image.fromarray(behind)
         self.kin: object = (painter, size)
+        self.most_together = painter.most_together
         self._painter, self._stream = painter, stream
 
     def hear(self, controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> None:

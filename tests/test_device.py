@@ -30,6 +30,7 @@ from streamer.generators import NotInstalled, create
 from streamer.messages import Frame, Step
 from streamer.model import device as device_module
 from streamer.model import fused
+from streamer.model.compiled import Fastest
 from streamer.model.config import HEARD, PRESETS
 from streamer.model.device import DevicePainter, Full, Seated, apart, buckets, noise, why_no_cuda
 from streamer.model.loading import Networks, untrained
@@ -544,8 +545,9 @@ def test_a_render_from_a_device(networks: Networks, tmp_path: Path) -> None:
 
 @pytest.fixture
 def small(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What is loaded is the tiny preset."""
+    """What is loaded is the tiny preset, and on a CPU torch draws it."""
     monkeypatch.setattr("streamer.neural.load", lambda preset: networks)
+    monkeypatch.setattr("streamer.neural.fastest", lambda networks: Fastest(Painter(networks), "PyTorch"))
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -556,7 +558,7 @@ def test_the_device_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` falls back to the CPU with the reason, `cuda` refuses with it, `cpu` does not ask; each in one line."""
     monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: "no card is in here")
     fallen = create("neural")
-    assert "on the CPU (no card is in here); attention by PyTorch's operators" in fallen.where
+    assert "on the CPU (no card is in here) by PyTorch" in fallen.where
     assert isinstance(fallen, NeuralGenerator) and isinstance(fallen.painter, Painter)
     with pytest.raises(NotInstalled, match="--device cuda: no card is in here"):
         create("neural", "cuda")
@@ -577,7 +579,7 @@ def test_cuda_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
     monkeypatch.setattr("streamer.neural.DevicePainter", fails)
-    assert "the step does not run on CUDA: no kernel image is available);" in create("neural").where
+    assert "the step does not run on CUDA: no kernel image is available) by" in create("neural").where
     with pytest.raises(NotInstalled, match="no kernel image"):
         create("neural", "cuda")
 

@@ -1,5 +1,6 @@
 """The quality benchmark's measures on input whose truth is known, its table, its page, and a short run of all of it."""
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -281,10 +282,17 @@ def test_without_sink_nothing_is_attended_but_the_reference_is_added() -> None:
     assert frames[0].shape == (3, 64, 64, 4) and (frames[0] != frames[1]).any()
 
 
-def test_a_steps_parts_are_told_apart() -> None:
-    """Transformer and decoder are both seen, once or twice a frame, and together with the rest they are the whole."""
+def test_a_steps_parts_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Transformer and decoder are both seen, once or twice a step, and together with the rest they are the whole, of both
+    engines.
+    """
+    monkeypatch.setattr("streamer.model.compiled.cache_folder", lambda: tmp_path)
     found = speed.measure(untrained(PRESETS["tiny"]), 4, threads=1, batches=(1, 2))
-    assert {(c["dtype"], c["batch"]) for c in found["configurations"]} == {(d, b) for d in speed.DTYPES for b in (1, 2)}
+    combined = {(c["engine"], c["dtype"], c["batch"]) for c in found["configurations"]}
+    assert combined >= {("torch", d, b) for d in speed.DTYPES for b in (1, 2)}
+    assert (("compiled", "fp32", 1) in combined) == (importlib.util.find_spec("openvino") is not None)
+    assert "OpenVINO" in found["compiled"]
     for each in found["configurations"]:
         assert all(value > 0 for value in each["parts_p50_ms"].values())
         assert each["transformer_passes"] in (1, 2)

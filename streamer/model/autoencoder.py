@@ -142,9 +142,10 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
     features [B, C, h, w] fetched from where `flow` [B, 2, h, w] points: x then y, in places of this resolution; beyond
     the border the border continues.
     """
-    height, width = features.shape[2:]
+    height, width = map(int, features.shape[2:])  # of a traced step, too: its shapes stay
     at = _places(height, width, features.device) + flow
-    if not torch.is_grad_enabled() and features.device.type == "cpu" and features.shape[1] > 4:
+    eager = not torch.is_grad_enabled() and not torch.jit.is_tracing()  # what is compiled has a faster grid_sample
+    if eager and features.device.type == "cpu" and features.shape[1] > 4:
         return _fetched(features, at)
     grid = (at.permute(0, 2, 3, 1) * 2 + 1) / _extent(height, width, at.device) - 1
     moved = functional.grid_sample(features.float(), grid, padding_mode="border", align_corners=False)

@@ -34,7 +34,7 @@ from streamer.model.colour import eight_bit, scaled, shown, to_planes, with_alph
 from streamer.model.config import HEARD, PLAN, STRIDE
 from streamer.model.loading import Networks
 from streamer.model.slots import Seat, Slots
-from streamer.model.stream import Cue, Hearing, NotFinite, Still
+from streamer.model.stream import Cue, Hearing, NotFinite, Still, blocks
 from streamer.model.transformer import face_tokens
 from streamer.studio.controls import CONTROLS, EMOTIONS
 from streamer.studio.picture import backdrop
@@ -376,9 +376,7 @@ def apart(painter: DevicePainter, networks: Networks) -> float:
     """
     plain = DevicePainter(networks, 2, "cpu", torch.float32)
     config, rng = networks.config, np.random.default_rng(0)
-    blocks = rng.integers(0, 256, (config.size // 8, config.size // 8, 4))
-    blocks[..., 3] = 255
-    picture = np.kron(blocks, np.ones((8, 8, 1))).astype(np.uint8)  # with edges, so that whatever moves is seen
+    picture = blocks(config.size, rng)
     face = np.ones((config.size // STRIDE,) * 2)
     pairs = [[one.stream(one.still(picture, face), seed) for seed in (1, 2)] for one in (plain, painter)]
     worst = 0.0

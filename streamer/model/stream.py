@@ -11,6 +11,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from streamer.model.autoencoder import Anchor, to_pixels, to_tensor
 from streamer.model.cache import Cache, stack
-from streamer.model.config import HEARD, PLAN, ModelConfig
+from streamer.model.config import HEARD, PLAN, STRIDE, ModelConfig
 from streamer.model.loading import Networks
 from streamer.model.sampler import advance, generate, remember, times
 from streamer.model.transformer import Conditions, Reference, face_tokens
@@ -41,6 +42,11 @@ class Still:
     anchor: Anchor
     reference: Reference
     faces: Tensor  # [1, 1, N]
+
+
+def silence() -> Cue:
+    """A cue of nothing."""
+    return Cue(np.zeros(len(CONTROLS), np.float32), np.zeros(HEARD, np.float32), np.zeros(len(EMOTIONS), np.float32))
 
 
 class NotFinite(ArithmeticError):
@@ -76,9 +82,18 @@ class Stream(Hearing):
     noise: torch.Generator
     previous: tuple[Tensor, Conditions] | None = None  # the frame drawn last, which is not in the ring yet
 
+    def spoilt(self) -> NotFinite:
+        """Forgets all but the character, since something in the state is no number; what is to be said of that."""
+        self.cache.reset()
+        self.previous = None
+        return NotFinite("the frame held values that are no numbers: the session's context was reset")
+
 
 class Painter:
     """Draws frames with a preset's networks in one precision."""
+
+    most_together = 8
+    """Sessions drawn at once, where each adds to the step's time: with more, the first would wait long for the last."""
 
     def __init__(self, networks: Networks, dtype: torch.dtype = torch.float32, steps: int = 1) -> None:
         self.config: ModelConfig = networks.config
@@ -127,9 +142,8 @@ class Painter:
             drawn = {kind: iter(self.draw(group)) for kind, group in groups.items()}
             return [next(drawn[new]) for new in fresh]
         cache = stack([s.cache for s in streams]) if len(streams) > 1 else streams[0].cache
-        conditions, added = self._conditions(streams), torch.cat([s.still.reference.added for s in streams])
-        edge, channels = self.config.size // 16, self.config.autoencoder.latent
-        noise = torch.cat([torch.randn(1, channels, edge, edge, generator=s.noise) for s in streams]).to(self.dtype)
+        conditions, added = self.conditions(streams), torch.cat([s.still.reference.added for s in streams])
+        noise = torch.cat([self.noise(s) for s in streams]).to(self.dtype)
         latents = self._next(streams, noise, conditions, added, cache)
         anchor = Anchor(
             torch.cat([s.still.anchor.picture for s in streams]),
@@ -146,10 +160,13 @@ class Painter:
                 stream.previous = latents[b : b + 1], conditions.rows(torch.tensor([b]))
                 out.append(np.ascontiguousarray(pixels[b]))
             else:
-                stream.cache.reset()
-                stream.previous = None
-                out.append(NotFinite("the frame held values that are no numbers: the session's context was reset"))
+                out.append(stream.spoilt())
         return out
+
+    def noise(self, stream: Stream) -> Tensor:
+        """[1, Z, s, s]: what the session's next frame is drawn from."""
+        edge = self.config.size // STRIDE
+        return torch.randn(1, self.config.autoencoder.latent, edge, edge, generator=stream.noise)
 
     def _next(
         self, streams: Sequence[Stream], noise: Tensor, conditions: Conditions, added: Tensor, cache: Cache
@@ -167,7 +184,8 @@ class Painter:
         remember(self._transformer, *previous, added, cache)
         return generate(self._transformer, noise, conditions, added, cache, self._times)
 
-    def _conditions(self, streams: Sequence[Stream]) -> Conditions:
+    def conditions(self, streams: Sequence[Stream]) -> Conditions:
+        """What the sessions heard last, a row each."""
         given = torch.ones(len(streams))
 
         def rows(parts: list[np.ndarray]) -> Tensor:
@@ -184,23 +202,38 @@ class Painter:
         )
 
 
-def probe(painter: Painter, tries: int) -> float:
-    """Seconds that a frame takes: the median of `tries`, after two that warm up."""
-    size = painter.config.size
-    rng = np.random.default_rng(0)
-    still = painter.still(rng.integers(0, 255, (size, size, 4)).astype(np.uint8), np.ones((size // 16, size // 16)))
-    stream = painter.stream(still)
-    cue = Cue(np.zeros(len(CONTROLS), np.float32), np.zeros(HEARD, np.float32), np.zeros(len(EMOTIONS), np.float32))
-    taken = []
+def blocks(size: int, rng: np.random.Generator) -> np.ndarray:
+    """An opaque picture [size, size, 4] uint8 with edges, so that whatever moves is seen."""
+    colours = rng.integers(0, 256, (size // 8, size // 8, 4))
+    colours[..., 3] = 255
+    return np.kron(colours, np.ones((8, 8, 1))).astype(np.uint8)
+
+
+class Trial(NamedTuple):
+    """What a painter makes of a few frames, the same for all painters of a preset."""
+
+    seconds: float  # that a frame takes: the median of all but the first two, which warm up
+    frames: np.ndarray  # [T, S, S, 4] uint8
+
+
+def probe(painter: Painter, tries: int) -> Trial:
+    """Draws `tries` + 2 frames. Raises NotFinite."""
+    size, rng = painter.config.size, np.random.default_rng(0)
+    stream = painter.stream(painter.still(blocks(size, rng), np.ones((size // STRIDE, size // STRIDE))))
+    taken, frames = [], []
     for _ in range(tries + 2):
-        painter.hear(stream, cue)
+        numbers = len(CONTROLS), HEARD, len(EMOTIONS)
+        painter.hear(stream, Cue(*(0.3 * rng.standard_normal(n).astype(np.float32) for n in numbers)))
         began = time.perf_counter()
-        painter.draw([stream])
+        (frame,) = painter.draw([stream])
         taken.append(time.perf_counter() - began)
-    return float(np.median(taken[2:]))
+        if isinstance(frame, NotFinite):
+            raise frame
+        frames.append(frame)
+    return Trial(float(np.median(taken[2:])), np.stack(frames))
 
 
 def fastest_dtype(networks: Networks, tries: int = 5) -> torch.dtype:
     """float32 or bfloat16, whichever draws a frame sooner here: measured, which takes half a second."""
-    taken = {dtype: probe(Painter(networks, dtype), tries) for dtype in (torch.float32, torch.bfloat16)}
+    taken = {dtype: probe(Painter(networks, dtype), tries).seconds for dtype in (torch.float32, torch.bfloat16)}
     return min(taken, key=taken.__getitem__)

@@ -1,0 +1,259 @@
+"""The compiled engine at the tiny preset: it draws what torch draws, is kept, and can be done without."""
+
+import dataclasses
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from random_networks import random_networks
+
+from streamer.model import compiled
+from streamer.model.compiled import CompiledPainter, Models, cache_folder, fastest, models, openvino
+from streamer.model.config import HEARD, PRESETS
+from streamer.model.loading import Networks
+from streamer.model.stream import Cue, NotFinite, Painter, Stream
+from streamer.neural import NeuralRig
+from streamer.studio.controls import CONTROLS, EMOTIONS
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="OpenVINO has no package for this machine"
+)
+
+TINY = PRESETS["tiny"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """What is as small as this takes longer on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    """Random weights everywhere, so that every condition shows."""
+    return random_networks(TINY)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache") / "lipstream"
+
+
+@pytest.fixture(scope="module")
+def made(networks: Networks, folder: Path) -> Models:
+    return models(networks, folder)
+
+
+@pytest.fixture(scope="module")
+def painter(networks: Networks, made: Models) -> CompiledPainter:
+    return CompiledPainter(networks, made=made)
+
+
+def cue(seed: int) -> Cue:
+    rng = np.random.default_rng(seed)
+    return Cue(
+        rng.normal(0, 0.5, len(CONTROLS)).astype(np.float32),
+        rng.normal(0, 1, HEARD).astype(np.float32),
+        rng.random(len(EMOTIONS)).astype(np.float32),
+    )
+
+
+def begin(painter: Painter, seed: int) -> Stream:
+    rng = np.random.default_rng(seed)
+    still = painter.still(rng.integers(0, 256, (64, 64, 4)).astype(np.uint8), rng.random((4, 4)))
+    return painter.stream(still, seed)
+
+
+def run(painter: Painter, seeds: list[int], frames: int) -> list[list[np.ndarray]]:
+    """Sessions that each begin one frame after the one before, drawn together; their frames."""
+    streams = [begin(painter, seed) for seed in seeds]
+    drawn: list[list[np.ndarray]] = [[] for _ in seeds]
+    for k in range(frames):
+        active = [i for i in range(len(seeds)) if k >= i]
+        for i in active:
+            painter.hear(streams[i], cue(100 * seeds[i] + k - i))
+        for i, frame in zip(active, painter.draw([streams[i] for i in active]), strict=True):
+            assert isinstance(frame, np.ndarray)
+            drawn[i].append(frame)
+    return drawn
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.abs(one.astype(int) - other).max())
+
+
+def test_it_draws_what_torch_draws(networks: Networks, painter: CompiledPainter) -> None:
+    """From the first frame past a full ring, of sessions of different ages, to a level of 255; and frames are kept."""
+    frames = 4 * (TINY.transformer.context + 1)
+    plain, found = run(Painter(networks), [1, 2, 3], frames), run(painter, [1, 2, 3], frames)
+    for one, other in zip(plain, found, strict=True):
+        assert len(one) == len(other) >= frames - 2
+        for a, b in zip(one, other, strict=True):
+            assert b.shape == (64, 64, 4) and b.dtype == np.uint8 and b.flags["C_CONTIGUOUS"] and b.flags["WRITEABLE"]
+            assert apart(a, b) <= 1
+        assert all((a != b).any() for a, b in zip(other, other[1:], strict=False))
+
+
+def test_half_precision_is_near(networks: Networks, made: Models) -> None:
+    """Whatever this CPU has it compute in draws nearly what float32 draws."""
+    (fine,) = run(Painter(networks), [1], 5)
+    for dtype in made.precisions():
+        (frames,) = run(CompiledPainter(networks, dtype, made), [1], 5)
+        assert np.abs(np.stack(frames).astype(int) - np.stack(fine)).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda stream: stream.cache.ring_values.fill_(float("nan")),
+        lambda stream: stream.cache.ring_keys.fill_(float("inf")),
+        lambda stream: stream.previous[0].fill_(float("nan")),
+    ],
+    ids=["values", "keys", "previous"],
+)
+def test_nan_stays_in_its_session(
+    networks: Networks, painter: CompiledPainter, spoil: Callable[[Stream], object]
+) -> None:
+    """A session whose state is spoilt is told so and starts anew as torch's does; its neighbour does not notice."""
+    told = []
+    for one in (Painter(networks), painter):
+        streams = [begin(one, seed) for seed in (1, 2)]
+        drawn = []
+        for k in range(6):
+            for seed, stream in zip((1, 2), streams, strict=True):
+                one.hear(stream, cue(100 * seed + k))
+            if k == 3:
+                with torch.inference_mode():
+                    spoil(streams[0])
+            drawn.append(one.draw(streams))
+        told.append(drawn)
+    for k, (plain, found) in enumerate(zip(*told, strict=True)):
+        for session, (a, b) in enumerate(zip(plain, found, strict=True)):
+            if (k, session) == (3, 0):
+                assert isinstance(b, NotFinite) and str(a) == str(b)
+            else:
+                assert apart(np.asarray(a), np.asarray(b)) <= 1
+
+
+def test_what_is_kept_draws_the_same(
+    networks: Networks, made: Models, painter: CompiledPainter, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second start traces nothing; other weights are other files."""
+    assert made.source == "compiled anew" and len(list(folder.iterdir())) == 2
+    other = dataclasses.replace(networks, transformer=random_networks(TINY).transformer)
+    other.transformer.leave.bias.add_(1)
+    assert compiled._digest(other, "1") != compiled._digest(networks, "1") != compiled._digest(networks, "2")
+    monkeypatch.setattr(torch.jit, "trace", lambda *_: pytest.fail("it was kept"))
+    again = models(networks, folder)
+    assert again.source == "from the cache"
+    (one,), (two,) = run(painter, [5], 4), run(CompiledPainter(networks, made=again), [5], 4)
+    assert all((a == b).all() for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data[:-1] + bytes([data[-1] ^ 1])],
+    ids=["truncated", "empty", "changed"],
+)
+def test_a_spoilt_file_is_made_again(
+    networks: Networks, made: Models, folder: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    """A file that is not whole is passed over and replaced by one that is."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    path = next(tmp_path.glob("tiny-picture-*"))
+    path.write_bytes(spoil(path.read_bytes()))
+    assert models(networks, tmp_path).source == "compiled anew"
+    assert models(networks, tmp_path).source == "from the cache"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_no_folder_is_no_failure(
+    networks: Networks, made: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be written, models are made and not kept."""
+    monkeypatch.setattr(compiled, "_traced", lambda package, networks, name: getattr(made, name))
+    place = tmp_path / "file"
+    place.write_text("no folder")
+    again = models(networks, place / "cache")
+    assert again.source == "compiled anew" and place.read_text() == "no folder"
+    assert isinstance(run(CompiledPainter(networks, made=again), [1], 2)[0][1], np.ndarray)
+
+
+def test_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the cache's files the newest few are kept, and nothing else is touched."""
+    monkeypatch.setattr(compiled, "_MOST_KEPT", 2)
+    for name in ("a.model", "b.model", "c.model", "d.txt"):
+        (tmp_path / name).write_bytes(b"")
+    compiled._forget_old(tmp_path)
+    assert len(list(tmp_path.glob("*.model"))) == 2 and (tmp_path / "d.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("platform", "name", "place"),
+    [
+        ("linux", "XDG_CACHE_HOME", ""),
+        ("linux", "", ".cache"),
+        ("darwin", "", "Library/Caches"),
+        ("win32", "LOCALAPPDATA", ""),
+    ],
+)
+def test_the_cache_is_among_the_users(
+    platform: str, name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each system's folder for caches, or the one that the environment names."""
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if name:
+        monkeypatch.setenv(name, str(tmp_path / "named"))
+    assert cache_folder() == (tmp_path / "named" if name else tmp_path / "home" / place) / "lipstream"
+
+
+def test_the_fastest_is_chosen(networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of all engines that draws what torch draws; the line says which, in one sentence, and what others took."""
+    monkeypatch.setattr(compiled, "cache_folder", lambda: folder)
+    found = fastest(networks, 1)
+    assert isinstance(found.painter, Painter) and "\n" not in found.line
+    assert "PyTorch in float32" in found.line and "OpenVINO 20" in found.line and "ms a frame" in found.line
+    assert isinstance(found.painter, CompiledPainter) == found.line.startswith("OpenVINO")
+
+
+def test_an_engine_that_errs_is_not_used(networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its frames are not torch's, torch draws, and the line says so."""
+    monkeypatch.setattr(compiled, "cache_folder", lambda: folder)
+    monkeypatch.setattr(compiled, "MOST_APART", dict.fromkeys(compiled.MOST_APART, -1.0))
+    found = fastest(networks, 1)
+    assert type(found.painter) is Painter and "draws something else" in found.line
+
+
+def test_without_openvino_torch_draws(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not installed, nothing fails, and the line says so."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    found = fastest(networks, 1)
+    assert type(found.painter) is Painter and "OpenVINO is not installed" in found.line
+
+
+def test_nobody_is_told_of_an_import() -> None:
+    """OpenVINO's telemetry is not even loaded."""
+    package = openvino()
+    assert sys.modules["openvino_telemetry"] is None
+    assert package.tools.ovc.telemetry_utils.tm.__name__.endswith("telemetry_stub")
+
+
+def test_another_context_is_refused(painter: CompiledPainter) -> None:
+    """The ring's size is compiled in."""
+    with pytest.raises(ValueError, match="7 frames: 2 are"):
+        painter.stream(begin(painter, 1).still, context=7)
+
+
+def test_sessions_take_turns(painter: CompiledPainter) -> None:
+    """A drawable does not wait for its neighbours' frames: each leaves as soon as it is drawn."""
+    assert NeuralRig(painter, begin(painter, 1), 64, True).most_together == 1
