@@ -155,7 +155,7 @@ def measure(
                 if engine == "torch":
                     painter = Painter(networks, DTYPES[name])
                 elif made is not None and DTYPES[name] in made.precisions():
-                    painter = CompiledPainter(networks, DTYPES[name], made)
+                    painter = CompiledPainter(networks, DTYPES[name], made, used)
                 else:
                     continue
                 for batch in batches:

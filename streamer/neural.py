@@ -26,6 +26,10 @@ from streamer.studio.controls import CONTROLS, INDEX, rest
 from streamer.studio.picture import backdrop
 from streamer.yuv import Picture
 
+_CORES = torch.get_num_threads()
+_MOST_THREADS = 4
+"""More were never tried."""
+
 _MOST_STILLS = 24
 """Characters kept ready, 3 MB each with `nano`; beyond it the one unused for longest is forgotten."""
 
@@ -71,9 +75,9 @@ class NeuralGenerator:
             networks = load(preset)
         except (FileNotFoundError, BadWeights) as error:
             raise NotInstalled(f"{error}; --generator rig draws without it") from None
-        # One core stays free for packets and encoding: on two cores, with a browser beside, two threads take 43 ms a
-        # frame, waiting for each other, and one takes 34. More than four were never tried.
-        torch.set_num_threads(min(max(torch.get_num_threads() - 1, 1), 4))
+        # One core stays free for packets and encoding: on two cores, with a browser beside, two of torch's threads wait
+        # for each other and take longer than one. OpenVINO's do not: there they draw nearly twice the frames of one.
+        torch.set_num_threads(min(max(_CORES - 1, 1), _MOST_THREADS))
         reason = "--device cpu"
         if device != "cpu":
             try:
@@ -83,7 +87,7 @@ class NeuralGenerator:
                 if device == "cuda":
                     raise NotInstalled(f"--device cuda: {error}") from error
                 reason = str(error)
-        found = fastest(networks)
+        found = fastest(networks, min(_CORES, _MOST_THREADS))
         return cls(found.painter, f"the {preset} network draws on the CPU ({reason}) by {found.line}")
 
     def relative_cost(self, size: int) -> float:

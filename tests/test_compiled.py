@@ -220,7 +220,7 @@ def test_the_cache_is_among_the_users(
 def test_the_fastest_is_chosen(networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of all engines that draws what torch draws; the line says which, in one sentence, and what others took."""
     monkeypatch.setattr(compiled, "cache_folder", lambda: folder)
-    found = fastest(networks, 1)
+    found = fastest(networks, tries=1)
     assert isinstance(found.painter, Painter) and "\n" not in found.line
     assert "PyTorch in float32" in found.line and "OpenVINO 20" in found.line and "ms a frame" in found.line
     assert isinstance(found.painter, CompiledPainter) == found.line.startswith("OpenVINO")
@@ -230,14 +230,14 @@ def test_an_engine_that_errs_is_not_used(networks: Networks, folder: Path, monke
     """Where its frames are not torch's, torch draws, and the line says so."""
     monkeypatch.setattr(compiled, "cache_folder", lambda: folder)
     monkeypatch.setattr(compiled, "MOST_APART", dict.fromkeys(compiled.MOST_APART, -1.0))
-    found = fastest(networks, 1)
+    found = fastest(networks, tries=1)
     assert type(found.painter) is Painter and "draws something else" in found.line
 
 
 def test_without_openvino_torch_draws(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is not installed, nothing fails, and the line says so."""
     monkeypatch.setitem(sys.modules, "openvino", None)
-    found = fastest(networks, 1)
+    found = fastest(networks, tries=1)
     assert type(found.painter) is Painter and "OpenVINO is not installed" in found.line
 
 

@@ -212,14 +212,16 @@ class CompiledPainter(Painter):
 
     most_together = 1  # so that each frame leaves as soon as it is drawn
 
-    def __init__(self, networks: Networks, dtype: torch.dtype = torch.float32, made: Models | None = None) -> None:
-        """Computes in `dtype`, on as many threads as torch; its state is kept in float32. Raises Unavailable."""
+    def __init__(
+        self, networks: Networks, dtype: torch.dtype = torch.float32, made: Models | None = None, threads: int = 1
+    ) -> None:
+        """Computes in `dtype`; its state is kept in float32. Raises Unavailable."""
         super().__init__(networks)
         made = made or models(networks)
         self.precision = dtype
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # packets, encoding and perhaps a browser want the same cores
@@ -272,10 +274,10 @@ class Fastest(NamedTuple):
     line: str  # which it is, and why, to be said at start
 
 
-def fastest(networks: Networks, tries: int = 5) -> Fastest:
+def fastest(networks: Networks, threads: int = 1, tries: int = 5) -> Fastest:
     """
-    The painter that draws a frame soonest on this CPU, of torch's and OpenVINO's in float32 and bfloat16: measured,
-    which takes a few seconds, and more where nothing is in the cache yet.
+    The painter that draws a frame soonest on this CPU, of torch's and OpenVINO's, on so many `threads`, in float32 and
+    bfloat16: measured, which takes a few seconds, and more where nothing is in the cache yet.
     """
     painters: dict[str, Painter] = {}
     taken: dict[str, float] = {}
@@ -295,7 +297,7 @@ def fastest(networks: Networks, tries: int = 5) -> Fastest:
             if min(taken, key=taken.__getitem__).startswith(made.name):
                 break  # bfloat16 is the fastest so far, and float32 would take another two seconds to compile
             name = f"{made.name} in {str(dtype).removeprefix('torch.')}"
-            tried = enter(name, CompiledPainter(networks, dtype, made))
+            tried = enter(name, CompiledPainter(networks, dtype, made, threads))
             apart = float(np.abs(tried.frames - plain).mean())
             if not apart <= MOST_APART[dtype]:
                 passed += f"; {name} draws something else, {apart:.1f} of 255 levels apart"
