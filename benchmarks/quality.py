@@ -224,8 +224,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         result[name] = rounded(part())
         seconds = time.perf_counter() - began
         result.setdefault("parts", {})[name] = {
-            "commit": result["hardware"]["commit"], "load": load_before, "seconds": round(seconds, 1),
-            "dtype": bench.dtype_name, "threads": torch.get_num_threads(), "quick": args.quick,
+            "commit": result["hardware"]["commit"], "cpu": result["hardware"]["cpu"], "load": load_before,
+            "seconds": round(seconds, 1), "dtype": bench.dtype_name, "threads": torch.get_num_threads(),
+            "quick": args.quick,
         }  # fmt: skip
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -354,8 +354,8 @@ def page(result: Result, strips: Sequence[str]) -> str:
         "Written by `python benchmarks/quality.py --docs` from `benchmarks/results/quality.json`; how it is measured "
         "stands in `benchmarks/quality*.py` and `benchmarks/lip_reader.py`. Characters and speakers are held out: "
         "no network was trained on them.",
-        f"Measured on {hardware.line(about)}, at commit {about['commit']}, with the weights "
-        f"`{result['weights']['sha256'][:12]}` ({result['weights']['preset']}).",
+        f"Measured last on {hardware.line(about)} (each part's processor stands below), at commit {about['commit']}, "
+        f"with the weights `{result['weights']['sha256'][:12]}` ({result['weights']['preset']}).",
         "**All that was measured is reached.**" if not missed else f"**Missed: {'; '.join(missed)}.**",
         _markdown([["", "aim", "reached", "over", ""],
                    *([line.what, line.aim, line.reached, line.n, line.verdict] for line in lines)], numbers=False),
@@ -441,10 +441,10 @@ def page(result: Result, strips: Sequence[str]) -> str:
             parts += [_CAPTIONS.get(name, name), f"![{name}]({path})"]
     if runs := result.get("parts"):
         each = [
-            [name, str(run["commit"]), f"{run['load']}", f"{run['seconds']:.0f} s", run["dtype"], str(run["threads"]),
-             "a trial, which proves little" if run["quick"] else ""]
+            [name, str(run["commit"]), run["cpu"], f"{run['load']}", f"{run['seconds']:.0f} s", run["dtype"],
+             str(run["threads"]), "a trial, which proves little" if run["quick"] else ""]
             for name, run in runs.items()
         ]  # fmt: skip
-        head = ["part", "commit", "load before", "took", "precision", "threads", ""]
+        head = ["part", "commit", "processor", "load before", "took", "precision", "threads", ""]
         parts += ["## Runs", _markdown([head, *each], numbers=False)]
     return "\n\n".join(parts) + "\n"
