@@ -55,11 +55,15 @@ def pair() -> np.ndarray:
     return np.concatenate(shown, 1)
 
 
+def named(strict: Any, name: str) -> list[Any]:
+    return [entry for entry in strict.state.characters.all() if entry.name == name]
+
+
 def taken(page: Any, strict: Any, name: str) -> np.ndarray:
     """Waits for the tile of this name; the character's marks [3, 2]."""
     page.wait_for_selector(f".tile:has-text('{name}') input:checked", state="attached")
     page.wait_for_selector("dialog#marker:not([open])", state="attached")
-    [entry] = [entry for entry in strict.state.characters.all() if entry.name == name]
+    [entry] = named(strict, name)
     return entry.face.points
 
 
@@ -93,6 +97,24 @@ def test_marks_are_dragged_and_moved_by_keys(page: Any, strict: Any) -> None:
     page.click("#marker-use")
     wanted = [[0.396 * 400, 0.4 * 300], [240, 0.42 * 300], [220, 210]]
     assert np.abs(taken(page, strict, "moved") - wanted).max() < 2.5
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["drawn in", "kept"])
+def test_the_mouth_is_chosen_with_the_marks(page: Any, strict: Any, keeps: bool) -> None:
+    """The picture's own mouth is kept where that was asked for beside the marks; the page then says which it has."""
+    upload(page, faceless(), f"mouth {keeps}.png")
+    assert not page.is_checked("#marker-own-mouth")
+    if keeps:
+        page.check("#marker-own-mouth")
+    page.focus(".mark >> nth=0")
+    for _ in range(3):
+        page.keyboard.press("Enter")  # where the marks are
+    page.click("#marker-use")
+    taken(page, strict, f"mouth {keeps}")
+    [entry] = named(strict, f"mouth {keeps}")
+    assert entry.own_mouth is keeps
+    page.wait_for_selector("#own-mouth-line:not([hidden])")
+    assert page.is_checked("#own-mouth") is keeps
 
 
 def test_one_of_several_faces_is_chosen(page: Any, strict: Any) -> None:
@@ -138,6 +160,35 @@ def test_a_face_that_was_found_can_be_marked_anew(page: Any, strict: Any) -> Non
     page.click("#marker-use")
     page.wait_for_selector("dialog#marker:not([open])", state="attached")
     assert page.is_hidden("#mark-again-line")
-    found, marked = [entry for entry in strict.state.characters.all() if entry.name == "again"]
+    found, marked = named(strict, "again")
     assert found.id != marked.id
     assert np.abs(marked.face.points - 256 * np.array([[0.3, 0.3], [0.6, 0.3], [0.45, 0.6]])).max() < 2
+
+
+def test_a_pictures_own_mouth_is_kept_and_given_up_again(page: Any, strict: Any) -> None:
+    """A picture talks with a mouth that is drawn in; a switch beside it gives its own back, and takes it again, in the
+    one tile that it has and with the marks that it has."""
+    for name, marked in (("own found", False), ("own marked", True)):
+        picture = pair()[:, :256] if not marked else faceless()
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "PNG")
+        page.set_input_files("#file", {"name": f"{name}.png", "mimeType": "image/png", "buffer": stream.getvalue()})
+        if marked:
+            page.wait_for_selector("dialog#marker[open]")
+            assert not page.is_checked("#marker-own-mouth")
+            for _ in range(3):
+                page.keyboard.press("Enter")
+            page.click("#marker-use")
+        tile = f".tile:has-text('{name}')"
+        for keeps in (False, True, False):
+            if page.is_checked("#own-mouth") is not keeps:
+                page.click("#own-mouth-line")
+            page.wait_for_selector(f"{tile} input:checked", state="attached")
+            page.wait_for_selector("#upload:not([aria-busy])")
+            assert page.is_visible("#own-mouth-line") and page.is_checked("#own-mouth") is keeps
+            chosen = page.input_value("input[name=character]:checked")
+            assert strict.state.characters.get(chosen).own_mouth is keeps
+            assert page.locator(tile).count() == 1
+            assert page.is_visible("#mark-again-line") is not marked
+        first, second = named(strict, name)
+        assert (first.face.points == second.face.points).all()

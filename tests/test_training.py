@@ -218,7 +218,7 @@ def test_autoencoder_learns_and_continues(scenes: Scenes, tmp_path: Path) -> Non
     def go(steps: int, stage: str = "autoencoder", model: Autoencoder | None = None) -> Autoencoder:
         model = model or Autoencoder(TINY.autoencoder)
         return ae.train(model, stage, scenes, tmp_path, Progress(steps, None), 2, 2, 64, torch.device("cpu"),
-                        capacity=24, rate=2e-3)  # fmt: skip
+                        reuse=12, capacity=24, rate=2e-3)  # fmt: skip
 
     go(60)
     first = torch.load(tmp_path / "autoencoder.pt", weights_only=True)
@@ -246,7 +246,7 @@ def test_generator_learns_in_three_stages(scenes: Scenes, tmp_path: Path) -> Non
     rng = np.random.default_rng(0)
     autoencoder = Autoencoder(TINY.autoencoder).eval().requires_grad_(False)
     ae.normalise(autoencoder, [scenes.take() for _ in range(8)], device)
-    takes = gen.Takes(scenes, 4, autoencoder, TINY, 400, 8)
+    takes = gen.Takes(scenes, 4, autoencoder, TINY, 400, 24)
     held = gen.batch_of(takes.sample(4, rng), 4, TINY, autoencoder.shows, rng, device)
 
     def error(model: Transformer) -> float:

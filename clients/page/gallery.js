@@ -3,7 +3,10 @@
 
 import { MARKABLE, createMarker } from "./marker.js";
 
-/** @typedef {{ id: string, name: string, kind: string, picture: string, face: boolean }} Character */
+/**
+ * @typedef {{ id: string, name: string, kind: string, picture: string, face: boolean }} Character
+ * @typedef {{ eyes: string, mouth: string }} Marks
+ */
 
 /** Pixels of a tile's picture: the server draws each, so no more than the screen can show. */
 export const TILE = (globalThis.devicePixelRatio || 1) > 1.25 ? 256 : 128;
@@ -20,12 +23,15 @@ const $ = (id) => document.getElementById(id);
  */
 export function createGallery({ stream, icon, choose }) {
   let limit = Infinity;
+  /** The picture that was last taken, and how. @type {{ file: File, marks?: Marks, ownMouth: boolean } | null} */
+  let taken = null;
   const marker = createMarker();
 
   /** @param {Character} character */
   function card({ id, name, kind }) {
     const label = document.createElement("label");
     label.className = "tile";
+    label.dataset.id = id;
     const radio = Object.assign(document.createElement("input"), { type: "radio", name: "character", value: id });
     radio.onchange = () => choose(id);
     const picture = Object.assign(document.createElement("img"), {
@@ -63,9 +69,7 @@ export function createGallery({ stream, icon, choose }) {
       return complain(`“${file.name}” has ${megabytes(file.size)}; the server takes up to ${megabytes(limit)}.`);
     await make(file, async () => {
       try {
-        const character = await send(file);
-        $("mark-again-line").hidden = !character.face;
-        return character;
+        return await send(file);
       } catch (error) {
         const refused = /** @type {import("../element/lip-stream.js").LipStreamError} */ (error);
         if (!MARKABLE.has(refused.reason)) throw error;
@@ -75,21 +79,34 @@ export function createGallery({ stream, icon, choose }) {
   }
 
   /** @param {File} file @param {{ message: string, faces: import("../element/lip-stream.js").Face[] }} why */
-  const mark = (file, why) => marker.ask(file, why, (marks) => send(file, marks));
+  const mark = (file, why) =>
+    marker.ask(file, why, taken?.file === file && taken.ownMouth, (marks, ownMouth) => send(file, marks, ownMouth));
 
-  /** Shows that it is busy, and what came of it. @param {File} file @param {() => Promise<Character | null>} act */
-  async function make(file, act) {
+  /**
+   * Shows that it is busy, and what came of it.
+   * @param {File} file @param {() => Promise<Character | null>} act
+   * @param {string} [instead] the character whose place the new one takes
+   */
+  async function make(file, act, instead) {
     $("upload").setAttribute("aria-busy", "true");
     $("upload-hint").textContent = "Uploading…";
     $("mark-again-line").hidden = true;
+    if (!instead) $("own-mouth-line").hidden = true;
     try {
       const character = await act();
       if (!character) return;
+      if (instead) tile(instead)?.remove();
       add(character);
       choose(character.id);
+      $("mark-again-line").hidden = !character.face || Boolean(taken?.marks);
+      $("own-mouth-line").hidden = !character.face;
+      $("own-mouth").onchange = () => {
+        if (taken) make(file, () => send(file, taken?.marks, $("own-mouth").checked), character.id);
+      };
     } catch (error) {
       complain(/** @type {Error} */ (error).message);
     } finally {
+      $("own-mouth").checked = taken?.file === file && taken.ownMouth;
       $("upload").removeAttribute("aria-busy");
       $("upload-hint").textContent = "Or drop one here";
       $("file").value = "";
@@ -100,22 +117,31 @@ export function createGallery({ stream, icon, choose }) {
     };
   }
 
-  /** @param {File} file @param {{ eyes: string, mouth: string }} [marks] @returns {Promise<Character>} */
-  async function send(file, marks) {
-    const name = file.name.replace(/\.[^.]*$/, "").slice(0, 40);
-    const response = await stream.fetch(`/v1/characters?${new URLSearchParams({ name, ...marks })}`, {
+  /** @param {File} file @param {Marks} [marks] @param {boolean} [ownMouth] @returns {Promise<Character>} */
+  async function send(file, marks, ownMouth = false) {
+    const asked = { name: file.name.replace(/\.[^.]*$/, "").slice(0, 40), ...marks, own_mouth: String(+ownMouth) };
+    const response = await stream.fetch(`/v1/characters?${new URLSearchParams(asked)}`, {
       method: "POST",
       headers: { "Content-Type": file.type || "image/png" },
       body: file,
     });
-    return response.json();
+    const character = await response.json();
+    taken = { file, marks, ownMouth };
+    return character;
   }
+
+  /** @param {string} id @returns {HTMLElement | undefined} */
+  const tile = (id) => [...$("gallery").children].find(({ dataset }) => dataset.id === id);
 
   /** @param {Character} character */
   function add(character) {
+    tile(character.id)?.remove();
     $("gallery").prepend(card(character));
   }
 
+  $("own-mouth").onclick = (/** @type {Event} */ event) => {
+    if ($("upload").hasAttribute("aria-busy")) event.preventDefault(); // one at a time
+  };
   $("upload").onclick = () => $("file").click();
   $("file").onchange = () => upload($("file").files[0]);
 

@@ -30,6 +30,14 @@ const MARKUP = `
       <svg id="marker-guide" role="group" aria-label="Faces that were found" preserveAspectRatio="none"></svg>
     </div>
     <p class="marker-step" id="marker-step" role="status" aria-live="polite"></p>
+    <label class="switch">
+      <input type="checkbox" role="switch" id="marker-own-mouth" />
+      <span class="track" aria-hidden="true"></span>
+      <span>
+        <b>Keep the picture’s own mouth</b>
+        <small>Otherwise one that opens well is drawn over it.</small>
+      </span>
+    </label>
     <p class="inline-problem" id="marker-problem" role="alert" hidden></p>
     <div class="marker-foot">
       <button class="button plain" id="marker-cancel" type="button">Cancel</button>
@@ -173,15 +181,17 @@ export function createMarker() {
    * @template T
    * @param {File} file
    * @param {{ message: string, faces: Face[] }} error why it is asked, and what could be meant
-   * @param {(marks: { eyes: string, mouth: string }) => Promise<T>} send
+   * @param {boolean} ownMouth whether the picture's own mouth is kept, unless the user chooses otherwise
+   * @param {(marks: { eyes: string, mouth: string }, ownMouth: boolean) => Promise<T>} send
    * @returns {Promise<T | null>} what `send` gave; null where the user gave up
    */
-  function ask(file, error, send) {
+  function ask(file, error, ownMouth, send) {
     const address = URL.createObjectURL(file);
     faces = [];
     marks.forEach((mark, i) => Object.assign(mark, { point: USUAL[i], set: false }));
     complain("");
     $("marker-why").textContent = error.message;
+    $("marker-own-mouth").checked = ownMouth;
     image.onload = () => {
       picture.style.setProperty("--aspect", String(image.naturalWidth / image.naturalHeight));
       faces = error.faces.length > 1 ? error.faces : [];
@@ -203,7 +213,7 @@ export function createMarker() {
         complain("");
         const [left, right, mouth] = marks.map(({ point }) => pixels(point).map(number).join(","));
         try {
-          answer = await send({ eyes: `${left},${right}`, mouth });
+          answer = await send({ eyes: `${left},${right}`, mouth }, $("marker-own-mouth").checked);
           dialog.close();
         } catch (refused) {
           complain(/** @type {Error} */ (refused).message);
