@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 # Read when torch is first imported, here and in what tests start. Tiny networks gain nothing from a second thread, and
-# threads that wait for one another spin: with other work on the cores, a step took ten times as long.
+# threads that wait for one another spin, which beside other work takes many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).parent
