@@ -46,7 +46,7 @@ from streamer.training.voices import Voices  # noqa: E402
 
 OUT = HERE / "results" / "quality.json"
 DOCS = HERE.parent / "docs" / "quality.md"
-PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "speed", "drift")
+PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "speed", "context", "drift")
 SHOWN = 12 * FPS  # frames of a passage
 DENSE = 1 / 3
 """Share of a speaker's clips that the part lips takes, those with the most p, b and m."""
@@ -151,6 +151,11 @@ class Bench:
             runs.append(drift(self.painter, self.reader, said, self.strip, index + 1))
             print(f"drift of character {said.seed}: {minutes:g} minutes done", flush=True)
         return {"runs": runs}
+
+    def context(self) -> dict[str, Any]:
+        passages = self.passages(1 if self.quick else 5, 50 if self.quick else 6 * FPS, 7)
+        seconds = 2.0 if self.quick else 8.0
+        return quality_ablations.looking_back(self.networks, self.dtype, passages, self.silence, self.reader, seconds)
 
     def ablations(self) -> dict[str, Any]:
         args = self.args

@@ -19,7 +19,7 @@ import torch
 from hardware import describe
 from lip_reader import Reader
 from quality_clips import Passage, cut, draw
-from quality_drift import drift
+from quality_drift import drift, idle
 from quality_lips import Sides, given_back
 from quality_lips import measure as measure_lips
 from quality_measures import psnr
@@ -145,6 +145,40 @@ def _generator(
         teacher = model if stage == "teacher" else teacher
         steps[stage] = int(torch.load(work / f"{stage}.pt", weights_only=True)["step"])
     return model, steps
+
+
+def without(networks: Networks, variant: Variant) -> Networks:
+    """The shipped weights, told to look back on less. They were trained with all of it: this is no new model."""
+    config = config_of(networks.config, variant)
+    model = (Transformer if variant.sink else Sinkless)(config)
+    model.load_state_dict(networks.transformer.state_dict())
+    return Networks(config, networks.autoencoder, model.eval().requires_grad_(False))
+
+
+def looking_back(
+    networks: Networks,
+    dtype: torch.dtype,
+    passages: Sequence[Passage],
+    silence: np.ndarray,
+    reader: Reader,
+    seconds: float = 8.0,
+) -> dict[str, Any]:
+    """What the shipped weights need of context and sink: lips and pictures of `passages`, and silence's motion."""
+    full = networks.config.transformer.context
+    variants = [Variant("as shipped", full), *(Variant(f"context {n}", n) for n in reversed(range(full))),
+                Variant("without the sink", full, sink=False)]  # fmt: skip
+    rows = []
+    for variant in variants:
+        less = without(networks, variant)
+        painter = Painter(less, dtype)
+        lips = measure_lips(passages, Sides(painter, None, networks.autoencoder, 1), reader, None)
+        still = idle(painter, reader, [passages[0].seed], silence, seconds, np.random.default_rng(3))["sides"]
+        rows.append({
+            "variant": variant.name, "one step": lips["columns"]["one step"],
+            "idle": still["one step"], "idle_rig": still["rig"],
+        })  # fmt: skip
+        print(f"looking back: {variant.name}", flush=True)
+    return {"n": sum(map(len, passages)), "rows": rows}
 
 
 def run(

@@ -409,6 +409,29 @@ def page(result: Result, strips: Sequence[str]) -> str:
         held = ", ".join(f"{name} {value:.1f} MB" for name, value in speed["memory_mb"].items())
         engines = f"Compiled: {speed['compiled']}, sessions one after the other. " if "compiled" in speed else ""
         parts += ["## What a step costs", _markdown([head, *each]), f"{engines}Memory: {held}."]
+    if context := result.get("context"):
+        head = [
+            "",
+            "PCC truth",
+            "PCC curves",
+            "closed",
+            "PSNR to the rig",
+            "of the mouth",
+            "motion in silence, of the rig's",
+        ]
+        each = [
+            [row["variant"], *(f"{row['one step'][key]:.3f}" for key in ("pcc_truth", "pcc_curves")),
+             _share(row["one step"]["closures_held"]), f"{row['one step']['psnr']:.2f}",
+             f"{row['one step']['psnr_mouth']:.2f}", f"{row['idle']['motion'] / row['idle_rig']['motion']:.2f}"]
+            for row in context["rows"]
+        ]  # fmt: skip
+        parts += [
+            "## What the shipped weights need of their past",
+            f"The same weights, told to look back on fewer frames or not on the picture's tokens; {context['n']} "
+            "frames; motion in silence as a share of the rig's. They were trained with all of it: what another "
+            "training would make of less, this does not say.",
+            _markdown([head, *each]),
+        ]
     if ablations := result.get("ablations"):
         head = ["", "PCC truth", "PCC curves", "closed", "PSNR to the rig", "of the mouth", "static, end − start, dB"]
         each = [

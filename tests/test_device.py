@@ -547,7 +547,7 @@ def test_a_render_from_a_device(networks: Networks, tmp_path: Path) -> None:
 def small(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is loaded is the tiny preset, and on a CPU torch draws it."""
     monkeypatch.setattr("streamer.neural.load", lambda preset: networks)
-    monkeypatch.setattr("streamer.neural.fastest", lambda networks: Fastest(Painter(networks), "PyTorch"))
+    monkeypatch.setattr("streamer.neural.fastest", lambda networks, threads: Fastest(Painter(networks), "PyTorch"))
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

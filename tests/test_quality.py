@@ -282,6 +282,36 @@ def test_without_sink_nothing_is_attended_but_the_reference_is_added() -> None:
     assert frames[0].shape == (3, 64, 64, 4) and (frames[0] != frames[1]).any()
 
 
+def test_decoders_are_compared_alike() -> None:
+    """An autoencoder with the anchor and one without it get the same steps, and are measured on the same frames."""
+    source = voices(4, 80)
+    silence, rng = np.zeros((50, HEARD), np.float32), np.random.default_rng(0)
+    heard, truth = clips.spoken(source, silence, None, 50, rng)
+    said = clips.passage(5, "x", heard, truth)
+    rows = ablations.decoders(PRESETS["tiny"], ablations.Budget(1, 3), source, silence, [said])
+    assert [row["variant"] for row in rows] == ["anchored", "not anchored"]
+    assert [(row["steps"], row["n"]) for row in rows] == [(3, 10)] * 2
+    assert rows[0]["psnr"] > rows[1]["psnr"] > 0  # what was hardly trained copies the picture, where it can
+
+
+def test_shipped_weights_look_back_on_less() -> None:
+    """Any shorter context takes the same weights, draws from its first frame on, and is another generator."""
+    torch.manual_seed(0)
+    networks = untrained(PRESETS["tiny"])
+    with torch.no_grad():
+        for parameter in networks.transformer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    drawn = clips.draw(5, 64, np.stack([rest()] * 4))
+    said = clips.passage(5, "x", np.full((4, HEARD), 0.2), np.zeros((4, len(MOUTH))))
+    frames = []
+    for context in (2, 1, 0):
+        less = ablations.without(networks, ablations.Variant(str(context), context))
+        assert less.config.transformer.context == context
+        frames.append(np.stack(list(clips.painted(Painter(less), drawn.portrait, said))))
+    np.testing.assert_array_equal(frames[0][:2], frames[1][:2])  # until a ring of one is full, no ring is longer
+    assert (frames[0] != frames[1]).any() and (frames[1] != frames[2]).any()
+
+
 def test_a_steps_parts_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Transformer and decoder are both seen, once or twice a step, and together with the rest they are the whole, of both
@@ -429,7 +459,7 @@ def test_everything_runs_and_nothing_is_glossed_over(
              "reader.pt"]  # fmt: skip
     named = [str(tmp_path / name) if name[0] != "-" else name for name in paths]
     code = quality.main(["--preset", "tiny", *named, "--teacher-steps", "2", "--quick", "--only",
-                         "lips,onset,idle,identity,autoencoder", "--out", str(out),
+                         "lips,onset,idle,identity,autoencoder,context", "--out", str(out),
                          "--strips", str(tmp_path / "quality")])  # fmt: skip
     assert code == 0
     result = json.loads(out.read_text())
@@ -437,6 +467,7 @@ def test_everything_runs_and_nothing_is_glossed_over(
     assert "MISSED" in capsys.readouterr().out
     assert quality.main(["--docs", "--out", str(out), "--page", str(tmp_path / "quality.md")]) == 0
     text = (tmp_path / "quality.md").read_text()
+    assert "need of their past" in text and "| context 0 |" in text
     assert "Missed: lips" in text and "![plosive](quality/plosive_1.jpg)" in text
 
 

@@ -25,7 +25,7 @@ from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
 from streamer.training import main
 from streamer.training import preset as recipes
-from streamer.training.common import Average, Progress
+from streamer.training.common import Average, Kept, Progress
 from streamer.training.scenes import FIRST_SEED, Scenes, Shot, scene, windows
 from streamer.training.variety import Bend, Style
 from streamer.training.voices import Voices
@@ -198,6 +198,14 @@ def test_progress_continues() -> None:
     assert spent.over and spent.step == 3
 
 
+def test_what_was_drawn_lately_is_given_once() -> None:
+    """`latest` draws what is missing and no more, and gives each thing once."""
+    drawn = iter(range(100))
+    kept = Kept(lambda: [next(drawn), next(drawn)], capacity=6, reuse=2.0)
+    assert kept.latest(3) == [1, 2, 3] and kept.latest(3) == [1, 2, 3]
+    assert kept.latest(50) == [0, 1, 2, 3, 4, 5] and next(drawn) == 6
+
+
 def test_averages_follow() -> None:
     """An average starts at the weights and follows them."""
     module = torch.nn.Linear(2, 2)
@@ -218,7 +226,7 @@ def test_autoencoder_learns_and_continues(scenes: Scenes, tmp_path: Path) -> Non
     def go(steps: int, stage: str = "autoencoder", model: Autoencoder | None = None) -> Autoencoder:
         model = model or Autoencoder(TINY.autoencoder)
         return ae.train(model, stage, scenes, tmp_path, Progress(steps, None), 2, 2, 64, torch.device("cpu"),
-                        reuse=12, capacity=24, rate=2e-3)  # fmt: skip
+                        capacity=24, rate=2e-3)  # fmt: skip
 
     go(60)
     first = torch.load(tmp_path / "autoencoder.pt", weights_only=True)

@@ -214,7 +214,7 @@ def train(
                     pixels_off=matches.detach())  # fmt: skip
     finished = training.average.module
     if stage == "autoencoder":
-        normalise(finished, pool.sample(100, training.rng), device)
+        normalise(finished, pool.latest(100), device)
     return finished
 
 

@@ -191,6 +191,12 @@ class Kept(Generic[T]):
             self._due = max(self._due - len(drawn), 0.0)
         return [self._kept[i] for i in rng.integers(len(self._kept), size=count)]
 
+    def latest(self, count: int) -> list[T]:
+        """`count` of them, or as many as are kept at most, each once; draws what is missing."""
+        while len(self._kept) < min(count, self._kept.maxlen or 1):
+            self._kept.extend(self._draw())
+        return list(self._kept)[-count:]
+
 
 def store_in_half(model: "onnx.ModelProto", path: Path) -> None:
     """Writes an ONNX model whose weights are stored in half precision: onnxruntime casts them once, when it loads."""
