@@ -344,6 +344,16 @@ def _worth(variants: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+_VARIANT = ("", "PCC truth", "PCC curves", "closed", "PSNR to the rig", "of the mouth")
+
+
+def _variant(row: Result) -> list[str]:
+    """The cells under `_VARIANT`."""
+    drawn = row["one step"]
+    return [row["variant"], f"{drawn['pcc_truth']:.3f}", f"{drawn['pcc_curves']:.3f}", _share(drawn["closures_held"]),
+            f"{drawn['psnr']:.2f}", f"{drawn['psnr_mouth']:.2f}"]  # fmt: skip
+
+
 def page(result: Result, strips: Sequence[str]) -> str:
     """docs/quality.md. strips: paths of pictures beside the page, e.g. quality/plosive_1.jpg."""
     lines = rows(result)
@@ -410,42 +420,22 @@ def page(result: Result, strips: Sequence[str]) -> str:
         engines = f"Compiled: {speed['compiled']}, sessions one after the other. " if "compiled" in speed else ""
         parts += ["## What a step costs", _markdown([head, *each]), f"{engines}Memory: {held}."]
     if context := result.get("context"):
-        head = [
-            "",
-            "PCC truth",
-            "PCC curves",
-            "closed",
-            "PSNR to the rig",
-            "of the mouth",
-            "motion in silence, of the rig's",
-        ]
-        each = [
-            [row["variant"], *(f"{row['one step'][key]:.3f}" for key in ("pcc_truth", "pcc_curves")),
-             _share(row["one step"]["closures_held"]), f"{row['one step']['psnr']:.2f}",
-             f"{row['one step']['psnr_mouth']:.2f}", f"{row['idle']['motion'] / row['idle_rig']['motion']:.2f}"]
-            for row in context["rows"]
-        ]  # fmt: skip
+        each = [[*_variant(row), f"{row['idle']['motion'] / row['idle_rig']['motion']:.2f}"] for row in context["rows"]]
         parts += [
             "## What the shipped weights need of their past",
             f"The same weights, told to look back on fewer frames or not on the picture's tokens; {context['n']} "
             "frames; motion in silence as a share of the rig's. They were trained with all of it: what another "
             "training would make of less, this does not say.",
-            _markdown([head, *each]),
+            _markdown([[*_VARIANT, "motion in silence"], *each]),
         ]
     if ablations := result.get("ablations"):
-        head = ["", "PCC truth", "PCC curves", "closed", "PSNR to the rig", "of the mouth", "static, end − start, dB"]
-        each = [
-            [row["variant"], *(f"{row['one step'][key]:.3f}" for key in ("pcc_truth", "pcc_curves")),
-             _share(row["one step"]["closures_held"]), f"{row['one step']['psnr']:.2f}",
-             f"{row['one step']['psnr_mouth']:.2f}", f"{row['drift']['static_psnr_change']:+.2f}"]
-            for row in ablations["variants"]
-        ]  # fmt: skip
+        each = [[*_variant(row), f"{row['drift']['static_psnr_change']:+.2f}"] for row in ablations["variants"]]
         parts += [
             "## What each part is worth",
             f"{ablations['size']}², {ablations['steps_each']} steps from nothing for each generator, minutes of a core "
             f"({ablations['cpu']}), on the shipped autoencoder's latents: far from converged, alike for all."
             + _worth(ablations["variants"]),
-            _markdown([head, *each]),
+            _markdown([[*_VARIANT, "static, end − start, dB"], *each]),
         ]
         if decoders := ablations.get("decoders"):
             each = [[row["variant"], f"{row['psnr']:.2f}", f"{row['psnr_mouth']:.2f}"] for row in decoders]

@@ -1,9 +1,12 @@
-"""Networks with random weights, for the tests of what runs them."""
+"""Networks with random weights, and something to say to them, for the tests of what runs them."""
 
+import numpy as np
 import torch
 
-from streamer.model.config import ModelConfig
+from streamer.model.config import HEARD, ModelConfig
 from streamer.model.loading import Networks, untrained
+from streamer.model.stream import Cue
+from streamer.studio.controls import CONTROLS, EMOTIONS
 
 
 def random_networks(config: ModelConfig) -> Networks:
@@ -14,3 +17,13 @@ def random_networks(config: ModelConfig) -> Networks:
         for parameter in module.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return made
+
+
+def cue(seed: int) -> Cue:
+    """Of random numbers, about as large as a life's and a voice's."""
+    rng = np.random.default_rng(seed)
+    return Cue(
+        rng.normal(0, 0.5, len(CONTROLS)).astype(np.float32),
+        rng.normal(0, 1, HEARD).astype(np.float32),
+        rng.random(len(EMOTIONS)).astype(np.float32),
+    )

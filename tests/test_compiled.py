@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_networks import random_networks
+from random_networks import cue, random_networks
 
 from streamer.model import compiled
 from streamer.model.compiled import CompiledPainter, Models, cache_folder, fastest, models, openvino
-from streamer.model.config import HEARD, PRESETS
+from streamer.model.config import PRESETS
 from streamer.model.loading import Networks
-from streamer.model.stream import Cue, NotFinite, Painter, Stream
+from streamer.model.stream import NotFinite, Painter, Stream
 from streamer.neural import NeuralRig
-from streamer.studio.controls import CONTROLS, EMOTIONS
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO has no package for this machine"
@@ -54,15 +53,6 @@ def made(networks: Networks, folder: Path) -> Models:
 @pytest.fixture(scope="module")
 def painter(networks: Networks, made: Models) -> CompiledPainter:
     return CompiledPainter(networks, made=made)
-
-
-def cue(seed: int) -> Cue:
-    rng = np.random.default_rng(seed)
-    return Cue(
-        rng.normal(0, 0.5, len(CONTROLS)).astype(np.float32),
-        rng.normal(0, 1, HEARD).astype(np.float32),
-        rng.random(len(EMOTIONS)).astype(np.float32),
-    )
 
 
 def begin(painter: Painter, seed: int) -> Stream:

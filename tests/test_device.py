@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from random_networks import random_networks
+from random_networks import cue, random_networks
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -31,7 +31,7 @@ from streamer.messages import Frame, Step
 from streamer.model import device as device_module
 from streamer.model import fused
 from streamer.model.compiled import Fastest
-from streamer.model.config import HEARD, PRESETS
+from streamer.model.config import PRESETS
 from streamer.model.device import DevicePainter, Full, Seated, apart, buckets, noise, why_no_cuda
 from streamer.model.loading import Networks, untrained
 from streamer.model.stream import Cue, NotFinite, Painter, Stream
@@ -39,7 +39,7 @@ from streamer.neural import DeviceRig, NeuralGenerator, NeuralRig
 from streamer.pipeline import Attentive, Avatar, Kindred
 from streamer.signalling import Refused
 from streamer.studio.animate import Life
-from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH, rest
+from streamer.studio.controls import EMOTIONS, MOUTH, rest
 from streamer.studio.picture import backdrop
 from streamer.yuv import Yuv
 
@@ -87,15 +87,6 @@ def on_cpu(networks: Networks, capacity: int = 4, dtype: torch.dtype = torch.flo
     painter = SameNoise(networks, capacity, "cpu", dtype)
     painter.prepare()
     return painter
-
-
-def cue(seed: int) -> Cue:
-    rng = np.random.default_rng(seed)
-    return Cue(
-        rng.normal(0, 0.5, len(CONTROLS)).astype(np.float32),
-        rng.normal(0, 1, HEARD).astype(np.float32),
-        rng.random(len(EMOTIONS)).astype(np.float32),
-    )
 
 
 def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:

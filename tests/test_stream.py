@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_networks import random_networks
+from random_networks import cue, random_networks
 
 from streamer.characters import Characters
 from streamer.features import EMBEDDING, PROSODY, Curves
 from streamer.generators import NotInstalled
 from streamer.model import loading
-from streamer.model.config import HEARD, PRESETS
+from streamer.model.config import PRESETS
 from streamer.model.loading import BadWeights, Networks, load, save
 from streamer.model.stream import Cue, NotFinite, Painter, Still, fastest_dtype
 from streamer.neural import NeuralGenerator
 from streamer.pipeline import Attentive
 from streamer.studio.alpha import premultiplied, straighten
-from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH, rest
+from streamer.studio.controls import EMOTIONS, MOUTH, rest
 
 TINY = PRESETS["tiny"]
 
@@ -32,15 +32,6 @@ def networks() -> Networks:
 @pytest.fixture(scope="module")
 def painter(networks: Networks) -> Painter:
     return Painter(networks)
-
-
-def cue(seed: int) -> Cue:
-    rng = np.random.default_rng(seed)
-    return Cue(
-        rng.normal(0, 0.5, len(CONTROLS)).astype(np.float32),
-        rng.normal(0, 1, HEARD).astype(np.float32),
-        rng.random(len(EMOTIONS)).astype(np.float32),
-    )
 
 
 def still(painter: Painter, seed: int) -> Still:
