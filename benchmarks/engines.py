@@ -23,19 +23,15 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from streamer.model.compiled import CompiledPainter, models  # noqa: E402
-from streamer.model.config import HEARD, STRIDE  # noqa: E402
-from streamer.model.loading import load  # noqa: E402
-from streamer.model.stream import Cue, Painter, blocks  # noqa: E402
-from streamer.studio.controls import CONTROLS, EMOTIONS  # noqa: E402
+from streamer.model.loading import Networks, load  # noqa: E402
+from streamer.model.stream import Cue, Painter, murmur, stand_in  # noqa: E402
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def drawer(painter: Painter, threads: int) -> Callable[[Cue], np.ndarray]:
     """Draws the next frame of one session: [S, S, 4] uint8."""
-    size = painter.config.size
-    picture = blocks(size, np.random.default_rng(0))
-    session = painter.stream(painter.still(picture, np.ones((size // STRIDE, size // STRIDE))))
+    session = stand_in(painter, np.random.default_rng(0))
 
     def draw(cue: Cue) -> np.ndarray:
         torch.set_num_threads(threads)  # OpenVINO's own were set when it compiled
@@ -48,10 +44,9 @@ def drawer(painter: Painter, threads: int) -> Callable[[Cue], np.ndarray]:
     return draw
 
 
-def measure(preset: str, frames: int, threads: tuple[int, ...]) -> list[dict[str, Any]]:
+def measure(networks: Networks, frames: int, threads: tuple[int, ...]) -> list[dict[str, Any]]:
     """A row for each engine, precision and number of threads. Raises Unavailable where OpenVINO cannot draw."""
-    networks, rng = load(preset), np.random.default_rng(1)
-    made = models(networks)
+    made, rng = models(networks), np.random.default_rng(1)
     engines: list[tuple[str, str, int, Callable[[Cue], np.ndarray]]] = []
     for used in threads:
         for name, dtype in DTYPES.items():
@@ -61,8 +56,7 @@ def measure(preset: str, frames: int, threads: tuple[int, ...]) -> list[dict[str
     wall = np.zeros((frames, len(engines)))
     spent, apart = np.zeros_like(wall), np.zeros_like(wall)
     for k in range(-3, frames):  # the first ones warm up
-        numbers = len(CONTROLS), HEARD, len(EMOTIONS)
-        cue = Cue(*(0.3 * rng.standard_normal(n).astype(np.float32) for n in numbers))
+        cue = murmur(rng)
         plain: np.ndarray | None = None
         for i in range(len(engines)):
             began, cpu = time.perf_counter(), time.process_time()
@@ -103,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"threads are {args.threads} and frames {args.frames}: want at least 1 and 2")
     load_before = hardware.load()
     torch.set_flush_denormal(True)
-    rows = measure(args.preset, args.frames, threads)
+    rows = measure(load(args.preset), args.frames, threads)
     for row in rows:
         for name in ("wall_ms", "processor_ms", "of_pytorch"):
             row[name] = {key: round(value, 2) for key, value in row[name].items()}

@@ -167,7 +167,7 @@ class Bench:
         frames, seconds = (50, 20) if short else (6 * FPS, 60)
 
         def keep(found: dict[str, Any]) -> None:
-            args.out.write_text(json.dumps(args.measured | {"ablations": rounded(found)}, indent=1) + "\n")
+            write(args.out, args.measured | {"ablations": rounded(found)})
 
         return quality_ablations.run(
             self.networks, budget, train, self.silence, self.passages(2 if short else 5, frames, 7),
@@ -193,6 +193,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def write(out: Path, result: dict[str, Any]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+
+
 def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
     """
     What was measured before with these weights; nothing of others, so that no table mixes them, but the ablations,
@@ -203,9 +208,10 @@ def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
     before: dict[str, Any] = json.loads(out.read_text())
     if before.get("weights") == weights:
         return before
-    if "ablations" not in before:
-        return {}
-    return {"ablations": before["ablations"], "parts": {"ablations": before["parts"]["ablations"]}}
+    own = {"ablations": before["ablations"]} if "ablations" in before else {}
+    if run := before.get("parts", {}).get("ablations"):  # missing where they were interrupted
+        own["parts"] = {"ablations": run}
+    return own
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -233,8 +239,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             "seconds": round(seconds, 1), "dtype": bench.dtype_name, "threads": torch.get_num_threads(),
             "quick": args.quick,
         }  # fmt: skip
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        write(args.out, result)
         print(f"{name}: {seconds:.0f} s", flush=True)
     return result
 

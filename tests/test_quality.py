@@ -430,6 +430,8 @@ def test_what_other_weights_reached_is_forgotten(tmp_path: Path) -> None:
     parts = {"lips": {"commit": "1"}, "ablations": {"commit": "2"}}
     out.write_text(json.dumps({"weights": {"sha256": "a"}, "lips": {}, "ablations": {"n": 1}, "parts": parts}))
     assert quality.kept(out, {"sha256": "b"}) == {"ablations": {"n": 1}, "parts": {"ablations": {"commit": "2"}}}
+    out.write_text(json.dumps({"weights": {"sha256": "a"}, "lips": {}, "ablations": {"n": 1}}))
+    assert quality.kept(out, {"sha256": "b"}) == {"ablations": {"n": 1}}
 
 
 def test_numbers_fit_json() -> None:

@@ -37,10 +37,9 @@ from streamer.model import attention, autoencoder, cache, colour, sampler, trans
 from streamer.model.autoencoder import Anchor, Autoencoder
 from streamer.model.cache import Cache
 from streamer.model.colour import eight_bit
-from streamer.model.config import STRIDE
 from streamer.model.loading import Networks
 from streamer.model.sampler import advance
-from streamer.model.stream import NotFinite, Painter, Still, Stream, Trial, probe, silence
+from streamer.model.stream import NotFinite, Painter, Still, Stream, Trial, probe, silence, stand_in
 from streamer.model.transformer import Conditions, Transformer
 
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
@@ -165,16 +164,14 @@ def models(networks: Networks, folder: Path | None = None) -> Models:
 
 def _traced(package: Any, networks: Networks, name: str) -> Any:
     painter = Painter(networks)
-    size = painter.config.size
-    still = painter.still(np.zeros((size, size, 4), np.uint8), np.ones((size // STRIDE,) * 2))
-    session = painter.stream(still)
+    session = stand_in(painter, np.random.default_rng(0))
     painter.hear(session, silence())
     conditions, noise = painter.conditions([session]), painter.noise(session)
     module: nn.Module
     if name == "step":
         module, inputs = _Step(networks.transformer), _step_inputs(session, noise, conditions, (noise, conditions))
     else:
-        module, inputs = _Picture(networks.autoencoder), (noise, *_picture_inputs(still))
+        module, inputs = _Picture(networks.autoencoder), (noise, *_picture_inputs(session.still))
     inputs = tuple(x.clone() for x in inputs)
     with torch.no_grad(), warnings.catch_warnings():
         # Shapes are those of one session and of this preset for good, and no value decides anything.

@@ -34,9 +34,9 @@ from streamer.model.colour import eight_bit, scaled, shown, to_planes, with_alph
 from streamer.model.config import HEARD, PLAN, STRIDE
 from streamer.model.loading import Networks
 from streamer.model.slots import Seat, Slots
-from streamer.model.stream import Cue, Hearing, NotFinite, Still, blocks
+from streamer.model.stream import Cue, Hearing, NotFinite, Still, blocks, murmur
 from streamer.model.transformer import face_tokens
-from streamer.studio.controls import CONTROLS, EMOTIONS
+from streamer.studio.controls import EMOTIONS
 from streamer.studio.picture import backdrop
 from streamer.yuv import Yuv
 
@@ -382,7 +382,7 @@ def apart(painter: DevicePainter, networks: Networks) -> float:
     worst = 0.0
     try:
         for _ in range(config.transformer.context + 2):
-            cue = Cue(*(0.3 * rng.standard_normal(n).astype(np.float32) for n in (len(CONTROLS), HEARD, len(EMOTIONS))))
+            cue = murmur(rng)
             for one, streams in zip((plain, painter), pairs, strict=True):
                 for stream in streams:
                     one.hear(stream, cue)

@@ -209,6 +209,17 @@ def blocks(size: int, rng: np.random.Generator) -> np.ndarray:
     return np.kron(colours, np.ones((8, 8, 1))).astype(np.uint8)
 
 
+def murmur(rng: np.random.Generator) -> Cue:
+    """A cue of small random numbers."""
+    return Cue(*(0.3 * rng.standard_normal(n).astype(np.float32) for n in (len(CONTROLS), HEARD, len(EMOTIONS))))
+
+
+def stand_in(painter: Painter, rng: np.random.Generator) -> Stream:
+    """A session of `blocks`, all of which is face: for trials."""
+    size = painter.config.size
+    return painter.stream(painter.still(blocks(size, rng), np.ones((size // STRIDE, size // STRIDE))))
+
+
 class Trial(NamedTuple):
     """What a painter makes of a few frames, the same for all painters of a preset."""
 
@@ -218,12 +229,10 @@ class Trial(NamedTuple):
 
 def probe(painter: Painter, tries: int) -> Trial:
     """Draws `tries` + 2 frames. Raises NotFinite."""
-    size, rng = painter.config.size, np.random.default_rng(0)
-    stream = painter.stream(painter.still(blocks(size, rng), np.ones((size // STRIDE, size // STRIDE))))
-    taken, frames = [], []
+    rng = np.random.default_rng(0)
+    stream, taken, frames = stand_in(painter, rng), [], []
     for _ in range(tries + 2):
-        numbers = len(CONTROLS), HEARD, len(EMOTIONS)
-        painter.hear(stream, Cue(*(0.3 * rng.standard_normal(n).astype(np.float32) for n in numbers)))
+        painter.hear(stream, murmur(rng))
         began = time.perf_counter()
         (frame,) = painter.draw([stream])
         taken.append(time.perf_counter() - began)
