@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outlets import PACKET, SIZE, Source, watch
+from outlet_source import PACKET, SIZE, Source, watch
 
 from streamer import clock
 from streamer.config import SAMPLES_PER_FRAME

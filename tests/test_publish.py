@@ -19,7 +19,7 @@ from conftest import RunningServer, free_port
 from hypothesis import given
 from hypothesis import strategies as st
 from lipstream_client import Client
-from outlets import SIZE, Source, watch
+from outlet_source import SIZE, Source, watch
 from peers import spoken
 
 from streamer import cli, publish

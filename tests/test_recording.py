@@ -21,7 +21,7 @@ import pytest
 from conftest import RunningServer
 from lipstream_client import Client
 from lipstream_client import Session as ClientSession
-from outlets import SIZE, Source, watch
+from outlet_source import SIZE, Source, watch
 from peers import delay, spoken
 
 from streamer import recording
@@ -204,7 +204,7 @@ class TestRecording:
             "import asyncio, sys\n"
             f"sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]!r}\n"
             "from pathlib import Path\n"
-            "from outlets import SIZE, Source\n"
+            "from outlet_source import SIZE, Source\n"
             "from test_recording import fill, frames_written\n"
             "from streamer.metrics import Metrics\n"
             "from streamer.recording import Recording, create\n"
