@@ -223,6 +223,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "preset": args.preset,
         "sha256": digest(path),
         "megabytes": round(path.stat().st_size / 1e6, 2),
+        "context": networks.config.transformer.context,
     }
     result = kept(args.out, weights)
     args.measured = result

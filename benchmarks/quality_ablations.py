@@ -147,8 +147,12 @@ def _generator(
     return model, steps
 
 
-def without(networks: Networks, variant: Variant) -> Networks:
-    """The shipped weights, told to look back on less. They were trained with all of it: this is no new model."""
+CONTEXTS = (0, 1, 2, 3)
+"""Frames that the shipped weights are told to look back on."""
+
+
+def told(networks: Networks, variant: Variant) -> Networks:
+    """The shipped weights, told to look back on other frames, or not on the picture: this is no new model."""
     config = config_of(networks.config, variant)
     model = (Transformer if variant.sink else Sinkless)(config)
     model.load_state_dict(networks.transformer.state_dict())
@@ -164,13 +168,13 @@ def looking_back(
     seconds: float = 8.0,
 ) -> dict[str, Any]:
     """What the shipped weights need of context and sink: lips and pictures of `passages`, and silence's motion."""
-    full = networks.config.transformer.context
-    variants = [Variant("as shipped", full), *(Variant(f"context {n}", n) for n in reversed(range(full))),
-                Variant("without the sink", full, sink=False)]  # fmt: skip
+    shipped = networks.config.transformer.context
+    others = [Variant(f"context {n}", n) for n in CONTEXTS if n != shipped]
+    variants = [Variant(f"as shipped: context {shipped}", shipped), *others,
+                Variant("without the sink", shipped, sink=False)]  # fmt: skip
     rows = []
     for variant in variants:
-        less = without(networks, variant)
-        painter = Painter(less, dtype)
+        painter = Painter(told(networks, variant), dtype)
         lips = measure_lips(passages, Sides(painter, None, networks.autoencoder, 1), reader, None)
         still = idle(painter, reader, [passages[0].seed], silence, seconds, np.random.default_rng(3))["sides"]
         rows.append({

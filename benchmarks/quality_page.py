@@ -423,9 +423,9 @@ def page(result: Result, strips: Sequence[str]) -> str:
         each = [[*_variant(row), f"{row['idle']['motion'] / row['idle_rig']['motion']:.2f}"] for row in context["rows"]]
         parts += [
             "## What the shipped weights need of their past",
-            f"The same weights, told to look back on fewer frames or not on the picture's tokens; {context['n']} "
-            "frames; motion in silence as a share of the rig's. They were trained with all of it: what another "
-            "training would make of less, this does not say.",
+            f"The same weights, told to look back on other numbers of frames, or not on the picture's tokens; "
+            f"{context['n']} frames; motion in silence as a share of the rig's. What another training would make of "
+            "it, this does not say.",
             _markdown([[*_VARIANT, "motion in silence"], *each]),
         ]
     if ablations := result.get("ablations"):

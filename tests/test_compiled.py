@@ -23,6 +23,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 TINY = PRESETS["tiny"]
+ALONE = dataclasses.replace(TINY, transformer=dataclasses.replace(TINY.transformer, context=0))
+"""Without frames of context, as `nano` is: another step is compiled."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,6 +91,22 @@ def test_it_draws_what_torch_draws(networks: Networks, painter: CompiledPainter)
             assert b.shape == (64, 64, 4) and b.dtype == np.uint8 and b.flags["C_CONTIGUOUS"] and b.flags["WRITEABLE"]
             assert apart(a, b) <= 1
         assert all((a != b).any() for a, b in zip(other, other[1:], strict=False))
+
+
+def test_without_context_it_draws_what_torch_draws(tmp_path: Path) -> None:
+    """From a session's first frame on, which is compiled, too; a session whose character is spoilt is told so."""
+    networks = random_networks(ALONE)
+    painter = CompiledPainter(networks, made=models(networks, tmp_path))
+    plain, found = run(Painter(networks), [1, 2], 4), run(painter, [1, 2], 4)
+    for one, other in zip(plain, found, strict=True):
+        assert all(apart(a, b) <= 1 for a, b in zip(one, other, strict=True))
+    streams = [begin(painter, seed) for seed in (1, 2)]
+    for stream in streams:
+        painter.hear(stream, cue(stream.noise.initial_seed() * 100))
+    with torch.inference_mode():
+        streams[0].cache.sink_values.fill_(float("nan"))
+    spoilt, whole = painter.draw(streams)
+    assert isinstance(spoilt, NotFinite) and apart(np.asarray(whole), found[1][0]) <= 1
 
 
 def test_half_precision_is_near(networks: Networks, made: Models) -> None:

@@ -294,8 +294,8 @@ def test_decoders_are_compared_alike() -> None:
     assert rows[0]["psnr"] > rows[1]["psnr"] > 0  # what was hardly trained copies the picture, where it can
 
 
-def test_shipped_weights_look_back_on_less() -> None:
-    """Any shorter context takes the same weights, draws from its first frame on, and is another generator."""
+def test_shipped_weights_look_back_as_they_are_told() -> None:
+    """Any context takes the same weights, draws from its first frame on, and is another generator."""
     torch.manual_seed(0)
     networks = untrained(PRESETS["tiny"])
     with torch.no_grad():
@@ -305,9 +305,9 @@ def test_shipped_weights_look_back_on_less() -> None:
     said = clips.passage(5, "x", np.full((4, HEARD), 0.2), np.zeros((4, len(MOUTH))))
     frames = []
     for context in (2, 1, 0):
-        less = ablations.without(networks, ablations.Variant(str(context), context))
-        assert less.config.transformer.context == context
-        frames.append(np.stack(list(clips.painted(Painter(less), drawn.portrait, said))))
+        other = ablations.told(networks, ablations.Variant(str(context), context))
+        assert other.config.transformer.context == context
+        frames.append(np.stack(list(clips.painted(Painter(other), drawn.portrait, said))))
     np.testing.assert_array_equal(frames[0][:2], frames[1][:2])  # until a ring of one is full, no ring is longer
     assert (frames[0] != frames[1]).any() and (frames[1] != frames[2]).any()
 

@@ -32,7 +32,7 @@ class Shape:
         return (1 + self.context + self.frames) * self.tokens
 
 
-NANO = Shape("nano", heads=4, head=64, tokens=64, context=3)
+NANO = Shape("nano", heads=4, head=64, tokens=64, context=0)
 LIVE = Shape("live", heads=10, head=64, tokens=256, context=5)
 # InfiniteTalk's network: a latent frame of 480p has 1560 tokens, a step has one of them or three.
 LARGE_FRAME = Shape("14B-frame", heads=40, head=128, tokens=1560, context=1, window=32)

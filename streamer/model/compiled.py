@@ -2,8 +2,8 @@
 
 Torch runs a step operator by operator, and most of its time goes to calling them and to passing memory between them.
 Here the same functions are traced once, for one session, and compiled for this CPU; sessions are drawn one after the
-other. Their state is a `Stream`, as with a `Painter`. A session's first frame, before which there is nothing to
-remember, is torch's: a step for it would be a third network to compile.
+other. Their state is a `Stream`, as with a `Painter`. Where a preset has frames of context, a session's first frame,
+before which there is nothing to remember, is torch's: a step for it would be a third network to compile.
 
 Tracing takes seconds. What comes of it is kept in the user's cache folder, under a digest of all that it depends on; a
 file that is not whole is passed over.
@@ -38,7 +38,7 @@ from streamer.model.autoencoder import Anchor, Autoencoder
 from streamer.model.cache import Cache
 from streamer.model.colour import eight_bit
 from streamer.model.loading import Networks
-from streamer.model.sampler import advance
+from streamer.model.sampler import advance, generate
 from streamer.model.stream import NotFinite, Painter, Still, Stream, Trial, probe, silence, stand_in
 from streamer.model.transformer import Conditions, Transformer
 
@@ -85,6 +85,24 @@ class _Ring(Cache):
 
     def append(self, keys: Tensor, values: Tensor) -> None:
         self.appended = keys, values
+
+
+class _Alone(nn.Module):
+    """`generate` of one session that looks back on its picture only."""
+
+    def __init__(self, transformer: Transformer) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(
+        self, noise: Tensor, added: Tensor, faces: Tensor, plan: Tensor, heard: Tensor, emotion: Tensor,
+        sink_keys: Tensor, sink_values: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """The next latent [1, Z, s, s]; conditions as in `Conditions`, the sink as in `Cache`."""
+        given = torch.ones(1)
+        now = Conditions(plan, given, heard, given, faces, emotion, given)
+        cache = Cache.empty(self.transformer.config, (sink_keys, sink_values), 0)
+        return generate(self.transformer, noise, now, added, cache)
 
 
 class _Step(nn.Module):
@@ -169,7 +187,8 @@ def _traced(package: Any, networks: Networks, name: str) -> Any:
     conditions, noise = painter.conditions([session]), painter.noise(session)
     module: nn.Module
     if name == "step":
-        module, inputs = _Step(networks.transformer), _step_inputs(session, noise, conditions, (noise, conditions))
+        module = (_Step if networks.config.transformer.context else _Alone)(networks.transformer)
+        inputs = _step_inputs(session, noise, conditions, (noise, conditions))
     else:
         module, inputs = _Picture(networks.autoencoder), (noise, *_picture_inputs(session.still))
     inputs = tuple(x.clone() for x in inputs)
@@ -187,14 +206,18 @@ def _traced(package: Any, networks: Networks, name: str) -> Any:
 
 
 def _step_inputs(
-    stream: Stream, noise: Tensor, now: Conditions, previous: tuple[Tensor, Conditions]
+    stream: Stream, noise: Tensor, now: Conditions, previous: tuple[Tensor, Conditions] | None
 ) -> tuple[Tensor, ...]:
-    """What `_Step` takes."""
+    """What `_Step` takes, or `_Alone` where there is no context."""
+    still, cache = stream.still, stream.cache
+    if not cache.context:
+        sink = cache.sink_keys, cache.sink_values
+        return noise, still.reference.added, still.faces, now.plan, now.heard, now.emotion, *sink
+    assert previous is not None
     latent, before = previous
-    cache = stream.cache
     return (
-        noise, latent, stream.still.reference.added, stream.still.faces, now.plan, before.plan, now.heard, before.heard,
-        now.emotion, before.emotion, cache.ring_keys, cache.ring_values, cache.sink_keys, cache.sink_values,
+        noise, latent, still.reference.added, still.faces, now.plan, before.plan, now.heard, before.heard, now.emotion,
+        before.emotion, cache.ring_keys, cache.ring_values, cache.sink_keys, cache.sink_values,
         cache.written,
     )  # fmt: skip
 
@@ -247,19 +270,20 @@ class CompiledPainter(Painter):
     def _one(self, stream: Stream) -> np.ndarray | NotFinite:
         conditions, noise = self.conditions([stream]), self.noise(stream)
         with self._lock:
-            if stream.previous is None:
+            if stream.cache.context and stream.previous is None:
                 latent = self._next([stream], noise, conditions, stream.still.reference.added, stream.cache)
-                kept = latent.sum()
+                kept = float(latent.sum())
             else:
                 given = _step_inputs(stream, noise, conditions, stream.previous)
-                drawn, keys, values = _infer(self._step, given, 3)
-                stream.cache.append(torch.from_numpy(keys), torch.from_numpy(values))
+                drawn, *remembered = _infer(self._step, given)
+                if remembered:
+                    stream.cache.append(*map(torch.from_numpy, remembered))
                 latent = torch.from_numpy(drawn.copy())
-                kept = latent.sum() + float(keys.sum()) + float(values.sum())
-            pixels, total = _infer(self._picture, (latent, *_picture_inputs(stream.still)), 2)
+                kept = sum(float(part.sum()) for part in (drawn, *remembered))
+            pixels, total, *_ = _infer(self._picture, (latent, *_picture_inputs(stream.still)))
             pixels = pixels.copy()
             # Compiled operators may swallow what is no number: all that stays is asked, too.
-            finite = np.isfinite(total).all() and np.isfinite(float(kept))
+            finite = np.isfinite(total).all() and np.isfinite(kept)
         if not finite:
             return stream.spoilt()
         stream.previous = latent, conditions
@@ -307,11 +331,10 @@ def fastest(networks: Networks, threads: int = 1, tries: int = 5) -> Fastest:
     return Fastest(painters[best], f"{best}, {1000 * taken[best]:.0f} ms a frame ({others}{passed})")
 
 
-def _infer(request: Any, inputs: Sequence[Tensor], outputs: int) -> list[np.ndarray]:
-    """The first outputs, in the request's own memory, which its next run overwrites."""
-    given = [x.numpy() for x in inputs]
-    found = request.infer(given, share_inputs=True, share_outputs=True)
-    return [found[i] for i in range(outputs)]
+def _infer(request: Any, inputs: Sequence[Tensor]) -> list[np.ndarray]:
+    """The outputs, in the request's own memory, which its next run overwrites."""
+    found = request.infer([x.numpy() for x in inputs], share_inputs=True, share_outputs=True)
+    return list(found.values())
 
 
 # The cache ---------------------------------------------------------------------------------------------------------

@@ -5,13 +5,13 @@ next one drawn, in one pass (`sampler.advance` over `Slots`).
 Both compute the same from the model's own weights, read no number of a tensor on the host and branch on none, so that
 either can be captured in a CUDA graph.
 
-Rows of a step over b slots: the frames drawn before of all b sessions, then their next frames. In each layer the first
-leave their keys and values in the rings, at `written`; the next frames see them there, if there was one: a session's
-first frame has none before it. What is written for a session without a previous frame, or whose turn it is not, lies in
-its ring's spare place, and is written over by and by: only `written` makes a frame of it.
+Rows of a step over b slots: the frames drawn before of all b sessions, then their next frames; without context only
+these. In each layer the first leave their keys and values in the rings, at `written`; the next frames see them there,
+if there was one: a session's first frame has none before it. What is written for a session without a previous frame, or
+whose turn it is not, lies in its ring's spare place, and is written over by and by: only `written` makes a frame of it.
 
-Letters used in shapes: b slots of the step, B = 2 b rows, N tokens of a latent frame, W width, H heads, D channels of a
-head, Z latent channels, s latent edge, S = C + 1 places of a ring, K keys.
+Letters used in shapes: b slots of the step, B = 2 b rows, or b without context, N tokens of a latent frame, W width,
+H heads, D channels of a head, Z latent channels, s latent edge, S = C + 1 places of a ring, K keys.
 """
 
 from collections.abc import Callable, Iterable
@@ -45,6 +45,9 @@ def _rows(model: Transformer, slots: Slots, count: int) -> _Rows:
         raise ValueError(f"a model in {dtype} over slots in {slots.dtype}")
     first = slice(count)
     before = slots.written[first]
+    if slots.context == 0:
+        now = Conditions(*(new[first] for new in slots.now))
+        return _Rows(slots.noise[first], torch.ones(count, device=slots.device), now, slots.added[first], before)
     return _Rows(
         torch.cat([slots.latent[first], slots.noise[first]]),
         torch.cat([torch.zeros(count, device=slots.device), torch.ones(count, device=slots.device)]),
@@ -98,10 +101,10 @@ def step(model: Transformer, slots: Slots, count: int) -> Tensor:
         felt = Branch(emotion_keys[:, :, layer], emotion_memory[:, :, layer, 1])
         if layer == config.depth - 1:  # nobody asks what else the last layer makes of the previous frames
             x, q, k, v, audio_q, emotion_q, faces, written = (
-                part[count:] for part in (x, q, k, v, audio_q, emotion_q, faces, written)
+                part[-count:] for part in (x, q, k, v, audio_q, emotion_q, faces, written)
             )
-            change = [part[count:] for part in change]
-            heard, felt = (Branch(*(part[count:] for part in memory)) for memory in (heard, felt))
+            change = [part[-count:] for part in change]
+            heard, felt = (Branch(*(part[-count:] for part in memory)) for memory in (heard, felt))
         sink = slots.sink_keys[layer, :count], slots.sink_values[layer, :count]
         seen = rolling_attention(
             *(q, k, v, sink, ring, written, slots.table), context=slots.context, q_turned=True, sink_turned=True
@@ -112,7 +115,7 @@ def step(model: Transformer, slots: Slots, count: int) -> Tensor:
         answer = block.answer(torch.cat([seen.flatten(2), spoken.flatten(2), feeling], -1))
         x, level = adaln(x, change[3], change[4], answer, change[2])
         branch, gate = block.feed(level), change[5]
-    shift, scale = model.leave_modulation(c[count:])[:, None].chunk(2, -1)
+    shift, scale = model.leave_modulation(c[-count:])[:, None].chunk(2, -1)
     drawn = to_latent(model.leave(adaln(x, shift, scale, branch, gate).level), config.patch)
     _keep(slots, count, drawn)
     return drawn
@@ -123,6 +126,7 @@ def reference_step(model: Transformer, slots: Slots, count: int) -> Tensor:
     """On PyTorch's own operators, which run anywhere: what a row sees is laid side by side, with a mask."""
     rows = _rows(model, slots, count)
     places, context = slots.context + 1, slots.context
+    each = len(rows.written) // count  # rows of a session
     session = torch.arange(count, device=slots.device)
     newest = slots.written[:count] % places
     filled = rows.written.clamp(max=context)
@@ -138,8 +142,8 @@ def reference_step(model: Transformer, slots: Slots, count: int) -> Tensor:
         keys, values = slots.ring_keys[layer, :count], slots.ring_values[layer, :count]
         keys[session, newest] = k[:count]
         values[session, newest] = v[:count]
-        sinks = (part[layer, :count].repeat(2, 1, 1, 1) for part in (slots.sink_keys, slots.sink_values))
-        held = rotate(keys.repeat(2, 1, 1, 1, 1), around), values.repeat(2, 1, 1, 1, 1)
+        sinks = (part[layer, :count].repeat(each, 1, 1, 1) for part in (slots.sink_keys, slots.sink_values))
+        held = rotate(keys.repeat(each, 1, 1, 1, 1), around), values.repeat(each, 1, 1, 1, 1)
         new = rotate(k, own), v
         keys, values = (
             torch.cat([sunk, old.flatten(1, 2), latest], 1).transpose(1, 2)
@@ -147,7 +151,7 @@ def reference_step(model: Transformer, slots: Slots, count: int) -> Tensor:
         )
         return attend(rotate(q, own).transpose(1, 2), keys, values, mask).transpose(1, 2)
 
-    drawn = model(rows.latent, rows.time, rows.given, rows.added, look_back)[0][count:]
+    drawn = model(rows.latent, rows.time, rows.given, rows.added, look_back)[0][-count:]
     _keep(slots, count, drawn)
     return drawn
 

@@ -40,6 +40,16 @@ def _described(config: ModelConfig) -> str:
     return json.dumps(dataclasses.asdict(config), sort_keys=True)
 
 
+def _fits(described: str | None, config: ModelConfig) -> bool:
+    """Whether weights of that description are of these sizes: how many frames they look back on belongs to neither."""
+    try:
+        found, wanted = json.loads(described or ""), json.loads(_described(config))
+        found["transformer"]["context"] = wanted["transformer"]["context"]
+    except (ValueError, LookupError, TypeError):
+        return False
+    return bool(found == wanted)
+
+
 def _named(autoencoder: Autoencoder, transformer: Transformer) -> dict[str, nn.Module]:
     return {"autoencoder": autoencoder, "transformer": transformer}
 
@@ -91,7 +101,7 @@ def load(name: str = "nano", path: Path | None = None) -> Networks:
         raise BadWeights(f"{path} is of version {about.get('version', 'unknown')}, this program reads {VERSION}")
     if about.get("preset") != name:
         raise BadWeights(f"{path} holds the preset {about.get('preset')!r}, not {name!r}")
-    if about.get("config") != _described(config):
+    if not _fits(about.get("config"), config):
         raise BadWeights(f"{path} was trained with other sizes than the preset {name!r} has now")
     autoencoder, transformer = Autoencoder(config.autoencoder), Transformer(config)
     for prefix, module in _named(autoencoder, transformer).items():
