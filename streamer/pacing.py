@@ -88,23 +88,32 @@ class BitrateConfig:
     """Share below which the cap grows again."""
     growth: float = 1.08
     """Factor a report (about a second)."""
+    full: float = 10.0
+    """Seconds for which a path counts as full after the receiver's estimate has fallen."""
 
 
 class BitrateRule:
     """How much video may be sent, from the receiver's reports.
 
     A receiver's estimate (REMB) is bounded by what it was sent, so for a sender whose content needs little it says
-    little: it counts only where it is below what is being sent. Loss counts always.
+    little, and once a voice sets in and more is sent it takes seconds to follow, at 8 % a second. So it counts only
+    where it is below what is being sent, and while the path is full: an estimate falls when packets come ever later,
+    and rises, if slowly, where nothing is wrong. Loss counts always.
     """
 
     def __init__(self, ceiling: int, config: BitrateConfig | None = None) -> None:
         self.config = config or BitrateConfig()
         self._ceiling = ceiling
+        self._estimated = 0
+        self._full_until = float("-inf")
         self.cap = ceiling
 
-    def estimate(self, bitrate: int, sent: float) -> int:
+    def estimate(self, bitrate: int, sent: float, now: float) -> int:
         """The receiver estimates `bitrate` (bit/s) while `sent` bit/s go out. Returns the new cap."""
-        if bitrate < sent:
+        if bitrate < self._estimated:
+            self._full_until = now + self.config.full
+        self._estimated = bitrate
+        if bitrate < sent and now < self._full_until:
             self._set(bitrate)
         return self.cap
 

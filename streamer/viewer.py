@@ -108,7 +108,8 @@ class Viewer:
 
     def estimated(self, bitrate: int) -> None:
         """The receiver's estimate (bit/s) of what the path carries."""
-        self._bitrate.estimate(bitrate, self.sent_rate(clock.now()))
+        now = clock.now()
+        self._bitrate.estimate(bitrate, self.sent_rate(now), now)
 
     def lost(self, share: float) -> None:
         """The share of video packets lost since the last receiver report."""

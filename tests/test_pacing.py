@@ -92,8 +92,22 @@ def test_sound_keeps_its_order_and_its_bound() -> None:
 def test_an_estimate_above_what_is_sent_says_nothing() -> None:
     """A receiver that was sent little can only estimate little: such an estimate leaves the cap alone."""
     rule = BitrateRule(1_000_000)
-    assert rule.estimate(50_000, sent=40_000) == 1_000_000
-    assert rule.estimate(300_000, sent=400_000) == 300_000
+    assert rule.estimate(60_000, sent=40_000, now=0.0) == 1_000_000
+    assert rule.estimate(50_000, sent=40_000, now=1.0) == 1_000_000
+    assert rule.estimate(45_000, sent=50_000, now=2.0) == rule.config.lowest
+
+
+def test_an_estimate_that_only_rises_says_nothing() -> None:
+    """
+    What is sent grows faster than an estimate may where a voice sets in: seen on a path that carried everything. One
+    that falls says that the path is full, and so do the next ones, rising again, for a while.
+    """
+    rule = BitrateRule(1_000_000)
+    for second in range(30):
+        assert rule.estimate(round(85_000 * 1.08**second), sent=1e6, now=float(second)) == 1_000_000
+    assert rule.estimate(500_000, sent=600_000, now=30.0) == 500_000
+    assert rule.estimate(540_000, sent=600_000, now=31.0) == 540_000
+    assert rule.estimate(560_000, sent=600_000, now=30.0 + rule.config.full) == 540_000
 
 
 def test_loss_lowers_the_cap_and_its_absence_restores_it() -> None:
