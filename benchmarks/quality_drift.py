@@ -1,11 +1,12 @@
 """Minutes without a break: does the picture drift, freeze, or forget to blink? And silence: does it live?
 
 Static places are those where the rig never moves in the whole passage, and three pixels from where it does: background,
-mostly. What should stand still there is the picture itself. Colour is also compared over the whole frame with what the
-rig draws at the same moment, so that a gesture is no drift of colour.
+mostly. What should stand still there is the picture itself. The last minute says and does what the first did: else a
+calmer one would pass for a gain, and a livelier one for a loss. Colour is also compared over the whole frame with what
+the rig draws at the same moment, so that a gesture is no drift of colour.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,16 @@ def static_places(rig: Rig, controls: np.ndarray, every: int = _EVERY) -> np.nda
     if not same.any():
         raise ValueError(f"the rig leaves no place still in {len(controls)} frames: nothing to measure drift against")
     return same
+
+
+def ending_as_begun(said: Passage) -> Passage:
+    """Its last minute, or half of it where that is shorter, repeats the first."""
+    minute = min(_MINUTE, len(said) // 2)
+
+    def repeated(each: np.ndarray) -> np.ndarray:
+        return np.concatenate([each[:-minute], each[:minute]])
+
+    return replace(said, heard=repeated(said.heard), truth=repeated(said.truth), controls=repeated(said.controls))
 
 
 @dataclass
@@ -101,11 +112,12 @@ def drift(
     painter: Painter, reader: Reader, said: Passage, strip: Strip | None = None, number: int = 1
 ) -> dict[str, Any]:
     """
-    One character without a break through all of `said`: numbers of rig and generator, and the columns of `measure` in
-    quality_lips over the last minute. Raises ValueError for less than 20 s.
+    One character without a break through `said`, ending as it began: numbers of rig and generator, and the columns of
+    `measure` in quality_lips over the last minute. Raises ValueError for less than 20 s.
     """
     if len(said) < 20 * FPS:
         raise ValueError(f"drift wants at least 20 s, got {len(said) / FPS:.1f} s")
+    said = ending_as_begun(said)
     sides = {name: Watched([], [], [], [], [], []) for name in ("rig", "one step")}
     late = max(len(said) - _MINUTE, len(said) // 2)
     columns = {name: Column() for name in sides}

@@ -16,6 +16,7 @@ import lip_reader  # noqa: E402
 import quality  # noqa: E402
 import quality_ablations as ablations  # noqa: E402
 import quality_clips as clips  # noqa: E402
+import quality_drift  # noqa: E402
 import quality_lips as lips  # noqa: E402
 import quality_measures as m  # noqa: E402
 import quality_page as page  # noqa: E402
@@ -128,6 +129,15 @@ def test_lab_is_cie_lab() -> None:
     colours = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 0, 255], [119, 119, 119]], np.uint8)
     known = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86], [50.03, 0, 0]]
     np.testing.assert_allclose(m.lab(colours), known, atol=0.06)
+
+
+def test_a_long_passage_ends_as_it_began() -> None:
+    """The last minute has the first one's cues and plans, so that only drift can tell them apart."""
+    said = clips.passage(5, "x", np.random.default_rng(0).random((500, HEARD)), np.zeros((500, len(MOUTH))))
+    ended = quality_drift.ending_as_begun(said)
+    for whole, part in ((ended.heard, said.heard), (ended.controls, said.controls), (ended.truth, said.truth)):
+        np.testing.assert_array_equal(whole[:250], part[:250])
+        np.testing.assert_array_equal(whole[250:], part[:250])
 
 
 def test_a_drift_of_colour_is_found_with_its_error() -> None:
