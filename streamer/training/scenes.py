@@ -132,16 +132,23 @@ def _mouthing(frames: int, rng: np.random.Generator) -> np.ndarray:
     return mouth.astype(np.float32)
 
 
+def _blinking(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """[T, 2]: lids at any height, both alike in most passages: a life shuts them in one frame of thirty."""
+    left, right = (np.clip(0.5 + 0.6 * _smooth_noise(frames, 0.25, rng), 0, 1) for _ in range(2))
+    return np.stack([left, left if rng.random() < 0.75 else right], 1).astype(np.float32)
+
+
 def perform(
     frames: int, voices: Voices, silence: np.ndarray, wide: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """
     A passage that a character speaks: controls [T, C], heard [T, W], truth [T, M], emotion [T, E]. A share `wide` of
-    the passages has a mouth that goes through all shapes instead.
+    the passages has a mouth and lids that go through all shapes instead.
     """
     total = frames + _WARM_UP
     heard, truth = voices.passage(total, silence, rng)
-    if rng.random() < wide:
+    all_shapes = rng.random() < wide
+    if all_shapes:
         heard = heard.copy()
         heard[:, : len(MOUTH)] = _mouthing(total, rng)
     life = Life(int(rng.integers(2**31)))
@@ -156,6 +163,8 @@ def perform(
             felt = int(emotion[k].argmax())
             life.emotion(EMOTIONS[felt], float(emotion[k, felt]))
         controls[k] = life.step(heard[k, : len(MOUTH)], heard[k, len(MOUTH) : len(MOUTH) + len(PROSODY)])
+    if all_shapes:
+        controls[:, [INDEX["blink_left"], INDEX["blink_right"]]] = _blinking(total, rng)
     controls, heard, truth, emotion = (x[_WARM_UP:] for x in (controls, heard, truth, emotion))
     if rng.random() < 0.35:
         _ask_for_more(controls, rng)
@@ -215,7 +224,7 @@ class Shot:
     window: int = 5
     """Frames, its own and those before it, of which a frame knows what was heard."""
     wide: float = 0.1
-    """Share of the scenes whose mouth goes through all shapes and not only those of speech."""
+    """Share of the scenes whose mouth and lids go through all shapes and not only those of speech and life."""
     opaque: float = 0.8
     """Share of the scenes with a painted background."""
     styled: float = 0.35
