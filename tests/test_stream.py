@@ -117,6 +117,15 @@ class TestWeights:
             torch.testing.assert_close(again.transformer.state_dict()[name], value, atol=1e-3, rtol=1e-3)
         assert not any(p.requires_grad for p in again.transformer.parameters())
 
+    def test_weights_of_another_context(self, networks: Networks, tmp_path: Path) -> None:
+        """How far a generator looks back is the preset's to say, whatever the weights were trained with."""
+        save(tmp_path / "w", networks.config, networks.autoencoder, networks.transformer)
+        data = (tmp_path / "w").read_bytes()
+        other = data.replace(b'\\"context\\": 2', b'\\"context\\": 5')
+        assert other != data
+        (tmp_path / "w").write_bytes(other)
+        assert load("tiny", tmp_path / "w").config == networks.config
+
     @pytest.mark.parametrize(
         ("spoil", "says"),
         [
@@ -125,9 +134,10 @@ class TestWeights:
             (lambda data: data.replace(b'"version":"2"', b'"version":"7"'), "version 7"),
             (lambda data: data.replace(b'"preset":"tiny"', b'"preset":"nano"'), "'nano'"),
             (lambda data: data.replace(b'\\"hidden\\": 64', b'\\"hidden\\": 65'), "other sizes"),
+            (lambda data: data.replace(b'"config":"{', b'"config":"['), "other sizes"),
             (lambda data: data[:-2] + b"\x00\x7e", "not finite"),
         ],
-        ids=["truncated", "empty", "version", "preset", "sizes", "nan"],
+        ids=["truncated", "empty", "version", "preset", "sizes", "no sizes", "nan"],
     )
     def test_bad_files(self, networks: Networks, tmp_path: Path, spoil: Callable[[bytes], bytes], says: str) -> None:
         """A file that is cut, of another version, preset or size, or spoilt is refused with the reason."""

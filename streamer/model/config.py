@@ -122,7 +122,7 @@ class ModelConfig:
 
 
 PRESETS: Mapping[str, ModelConfig] = {
-    # Frames of context would cost a second pass for each, and its frames are nearer to the truth without them.
+    # Context would cost a second pass, which remembers the frame before, and frames are nearer to the truth without.
     "nano": ModelConfig("nano", 256, transformer=TransformerConfig(context=0)),
     "tiny": ModelConfig(
         "tiny",

@@ -6,7 +6,8 @@
    the same noise, and the truth besides. Plan and audio leave little to chance, so this regression does not blur as it
    would for a free generator; it needs no second network and no discriminator, which a CPU could not train.
 3. **Rollout**: frame by frame as in live use, each from the network's own frames before it (Self-Forcing). Gradients
-   stay within the frame. This is what keeps an hour from drifting.
+   stay within the frame. This is what keeps an hour from drifting. A preset without context has no past to learn from:
+   then this is one step against the truth.
 
 All three are judged by their latents. Judged by pixels, with the decoder trained along, the last stage gained a decibel
 in the mouth and smeared every edge that the generator had not quite in its place.
