@@ -97,7 +97,7 @@ def _lips_rows(result: Result) -> list[Row]:
 
 def _drift_rows(drift: Result | None) -> list[Row]:
     aims = (
-        ("10 minutes: static places, last minute against the first", "within 0.3 dB"),
+        ("10 minutes: static places, last minute against the same minute at first", "within 0.3 dB"),
         ("10 minutes: slope of colour (Lab), the worst of six", "< 0.05 a minute"),
         ("10 minutes: freezes", "0"),
         ("10 minutes: blinks", "8 to 30 a minute"),
