@@ -77,7 +77,7 @@ class NeuralGenerator:
             raise NotInstalled(f"{error}; --generator rig draws without it") from None
         # One core stays free for packets and encoding: on two cores, with a browser beside, two of torch's threads wait
         # for each other and take longer than one. Two of OpenVINO's then show as many frames as one, and where nothing
-        # else runs they take two thirds of its time.
+        # else runs they take three quarters of its time.
         torch.set_num_threads(min(max(_CORES - 1, 1), _MOST_THREADS))
         reason = "--device cpu"
         if device != "cpu":

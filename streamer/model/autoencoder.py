@@ -85,7 +85,7 @@ def _half_norm(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     variance = ((x - mean) ** 2).mean((2, 3), keepdim=True)
 
     def grouped(each: Tensor) -> Tensor:
-        return each.view(-1, groups, each.numel() // (len(x) * groups), 1)
+        return each.view(len(x), groups, -1, 1)
 
     def per_channel(each: Tensor) -> Tensor:
         return each.flatten(1)[:, :, None, None]

@@ -286,7 +286,8 @@ class CompiledPainter(Painter):
             finite = np.isfinite(total).all() and np.isfinite(kept)
         if not finite:
             return stream.spoilt()
-        stream.previous = latent, conditions
+        if stream.cache.context:
+            stream.previous = latent, conditions
         return pixels
 
 

@@ -80,7 +80,7 @@ class Stream(Hearing):
     still: Still
     cache: Cache
     noise: torch.Generator
-    previous: tuple[Tensor, Conditions] | None = None  # the frame drawn last, which is not in the ring yet
+    previous: tuple[Tensor, Conditions] | None = None  # the frame drawn last, not in the ring yet; None without a ring
 
     def spoilt(self) -> NotFinite:
         """Forgets all but the character, since something in the state is no number; what is to be said of that."""
@@ -157,7 +157,8 @@ class Painter:
             if len(streams) > 1:
                 stream.cache = cache.row(b)
             if finite[b]:
-                stream.previous = latents[b : b + 1], conditions.rows(torch.tensor([b]))
+                if stream.cache.context:
+                    stream.previous = latents[b : b + 1], conditions.rows(torch.tensor([b]))
                 out.append(np.ascontiguousarray(pixels[b]))
             else:
                 out.append(stream.spoilt())
