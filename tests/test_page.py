@@ -190,10 +190,19 @@ class TestLive:
         assert [(k, stamp) for k, stamp in read if stamp is not None and stamp < k] == []
 
     def test_the_voice_is_noticed(self, page: Any) -> None:
-        """The recording's speech is shown as speech."""
+        """The recording's speech is shown as speech, at once: fading would cost frames of the video."""
         page.click("#start")
         page.wait_for_selector("#frame.speaking", timeout=SLOW)
         assert page.inner_text("#listening-text") == "Speaking"
+        page.evaluate(
+            """() => { window.begun = [];
+            for (const kind of ['transitionrun', 'animationstart'])
+              document.querySelector('#frame').addEventListener(kind, ({ target }) => begun.push(target.className)); }"""
+        )
+        for shown in ("#frame:not(.speaking)", "#frame.speaking"):
+            page.keyboard.press("m")
+            page.wait_for_selector(shown, timeout=SLOW)
+        assert page.evaluate("window.begun") == []
 
     def test_controls_reach_the_server(self, page: Any, server: Any) -> None:
         """Mute, interrupt, emotion and another character change the running session, not only the page."""
