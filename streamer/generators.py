@@ -86,6 +86,11 @@ class RigGenerator:
         return max(0.5, (size / DEFAULT_SIZE) ** 2)  # pixels, and what is to be done whatever the size
 
 
+def faster_than(name: str) -> str:
+    """The end of a sentence that says that a generator is too slow: which one is faster. Empty where none is."""
+    return "" if name == RigGenerator.name else f". `lipstream --generator {RigGenerator.name}` draws sooner"
+
+
 def create(name: str, device: str = DEVICES[0], sessions: int = MAX_SESSIONS) -> Generator:
     """
     The generator of a name, loaded, on one of config.DEVICES, for as many sessions at once. Blocking. Raises

@@ -23,7 +23,7 @@ from streamer.characters import Characters
 from streamer.config import CLIENTS, DEFAULT_SIZE, FPS, SAMPLES_PER_FRAME, SIZES, ServerConfig
 from streamer.features import Articulation, Listener
 from streamer.generator import Engine
-from streamer.generators import Generator, create
+from streamer.generators import Generator, create, faster_than
 from streamer.messages import Step
 from streamer.metrics import Metrics
 from streamer.pipeline import Avatar
@@ -38,6 +38,8 @@ from streamer.studio.animate import Life
 from streamer.vad import Vad
 
 log = logging.getLogger(__name__)
+
+_COMFORTABLE = 0.7  # share of the time between two frames that drawing one may take: the rest is for all else
 
 _CSP = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; "
@@ -224,11 +226,14 @@ def measure_costs(state: State) -> dict[int, float]:
         seconds.append(clock.now() - began)
     avatar.close()
     typical = sorted(seconds)[len(seconds) // 2]
-    if typical > 1 / FPS:
+    if typical > _COMFORTABLE / FPS:
         log.warning(
-            "the %s generator takes %.0f ms a frame here, and 25 frames a second leave 40: frames will be dropped. "
-            "`lipstream --generator rig` draws sooner",
+            "the %s generator takes %.0f ms a frame here, of %.0f at %d frames a second: %s%s",
             state.generator.name,
             1000 * typical,
+            1000 / FPS,
+            FPS,
+            "frames will be left out" if typical > 1 / FPS else "beside a browser, frames may be left out",
+            faster_than(state.generator.name),
         )
     return {size: typical * state.generator.relative_cost(size) for size in SIZES}

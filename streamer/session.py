@@ -30,7 +30,7 @@ from streamer.characters import Characters, Entry
 from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
 from streamer.features import Listener
 from streamer.generator import Engine, Seat
-from streamer.generators import Generator
+from streamer.generators import Generator, faster_than
 from streamer.ingest import Chunk, Finished, Packet, Started
 from streamer.marking import Marker
 from streamer.messages import Frame, Sound, Step, Times
@@ -54,6 +54,8 @@ _AHEAD_AFTER = 3.0  # seconds of the session's life: nobody changes at once, and
 _AHEAD_SHARE = 0.25  # of a core that making them takes
 _CALM = 0.25  # seconds without a frame left out after which there is time for them
 _PATIENCE = 2.0  # seconds that each of them is put off at most
+_LOOK_AFTER = 5.0  # seconds between looks at how many frames were left out
+_MOST_LEFT_OUT = 0.1  # share of them above which it is said
 _NO_PLAYOUT = "'playout' is said of a connection, by the peer at its end"
 _BAD_MESSAGES = 100  # after as many the session is closed
 
@@ -258,6 +260,7 @@ class Session:
         self._be_fed()
         self._set_state(State.LIVE)
         self._spawn(self._voice.run())
+        self._spawn(self._watch_drawing())
         self._spawn(self._watch_attendance())
 
     def _be_fed(self) -> None:
@@ -282,6 +285,7 @@ class Session:
             self._spawn(self._voice.run())
             if self._voice is not self._microphone:
                 self._spawn(self._microphone.run())
+            self._spawn(self._watch_drawing())
             self._spawn(self._make_ahead())
             if self._viewer is not None:
                 self._spawn(self._viewer.run())
@@ -350,6 +354,24 @@ class Session:
         self._set_state(State.CLOSED)
         self._metrics.closed.labels(self.close_reason).inc()
         self._on_closed(self)
+
+    async def _watch_drawing(self) -> None:
+        """Says so where frames are left out for want of time, once each time that it begins."""
+        seat = self._seat
+        assert seat is not None
+        behind, before = False, seat.skipped + seat.unheard
+        while True:
+            await asyncio.sleep(_LOOK_AFTER)
+            left_out, before = seat.skipped + seat.unheard - before, seat.skipped + seat.unheard
+            was, behind = behind, left_out > _MOST_LEFT_OUT * _LOOK_AFTER * FPS
+            if behind and not was:
+                detail = (
+                    f"{left_out} of {_LOOK_AFTER * FPS:.0f} frames were left out: the {self._generator.name} generator "
+                    f"takes {1000 * seat.cost:.0f} ms for one, and what else runs here its share of the processor"
+                    + faster_than(self._generator.name)
+                )
+                log.warning("session %s: %s", self.id, detail)
+                self._warn("overloaded", detail)
 
     async def _make_ahead(self) -> None:
         """

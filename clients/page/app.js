@@ -28,7 +28,7 @@ const STATUS = /** @type {Record<string, string>} */ ({
 const WARNINGS = /** @type {Record<string, string>} */ ({
   silent_microphone: "No sound arrives. Is the microphone muted in the system?",
   clipping: "The microphone is too loud: turn it down a little.",
-  overloaded: "The server cannot keep up; frames are dropped.",
+  overloaded: "The server cannot draw every frame in time; some are left out.",
 });
 
 // what is remembered from visit to visit -------------------------------------------------------------------------
