@@ -177,13 +177,14 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2
 
+    from streamer.features import Articulation
     from streamer.generators import NotInstalled, create
+    from streamer.networks import BadNetwork
 
-    try:
-        generator = create(
-            config.generator, config.device, config.max_sessions
-        )  # here, so that what is missing is one sentence and no traceback
-    except NotInstalled as error:
+    try:  # here, so that what is missing is one sentence and no traceback
+        listener = Articulation.load()
+        generator = create(config.generator, config.device, config.max_sessions)
+    except (FileNotFoundError, BadNetwork, NotInstalled) as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 1
     print(f"lipstream: {generator.where}", file=sys.stderr)
@@ -198,7 +199,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     server = Announcing(
         uvicorn.Config(
-            create_app(config, generator=lambda _: generator),
+            create_app(config, listener=lambda: listener, generator=lambda _: generator),
             host=config.host,
             port=config.port,
             log_level=options.log_level,

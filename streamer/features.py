@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from streamer.config import SAMPLE_RATE, SAMPLES_PER_FRAME
+from streamer.networks import session_of
 from streamer.studio.controls import MOUTH
 
 if TYPE_CHECKING:
@@ -140,6 +141,9 @@ class Loudness:
         return Curves(mouth, prosody, mel.mean(0))
 
 
+_SAID = "mouth", "prosody", "embedding"
+
+
 class Articulation:
     """The articulation network: log-mel bands through an onnxruntime session, which runs without the GIL."""
 
@@ -149,23 +153,15 @@ class Articulation:
         self.lookahead = int(about["lookahead"])
         """Samples heard beyond the one that the frame answers."""
         self._states = {i.name: tuple(i.shape) for i in session.get_inputs() if i.name != "mel"}
-        self._outputs = ["mouth", "prosody", "embedding", *(f"{name}_next" for name in self._states)]
+        self._outputs = [*_SAID, *(f"{name}_next" for name in self._states)]
 
     @classmethod
     def load(cls, path: Path | None = None, threads: int = 1) -> "Articulation":
-        """The network with the weights at `path`, or those that come with the package."""
-        path = path or WEIGHTS
-        if not path.is_file():
-            raise FileNotFoundError(f"no articulation weights at {path}")
-        import onnxruntime  # 0.1 s that only a session needs
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # A waiting thread sleeps: spinning would take the core that draws or encodes.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return cls(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+        """
+        The network with the weights at `path`, or those that come with the package. Raises FileNotFoundError, or
+        BadNetwork for weights that are damaged or another network's.
+        """
+        return cls(session_of(path or WEIGHTS, "weights of the articulation network", ["mel"], _SAID, threads))
 
     def state(self) -> ArticulationState:
         return ArticulationState()

@@ -15,10 +15,12 @@ from PIL import Image
 from streamer import control, credentials
 from streamer.characters import MAX_SEED, Characters, Entry
 from streamer.config import DEFAULT_SIZE, DEVICES, FPS, GENERATORS, SAMPLE_RATE, SIZES
+from streamer.credentials import CannotSign
 from streamer.encode import to_rgba, to_yuv
 from streamer.features import Articulation, Listener
 from streamer.generators import Generator, NotInstalled, RigGenerator, create
 from streamer.marking import Marker
+from streamer.networks import BadNetwork
 from streamer.pipeline import Avatar, steps_of
 from streamer.plan import Move
 from streamer.signalling import Refused
@@ -254,13 +256,14 @@ def main(arguments: Sequence[str]) -> int:
             credentials.load(options.c2pa_cert, options.c2pa_key)  # now, rather than when all is drawn
         samples, sound = read_speech(options.speech)
         script = read_script(options.plan) if options.plan else []
+        listener = Articulation.load()
         generator = create(options.generator, options.device, sessions=1)
         entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
-    except (BadSpeech, BadScript, NotInstalled, Refused, credentials.CannotSign) as error:
+    except (BadNetwork, BadScript, BadSpeech, FileNotFoundError, NotInstalled, Refused, CannotSign) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
     print(f"lipstream render: {generator.where}", file=sys.stderr)
-    frames = draw_frames(samples, entry, options.size, True, Articulation.load(), options.emotion, generator, script)
+    frames = draw_frames(samples, entry, options.size, True, listener, options.emotion, generator, script)
     frames = mark(frames, Marker(options.size, options.label, options.watermark))
     if options.frames:
         options.frames.mkdir(parents=True, exist_ok=True)
@@ -274,7 +277,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"lipstream render: {options.out} could not be written: {error}", file=sys.stderr)
         return 1
-    except credentials.CannotSign as error:
+    except CannotSign as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
     finally:

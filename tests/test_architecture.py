@@ -19,6 +19,7 @@ LAYERS = [
         "streamer.channel",
         "streamer.stamp",
         "streamer.yuv",
+        "streamer.networks",
         "streamer.turn",
         "streamer.marking",
     },

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from streamer.config import SAMPLE_RATE
-from streamer.features import EMBEDDING, PROSODY, Articulation, Loudness, feed, log_mel, stepped
+from streamer.features import EMBEDDING, PROSODY, WEIGHTS, Articulation, Loudness, feed, log_mel, stepped
+from streamer.networks import BadNetwork
 from streamer.studio.controls import MOUTH
 
 
@@ -156,3 +157,17 @@ def test_missing_weights_are_named(tmp_path):
     """A path without weights is in the error."""
     with pytest.raises(FileNotFoundError, match="nowhere.onnx"):
         Articulation.load(tmp_path / "nowhere.onnx")
+
+
+def test_damaged_weights_are_said(tmp_path):
+    """Half of the weights are none, and the error says how many bytes there were."""
+    half = tmp_path / "half.onnx"
+    half.write_bytes(WEIGHTS.read_bytes()[:1000])
+    with pytest.raises(BadNetwork, match="the 1000 bytes of .*half.onnx are no weights of the articulation network"):
+        Articulation.load(half)
+
+
+def test_another_networks_weights_are_said():
+    """The face detector's are not mistaken for its own."""
+    with pytest.raises(BadNetwork, match="face.onnx is another network .* takes picture and gives faces"):
+        Articulation.load(WEIGHTS.with_name("face.onnx"))

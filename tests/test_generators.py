@@ -88,15 +88,26 @@ def test_a_generator_that_is_not_installed_is_one_sentence(
 
     monkeypatch.setattr("streamer.generators.create", missing)
     monkeypatch.setattr("streamer.render.create", missing)
-    for arguments in (
-        ["serve", "--port", "0", "--generator", "neural"],
-        ["render", str(SAMPLE), str(tmp_path / "out.mp4"), "--generator", "neural"],
-    ):
+    said_in_one_line("the neural generator lacks its weights", tmp_path / "out.mp4", capsys)
+
+
+def said_in_one_line(reason: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["serve", "--port", "0", "--generator", "neural"], ["render", str(SAMPLE), str(out)]):
         assert main(arguments) == 1
         error = capsys.readouterr().err
-        assert "the neural generator lacks its weights" in error
-        assert error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+        assert reason in error and error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_damaged_articulation_weights_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Both commands end with status 1 and say which file is no network, or is missing."""
+    half = tmp_path / "half.onnx"
+    monkeypatch.setattr("streamer.features.WEIGHTS", half)
+    said_in_one_line("no weights of the articulation network at", tmp_path / "out.mp4", capsys)
+    half.write_bytes(b"half")
+    said_in_one_line("half.onnx are no weights of the articulation network", tmp_path / "out.mp4", capsys)
 
 
 @pytest.mark.usefixtures("any_load")

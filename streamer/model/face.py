@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from streamer.networks import session_of
+
 if TYPE_CHECKING:
     import onnxruntime
 
@@ -141,25 +143,8 @@ class FaceDetector:
 
     @classmethod
     def load(cls, path: Path = WEIGHTS, threads: int = 1) -> "FaceDetector":
-        """Raises FileNotFoundError, or ValueError for weights that are damaged or another network's."""
-        if not path.is_file():
-            raise FileNotFoundError(f"no weights of the face detector at {path}")
-        import onnxruntime  # 0.1 s that only an upload needs
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common class of their own
-            size = path.stat().st_size
-            raise ValueError(f"the {size} bytes of {path} are no weights of the face detector: {error}") from None
-        names = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
-        if names != (["picture"], ["faces"]):
-            raise ValueError(f"{path} is another network: it takes and gives {names}, not 'picture' and 'faces'")
-        return cls(session)
+        """Raises FileNotFoundError, or BadNetwork for weights that are damaged or another network's."""
+        return cls(session_of(path, "weights of the face detector", ["picture"], ["faces"], threads))
 
     def _run(self, pictures: np.ndarray) -> np.ndarray:
         """[N, 3, H, W] -> [N, 7, h, w]: score; x, y in pixels from the cell's middle to left eye, right eye, mouth."""
