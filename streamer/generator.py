@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _MOST_WAITING = 50  # steps a seat may have waiting (2 s); beyond it the oldest are dropped unheard
 _SMOOTHING = 0.05
+_MOST_SPOILT = 25  # frames in a row that hold no numbers, after which a session is given up
 
 
 @dataclass
@@ -36,11 +37,13 @@ class Seat:
     engine: "Engine"
     waiting: deque[Step]
     skipped: int = 0
-    """Frames heard but not drawn, because a newer one was already waiting."""
+    """Frames heard but not drawn, because a newer one was already waiting, or which held no numbers."""
     unheard: int = 0
     """Steps dropped because more than two seconds of them were waiting."""
     cost: float = 0.0
     """Seconds of the engine's thread that a frame takes, smoothed."""
+    spoilt: int = 0
+    """Frames in a row that held no numbers (an ArithmeticError): left out, since the next may be whole again."""
     closed: bool = False
 
     def submit(self, step: Step) -> None:
@@ -155,6 +158,7 @@ class Engine:
             if isinstance(image, Exception):
                 self._fail(seat, image)
                 continue
+            seat.spoilt = 0
             step.times.started = started
             step.times.drawn = clock.now()
             seconds = (step.times.drawn - started) / len(heard)
@@ -186,5 +190,10 @@ class Engine:
             return [error] * len(heard)
 
     def _fail(self, seat: Seat, error: Exception) -> None:
+        if isinstance(error, ArithmeticError) and seat.spoilt < _MOST_SPOILT:
+            seat.spoilt += 1
+            seat.skipped += 1
+            log.warning("a frame is left out: %s", error)
+            return
         log.error("a step failed", exc_info=error)
         seat.on_failure(error)

@@ -24,13 +24,14 @@ class Brush:
         self.go.set()
         self.drawing = threading.Event()
         self.fail = False
+        self.error: Exception = RuntimeError("the brush broke")
         self.closed = threading.Event()
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
         self.drawing.set()
         assert self.go.wait(10)
         if self.fail:
-            raise RuntimeError("the brush broke")
+            raise self.error
         return np.full((16, 16, 4), round(t * 25) % 256, np.uint8)
 
     def close(self) -> None:
@@ -159,6 +160,31 @@ def test_one_failure_leaves_the_others_alone(engine: Engine, caplog: pytest.LogC
     whole.wait()
     assert [str(e) for e in broken.failures] == ["the brush broke"]
     assert [f.frame for f in whole.frames] == [0]
+
+
+def test_a_frame_of_no_numbers_is_left_out(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """One frame, or some, are left out and the session goes on; a second of nothing else ends it."""
+    sitter, other = Sitter(engine), Sitter(engine)
+    sitter.brush.error = ArithmeticError("no numbers")
+
+    def draw(first: int, count: int) -> None:
+        for k in range(first, first + count):
+            sitter.submit(k)
+            other.submit(k)
+            other.wait()
+
+    for first in (0, 25):  # what was left out before a frame that came is forgotten
+        sitter.brush.fail = True
+        draw(first, 20)
+        sitter.brush.fail = False
+        draw(first + 20, 5)
+        sitter.wait(5)
+    assert sitter.failures == [] and sitter.seat.skipped == 40
+    assert [frame.frame for frame in sitter.frames] == [*range(20, 25), *range(45, 50)]
+    sitter.brush.fail = True
+    draw(50, 26)
+    sitter.wait()
+    assert [str(error) for error in sitter.failures] == ["no numbers"] and other.failures == []
 
 
 def test_leaving_closes_the_rig_and_frees_the_load(engine: Engine) -> None:

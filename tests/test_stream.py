@@ -15,7 +15,7 @@ from streamer.model import loading
 from streamer.model.config import PRESETS
 from streamer.model.loading import BadWeights, Networks, load, save
 from streamer.model.stream import Cue, NotFinite, Painter, Still, fastest_dtype
-from streamer.neural import NeuralGenerator
+from streamer.neural import NeuralGenerator, NeuralRig
 from streamer.pipeline import Attentive
 from streamer.studio.alpha import premultiplied, straighten
 from streamer.studio.controls import EMOTIONS, MOUTH, rest
@@ -83,6 +83,25 @@ class TestStream:
         assert np.abs(np.asarray(second).astype(int) - reference[2]).max() <= 1
         painter.hear(streams[0], cue(7))
         assert isinstance(painter.draw(streams[:1])[0], np.ndarray)
+
+    def test_nan_in_one_character(self, painter: Painter) -> None:
+        """What is no number in one session's picture never reaches the one beside it."""
+        rigs = []
+        for seed in (2, 1):
+            stream = painter.stream(still(painter, seed), seed)
+            painter.hear(stream, cue(100 * seed))
+            rigs.append(NeuralRig(painter, stream, TINY.size, opaque=True))
+        (wanted,) = rigs[0].draw_together(rigs[:1])
+        streams = [painter.stream(still(painter, seed), seed) for seed in (2, 1)]
+        for seed, stream, rig in zip((2, 1), streams, rigs, strict=True):
+            painter.hear(stream, cue(100 * seed))
+            rig._stream = stream
+        with torch.inference_mode():
+            for level in streams[1].still.anchor.features[:-1]:
+                level.fill_(float("nan"))
+        found, spoilt = rigs[0].draw_together(rigs)
+        assert isinstance(spoilt, NotFinite)
+        assert np.abs(np.asarray(found).astype(int) - np.asarray(wanted)).max() <= 1
 
     def test_bad_cues(self, painter: Painter) -> None:
         """A cue that is not finite or of another shape is refused before it reaches the state."""

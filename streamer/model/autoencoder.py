@@ -18,7 +18,7 @@ Pictures are premultiplied RGBA in -1..1, [B, 4, S, S].
 """
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -148,7 +148,7 @@ class Encoder(nn.Module):
         return self.latent(self.descent(torch.cat([frame, picture], 1))[-1])
 
 
-@lru_cache(32)
+@cache  # never forgotten: a captured graph reads where they lie
 def _places(height: int, width: int, device: torch.device) -> Tensor:
     """x and y of each place: [2, h, w]."""
     with torch.inference_mode(False):  # it serves training, too
@@ -156,7 +156,7 @@ def _places(height: int, width: int, device: torch.device) -> Tensor:
         return torch.stack([x, y]).float().to(device)
 
 
-@lru_cache(32)
+@cache
 def _extent(height: int, width: int, device: torch.device) -> Tensor:
     """Width and height, made once: a step that is captured in a CUDA graph cannot take them from the host."""
     with torch.inference_mode(False):
@@ -190,10 +190,11 @@ def _fetched(features: Tensor, at: Tensor) -> Tensor:
     first = torch.add(left, top, alpha=width).long()
     if rows > 1:
         first += torch.arange(rows)[:, None, None] * (height * width)
-    # Where there is no neighbour, its weight is 0: any place of the table will do. So it will where a flow is no
-    # number, since then the weight is none either.
-    last = rows * height * width - 1
-    index = torch.stack([first, first + 1, first + width, first + (width + 1)], -1).clamp_(0, last)
+    # Where there is no neighbour, its weight is 0, and any place of the same row will do; none of another: what is no
+    # number there would come along. So it will where a flow is no number: then the weight is none either.
+    begin = torch.arange(rows)[:, None, None, None] * (height * width)
+    index = torch.stack([first, first + 1, first + width, first + (width + 1)], -1)
+    index = torch.minimum(torch.maximum(index, begin), begin + (height * width - 1))
     both = right * below
     weight = torch.stack([1 - right - below + both, right - both, below - both, both], -1)
     table = features.permute(0, 2, 3, 1).reshape(-1, channels)
