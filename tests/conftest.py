@@ -35,6 +35,44 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+OFFLINE = {
+    "animate", "articulation_training", "compiled", "device", "engines", "face", "face_pictures", "fused", "jitter",
+    "kernels", "kernels_ahead", "kernels_benchmark", "kernels_interpreted", "marking", "model", "model_step", "quality",
+    "render", "slots", "stream", "studio_character", "studio_rig", "training", "vectors", "weights",
+}  # fmt: skip
+"""Tests that compute much and that no clock waits for: half of the time that all take."""
+
+
+def _offline(nodeid: str) -> bool:
+    return Path(nodeid.split("::")[0]).stem.removeprefix("test_") in OFFLINE
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """A run of everything takes two processes, where there are two cores; `-n 0` makes it one."""
+    option = config.option
+    worker = hasattr(config, "workerinput")
+    if getattr(option, "numprocesses", 0) is None and not (worker or option.file_or_dir or option.usepdb):
+        option.numprocesses = min(os.cpu_count() or 1, 2)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Two processes: one for the tests of `OFFLINE`, the other for those that hear, draw and wait in real time."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Halves(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "offline" if _offline(nodeid) else "live"
+
+    return Halves(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The process of what is offline gives way to the other."""
+    if hasattr(item.config, "workerinput") and _offline(item.nodeid) and hasattr(os, "nice") and os.nice(0) < 19:
+        os.nice(19)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if CHROMIUM or config.getoption("--require-browser"):
         return

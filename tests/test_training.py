@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import itertools
 import json
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -26,7 +28,7 @@ from streamer.training import generator as gen
 from streamer.training import main
 from streamer.training import preset as recipes
 from streamer.training.common import Average, Kept, Progress
-from streamer.training.scenes import FIRST_SEED, Scenes, Shot, scene, windows
+from streamer.training.scenes import FIRST_SEED, Scene, Scenes, Shot, scene, windows
 from streamer.training.variety import Bend, Style
 from streamer.training.voices import Voices
 
@@ -226,7 +228,7 @@ def test_autoencoder_learns_and_continues(scenes: Scenes, tmp_path: Path) -> Non
     def go(steps: int, stage: str = "autoencoder", model: Autoencoder | None = None) -> Autoencoder:
         model = model or Autoencoder(TINY.autoencoder)
         return ae.train(model, stage, scenes, tmp_path, Progress(steps, None), 2, 2, 64, torch.device("cpu"),
-                        capacity=24, rate=2e-3)  # fmt: skip
+                        reuse=16, capacity=24, rate=2e-3)  # fmt: skip
 
     go(60)
     first = torch.load(tmp_path / "autoencoder.pt", weights_only=True)
@@ -288,11 +290,24 @@ def test_face_tokens_have_a_margin() -> None:
     assert (tokens > 0).sum() == 9 and tokens[4, 4] == 0.5
 
 
+class DrawnHere(Scenes):
+    """Four scenes in turn, without a process of their own: to start one takes longer than a short stage."""
+
+    def __init__(self, shot: Shot, heard: Voices, silence: np.ndarray, seed: int, processes: int) -> None:
+        self._workers, self._queue = [], multiprocessing.Queue()
+        rng = np.random.default_rng(seed)
+        self._drawn = itertools.cycle([scene(FIRST_SEED + k, shot, heard, silence, rng) for k in range(4)])
+
+    def take(self) -> Scene:
+        return next(self._drawn)
+
+
 def test_the_whole_recipe(voices: tuple[Voices, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lipstream train tiny` goes through all stages and writes weights that draw; again, it finds all of it done."""
     for name in ("autoencoder", "decoder", "teacher", "one_step", "rollout"):
         short = dataclasses.replace(getattr(recipes.RECIPES["tiny"], name), steps=3)
         monkeypatch.setitem(recipes.RECIPES, "tiny", dataclasses.replace(recipes.RECIPES["tiny"], **{name: short}))
+    monkeypatch.setattr(recipes, "Scenes", DrawnHere)
     made = voices[0]
     work, out = tmp_path / "work", tmp_path / "tiny.safetensors"
     work.mkdir()

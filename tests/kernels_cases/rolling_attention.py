@@ -40,14 +40,14 @@ def test_the_seam(count: int) -> None:
 @pytest.mark.parametrize("splits", [2, 5])
 def test_split_keys(splits: int, dtype: torch.dtype) -> None:
     """Keys dealt into parts give the same, also where sessions have different counts of tiles."""
-    check(Scene([0, 50, 1], tokens=37, dtype=dtype), splits=splits)
+    check(Scene([0, 50, 1], tokens=37, heads=1, dtype=dtype), splits=splits)
 
 
 @DTYPES
 def test_tiles_of_every_size(dtype: torch.dtype) -> None:
     """Few, some and many current tokens take tiles of different sizes, none of which they fill."""
     for tokens in (9, 20, 50, 131):
-        check(Scene([1, 4], tokens=tokens, slots=2, dtype=dtype))
+        check(Scene([4], tokens=tokens, heads=1, slots=2, dtype=dtype))
 
 
 def test_more_parts_than_tiles() -> None:
