@@ -1,4 +1,5 @@
-# CPU by default; `docker build --build-arg DEVICE=cuda .` puts onnxruntime-gpu in onnxruntime's place.
+# CPU by default; `docker build --build-arg DEVICE=cuda .` puts onnxruntime-gpu in onnxruntime's place, and a C compiler
+# there, which Triton needs to launch the project's kernels.
 ARG PYTHON=3.11
 FROM python:${PYTHON}-slim
 
@@ -18,6 +19,7 @@ ARG TORCH_INDEX=""
 RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0 \
     && pip install -e . \
     && if [ "$DEVICE" = cuda ]; then \
+        apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/* && \
         pip uninstall -y onnxruntime && pip install onnxruntime-gpu; \
     fi
 

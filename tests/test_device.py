@@ -1,20 +1,20 @@
 """Sessions on a device: frames as `Painter` draws them, whoever comes, goes, waits or fails; all but graphs, on a CPU.
 
-What needs CUDA is at the end, and is skipped where there is none.
+What needs CUDA is in `test_device_cuda.py`.
 """
 
 import contextlib
 import importlib.util
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import torch
+from device_frames import EDGE, SIZE, TINY, TOLERANCES, close, picture
 from PIL import Image
 from random_networks import cue, random_networks
 from torch import Tensor
@@ -43,25 +43,6 @@ from streamer.studio.controls import EMOTIONS, MOUTH, rest
 from streamer.studio.picture import backdrop
 from streamer.yuv import Yuv
 
-TINY = PRESETS["tiny"]
-SIZE, EDGE = TINY.size, TINY.size // 16
-
-
-class Tolerance(NamedTuple):
-    """Levels of 255 that planes may differ from those of `Painter` in float32 on the CPU."""
-
-    most: int
-    mean: float
-
-
-TOLERANCES = {  # device and precision of the whole model: the one table that CPU and GPU are held to
-    ("cpu", torch.float32): Tolerance(2, 0.2),
-    ("cpu", torch.bfloat16): Tolerance(255, 8.0),
-    ("cuda", torch.float32): Tolerance(4, 0.3),
-    ("cuda", torch.float16): Tolerance(48, 1.5),
-    ("cuda", torch.bfloat16): Tolerance(255, 8.0),
-}
-
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
@@ -87,14 +68,6 @@ def on_cpu(networks: Networks, capacity: int = 4, dtype: torch.dtype = torch.flo
     painter = SameNoise(networks, capacity, "cpu", dtype)
     painter.prepare()
     return painter
-
-
-def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Premultiplied, partly transparent, and its face."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 256, (SIZE, SIZE, 4)).astype(np.uint8)
-    pixels[..., :3] = pixels[..., :3] * (pixels[..., 3:] / 255)
-    return pixels, rng.random((EDGE, EDGE))
 
 
 class Session:
@@ -123,12 +96,6 @@ class Session:
         (frame,) = self.alone.draw([self.stream])
         assert isinstance(frame, np.ndarray)
         return to_yuv(np.ascontiguousarray(self.rig._finished(frame))).to_ndarray()
-
-
-def close(found: Yuv | NotFinite, wanted: np.ndarray, allowed: Tolerance = TOLERANCES["cpu", torch.float32]) -> None:
-    assert isinstance(found, Yuv), found
-    apart = np.abs(found.planes.astype(int) - wanted)
-    assert apart.max() <= allowed.most and apart.mean() <= allowed.mean, (apart.max(), apart.mean())
 
 
 def draw(painter: DevicePainter, sessions: Sequence[Session]) -> None:
@@ -630,74 +597,6 @@ def test_cuda_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(device_module.torch, "ones", broken)
     assert why_no_cuda() == "the CUDA device does not work: no kernel image is available"
-
-
-# --- on a GPU -------------------------------------------------------------------------------------------------------
-
-cuda = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no CUDA device: graphs and precision on it are untested"
-)
-
-
-@pytest.fixture(scope="module")
-def wide() -> Networks:
-    """Its heads have 32 channels, the least that the kernels take: in half precision they attend."""
-    return random_networks(replace(TINY, transformer=replace(TINY.transformer, width=64, rope_time=16)))
-
-
-@cuda
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_a_gpu_draws_what_the_cpu_draws(wide: Networks, dtype: torch.dtype) -> None:
-    """Captured steps, sessions that come and go: planes within the table of those of `Painter` in float32."""
-
-    class HostNoise(SameNoise):
-        """Noise as the CPU has it, copied to the device before each step: a graph cannot make it."""
-
-        def _noise(self, count: int) -> Tensor:
-            return self._slots.noise[:count]
-
-        def say_noise(self, streams: Sequence[Seated], noises: Sequence[Tensor]) -> None:
-            for stream, rows in zip(streams, noises, strict=True):
-                self._slots.noise[stream.seat.slot].copy_(rows)
-            torch.cuda.synchronize()
-
-    alone, painter = Painter(wide), HostNoise(wide, 4, "cuda", dtype)
-    painter.prepare()
-    sessions = [Session(alone, painter, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))]
-    for frame in range(6):
-        if frame == 4:
-            painter.leave(sessions.pop(0).seated)
-        for session in sessions:
-            session.hear()
-        shape = (1, TINY.autoencoder.latent, EDGE, EDGE)
-        states = [session.stream.noise.get_state() for session in sessions]
-        noises = [torch.randn(shape, generator=session.stream.noise)[0] for session in sessions]
-        for session, state in zip(sessions, states, strict=True):
-            session.stream.noise.set_state(state)
-        painter.say_noise([session.seated for session in sessions], noises)
-        wanted = [session.wanted() for session in sessions]
-        for planes, truth in zip(painter.draw([s.seated for s in sessions]), wanted, strict=True):
-            close(planes, truth, TOLERANCES["cuda", dtype])
-
-
-@cuda
-def test_a_graph_is_the_step_launched_one_by_one(wide: Networks) -> None:
-    """Replayed or launched, a step gives the same planes, for each bucket."""
-    captured, launched = (DevicePainter(wide, 4, "cuda") for _ in range(2))
-    captured.prepare()
-    assert set(captured._graphs) == {1, 2, 4} and not launched._graphs
-    sessions: list[list[Seated]] = [[], []]
-    for frame in range(6):
-        found = []
-        for painter, mine in zip((captured, launched), sessions, strict=True):
-            if frame < 3:
-                mine.append(painter.stream(painter.still(*picture(frame)), frame))
-            for session in mine:
-                painter.hear(session, cue(frame))
-            found.append(painter.draw(mine))
-        for one, other in zip(*found, strict=True):
-            assert isinstance(other, Yuv)
-            close(one, other.planes)
 
 
 @pytest.mark.parametrize("size", [SIZE, 2 * SIZE])

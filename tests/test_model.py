@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from streamer.model.attention import face_audio_attention, rotate, rotation_table
+from streamer.model.attention import attend, face_audio_attention, rotate, rotation_table
 from streamer.model.autoencoder import Autoencoder, warp
 from streamer.model.cache import Cache
 from streamer.model.config import HEARD, PLAN, PRESETS, AutoencoderConfig, ModelConfig, TransformerConfig, preset
@@ -49,6 +50,22 @@ def features(rows: int) -> Tensor:
 
 def latents(*shape: int) -> Tensor:
     return torch.randn(*shape, TINY.autoencoder.latent, TINY.size // 16, TINY.size // 16)
+
+
+def test_fused_attention_is_asked_in_four_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off the CPU PyTorch's own attention serves: it is given rows laid in a row, since only so its fused forms run."""
+    asked: list[int] = []
+    fused = functional.scaled_dot_product_attention
+
+    def noted(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        asked.extend(part.dim() for part in (q, k, v, attn_mask) if part is not None)
+        return fused(q, k, v, attn_mask=attn_mask)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", noted)
+    q, k = torch.zeros(2, 3, 4, 5, 8, device="meta"), torch.zeros(2, 3, 4, 7, 8, device="meta")
+    assert attend(q, k, k, torch.ones(2, 3, 1, 1, 7, dtype=torch.bool, device="meta")).shape == q.shape
+    assert attend(q[:, 0], k[:, 0], k[:, 0]).shape == q[:, 0].shape
+    assert set(asked) == {4}
 
 
 class TestStreaming:

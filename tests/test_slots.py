@@ -399,6 +399,9 @@ def test_the_choice_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not on_cpu.kernels and "PyTorch's operators (bfloat16, 64 tokens a frame, heads of 64 on cpu)" in on_cpu.line
     assert fused.chosen(on_cpu) is fused.reference_step
     monkeypatch.setattr("avatar_kernels.why_not", lambda device: None if device == "cuda:1" else "no such card")
+    refused = choose("cuda:1", torch.bfloat16, **shape)
+    assert not refused.kernels and "the kernels do not run here: " in refused.line and "\n" not in refused.line
+    monkeypatch.setattr("streamer.model.attention._trial", lambda device, dtype: None)
     chosen = choose("cuda:1", torch.bfloat16, **shape)
     assert chosen.kernels and "\n" not in chosen.line
     assert fused.chosen(chosen) is fused.step

@@ -69,7 +69,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     that are seen. Returns [..., H, N, D].
     """
     if q.device.type != "cpu":
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        lead = q.shape[:-3]  # its fused forms want four dimensions
+
+        def flat(x: Tensor) -> Tensor:
+            return x.expand(*lead, *x.shape[-3:]).reshape(-1, *x.shape[-3:])
+
+        seen = None if mask is None else flat(mask)
+        return functional.scaled_dot_product_attention(flat(q), flat(k), flat(v), attn_mask=seen).view(q.shape)
     # On a CPU, for a few hundred keys, torch's fused attention takes twice the time forward and three times backward.
     scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))
     if mask is not None:
@@ -178,4 +184,17 @@ def _objection(device: torch.device, dtype: torch.dtype, tokens: int, head: int,
         return f"the kernels want tokens at most {MAX_WIDTH} wide, these have {width}"
     if tokens > MOST_TOKENS:
         return f"with more than {MOST_TOKENS} tokens a frame, products outweigh the copies that the kernels save"
+    return _trial(device, dtype)
+
+
+def _trial(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the smallest kernel does not run, as where Triton finds no C compiler; None where it does."""
+    from avatar_kernels.adaln import adaln
+
+    try:
+        x, level = torch.ones(1, 4, 32, device=device, dtype=dtype), torch.zeros(1, 1, 32, device=device, dtype=dtype)
+        adaln(x, level, level)
+        torch.cuda.synchronize(device)
+    except Exception as error:  # of Triton, of its compiler, of the driver
+        return f"the kernels do not run here: {(str(error) or repr(error)).splitlines()[0]}"
     return None

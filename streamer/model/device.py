@@ -121,6 +121,8 @@ class DevicePainter:
         self._aside = torch.cuda.Stream(self.device) if self._cuda else None
         self._pool = torch.cuda.graph_pool_handle() if self._cuda else None
         self._made()
+        if self._cuda:
+            torch.cuda.synchronize(self.device)  # the streams above do not wait for what was copied and zeroed here
 
     @property
     def capacity(self) -> int:

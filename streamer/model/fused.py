@@ -95,7 +95,9 @@ def step(model: Transformer, slots: Slots, count: int) -> Tensor:
         q, k, v = qkv.unflatten(-1, (3, config.heads, -1)).unbind(2)
         ring = slots.ring_keys[layer, :count], slots.ring_values[layer, :count]
         q, k = qk_norm_rope_cache(
-            *(q, k, v, block.q_norm.weight, block.k_norm.weight, ring, written, slots.table), context=slots.context
+            *(q, k, v, block.q_norm.weight, block.k_norm.weight, ring, written, slots.table),
+            context=slots.context,
+            write=slots.context > 0,  # without context nobody would read it
         )
         heard = Branch(audio_keys[:, :, :, layer], audio_memory[:, :, :, layer, 1])
         felt = Branch(emotion_keys[:, :, layer], emotion_memory[:, :, layer, 1])

@@ -1,0 +1,117 @@
+"""The neural generator on a GPU: captured steps draw what the CPU draws. Skipped where there is none.
+
+It needs nothing but PyTorch, Triton, NumPy, Pillow, safetensors and pytest, so that it also runs from a bare checkout:
+
+    PYTHONPATH=.:kernels:tests python -m pytest --noconftest -c /dev/null tests/test_device_cuda.py
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from device_frames import SIZE, TINY, TOLERANCES, close, picture
+from random_networks import cue, random_networks
+
+from streamer.model.device import DevicePainter, Seated
+from streamer.model.loading import Networks
+from streamer.yuv import Yuv
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device: graphs and precision on it are untested"
+)
+
+
+@pytest.fixture(scope="module")
+def wide() -> Networks:
+    """Its heads have 32 channels, the least that the kernels take: in half precision they attend."""
+    return random_networks(replace(TINY, transformer=replace(TINY.transformer, width=64, rope_time=16)))
+
+
+@pytest.fixture(scope="module")
+def alone(wide: Networks) -> Networks:
+    """The same without context, as `nano` is."""
+    config = replace(wide.config, transformer=replace(wide.config.transformer, context=0))
+    return random_networks(config)
+
+
+def seated(painter: DevicePainter, seed: int, size: int = SIZE) -> Seated:
+    return painter.stream(painter.still(*picture(seed)), seed, size, opaque=True)
+
+
+def planes(painter: DevicePainter, sessions: Sequence[Seated]) -> list[np.ndarray]:
+    frames = painter.draw(sessions)
+    assert all(isinstance(frame, Yuv) for frame in frames), frames
+    return [frame.planes.copy() for frame in frames if isinstance(frame, Yuv)]
+
+
+@pytest.mark.parametrize("networks", ["wide", "alone"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_gpu_draws_what_the_cpu_draws(networks: str, dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
+    """Captured steps, sessions that come and go, of two sizes: planes within the table of those of the CPU's float32.
+
+    A session's noise hangs on its seed and its frame's number alone, so both devices draw from the same.
+    """
+    made: Networks = request.getfixturevalue(networks)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        painters = DevicePainter(made, 4, "cpu", torch.float32), DevicePainter(made, 4, "cuda", dtype)
+        painters[1].prepare()
+        assert set(painters[1]._graphs) == {1, 2, 4}
+        sessions = [
+            [seated(painter, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))] for painter in painters
+        ]
+        for frame in range(6):
+            drawn = []
+            for painter, mine in zip(painters, sessions, strict=True):
+                if frame == 4:
+                    painter.leave(mine.pop(0))
+                for number, session in enumerate(mine):
+                    painter.hear(session, cue(100 * frame + len(mine) - number))
+                drawn.append(painter.draw(mine))
+            for wanted, found in zip(*drawn, strict=True):
+                assert isinstance(wanted, Yuv)
+                close(found, wanted.planes, TOLERANCES["cuda", dtype])
+
+
+def test_a_graph_is_the_step_launched_one_by_one(wide: Networks) -> None:
+    """Replayed or launched, a step gives the same planes for each bucket, but for how cuDNN chose to convolve."""
+    captured, launched = (DevicePainter(wide, 4, "cuda") for _ in range(2))
+    captured.prepare()
+    assert not launched._graphs
+    sessions: list[list[Seated]] = [[], []]
+    for frame in range(6):
+        found = []
+        for painter, mine in zip((captured, launched), sessions, strict=True):
+            if frame < 3:
+                mine.append(seated(painter, frame))
+            for session in mine:
+                painter.hear(session, cue(frame))
+            found.append(painter.draw(mine))
+        for one, other in zip(*found, strict=True):
+            assert isinstance(other, Yuv)
+            close(one, other.planes, TOLERANCES["cuda", torch.float16])
+
+
+def test_the_kernels_are_chosen(wide: Networks) -> None:
+    """Where Triton is there, half precision attends by the project's kernels, float32 by PyTorch's operators."""
+    pytest.importorskip("triton")
+    assert "Triton kernels" in DevicePainter(wide, 1, "cuda").line
+    assert "PyTorch's operators" in DevicePainter(wide, 1, "cuda", torch.float32).line
+
+
+def test_what_is_no_number_is_told(wide: Networks) -> None:
+    """A session whose picture holds no numbers is told so; its neighbour's planes stay as they were."""
+    painter = DevicePainter(wide, 2, "cuda")
+    painter.prepare()
+    whole = seated(painter, 1)
+    painter.hear(whole, cue(1))
+    (wanted,) = planes(painter, [whole])
+    painter.leave(whole)
+    whole, spoilt = seated(painter, 1), seated(painter, 2)
+    painter._features[0][spoilt.seat.slot].fill_(float("nan"))
+    for session in (whole, spoilt):
+        painter.hear(session, cue(1))
+    found, told = painter.draw([whole, spoilt])
+    assert not isinstance(told, Yuv)
+    close(found, wanted, TOLERANCES["cuda", torch.float16])
