@@ -450,7 +450,7 @@ def results(voice: alignment.Voice) -> report.Results:
     configuration = {
         "echo_cancellation": True,
         "median": numbers,
-        "targets": mic_to_photon.verdicts(numbers),
+        "targets": mic_to_photon.verdicts(numbers, "neural"),
         "runs": [run],
     }
     settings = {"seconds": 10, "runs": 1, "size": 256, "sessions": 1, "fps": 25}
