@@ -88,7 +88,10 @@ class NeuralGenerator:
                 if device == "cuda":
                     raise NotInstalled(f"--device cuda: {error}") from error
                 reason = str(error)
-        found = fastest(networks, min(_CORES, _MOST_THREADS))
+        try:
+            found = fastest(networks, min(_CORES, _MOST_THREADS))
+        except NotFinite as error:
+            raise NotInstalled(f"PyTorch computes no numbers here: {error}") from error
         return cls(found.painter, f"the {preset} network draws on the CPU ({reason}) by {found.line}")
 
     def relative_cost(self, size: int) -> float:

@@ -15,7 +15,7 @@ from streamer.model import compiled
 from streamer.model.compiled import CompiledPainter, Models, cache_folder, fastest, models, openvino
 from streamer.model.config import PRESETS
 from streamer.model.loading import Networks
-from streamer.model.stream import NotFinite, Painter, Stream
+from streamer.model.stream import NotFinite, Painter, Stream, Trial, probe
 from streamer.neural import NeuralRig
 
 pytestmark = pytest.mark.skipif(
@@ -225,13 +225,24 @@ def test_the_cache_is_among_the_users(
     assert cache_folder() == (tmp_path / "named" if name else tmp_path / "home" / place) / "lipstream"
 
 
-def test_the_fastest_is_chosen(networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of all engines that draws what torch draws; the line says which, in one sentence, and what others took."""
+@pytest.mark.parametrize("fastest_one", ["PyTorch in float32", "PyTorch in bfloat16", "OpenVINO"])
+def test_the_fastest_is_chosen(
+    networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch, fastest_one: str
+) -> None:
+    """Of all engines that draw what torch draws; the line says which, in one sentence, and what others took."""
     monkeypatch.setattr(compiled, "cache_folder", lambda: folder)
+
+    def timed(painter: Painter, tries: int) -> Trial:
+        kind = "OpenVINO" if isinstance(painter, CompiledPainter) else f"PyTorch in {str(painter.dtype)[6:]}"
+        return probe(painter, tries)._replace(seconds=0.005 if kind == fastest_one else 0.02)
+
+    monkeypatch.setattr(compiled, "probe", timed)
     found = fastest(networks, tries=1)
-    assert isinstance(found.painter, Painter) and "\n" not in found.line
-    assert "PyTorch in float32" in found.line and "OpenVINO 20" in found.line and "ms a frame" in found.line
-    assert isinstance(found.painter, CompiledPainter) == found.line.startswith("OpenVINO")
+    assert found.line.startswith(fastest_one) and ", 5 ms a frame" in found.line and "\n" not in found.line
+    assert "PyTorch in float32" in found.line and "OpenVINO 20" in found.line
+    assert isinstance(found.painter, CompiledPainter) == (fastest_one == "OpenVINO")
+    if fastest_one != "OpenVINO":
+        assert str(found.painter.dtype)[6:] == fastest_one.split()[-1]
 
 
 def test_an_engine_that_errs_is_not_used(networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

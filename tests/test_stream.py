@@ -1,5 +1,6 @@
 """Live use of the networks at the tiny preset: weights on disk, sessions, batches, what the pipeline sees."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,8 @@ class TestStream:
             painter.hear(stream, Cue(good.controls, bad, good.emotion))
         with pytest.raises(ValueError, match="31"):
             painter.hear(stream, Cue(good.controls[len(MOUTH) :], good.heard, good.emotion))
+        with pytest.raises(ValueError, match="want"):
+            painter.hear(stream, Cue(good.controls, good.heard, good.emotion[:-1]))
         assert not stream.heard
 
     def test_bad_picture(self, painter: Painter) -> None:
@@ -155,8 +158,17 @@ class TestWeights:
             (lambda data: data.replace(b'\\"hidden\\": 64', b'\\"hidden\\": 65'), "other sizes"),
             (lambda data: data.replace(b'"config":"{', b'"config":"['), "other sizes"),
             (lambda data: data[:-2] + b"\x00\x7e", "not finite"),
+            (lambda data: data.replace(b'"transformer.leave.w', b'"transporter.leave.w'), "of no part of the networks"),
+            (
+                lambda data: data.replace(b'"transformer.leave.w', b'"transformer.lieve.w'),
+                "1 are unknown",
+            ),
+            (
+                lambda data: re.sub(rb'(leave.weight":{[^[]*)\[(\d+),(\d+)\]', rb"\1[\3,\2]", data),
+                r"leave.* not \[16, 32",
+            ),
         ],
-        ids=["truncated", "empty", "version", "preset", "sizes", "no sizes", "nan"],
+        ids=["truncated", "empty", "version", "preset", "sizes", "no sizes", "nan", "a part", "a name", "a shape"],
     )
     def test_bad_files(self, networks: Networks, tmp_path: Path, spoil: Callable[[bytes], bytes], says: str) -> None:
         """A file that is cut, of another version, preset or size, or spoilt is refused with the reason."""

@@ -250,7 +250,7 @@ def test_autoencoder_learns_and_continues(scenes: Scenes, tmp_path: Path) -> Non
 
 
 def test_generator_learns_in_three_stages(scenes: Scenes, tmp_path: Path) -> None:
-    """Teacher, one step and rollout each lessen their own error at the tiny size."""
+    """The teacher lessens the error from noise, one step keeps what it gained, and the rollout gains more."""
     torch.manual_seed(0)
     device = torch.device("cpu")
     rng = np.random.default_rng(0)
@@ -272,7 +272,7 @@ def test_generator_learns_in_three_stages(scenes: Scenes, tmp_path: Path) -> Non
         errors.append(error(model))
         teacher = model if stage == "teacher" else teacher
     assert errors[1] < 0.96 * errors[0]
-    assert errors[3] < errors[1]
+    assert errors[2] < errors[0] and errors[3] < errors[1]
     assert {path.name for path in tmp_path.glob("*.pt")} == {"teacher.pt", "one_step.pt", "rollout.pt"}
 
 

@@ -104,7 +104,10 @@ def load(name: str = "nano", path: Path | None = None) -> Networks:
     if not _fits(about.get("config"), config):
         raise BadWeights(f"{path} was trained with other sizes than the preset {name!r} has now")
     autoencoder, transformer = Autoencoder(config.autoencoder), Transformer(config)
-    for prefix, module in _named(autoencoder, transformer).items():
+    parts = _named(autoencoder, transformer)
+    if strange := [key for key in tensors if key.split(".")[0] not in parts]:
+        raise BadWeights(f"{path}: {len(strange)} weights are of no part of the networks, {strange[0]} among them")
+    for prefix, module in parts.items():
         wanted = module.state_dict()
         found = {key.removeprefix(f"{prefix}."): t for key, t in tensors.items() if key.startswith(f"{prefix}.")}
         missing, alien = wanted.keys() - found.keys(), found.keys() - wanted.keys()

@@ -63,8 +63,9 @@ class Hearing:
 
     def hear(self, cue: Cue, window: int) -> None:
         """The next frame's cue, of which the last `window` are kept. Raises NotFinite, ValueError."""
-        if cue.controls.shape != (len(CONTROLS),) or cue.heard.shape != (HEARD,):
-            raise ValueError(f"a cue of shapes {cue.controls.shape}, {cue.heard.shape}: want {len(CONTROLS)}, {HEARD}")
+        wanted = (len(CONTROLS),), (HEARD,), (len(EMOTIONS),)
+        if (shapes := (cue.controls.shape, cue.heard.shape, cue.emotion.shape)) != wanted:
+            raise ValueError(f"a cue of shapes {shapes}: want {wanted}")
         if not (np.isfinite(cue.controls).all() and np.isfinite(cue.heard).all() and np.isfinite(cue.emotion).all()):
             raise NotFinite("a cue is not finite: the frame is not drawn from it")
         plan = cue.controls[len(MOUTH) :]
