@@ -198,20 +198,20 @@ def write(out: Path, result: dict[str, Any]) -> None:
     out.write_text(json.dumps(result, indent=1) + "\n")
 
 
+def live(path: Path) -> dict[str, Any]:
+    """What `mic_to_photon.py` has measured of the neural generator, if it has."""
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text())
+    return {"live": found} if found["settings"]["generator"] in (None, "neural") else {}
+
+
 def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
-    """
-    What was measured before with these weights; nothing of others, so that no table mixes them, but the ablations,
-    which train networks of their own.
-    """
+    """What was measured before with these weights; nothing of others, so that no table mixes them."""
     if not out.is_file():
         return {}
     before: dict[str, Any] = json.loads(out.read_text())
-    if before.get("weights") == weights:
-        return before
-    own = {"ablations": before["ablations"]} if "ablations" in before else {}
-    if run := before.get("parts", {}).get("ablations"):  # missing where they were interrupted
-        own["parts"] = {"ablations": run}
-    return own
+    return before if before.get("weights") == weights else {}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -263,14 +263,17 @@ def parser() -> argparse.ArgumentParser:
     add("--drift-characters", type=int, default=1)
     add("--dtype", choices=("auto", *DTYPES), default="auto", help="(default: the faster one here)")
     add("--threads", type=int, help="of torch, and the only number that speed tries (default: torch's own; 1 and 2)")
-    add("--ablations", action="store_true", help="also trains and measures the variants (hours)")
-    add("--ablation-steps", type=int, default=4000, help="of training for each generator (default: %(default)s)")
-    add("--ablation-autoencoder-steps", type=int, default=2000, help="and for each autoencoder (default: %(default)s)")
+    add("--ablations", action="store_true", help="also tunes and measures the variants (two hours)")
+    add("--ablation-steps", type=int, default=240, help="of tuning for each generator (default: %(default)s)")
+    add("--ablation-autoencoder-steps", type=int, default=500, help="and for each autoencoder, from nothing (default: "
+        "%(default)s)")  # fmt: skip
     add("--ablation-variants", help="their numbers, from 0, comma-separated (default: all)")
     add("--train-voices", type=Path, default=Path("voices_train.npz"), help="speech to train the variants on")
     add("--quick", action="store_true", help="a trial of everything, which proves little")
     add("--strips", type=Path, help="folder for strips of frames (docs/quality is what the page shows)")
     add("--out", type=Path, default=OUT, help="(default: %(default)s)")
+    add("--live", type=Path, default=OUT.with_name("mic_to_photon.json"), help="what mic_to_photon.py has written "
+        "(default: %(default)s)")  # fmt: skip
     add("--docs", action="store_true", help="measures nothing: writes the page from the JSON and the strips")
     add("--page", type=Path, default=DOCS, help="where --docs writes (default: %(default)s)")
     return made
@@ -284,7 +287,7 @@ def main(argv: list[str] | None = None) -> int:
             options.error(f"there is no {args.out}: measure first")
         folder = args.page.parent / args.page.stem
         strips = [f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.jpg"), key=quality_page.order)]
-        args.page.write_text(quality_page.page(json.loads(args.out.read_text()), strips))
+        args.page.write_text(quality_page.page(json.loads(args.out.read_text()) | live(args.live), strips))
         print(f"wrote {args.page}")
         return 0
     args.only = [name for name in args.only.split(",") if name]
@@ -313,7 +316,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"quality: {error}", file=sys.stderr)
         return 1
     print(f"\n{hardware.line(result['hardware'])}, commit {result['hardware']['commit']}\n")
-    lines = quality_page.rows(result)
+    lines = quality_page.rows(result | live(args.live))
     print(quality_page.table(lines) + "\n")
     if quality_page.columns(result):
         print(quality_page.plain(quality_page.side_by_side(result)))

@@ -197,7 +197,7 @@ class TestLive:
         page.evaluate(
             """() => { window.begun = [];
             for (const kind of ['transitionrun', 'animationstart'])
-              document.querySelector('#frame').addEventListener(kind, ({ target }) => begun.push(target.className)); }"""
+              document.getElementById('frame').addEventListener(kind, (event) => begun.push(event.target.id)); }"""
         )
         for shown in ("#frame:not(.speaking)", "#frame.speaking"):
             page.keyboard.press("m")
