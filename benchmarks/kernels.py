@@ -1,23 +1,30 @@
 """What the Triton kernels save on a GPU: `python benchmarks/kernels.py [--out OUT.json]`. Each is verified, then timed.
 
-    python benchmarks/kernels.py                                   # verifies and times; wants a CUDA GPU
-    python benchmarks/kernels.py --tune                            # also tries all tile sizes of rolling_attention
+    python benchmarks/kernels.py --seconds 400                     # verifies and times; wants a CUDA GPU
+    python benchmarks/kernels.py --tune                            # tries tile sizes of rolling_attention instead
     TRITON_INTERPRET=1 python benchmarks/kernels.py --verify       # the verification alone, at small sizes on the CPU
     python benchmarks/kernels.py --compile                         # the table of machine code; no GPU is needed
 
-Method. A call is captured in a CUDA graph over enough sets of random inputs that the L2 cache holds none of the next;
-the graph is replayed, and a time is the median over replays between CUDA events, divided by the sets. Rivals start
-from the same unrotated ring, and their rotation and concatenation are timed, fused by torch.compile: SDPA on keys and
-values laid side by side, where all rings are full; SDPA with a mask, and compiled FlexAttention, where rings are full
-or not. A speed-up is against the fastest rival that is right, and is reported only where ours is. Ceilings are measured
-on the same card: a copy of 2 GiB, a bfloat16 product of 8192 x 8192.
+Method. A call is captured in a CUDA graph over sets of random inputs, which together are several times as large as the
+L2 cache, so that it holds nothing of the next; at the smallest sizes there are 64 sets at most, and "rotated" in the
+result tells whether they exceed "l2_cache". The graph is replayed, and a time is the median over replays between CUDA
+events, divided by the sets. Rivals start from the same unrotated ring, and their rotation and concatenation are timed,
+fused by torch.compile: SDPA on keys and values laid side by side, where all rings are full; SDPA with a mask, and
+compiled FlexAttention, where rings are full or not. A speed-up is against the fastest rival that is right, and is
+reported only where ours is. What fails leaves its reason in its row, and the next is measured. Rows come in the order
+of their weight, each is printed and written as soon as it is there. Ceilings are measured on the same card: a copy of
+2 GiB, a bfloat16 product of 8192 x 8192.
 """
 
 import argparse
+import functools
+import itertools
 import json
+import math
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +41,7 @@ from avatar_kernels.qk_norm_rope_cache import qk_norm_rope_cache
 from avatar_kernels.qk_norm_rope_cache.reference import qk_norm_rope_cache_reference
 from avatar_kernels.ring import order, rotate
 from avatar_kernels.rolling_attention import rolling_attention
+from avatar_kernels.rolling_attention.configs import Config, candidates
 from avatar_kernels.rolling_attention.reference import rolling_attention_reference
 from avatar_kernels.shapes import LIVE, NANO, SHAPES, Shape
 from avatar_kernels.tolerances import TOLERANCES, excess
@@ -41,17 +49,52 @@ from torch import Tensor
 from torch.nn import functional
 
 BATCHES = (1, 4, 16, 64)
+TUNED = (4, 16)
+"""Sessions of a busy server: what is tuned, and measured first."""
+
 LARGE_BATCHES = (1, 4)
 """Of the 14B network: its rivals' copies at more would measure memory, not attention."""
 
 FACE_AREA = 0.2
 REPLAYS = 60
-BEYOND_CACHE = 256 * 2**20
-"""Bytes that the sets of inputs of one measurement have together; an H200's L2 cache holds 50 MiB."""
+CACHES = 4
+"""How many times the L2 cache the sets of inputs of one measurement have together."""
+
+UNKNOWN_CACHE = 64 * 2**20
+"""Bytes that are taken for the L2 cache where PyTorch does not tell."""
 
 MOST_SETS = 64
+WEIGHTY = 64
+"""
+Of how many keys an output of `rolling_attention` is made in the main, however many a query sees. Plain queries would
+have the mean of all of them: at thousands it is smaller than the absolute tolerance, and a forgotten tile would pass.
+"""
+
 SMALL = Shape("small", heads=2, head=40, tokens=21, context=3, frames=2)
 """What the interpreter verifies: nothing in it is a power of two."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is to be measured: one row."""
+
+    op: str
+    shape: Shape
+    batch: int
+    rings: str = "-"
+    """Which context the sessions hold: "full", "mixed", or "-" where the operation has none."""
+    config: Config | None = None
+    """Tile sizes of `rolling_attention` in place of the chosen ones, for ours alone."""
+
+    @property
+    def name(self) -> str:
+        if (c := self.config) is None:
+            return self.op
+        most = f", {c.registers} registers" if c.registers else ""
+        return f"{self.op} {c.queries}x{c.keys}, {c.warps} warps, {c.stages} stages{most}"
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.shape.name} x{self.batch}, {self.rings}"
 
 
 @dataclass
@@ -62,23 +105,39 @@ class Timing:
     shape: str
     batch: int
     rings: str
-    """Which context the sessions hold: "full", "mixed", or "-" where the operation has none."""
-    bytes: int
+    bytes: int = 0
     """Read and written at the least, each number once."""
-    flops: int
-    error: float
-    """Of ours, as a share of the tolerance: at most 1 is right."""
+    flops: int = 0
+    rotated: int = 0
+    """Bytes of all sets of inputs together."""
+    error: float | None = None
+    """Of ours, as a share of the tolerance: at most 1 is right. None where ours failed before there was a result."""
     ours: float | None = None
     rivals: dict[str, float] = field(default_factory=dict)
     wrong: dict[str, float] = field(default_factory=dict)
     """Rivals whose error exceeded the tolerance, and by how much: not compared with."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why there is no time: of rivals by their name, of ours as OURS."""
+
+    @property
+    def right(self) -> bool:
+        return self.error is not None and self.error <= 1 and OURS not in self.failed
 
     @property
     def speed_up(self) -> float | None:
         """Against the fastest rival. None where ours is wrong or nothing right is there to compare with."""
-        if not self.error <= 1 or self.ours is None or not self.rivals:
+        if not self.right or self.ours is None or not self.rivals:
             return None
         return min(self.rivals.values()) / self.ours
+
+
+OURS = "ours"
+
+
+def said(error: Exception) -> str:
+    """What went wrong, in a line that a table can hold."""
+    text = (str(error).strip().splitlines() or ["without a word"])[0]
+    return f"{type(error).__name__}: {text[:160]}".replace("|", "/")
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------------
@@ -91,12 +150,14 @@ def pairs(rows: int, tokens: int, head: int, device: str) -> Tensor:
 
 
 def attention_inputs(shape: Shape, batch: int, rings: str, dtype: torch.dtype, device: str) -> dict[str, Any]:
-    """Arguments of `rolling_attention`; the sink is turned once, the queries come unturned."""
+    """Arguments of `rolling_attention`; the sink is turned once, the queries come unturned, and sharp."""
 
     def normal(*size: int) -> Tensor:
         return torch.randn(*size, device=device, dtype=dtype)
 
     q, k, v = normal(batch, shape.queries, 3 * shape.width).unflatten(-1, (3, shape.heads, shape.head)).unbind(2)
+    # Normal scores of variance s let n keys weigh as n / e^s equal ones do.
+    q *= max(math.log(shape.keys / WEIGHTY), 1) ** 0.5
     sink = (batch, shape.tokens, shape.heads, shape.head)
     ring = (batch, shape.context, *sink[1:])
     low = shape.context if rings == "full" else 0
@@ -116,7 +177,8 @@ def attention_inputs(shape: Shape, batch: int, rings: str, dtype: torch.dtype, d
 
 
 def norm_inputs(shape: Shape, batch: int, dtype: torch.dtype, device: str) -> dict[str, Any]:
-    """Arguments of `qk_norm_rope_cache`."""
+    """Arguments of `qk_norm_rope_cache`. A ring has room for a step's frames, also where nobody looks back on them."""
+    shape = replace(shape, context=max(shape.context, shape.frames))
     given = attention_inputs(shape, batch, "full", dtype, device)
     del given["sink"], given["sink_turned"]
     weights = {f"{name}_weight": 0.5 + torch.rand(shape.head, device=device).to(dtype) for name in "qk"}
@@ -163,7 +225,7 @@ def side_by_side(given: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     frames = q.shape[1] // tokens
     filled, _ = order(written, slots, slots)
     current = 1 + filled[:, None] + torch.arange(frames, device=q.device)
-    index = 1 + (torch.arange(slots, device=q.device) - (written - filled)[:, None]) % slots
+    index = 1 + (torch.arange(slots, device=q.device) - (written - filled)[:, None]) % max(slots, 1)
 
     def turned(x: Tensor, rows: Tensor) -> Tensor:
         return rotate(x.float(), table[rows].flatten(1, 2)).to(x.dtype)
@@ -285,43 +347,69 @@ class Truth:
         return excess(out[self._rows][..., : self._heads, :], self._truth)
 
 
-def verify(shapes: list[Shape], batches: list[int], device: str) -> Iterator[tuple[str, float]]:
-    """Names of checks and their errors, as shares of the tolerance; each dtype, each operation."""
-    for shape in shapes:
-        for batch in batches:
-            for dtype in TOLERANCES:
-                case = f"{shape.name} x{batch} {dtype}"
-                for rings in ("full", "mixed"):
-                    given = attention_inputs(shape, batch, rings, dtype, device)
-                    truth = Truth(given)
-                    for splits in (None, 3):
-                        out = rolling_attention(**given, splits=splits)
-                        yield f"rolling_attention {case} {rings}, {splits or 'chosen'} parts", truth.error(out)
-                    if dtype.itemsize == 2:
-                        out = rolling_attention(**(given | {"table": given["table"].half()}))
-                        yield f"rolling_attention {case} {rings}, table in float16", truth.error(out)
-                given = norm_inputs(shape, batch, dtype, device)
-                ring = tuple(part.double() for part in given["ring"])
-                normed = qk_norm_rope_cache(**given)
-                wanted = qk_norm_rope_cache_reference(**(given | {"ring": ring}), precision=torch.float64)
-                errors = [*map(excess, normed, wanted), *map(excess, given["ring"], ring)]
-                yield f"qk_norm_rope_cache {case}", max(errors)
-                given = face_inputs(shape, batch, dtype, device)
-                heard = face_audio_attention_reference(**given, precision=torch.float64)
-                yield f"face_audio_attention {case}", excess(face_audio_attention(**given), heard)
-                given = adaln_inputs(shape, batch, dtype, device)
-                pair = zip(adaln(**given), adaln_reference(**given, precision=torch.float64), strict=True)
-                yield f"adaln {case}", max(excess(ours, truth) for ours, truth in pair)  # type: ignore[arg-type]
-    shape = replace(shapes[0], frames=1)
+def results(call: Callable[..., Any], given: dict[str, Any], **options: Any) -> list[Tensor]:
+    """What a call returns, and what it left in the ring, if it was given one: a copy, so that inputs stay."""
+    ring = tuple(part.clone() for part in given.get("ring", ()))
+    found = call(**(given | {"ring": ring} if ring else given), **options)
+    return [*([found] if isinstance(found, Tensor) else found), *ring]
+
+
+def truth_of(reference: Callable[..., Any], given: dict[str, Any]) -> list[Tensor]:
+    """`results` of the reference in float64, in a ring of float64."""
+    exact = {"ring": tuple(part.double() for part in given["ring"])} if "ring" in given else {}
+    return results(reference, given | exact, precision=torch.float64)
+
+
+def worst(found: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
+    return max(excess(ours, wanted) for ours, wanted in zip(found, truth, strict=True))
+
+
+FUSED: dict[str, tuple[Callable[..., Any], ...]] = {
+    "face_audio_attention": (face_audio_attention, face_unfused, face_audio_attention_reference, face_inputs),
+    "qk_norm_rope_cache": (qk_norm_rope_cache, norm_unfused, qk_norm_rope_cache_reference, norm_inputs),
+    "adaln": (adaln, adaln_unfused, adaln_reference, adaln_inputs),
+}
+"""Of each of these operations: ours, its parts one after the other, the reference, and what makes its inputs."""
+
+Check = tuple[str, Callable[[], float]]
+"""A name, and what finds the error as a share of the tolerance. To be called before the next is asked for."""
+
+
+def checks(shapes: list[Shape], batches: list[int], device: str) -> Iterator[Check]:
+    """Each dtype, each operation; 16-bit numbers first, since those are served."""
+    for dtype, shape, batch in itertools.product(reversed(TOLERANCES), shapes, batches):
+        yield from checks_of(shape, batch, dtype, device)
     if device == "cpu" or torch.cuda.get_device_capability() >= (9, 0):
-        given = attention_inputs(shape, 3, "mixed", torch.bfloat16, device)
-        given["ring"] = tuple(part.to(torch.float8_e4m3fn) for part in given["ring"])
-        given["scales"] = tuple(0.5 + torch.rand(shape.heads, device=device) for _ in range(2))
-        out = rolling_attention(**given)
-        yield (
-            f"rolling_attention {shape.name} x3, context in e4m3",
-            excess(out, rolling_attention_reference(**given, precision=torch.float64)),
-        )
+        yield f"rolling_attention {shapes[0].name} x3, context in e4m3", lambda: e4m3_error(shapes[0], device)
+
+
+def checks_of(shape: Shape, batch: int, dtype: torch.dtype, device: str) -> Iterator[Check]:
+    case = f"{shape.name} x{batch} {dtype}"
+    for rings in ("full", "mixed") if shape.context else ("full",):
+        given = attention_inputs(shape, batch, rings, dtype, device)
+        truth = Truth(given)
+        name = f"rolling_attention {case} {rings}"
+
+        def error(given: dict[str, Any] = given, truth: Truth = truth, **options: Any) -> float:
+            return truth.error(rolling_attention(**given, **options))
+
+        yield f"{name}, chosen parts", error
+        yield f"{name}, 3 parts", functools.partial(error, splits=3)
+        if dtype.itemsize == 2:
+            half = given | {"table": given["table"].half()}
+            yield f"{name}, table in float16", functools.partial(error, half)
+    for op, (ours, _, reference, inputs) in FUSED.items():
+        given = inputs(shape, batch, dtype, device)
+        wanted = truth_of(reference, given)
+        yield f"{op} {case}", lambda o=ours, g=given, w=wanted: worst(results(o, g), w)  # type: ignore[misc]
+
+
+def e4m3_error(shape: Shape, device: str) -> float:
+    """Of attention over a ring that holds e4m3."""
+    given = attention_inputs(replace(shape, frames=1), 3, "mixed", torch.bfloat16, device)
+    given["ring"] = tuple(part.to(torch.float8_e4m3fn) for part in given["ring"])
+    given["scales"] = tuple(0.5 + torch.rand(shape.heads, device=device) for _ in range(2))
+    return excess(rolling_attention(**given), rolling_attention_reference(**given, precision=torch.float64))
 
 
 # --- timing ---------------------------------------------------------------------------------------------------------
@@ -352,155 +440,132 @@ def microseconds(calls: Sequence[Callable[[], object]]) -> float:
     return statistics.median(times[5:])
 
 
-def sets_of(size: int) -> int:
+def cache_size(device: str) -> int:
+    """Bytes of the L2 cache, as PyTorch tells them."""
+    if device == "cpu":
+        return UNKNOWN_CACHE
+    return getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0) or UNKNOWN_CACHE
+
+
+def sets_of(size: int, cache: int) -> int:
     """How many sets of inputs of `size` bytes exceed the cache together."""
-    return max(2, min(MOST_SETS, -(-BEYOND_CACHE // size)))
+    return max(2, min(MOST_SETS, -(-CACHES * cache // size)))
 
 
-def time_rolling(shape: Shape, batch: int, rings: str, dtype: torch.dtype, tune: bool) -> Iterator[Timing]:
+def enter(timing: Timing, name: str, error: Callable[[], float], calls: Callable[[], Sequence[Any]]) -> None:
+    """Checks one way to compute, and times it if it is right. What fails is noted, and the others are measured."""
+    try:
+        found = error()
+        if name == OURS:
+            timing.error = found
+        if not found <= 1:
+            timing.wrong |= {} if name == OURS else {name: found}
+            return
+        taken = microseconds(calls())
+    except Exception as trouble:
+        timing.failed[name] = said(trouble)
+        return
+    if name == OURS:
+        timing.ours = taken
+    else:
+        timing.rivals[name] = taken
+
+
+def measure(case: Case, dtype: torch.dtype, device: str) -> Timing:
+    """A row; where nothing of it could be measured, with the reason."""
+    timing = Timing(case.name, case.shape.name, case.batch, case.rings)
+    torch.manual_seed(0)
+    try:
+        (measure_rolling if case.op == "rolling_attention" else measure_fused)(case, timing, dtype, device)
+    except Exception as trouble:
+        timing.failed[OURS] = said(trouble)
+    return timing
+
+
+def measure_rolling(case: Case, timing: Timing, dtype: torch.dtype, device: str) -> None:
     from torch.nn.attention.flex_attention import flex_attention
 
-    size, heads = dtype.itemsize, shape.heads
-    seen = 2 * shape.keys * shape.width * size
-    count = sets_of(batch * seen)
-    sets = [attention_inputs(shape, batch, rings, dtype, "cuda") for _ in range(count)]
+    shape, batch, size = case.shape, case.batch, dtype.itemsize
+    seen = 2 * batch * shape.keys * shape.width * size
+    sets = [attention_inputs(shape, batch, case.rings, dtype, device) for _ in range(sets_of(seen, cache_size(device)))]
     for other in sets[1:]:
         other["written"] = sets[0]["written"]  # one fill, so that FlexAttention needs one mask
     held = float(sets[0]["written"].clamp(max=shape.context).double().mean())  # frames
     keys = (1 + held + shape.frames) * shape.tokens
     table = sets[0]["table"].nbytes // 2
+    timing.bytes = round(2 * batch * (keys + shape.queries) * shape.width * size) + table
+    timing.flops = round(4 * batch * shape.heads * shape.queries * keys * shape.head)
+    timing.rotated = len(sets) * round(batch * (2 * keys + shape.queries) * shape.width * size)
     truth = Truth(sets[0])
     # Angles in half the bytes are ours to choose: the truth, and the rivals, have them in float32.
     own = [given | {"table": given["table"].half()} for given in sets]
-    timing = Timing(
-        "rolling_attention",
-        shape.name,
-        batch,
-        rings,
-        round(2 * batch * (keys + shape.queries) * shape.width * size) + table,
-        round(4 * batch * heads * shape.queries * keys * shape.head),
-        truth.error(rolling_attention(**own[0])),
-    )
-    if timing.error <= 1:
-        timing.ours = microseconds([lambda g=g: rolling_attention(**g) for g in own])  # type: ignore[misc]
+    call = rolling_attention if case.config is None else functools.partial(tiled, case.config)
+    enter(timing, OURS, lambda: truth.error(call(**own[0])), lambda: [functools.partial(call, **g) for g in own])
+    if case.config is not None:
+        return
     lay = torch.compile(side_by_side, dynamic=False)
     attend = torch.compile(flex_attention, dynamic=False)
-    mask = block_mask(sets[0])
-    rivals: dict[str, list[Callable[[], Tensor]]] = {
-        "SDPA, masked": [lambda g=g: sdpa_masked(g, lay) for g in sets],  # type: ignore[misc]
-        "FlexAttention": [lambda g=g: flex(g, lay, attend, mask) for g in sets],  # type: ignore[misc]
+    mask = functools.cache(lambda: block_mask(sets[0]))
+    rivals: dict[str, Callable[[dict[str, Any]], Tensor]] = {
+        "SDPA": lambda given: sdpa(given, lay),
+        "SDPA, masked": lambda given: sdpa_masked(given, lay),
+        "FlexAttention": lambda given: flex(given, lay, attend, mask()),
     }
-    if rings == "full":
-        rivals["SDPA"] = [lambda g=g: sdpa(g, lay) for g in sets]  # type: ignore[misc]
-    for name, calls in rivals.items():
-        if (error := truth.error(calls[0]())) <= 1:
-            timing.rivals[name] = microseconds(calls)
-        else:
-            timing.wrong[name] = error
-    yield timing
-    if tune:
-        yield from tuned(timing, own, truth)
-
-
-def tuned(base: Timing, sets: list[dict[str, Any]], truth: Truth) -> Iterator[Timing]:
-    """The same with each candidate's tiles in place of the chosen ones; those that do not fit are left out."""
-    from avatar_kernels.launch import gpu
-    from avatar_kernels.rolling_attention.configs import Config, candidates
-    from avatar_kernels.rolling_attention.kernel import plan
-    from triton.runtime.errors import OutOfResources
-
-    def run(given: dict[str, Any], config: Config) -> Tensor:
-        launches, out = plan(
-            given["q"],
-            given["k"],
-            given["v"],
-            given["sink"],
-            given["ring"],
-            given["written"],
-            given["table"],
-            scales=None,
-            context=given["ring"][0].shape[1],
-            q_turned=False,
-            sink_turned=True,
-            splits=None,
-            config=config,
+    if case.rings != "full":
+        del rivals["SDPA"]
+    for name, rival in rivals.items():
+        enter(
+            timing,
+            name,
+            lambda r=rival: truth.error(r(sets[0])),  # type: ignore[misc]
+            lambda r=rival: [functools.partial(r, given) for given in sets],  # type: ignore[misc]
         )
-        for launch in launches:
-            launch.run()
-        return out
-
-    q = sets[0]["q"]
-    for config in candidates(q.shape[-1], q.dtype, gpu(q.device)):
-        try:
-            error = truth.error(run(sets[0], config))
-        except OutOfResources:
-            continue
-        name = f"rolling_attention {config.queries}x{config.keys}, {config.warps} warps, {config.stages} stages"
-        timing = replace(base, op=name, error=error, ours=None)
-        if error <= 1:
-            timing.ours = microseconds([lambda g=g, c=config: run(g, c) for g in sets])  # type: ignore[misc]
-        yield timing
 
 
-def time_fused(
-    op: str,
-    ours: Callable[..., Any],
-    unfused: Callable[..., Any],
-    reference: Callable[..., Any],
-    sets: list[dict[str, Any]],
-    shape: Shape,
-    moved: int,
-    flops: int,
-) -> Timing:
-    """An operation against its parts one after the other, eagerly and compiled; all captured in graphs."""
+def tiled(config: Config, sink_turned: bool, **given: Any) -> Tensor:
+    """`rolling_attention` with tiles of these sizes."""
+    from avatar_kernels.rolling_attention.kernel import plan
 
-    def outputs(result: Any) -> list[Tensor]:
-        return [result] if isinstance(result, Tensor) else list(result)
-
-    truth = outputs(reference(**sets[0], precision=torch.float64))
-    timing = Timing(op, shape.name, len(next(iter(sets[0].values()))), "-", moved, flops, 0.0)
-    timing.error = max(map(excess, outputs(ours(**sets[0])), truth))
-    if timing.error <= 1:
-        timing.ours = microseconds([lambda g=g: ours(**g) for g in sets])  # type: ignore[misc]
-    for name, rival in (("unfused", unfused), ("unfused, compiled", torch.compile(unfused, dynamic=False))):
-        error = max(map(excess, outputs(rival(**sets[0])), truth))
-        if error <= 1:
-            timing.rivals[name] = microseconds([lambda g=g, r=rival: r(**g) for g in sets])  # type: ignore[misc]
-        else:
-            timing.wrong[name] = error
-    return timing
-
-
-def time_others(shape: Shape, batch: int, dtype: torch.dtype) -> Iterator[Timing]:
-    size = dtype.itemsize
-    frame, step = batch * shape.tokens * shape.width * size, batch * shape.queries * shape.width * size
-    memory = 2 * batch * shape.window * shape.width * size
-    jobs = (
-        (
-            "face_audio_attention",
-            face_audio_attention,
-            face_unfused,
-            face_audio_attention_reference,
-            face_inputs,
-            round((2 + FACE_AREA) * frame) + memory,
-            round(4 * FACE_AREA * batch * shape.heads * shape.tokens * shape.window * shape.head),
-        ),
-        (
-            "qk_norm_rope_cache",
-            qk_norm_rope_cache,
-            norm_unfused,
-            qk_norm_rope_cache_reference,
-            norm_inputs,
-            7 * step,
-            0,
-        ),
-        ("adaln", adaln, adaln_unfused, adaln_reference, adaln_inputs, 4 * step, 0),
+    launches, out = plan(
+        **given,
+        scales=None,
+        context=given["ring"][0].shape[1],
+        q_turned=False,
+        sink_turned=sink_turned,
+        splits=None,
+        config=config,
     )
-    for op, ours, unfused, reference, inputs, moved, flops in jobs:
-        if op == "qk_norm_rope_cache" and shape.frames > shape.context:
-            continue
-        sets = [inputs(shape, batch, dtype, "cuda") for _ in range(sets_of(moved))]
-        yield time_fused(op, ours, unfused, reference, sets, shape, moved, flops)
+    for launch in launches:
+        launch.run()
+    return out
+
+
+def measure_fused(case: Case, timing: Timing, dtype: torch.dtype, device: str) -> None:
+    """An operation against its parts one after the other, eagerly and compiled; all captured in graphs."""
+    ours, unfused, reference, inputs = FUSED[case.op]
+    timing.bytes, timing.flops = least_work(case, dtype.itemsize)
+    sets = [inputs(case.shape, case.batch, dtype, device) for _ in range(sets_of(timing.bytes, cache_size(device)))]
+    timing.rotated = len(sets) * timing.bytes
+    truth = truth_of(reference, sets[0])
+    ways = {OURS: ours, "unfused": unfused, "unfused, compiled": torch.compile(unfused, dynamic=False)}
+    for name, way in ways.items():
+        enter(
+            timing,
+            name,
+            lambda w=way: worst(results(w, sets[0]), truth),  # type: ignore[misc]
+            lambda w=way: [functools.partial(w, **given) for given in sets],  # type: ignore[misc]
+        )
+
+
+def least_work(case: Case, size: int) -> tuple[int, int]:
+    """Bytes that an operation but attention must move, in numbers of `size` bytes, and products that it takes."""
+    shape, batch = case.shape, case.batch
+    frame, step = batch * shape.tokens * shape.width * size, batch * shape.queries * shape.width * size
+    if case.op != "face_audio_attention":
+        return {"qk_norm_rope_cache": 7, "adaln": 4}[case.op] * step, 0
+    memory = 2 * batch * shape.window * shape.width * size
+    products = 4 * FACE_AREA * batch * shape.heads * shape.tokens * shape.window * shape.head
+    return round((2 + FACE_AREA) * frame) + memory, round(products)
 
 
 def ceilings() -> dict[str, float]:
@@ -519,17 +584,23 @@ def ceilings() -> dict[str, float]:
 def line(timing: Timing, ceiling: dict[str, float]) -> str:
     """One row of the table, in Markdown."""
     head = f"| {timing.op} | {timing.shape} | {timing.batch} | {timing.rings} "
-    others = ", ".join(f"{name} {found:.1f}" for name, found in sorted(timing.rivals.items(), key=lambda r: r[1]))
-    others += "".join(f", {name} is wrong ({error:.2g} of the tolerance)" for name, error in timing.wrong.items())
+    found = [f"{name} {taken:.1f}" for name, taken in sorted(timing.rivals.items(), key=lambda r: r[1])]
+    found += [f"{name} is wrong ({error:.2g} of the tolerance)" for name, error in timing.wrong.items()]
+    found += [f"{name} failed ({why})" for name, why in timing.failed.items() if name != OURS]
+    others = ", ".join(found)
     if timing.ours is None:
-        return f"{head}| check failed: {timing.error:.2g} of the tolerance | {others.removeprefix(', ')} | – | – | – |"
+        why = timing.failed.get(OURS)
+        why = f"failed: {why}" if why else f"check failed: {timing.error:.2g} of the tolerance"
+        return f"{head}| {why} | {others} | – | – | – |"
     ratio = "–" if timing.speed_up is None else f"{timing.speed_up:.2f}"
-    seconds = timing.ours / 1e6
-    rate, work = timing.bytes / seconds, timing.flops / seconds
+    rate, work = timing.bytes / timing.ours * 1e6, timing.flops / timing.ours * 1e6
+
+    def share(reached: float, most: str) -> str:
+        return f"{reached / ceiling[most]:.0%}" if most in ceiling else "–"
+
     return (
-        f"{head}| {timing.ours:.1f} | {others.removeprefix(', ')} | {ratio} | "
-        f"{rate / 1e12:.2f} TB/s, {rate / ceiling['bytes']:.0%} | {work / 1e12:.0f} TFLOP/s, "
-        f"{work / ceiling['flops']:.0%} |"
+        f"{head}| {timing.ours:.1f} | {others} | {ratio} | "
+        f"{rate / 1e12:.2f} TB/s, {share(rate, 'bytes')} | {work / 1e12:.0f} TFLOP/s, {share(work, 'flops')} |"
     )
 
 
@@ -553,6 +624,7 @@ def describe() -> dict[str, Any]:
         "gpu": found.name,
         "multiprocessors": found.multi_processor_count,
         "capability": f"{found.major}.{found.minor}",
+        "l2_cache": getattr(found, "L2_cache_size", None),
         "nvidia_smi": driver,
         "cuda": torch.version.cuda,
         "torch": torch.__version__,
@@ -560,57 +632,128 @@ def describe() -> dict[str, Any]:
     }
 
 
-def run_verification(shapes: list[Shape], batches: list[int], device: str) -> bool:
-    """Prints each check; whether all were right."""
-    right = True
-    for name, error in verify(shapes, batches, device):
-        print(f"{'right' if error <= 1 else 'WRONG'}  {name}: {error:.2g} of the tolerance", flush=True)
-        right = right and error <= 1
-    return right
+def finite(error: float | None) -> float | None:
+    """As JSON can hold it: infinity and NaN are no numbers there."""
+    return error if error is not None and math.isfinite(error) else None
 
 
-def run_timing(options: argparse.Namespace) -> int:
-    chosen = [shape for shape in SHAPES if options.shapes is None or shape.name in options.shapes]
-    right = run_verification([SMALL, NANO, LIVE], [3], "cuda")
-    ceiling = ceilings()
-    print(
-        f"\nmeasured ceilings: {ceiling['bytes'] / 1e12:.2f} TB/s, {ceiling['flops'] / 1e12:.0f} TFLOP/s\n\n{HEADINGS}"
-    )
+def verify(checks: Iterator[Check], over: Callable[[], str] = str) -> Iterator[dict[str, Any]]:
+    """Runs checks, and prints each; one that fails is wrong, with the reason. Ends when `over` says why."""
+    for name, error in checks:
+        found, why = math.inf, ""
+        try:
+            found = error()
+        except Exception as trouble:
+            why = said(trouble)
+        right = found <= 1
+        print(f"{'right' if right else 'WRONG'}  {name}: {why or f'{found:.2g} of the tolerance'}", flush=True)
+        yield {"check": name, "right": right, "error": finite(found), "failed": why}
+        if over():
+            return
+
+
+def planned(shapes: Sequence[Shape], batches: Sequence[int], tune: bool, device: str) -> list[Case]:
+    """All rows, those first that matter most: `live` at the batches of a busy server, then what is small, then 14B."""
+    from avatar_kernels.launch import gpu
+
+    def rank(pair: tuple[Shape, int]) -> tuple[int, int]:
+        shape, batch = pair
+        if shape.name == LIVE.name:
+            return (0 if batch in TUNED else 2), batch
+        return (1 if shape.name == NANO.name else 3), batch
+
+    def cases(shape: Shape, batch: int) -> Iterator[Case]:
+        yield Case("rolling_attention", shape, batch, "full")
+        if tune:
+            for config in candidates(shape.head, torch.bfloat16, gpu(torch.device(device))):
+                yield Case("rolling_attention", shape, batch, "full", config)
+            return
+        yield from (Case(op, shape, batch) for op in FUSED)
+        if shape.context:
+            yield Case("rolling_attention", shape, batch, "mixed")
+
+    pairs = [(s, b) for s in shapes for b in batches if s.head < 128 or b in LARGE_BATCHES]
+    return [case for pair in sorted(pairs, key=rank) for case in cases(*pair)]
+
+
+def write(path: Path | None, result: dict[str, Any]) -> None:
+    """The whole file, in place of the last one at once: whenever this ends, one of them is there."""
+    if path:
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(json.dumps(result, indent=1) + "\n")
+        part.replace(path)
+
+
+def run_timing(options: argparse.Namespace, cases: Sequence[Case], device: str = "cuda") -> int:
+    """Verifies, then measures the cases in their order, and writes down what there is after each of them."""
+    end = time.monotonic() + options.seconds
+
+    def over() -> str:
+        """Why nothing new is begun, if so: after an illegal access, for one, a device refuses whatever is asked."""
+        try:
+            if device != "cpu":
+                torch.cuda.synchronize()
+        except Exception as trouble:
+            return said(trouble)
+        return f"{options.seconds:g} s are over" if time.monotonic() > end else ""
+
     rows: list[Timing] = []
-    for shape in chosen:
-        for batch in [b for b in options.batches if shape.head < 128 or b in LARGE_BATCHES]:
-            torch.manual_seed(0)
+    done: list[dict[str, Any]] = []
+    result: dict[str, Any] = {"hardware": describe(), "ceilings": {}, "verified": None, "checks": done, "timings": []}
+    result["stopped"] = None
+
+    def keep() -> None:
+        result["timings"] = [
+            asdict(row) | {"error": finite(row.error), "right": row.right, "speed_up": row.speed_up} for row in rows
+        ]
+        result["not_reached"] = [str(case) for case in cases[len(rows) :]]
+        write(options.out, result)
+
+    verification = iter(()) if options.tune else checks([LIVE, NANO, SMALL], [3], device)
+    for check in verify(verification, over):
+        done.append(check)
+        keep()
+    if done:
+        whole = next(verification, None) is None
+        result["verified"] = all(check["right"] for check in done) and (whole or None)
+    ceiling: dict[str, float] = {}
+    try:
+        ceiling |= ceilings()
+        print(f"\nmeasured ceilings: {ceiling['bytes'] / 1e12:.2f} TB/s, {ceiling['flops'] / 1e12:.0f} TFLOP/s")
+    except Exception as trouble:
+        print(f"\nno ceilings: {said(trouble)}")
+    result["ceilings"] = ceiling
+    print(f"\n{HEADINGS}", flush=True)
+    keep()
+    for case in cases:
+        if why := over():
+            result["stopped"] = why
+            print(f"\n{why}: {len(cases) - len(rows)} rows were not reached, from: {case}")
+            break
+        if not rows or (rows[-1].shape, rows[-1].batch) != (case.shape.name, case.batch):
             torch.compiler.reset()
-            for rings in ("full", "mixed"):
-                for timing in time_rolling(shape, batch, rings, torch.bfloat16, options.tune):
-                    rows.append(timing)
-                    print(line(timing, ceiling), flush=True)
-            for timing in time_others(shape, batch, torch.bfloat16):
-                rows.append(timing)
-                print(line(timing, ceiling), flush=True)
             torch.cuda.empty_cache()
-    if options.out:
-        result = {
-            "hardware": describe(),
-            "ceilings": ceiling,
-            "verified": right,
-            "timings": [asdict(row) | {"speed_up": row.speed_up} for row in rows],
-        }
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    return 0 if right and all(row.error <= 1 for row in rows) else 1
+        rows.append(measure(case, torch.bfloat16, device))
+        print(line(rows[-1], ceiling), flush=True)
+        keep()
+    keep()
+    return 0 if all(check["right"] for check in done) and all(row.right for row in rows) else 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--verify", action="store_true", help="only check against the reference, on whatever runs here")
     parser.add_argument("--compile", action="store_true", help="only compile all shipped configurations, without a GPU")
-    parser.add_argument("--tune", action="store_true", help="also time every tile size of rolling_attention")
-    parser.add_argument("--shapes", nargs="+", choices=[shape.name for shape in SHAPES], help="default: all")
-    parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), help="default: 1 4 16 64")
-    parser.add_argument("--out", type=Path, help="writes the result there as JSON")
+    parser.add_argument("--tune", action="store_true", help="time tile sizes of rolling_attention, on full rings alone")
+    names = [shape.name for shape in SHAPES]
+    parser.add_argument("--shapes", nargs="+", choices=names, help="default: all, with --tune live")
+    parser.add_argument("--batches", nargs="+", type=int, help="default: 1 4 16 64, with --tune 4 16")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begins no new row after so many seconds")
+    parser.add_argument("--out", type=Path, help="writes the result there as JSON, after each row")
     options = parser.parse_args(arguments)
-    if min(options.batches) < 1:
-        parser.error(f"a batch has one session at least, got {min(options.batches)}")
+    batches = options.batches or (TUNED if options.tune else BATCHES)
+    if min(batches) < 1:
+        parser.error(f"a batch has one session at least, got {min(batches)}")
     if options.compile:
         command = ["avatar_kernels.ahead", "--all", *(["--json", str(options.out)] if options.out else [])]
         sys.argv = command
@@ -621,12 +764,14 @@ def main(arguments: list[str] | None = None) -> int:
         if reason:
             parser.error(f"nothing here runs kernels: {reason}. On a CPU, set TRITON_INTERPRET=1")
         shapes = [SMALL] if interpreted() else [SMALL, NANO, LIVE]
-        return 0 if run_verification(shapes, [3], device) else 1
+        return 0 if all([check["right"] for check in verify(checks(shapes, [3], device))]) else 1
     if interpreted():
         reason = "TRITON_INTERPRET is set, and the interpreter's times say nothing"
     if reason:
         parser.error(f"times are taken on a CUDA GPU only: {reason}. --compile, and --verify under the interpreter, do")
-    return run_timing(options)
+    chosen = options.shapes or ([LIVE.name] if options.tune else names)
+    shapes = [shape for shape in SHAPES if shape.name in chosen]
+    return run_timing(options, planned(shapes, batches, options.tune, device))
 
 
 if __name__ == "__main__":

@@ -1,32 +1,39 @@
 """What a live step costs, and how many sessions hold 25 frames a second: `python benchmarks/model_step.py [--out OUT]`.
 
-    python benchmarks/model_step.py                      # on a CUDA GPU: verifies, then times kernels and SDPA
+    python benchmarks/model_step.py --seconds 300        # on a CUDA GPU: verifies, then times kernels and SDPA
     python benchmarks/model_step.py --device cpu --quick # a trial of the plain step; needs no GPU, proves little
 
 Method. A step remembers each session's last frame and draws its next one (`streamer/model/fused.py`), for a batch of
 sessions whose rings are full. Stages: the transformer alone; the decoder alone, half precision, channels last; the
-whole, which ends with 8-bit pixels in pinned memory of the host. Ways: on the project's Triton kernels or on PyTorch's
-operators (SDPA), each launched one by one (eager) or replayed as one CUDA graph. A time is the median over repetitions,
-from before the first launch until the device is done, so that waiting for launches counts. Weights are random: they do
-not change the time. Before a way is timed, its frames are compared with those of the plain step in float32, and with
-what the plain step errs in the same precision; no speed-up is reported where that failed.
+whole, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them (served), cues in
+and planes of YUV out (`streamer/model/device.py`), as it chooses to. Ways: on the project's Triton kernels or on
+PyTorch's operators (SDPA), each launched one by one (eager) or replayed as one CUDA graph. A time is the median over
+repetitions, from before the first launch until the device is done, so that waiting for launches counts. Weights are
+random: they do not change the time. Before a way is timed, its frames are compared with those of the plain step in
+float32, and with what the plain step errs in the same precision, and the decoder's graph with the decoder; no speed-up
+is reported where that failed. What fails leaves its reason in its row, and the next is measured. Rows come in the order
+of their weight, each is printed and written as soon as it is there.
 """
 
 import argparse
 import copy
+import functools
 import importlib.metadata
 import importlib.util
+import itertools
 import json
+import math
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import hardware
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,15 +42,26 @@ from streamer.model import fused
 from streamer.model.attention import choose
 from streamer.model.autoencoder import Anchor, Autoencoder
 from streamer.model.config import HEARD, PLAN, PRESETS, STRIDE, ModelConfig
+from streamer.model.device import DevicePainter
+from streamer.model.loading import Networks
 from streamer.model.slots import Seat, Slots
+from streamer.model.stream import NotFinite, blocks, murmur
 from streamer.model.transformer import Conditions, Transformer
 from streamer.studio.controls import EMOTIONS
 
 BATCHES = (1, 4, 16, 64, 256)
+BUSY = (4, 16)
+"""Sessions of a busy server: measured first."""
+
 REPEATS = 60
+"""Up to 16 sessions; of more, as many as take the same time, and 10 at least."""
+
 WARM_UP = 5
-STAGES = ("transformer", "decoder", "whole")
+STAGES = ("served", "whole", "transformer", "decoder")
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+SERVED = "float16"
+"""What the server draws in, on CUDA."""
+
 CHECKED = 3
 """Sessions in the comparison, and twice as many frames: past the seam of their rings."""
 
@@ -62,15 +80,28 @@ class Row:
     captured: bool
     """In a CUDA graph; else launched one by one."""
     error: float | None = None
-    """Largest difference from float32, as a multiple of the plain step's in the same precision: at most 2 is right."""
+    """
+    Largest difference from float32, as a multiple of the plain step's in the same precision; of the decoder's graph,
+    from the decoder, in levels of 255: at most 2 is right.
+    """
     ms: float | None = None
     """Median, of the step for the whole batch."""
     p95: float | None = None
     note: str = ""
+    """Why there is no time, where nothing is wrong."""
+    failed: str = ""
+    """Why there is none, where something is."""
 
     @property
     def right(self) -> bool:
-        return self.error is None or self.error <= 2
+        return not self.failed and (self.error is None or self.error <= 2)
+
+    def __str__(self) -> str:
+        return f"{self.preset} x{self.batch} {self.stage}, {self.way}"
+
+    @property
+    def way(self) -> str:
+        return f"{self.how}, {'graph' if self.captured else 'eager'}".removeprefix("-, ")
 
     @property
     def held(self) -> int | None:
@@ -184,7 +215,7 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def milliseconds(call: Call, device: str, repeats: int) -> list[float]:
+def milliseconds(call: Callable[[], object], device: str, repeats: int) -> list[float]:
     """Of each call, from before it until the device is done."""
     taken = []
     for _ in range(WARM_UP + repeats):
@@ -236,68 +267,167 @@ def error(model: Transformer, exact: Transformer, ways: Sequence[fused.Step], de
     return [found / plain for found in worst]
 
 
-def measure(
-    config: ModelConfig, batches: Sequence[int], dtype: torch.dtype, device: str, repeats: int, kernels: bool
-) -> Iterator[Row]:
-    """All stages, all ways, each batch: kernels where they are offered, graphs on a GPU."""
-    exact = transformer(config).to(device)
-    model = copy.deepcopy(exact).to(dtype)
-    exact = copy.deepcopy(model).float()  # the same weights, rounded
-    autoencoder = Autoencoder(config.autoencoder).eval().requires_grad_(False).to(device, dtype)
-    autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    steps: dict[str, fused.Step] = {"plain": fused.reference_step}
-    if kernels:
-        steps = {"kernels": fused.step, **steps}
-    modes = (False, True) if device != "cpu" else (False,)
-    errors: dict[tuple[str, bool], float] = {}
-    for graph in modes:
-        found = error(model, exact, list(steps.values()), device, graph)
-        errors |= {(how, graph): value for how, value in zip(steps, found, strict=True)}
-    del exact
-    features = random_features(config)
-    for batch in batches:
-        slots, _ = seated(model, batch, device, features)
-        slots.take(*inputs(config, batch, slots.now.faces))
-        full(slots)
-        anchor = anchors(autoencoder, config, batch, device, dtype)
-        latents = torch.randn_like(slots.noise)
+def repeats(batch: int) -> int:
+    return max(REPEATS * 16 // max(batch, 16), 10)
+
+
+def said(trouble: Exception) -> str:
+    """What went wrong, in a line that a table can hold."""
+    text = (str(trouble).strip().splitlines() or ["without a word"])[0]
+    return f"{type(trouble).__name__}: {text[:160]}".replace("|", "/")
+
+
+def planned(presets: Sequence[str], batches: Sequence[int], kernels: Mapping[str, bool], gpu: bool) -> list[Row]:
+    """
+    All rows, those first that matter most: `live` at the batches of a busy server, then the other presets, then the
+    rest. kernels: whether a preset is drawn on them. Plain rows launched one by one lead: speed-ups are against them.
+    """
+
+    def rank(pair: tuple[str, int]) -> tuple[int, int]:
+        preset, batch = pair
+        large = batch > 64
+        return (0 if batch in BUSY else 2 + large) if preset == "live" else 1 + 2 * large, batch
+
+    def rows(preset: str, batch: int) -> Iterator[Row]:
+        ways = [("plain", False), ("kernels", True), ("plain", True), ("kernels", False)]
+        ways = [(how, graph) for how, graph in ways if (gpu or not graph) and (kernels[preset] or how == "plain")]
+        yield Row(preset, batch, "served", "kernels" if kernels[preset] else "plain", gpu)
+        yield from (Row(preset, batch, stage, *way) for stage in ("whole", "transformer") for way in ways)
+        yield from (Row(preset, batch, "decoder", "-", graph) for graph in (False, True)[: 1 + gpu])
+
+    return [row for pair in sorted(itertools.product(presets, batches), key=rank) for row in rows(*pair)]
+
+
+class Ready:
+    """A preset's networks on the device, and how far each way to compute a step is from float32."""
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: str) -> None:
+        self.config, self.dtype, self.device = config, dtype, device
+        exact = transformer(config).to(device)
+        self.model = copy.deepcopy(exact).to(dtype)
+        self._exact = copy.deepcopy(self.model).float()  # the same weights, rounded
+        autoencoder = Autoencoder(config.autoencoder).eval().requires_grad_(False).to(device, dtype)
+        self.autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._errors: dict[tuple[str, bool], float | str] = {}
+
+    def error(self, how: str, graph: bool) -> float | str:
+        """Found once, or why it could not be."""
+        if (how, graph) not in self._errors:
+            try:
+                found = error(self.model, self._exact, [STEPS[how]], self.device, graph)[0]
+            except Exception as trouble:
+                self._errors[how, graph] = said(trouble)
+            else:
+                self._errors[how, graph] = found
+        return self._errors[how, graph]
+
+
+STEPS: dict[str, fused.Step] = {"plain": fused.reference_step, "kernels": fused.step}
+
+
+class Sessions:
+    """A batch of sessions whose rings are full, and what is timed of them."""
+
+    def __init__(self, ready: Ready, batch: int) -> None:
+        self._ready = ready
+        config, dtype, device = ready.config, ready.dtype, ready.device
+        self._slots, _ = seated(ready.model, batch, device, random_features(config))
+        self._slots.take(*inputs(config, batch, self._slots.now.faces))
+        full(self._slots)
+        self._anchor = anchors(ready.autoencoder, config, batch, device, dtype)
+        self._latents = torch.randn_like(self._slots.noise)
         size = config.size
-        host = torch.empty(batch, size, size, 4, dtype=torch.uint8, pin_memory=device != "cpu")
+        self._host = torch.empty(batch, size, size, 4, dtype=torch.uint8, pin_memory=device != "cpu")
 
-        def decoder(latents: Tensor = latents, anchor: Anchor = anchor) -> Tensor:
-            return eight_bit(autoencoder.decode(latents, anchor))
+    def drawn(self, how: str) -> Tensor:
+        return STEPS[how](self._ready.model, self._slots, self._slots.capacity)
 
-        for how, step in (*steps.items(), ("-", None)):
+    def decoded(self, latents: Tensor) -> Tensor:
+        return eight_bit(self._ready.autoencoder.decode(latents, self._anchor))
 
-            def drawn(step: fused.Step | None = step, slots: Slots = slots) -> Tensor:
-                assert step is not None
-                return step(model, slots, slots.capacity)
+    def row(self, row: Row) -> Row:
+        """Checked, and timed."""
+        device = self._ready.device
+        if row.stage == "served":
+            return timed(row, served(self._ready, row.batch), device, repeats(row.batch))
+        if row.stage == "decoder":
+            call: Call = functools.partial(self.decoded, self._latents)
+            if row.captured:
+                wanted, call = call(), captured(call)
+                row = replace(row, error=levels_apart(call(), wanted))
+            return timed(row, call, device, repeats(row.batch))
+        found = self._ready.error(row.how, row.captured)
+        row = replace(row, failed=found) if isinstance(found, str) else replace(row, error=found)
+        if not row.right:
+            return row
+        call = functools.partial(self.drawn, row.how)
+        if row.stage == "transformer":
+            return timed(row, captured(call) if row.captured else call, device, repeats(row.batch))
+        draw = call
 
-            def whole(drawn: Call = drawn, decoder: Callable[..., Tensor] = decoder) -> Tensor:
-                return decoder(drawn())
+        def whole() -> Tensor:
+            return self.decoded(draw())
 
-            calls: dict[str, Call] = {"decoder": decoder} if step is None else {"transformer": drawn, "whole": whole}
-            for stage, call in calls.items():
-                for graph in modes:
-                    row = Row(config.name, batch, stage, how, graph, errors.get((how, graph)))
-                    yield timed(row, call, device, repeats, host if stage == "whole" else None)
-        if device != "cpu":
+        call = captured(whole) if row.captured else whole
+        return timed(row, lambda: self._host.copy_(call(), non_blocking=True), device, repeats(row.batch))
+
+
+def levels_apart(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference of two pictures, uint8."""
+    return float((found.int() - wanted.int()).abs().max())
+
+
+def served(ready: Ready, batch: int) -> Callable[[], object]:
+    """A frame of each session as the server draws it, from what they heard; their rings are full."""
+    config, rng = ready.config, np.random.default_rng(0)
+    painter = DevicePainter(Networks(config, ready.autoencoder, ready.model), batch, ready.device, ready.dtype)
+    painter.buckets = (batch,)  # the others' graphs would take seconds each
+    painter.prepare()
+    edge = config.size // STRIDE
+    face = np.zeros((edge, edge))
+    face[edge // 4 : -(edge // 4) or None, edge // 4 : -(edge // 4) or None] = 1
+    still = painter.still(blocks(config.size, rng), face)
+    sessions = [painter.stream(still, seed) for seed in range(batch)]
+    for session in sessions:
+        painter.hear(session, murmur(rng))
+
+    def draw() -> object:
+        frames = painter.draw(sessions)
+        if bad := [frame for frame in frames if isinstance(frame, NotFinite)]:
+            raise bad[0]
+        return frames
+
+    for _ in range(config.transformer.context + 2):
+        draw()
+    return draw
+
+
+def measure(rows: Sequence[Row], dtype: torch.dtype, device: str) -> Iterator[Row]:
+    """The rows in their order, with their times, or with the reason why there are none."""
+    ready: dict[str, Ready] = {}
+    for (preset, batch), group in itertools.groupby(rows, lambda row: (row.preset, row.batch)):
+        sessions: Sessions | None = None
+        for row in group:
+            torch.manual_seed(0)
+            try:
+                if preset not in ready:
+                    ready[preset] = Ready(PRESETS[preset], dtype, device)
+                sessions = sessions or Sessions(ready[preset], batch)
+                found = sessions.row(row)
+            except torch.OutOfMemoryError:
+                found = replace(row, note="out of memory")
+            except Exception as trouble:
+                found = replace(row, failed=said(trouble))
             torch.cuda.empty_cache()
+            yield found
 
 
-def timed(row: Row, call: Call, device: str, repeats: int, host: Tensor | None = None) -> Row:
-    """The row with its times, or with the reason why there are none. What is made goes to `host`, if that is given."""
+def timed(row: Row, call: Callable[[], object], device: str, repeats: int) -> Row:
+    """The row with its times, if it is right."""
     if not row.right:
         return row
-    try:
-        body = captured(call) if row.captured else call
-        out = body if host is None else lambda: host.copy_(body(), non_blocking=True)
-        taken = milliseconds(out, device, repeats)
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return Row(**asdict(row) | {"note": "out of memory"})
-    p95 = sorted(taken)[round(0.95 * (len(taken) - 1))]
-    return Row(**asdict(row) | {"ms": statistics.median(taken), "p95": p95})
+    taken = milliseconds(call, device, repeats)
+    return replace(row, ms=statistics.median(taken), p95=sorted(taken)[round(0.95 * (len(taken) - 1))])
 
 
 # --- report ---------------------------------------------------------------------------------------------------------
@@ -310,10 +440,10 @@ HEADINGS = (
 
 def line(row: Row, rows: Sequence[Row]) -> str:
     """One row of the table, in Markdown."""
-    way = f"{row.how}, {'graph' if row.captured else 'eager'}".removeprefix("-, ")
-    head = f"| {row.preset} | {row.batch} | {row.stage} | {way} "
+    head = f"| {row.preset} | {row.batch} | {row.stage} | {row.way} "
     if not row.right:
-        return f"{head}| check failed: {row.error:.2g} times the plain error | – | – | – | – |"
+        why = f"failed: {row.failed}" if row.failed else f"check failed: {row.error:.2g}, at most 2 is right"
+        return f"{head}| {why} | – | – | – | – |"
     if row.ms is None or row.p95 is None:
         return f"{head}| {row.note or '–'} | – | – | – | – |"
     ratio = speed_up(row, rows)
@@ -345,14 +475,38 @@ def describe(device: str) -> dict[str, Any]:
     }
 
 
+def over(device: str, end: float) -> str:
+    """Why no new row is begun, if so: after an illegal access, for one, a device refuses whatever is asked."""
+    try:
+        wait(device)
+    except Exception as trouble:
+        return said(trouble)
+    return "the seconds are over" if time.monotonic() > end else ""
+
+
+def as_json(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
+    """Errors that are no numbers are null there."""
+    error = row.error if row.error is not None and math.isfinite(row.error) else None
+    return asdict(row) | {"error": error, "right": row.right, "held": row.held, "speed_up": speed_up(row, rows)}
+
+
+def write(path: Path | None, result: dict[str, Any]) -> None:
+    """The whole file, in place of the last one at once: whenever this ends, one of them is there."""
+    if path:
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(json.dumps(result, indent=1) + "\n")
+        part.replace(path)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda (default), cuda:1, or cpu: the plain step, as a trial")
     parser.add_argument("--presets", nargs="+", choices=list(PRESETS), help="default: nano live")
     parser.add_argument("--batches", nargs="+", type=int, help="default: 1 4 16 64 256")
-    parser.add_argument("--dtype", choices=list(DTYPES), help="default: bfloat16; on a CPU float32")
+    parser.add_argument("--dtype", choices=list(DTYPES), help=f"default: {SERVED}; on a CPU float32")
     parser.add_argument("--quick", action="store_true", help="the tiny preset, small batches, few repetitions")
-    parser.add_argument("--out", type=Path, help="writes the result there as JSON")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begins no new row after so many seconds")
+    parser.add_argument("--out", type=Path, help="writes the result there as JSON, after each row")
     options = parser.parse_args(arguments)
     device = options.device
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
@@ -364,37 +518,45 @@ def main(arguments: list[str] | None = None) -> int:
     batches = options.batches or ([1, 2] if options.quick else list(BATCHES))
     if min(batches) < 1:
         parser.error(f"a batch has one session at least, got {min(batches)}")
-    dtype = DTYPES[options.dtype or ("float32" if device == "cpu" else "bfloat16")]
-    repeats = 3 if options.quick else REPEATS
+    dtype = DTYPES[options.dtype or ("float32" if device == "cpu" else SERVED)]
+    end = time.monotonic() + options.seconds
     torch.backends.cudnn.benchmark = True  # shapes are fixed
     if device != "cpu":
-        torch.cuda.set_device(device)  # graphs are captured on the current device
+        torch.cuda.set_device(torch.device(device).index or 0)  # graphs are captured on the current device
+    choices = {
+        name: choose(device, dtype, PRESETS[name].tokens, size.head, size.width)
+        for name, size in ((name, PRESETS[name].transformer) for name in presets)
+    }
+    if device == "cpu" and any(choice.kernels for choice in choices.values()):
+        parser.error("TRITON_INTERPRET is set, and the interpreter's times say nothing")
+    plan = planned(presets, batches, {name: choice.kernels for name, choice in choices.items()}, device != "cpu")
     rows: list[Row] = []
-    choices: list[str] = []
-    print(f"{dtype} on {device}\n")
-    for name in presets:
-        config = PRESETS[name]
-        size = config.transformer
-        choice = choose(device, dtype, config.tokens, size.head, size.width)
-        if choice.kernels and device == "cpu":
-            parser.error("TRITON_INTERPRET is set, and the interpreter's times say nothing")
-        choices.append(f"{name}: {choice.line}")
-        print(f"{choices[-1]}\n\n{HEADINGS}")
-        torch.manual_seed(0)
-        with torch.inference_mode():
-            found = list(measure(config, batches, dtype, device, repeats, choice.kernels))
-        rows += found
-        print("\n".join(line(row, rows) for row in found) + "\n", flush=True)
-    if options.out:
-        result = {
-            "hardware": describe(device),
-            "device": device,
-            "dtype": str(dtype),
-            "quick": options.quick,
-            "choices": choices,
-            "rows": [asdict(row) | {"held": row.held, "speed_up": speed_up(row, rows)} for row in rows],
-        }
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    result: dict[str, Any] = {
+        "hardware": describe(device),
+        "device": device,
+        "dtype": str(dtype),
+        "quick": options.quick,
+        "choices": [f"{name}: {choice.line}" for name, choice in choices.items()],
+        "stopped": None,
+    }
+
+    def keep() -> None:
+        result["rows"] = [as_json(row, rows) for row in rows]
+        result["not_reached"] = [str(row) for row in plan[len(rows) :]]
+        write(options.out, result)
+
+    print(f"{dtype} on {device}\n", *result["choices"], f"\n{HEADINGS}", sep="\n", flush=True)
+    keep()
+    with torch.inference_mode():
+        measured = measure(plan, dtype, device)
+        while len(rows) < len(plan) and not (why := over(device, end)):
+            rows.append(next(measured))
+            print(line(rows[-1], rows), flush=True)
+            keep()
+    if left := len(plan) - len(rows):
+        result["stopped"] = why
+        print(f"\n{why}: {left} rows were not reached, from: {plan[len(rows)]}")
+        keep()
     return 0 if all(row.right for row in rows) else 1
 
 

@@ -109,10 +109,15 @@ for _name, _change, _why in (
     ("elsewhere", {"k": torch.zeros(B, N, H, D, device="meta")}, r"k is on meta, q on cpu"),
 ):
     REFUSED[_name] = (rolling_attention, _attention() | _change, _why)
+_BOTH = torch.zeros(B, 2, S, N, H, D)
+_SHIFTED = _BOTH.as_strided(_BOTH[:, 0].shape, _BOTH[:, 0].stride(), D)
 for _name, _change, _why in (
     ("other weight", {"q_weight": torch.ones(D + 1)}, r"q_weight has shape \[33\], wanted \[32\]"),
     ("no slots", {"ring": _ring(B, 0, N, H, D)}, r"1 frames cannot be written .* ring of 0"),
     ("shared ring", {"ring": (torch.zeros(1, S, N, H, D).expand(B, -1, -1, -1, -1),) * 2}, "share"),
+    ("windows", {"ring": (torch.zeros(B + S, N, H, D).unfold(0, S, 1)[:B].movedim(-1, 1),) * 2}, "keys .* rows share"),
+    ("one ring", {"ring": (_BOTH[:, 0],) * 2}, "ring keys and ring values are written to, and share memory"),
+    ("ring shifted", {"ring": (_BOTH[:, 0], _SHIFTED)}, "ring keys and ring values are written to, and share memory"),
     ("eps", {"eps": 0.0}, r"eps must be between 0 and 1, got 0.0"),
 ):
     REFUSED[_name] = (qk_norm_rope_cache, _norm() | _change, _why)
@@ -169,6 +174,13 @@ def test_e4m3_wants_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     fp8("ring keys", part)
 
 
+def test_keys_and_values_of_one_tensor() -> None:
+    """Rings that lie in one tensor without a number in common, one behind the other or row by row, are taken."""
+    for ring in (_BOTH[:, 0], _BOTH[:, 1]), (_BOTH[:, 1], _BOTH[:, 0]), torch.zeros(2, B, S, N, H, D).unbind():
+        with pytest.raises(RuntimeError, match="runs anywhere"):
+            qk_norm_rope_cache(**(_norm() | {"ring": ring}))
+
+
 @pytest.mark.parametrize(
     ("op", "valid"),
     [(rolling_attention, _attention), (qk_norm_rope_cache, _norm), (face_audio_attention, _face), (adaln, _adaln)],
@@ -186,6 +198,15 @@ def test_why_not_names_the_reason() -> None:
     assert "interpreter" in (why_not("cpu") or "")
     assert "'mps'" in (why_not("mps") or "")
     assert "CUDA device" in (why_not("cuda:99") or "")
+
+
+def test_the_interpreter_offers_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where kernels are the interpreter's, a GPU is refused with that reason, and the CPU is not."""
+    if why_not("cpu") == "Triton is not installed":
+        pytest.skip("Triton is not installed")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert "TRITON_INTERPRET is set" in (why_not("cuda") or "")
+    assert why_not("cpu") is None
 
 
 def test_imports_without_triton() -> None:

@@ -1,14 +1,21 @@
 """The kernels' benchmark verifies before it times, claims nothing for what is wrong, and refuses where nothing runs."""
 
 import importlib.util
+import itertools
+import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from avatar_kernels.rolling_attention import rolling_attention
+from avatar_kernels.shapes import SHAPES, Shape
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "kernels.py"
 NEEDS_TRITON = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -28,7 +35,7 @@ def bench() -> ModuleType:
 def _run(*arguments: str, interpret: bool) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "TRITON_INTERPRET": "1" if interpret else "0", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, str(SCRIPT), *arguments], env=environment, capture_output=True, text=True, timeout=600
     )
 
 
@@ -86,28 +93,189 @@ def test_claims_nothing_for_what_is_wrong(bench: ModuleType) -> None:
     alone = bench.replace(good, rivals={}, wrong={"a": 7.0})
     assert alone.speed_up is None
     assert "a is wrong" in bench.line(alone, ceiling)
+    for error in (0.5, None):
+        broken = bench.replace(good, error=error, ours=None, failed={"ours": "no | luck"})
+        assert not broken.right and broken.speed_up is None and "failed: no" in bench.line(broken, ceiling)
+    assert "a failed (no luck)" in bench.line(bench.replace(good, failed={"a": "no luck"}), {})
 
 
-@pytest.mark.parametrize("rings", ["full", "mixed"])
-def test_rivals_compute_the_same(bench: ModuleType, rings: str) -> None:
+@pytest.mark.parametrize(("context", "rings"), [(3, "full"), (3, "mixed"), (0, "full")])
+def test_rivals_compute_the_same(bench: ModuleType, context: int, rings: str) -> None:
     """What the kernel is compared with gives the reference's result, from the same ring: the comparison is fair."""
     torch.manual_seed(0)
-    given = bench.attention_inputs(bench.SMALL, 5, rings, torch.float32, "cpu")
+    shape = bench.replace(bench.SMALL, context=context)
+    given = bench.attention_inputs(shape, 5, rings, torch.float32, "cpu")
     truth = bench.Truth(given)
     assert truth.error(bench.sdpa_masked(given, bench.side_by_side)) < 1
     plain = truth.error(bench.sdpa(given, bench.side_by_side))
     assert plain < 1 if rings == "full" else plain > 1
-    norm, face, change = (
-        make(bench.SMALL, 3, torch.float32, "cpu")
-        for make in (bench.norm_inputs, bench.face_inputs, bench.adaln_inputs)
-    )
-    ring = tuple(part.clone() for part in norm["ring"])
-    wanted = bench.qk_norm_rope_cache_reference(**norm, precision=torch.float64)
-    found = bench.norm_unfused(**(norm | {"ring": ring}))
-    assert max(bench.excess(a, b) for a, b in zip((*found, *ring), (*wanted, *norm["ring"]), strict=True)) < 1
-    assert bench.excess(bench.face_unfused(**face), bench.face_audio_attention_reference(**face)) < 1
-    pairs = zip(bench.adaln_unfused(**change), bench.adaln_reference(**change), strict=True)
-    assert max(bench.excess(ours, truth) for ours, truth in pairs) < 1
+    for _, unfused, reference, inputs in bench.FUSED.values():
+        given = inputs(shape, 3, torch.float32, "cpu")
+        assert bench.worst(bench.results(unfused, given), bench.truth_of(reference, given)) < 1
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_inputs_of_every_shape_are_taken(bench: ModuleType, shape: Shape) -> None:
+    """What is measured passes the operations' own checks at every shipped shape, and the rivals take it: no memory."""
+    for rings in ("full", "mixed"):
+        given = bench.attention_inputs(shape, 2, rings, torch.bfloat16, "meta")
+        with pytest.raises(RuntimeError, match="runs anywhere"):  # a refusal of the inputs is a ValueError
+            rolling_attention(**given)
+        for rival in (bench.sdpa, bench.sdpa_masked):
+            assert rival(given, bench.side_by_side).shape == given["q"].shape
+    for ours, unfused, _, inputs in bench.FUSED.values():
+        given = inputs(shape, 2, torch.bfloat16, "meta")
+        with pytest.raises(RuntimeError, match="runs anywhere"):
+            ours(**given)
+        bench.results(unfused, given)
+
+
+def test_a_forgotten_tile_of_thousands_of_keys_is_seen(bench: ModuleType) -> None:
+    """Among 18 432 keys, bfloat16 attention that forgets 64 is wrong, and what only rounds as a kernel does is not."""
+    torch.manual_seed(0)
+    shape = bench.Shape("long", heads=2, head=128, tokens=512, context=34)
+    given = bench.attention_inputs(shape, 1, "full", torch.bfloat16, "cpu")
+    truth = bench.Truth(given)
+    q, keys, values = bench.side_by_side(given | {"table": given["table"].half()})
+    scores = q.float() @ keys.float().mT * shape.head**-0.5
+
+    def error(scores: torch.Tensor) -> float:
+        seen = scores.softmax(-1).bfloat16().float() @ values.float()
+        return truth.error(seen.bfloat16().transpose(1, 2))
+
+    assert keys.shape[2] == 18432 and error(scores) < 0.8
+    for first in (0, 9216, 18432 - 64):
+        forgetful = scores.clone()
+        forgetful[..., first : first + 64] = -torch.inf
+        assert error(forgetful) > 2
+
+
+def _as(reference: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation that is right: the reference, rounded to what it was given."""
+
+    def op(**given: Any) -> Any:
+        dtype = next(part for part in given.values() if isinstance(part, torch.Tensor)).dtype
+        found = reference(**given, precision=torch.float64)
+        return found.to(dtype) if isinstance(found, torch.Tensor) else tuple(part.to(dtype) for part in found)
+
+    return op
+
+
+@pytest.fixture
+def on_cpu(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, dict[str, Any]]]:
+    """A run of the timing over small rows of all operations, with references for kernels and 5 µs for all times."""
+    operations = {op: (_as(parts[2]), *parts[1:]) for op, parts in bench.FUSED.items()}
+    monkeypatch.setattr(bench, "FUSED", operations)
+    monkeypatch.setattr(bench, "rolling_attention", _as(bench.rolling_attention_reference))
+    monkeypatch.setattr(bench, "microseconds", lambda calls: 5.0 if [call() for call in calls] else 0.0)
+    monkeypatch.setattr(bench, "MOST_SETS", 2)
+    monkeypatch.setattr(bench, "describe", dict)
+    monkeypatch.setattr(bench, "ceilings", lambda: {"bytes": 4e12, "flops": 8e14})
+    monkeypatch.setattr(bench, "flex", lambda given, lay, *_: bench.sdpa_masked(given, lay))
+    monkeypatch.setattr(bench, "checks", lambda *_: iter([("a check", lambda: 0.5), ("another", lambda: 0.7)]))
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+
+    def run(out: Path, seconds: float = 1e9) -> tuple[int, dict[str, Any]]:
+        cases = [bench.Case("rolling_attention", bench.SMALL, 2, rings) for rings in ("full", "mixed")]
+        cases += [bench.Case(op, bench.SMALL, 2) for op in operations]
+        code = bench.run_timing(Namespace(out=out, seconds=seconds, tune=False), cases, "cpu")
+        return code, json.loads(out.read_text())
+
+    return run
+
+
+def test_times_every_row(on_cpu: Callable[..., Any], tmp_path: Path) -> None:
+    """Each operation is verified, and timed beside rivals that are right, all of which is written down."""
+    code, result = on_cpu(tmp_path / "result.json")
+    assert code == 0 and result["verified"] is True and result["not_reached"] == []
+    assert len(result["timings"]) == 5
+    for row in result["timings"]:
+        assert row["right"] and row["speed_up"] == 1 and not row["failed"] and not row["wrong"], row
+        assert row["bytes"] > 0 and row["rotated"] > 0
+    assert set(result["timings"][0]["rivals"]) == {"SDPA", "SDPA, masked", "FlexAttention"}
+    assert set(result["timings"][1]["rivals"]) == {"SDPA, masked", "FlexAttention"}
+
+
+def test_a_failure_stays_in_its_row(
+    bench: ModuleType, on_cpu: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A rival that fails leaves its reason and no more; ours that fails is wrong; either way the run goes on."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such | thing\nat all")
+
+    reason = "RuntimeError: no such / thing"
+    monkeypatch.setattr(bench, "flex", fails)
+    code, result = on_cpu(tmp_path / "result.json")
+    assert code == 0
+    for row in result["timings"][:2]:
+        assert row["failed"] == {"FlexAttention": reason} and row["speed_up"] == 1
+    monkeypatch.setattr(bench, "checks", lambda *_: iter([("a check", fails), ("another", lambda: 0.7)]))
+    monkeypatch.setitem(bench.FUSED, "qk_norm_rope_cache", (fails, *bench.FUSED["qk_norm_rope_cache"][1:]))
+    code, result = on_cpu(tmp_path / "result.json")
+    assert code == 1 and result["verified"] is False
+    assert [check["failed"] for check in result["checks"]] == [reason, ""]
+    rows = {row["op"]: row for row in result["timings"]}
+    assert rows["adaln"]["right"] and rows["adaln"]["speed_up"] == 1
+    wrong = rows["qk_norm_rope_cache"]
+    assert not wrong["right"] and wrong["speed_up"] is None and wrong["failed"] == {"ours": reason}
+    assert wrong["rivals"]
+
+
+def test_what_is_left_in_the_ring_is_checked(
+    bench: ModuleType, on_cpu: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A kernel that returns what it should, and forgets to write it down, is wrong."""
+    ours, *others = bench.FUSED["qk_norm_rope_cache"]
+
+    def forgets(**given: Any) -> Any:
+        return ours(**(given | {"ring": tuple(part.clone() for part in given["ring"])}))
+
+    monkeypatch.setitem(bench.FUSED, "qk_norm_rope_cache", (forgets, *others))
+    code, result = on_cpu(tmp_path / "result.json")
+    row = next(row for row in result["timings"] if row["op"] == "qk_norm_rope_cache")
+    assert code == 1 and not row["right"] and row["error"] > 1 and row["ours"] is None
+
+
+def test_rows_are_kept_as_they_come(
+    bench: ModuleType, on_cpu: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever ends a run, the rows before are in the file; when the seconds are over, no new one is begun."""
+    out = tmp_path / "result.json"
+    code, result = on_cpu(out, seconds=-1)
+    assert code == 0 and not result["timings"] and result["verified"] is None and "over" in result["stopped"]
+    assert len(result["not_reached"]) == 5 and "rolling_attention, small x2, full" in result["not_reached"]
+    times = itertools.count()
+
+    def ends(calls: Any) -> float:
+        if next(times) == 6:
+            raise KeyboardInterrupt
+        return 5.0
+
+    monkeypatch.setattr(bench, "microseconds", ends)
+    with pytest.raises(KeyboardInterrupt):
+        on_cpu(out)
+    result = json.loads(out.read_text())
+    assert len(result["timings"]) == 1 and len(result["not_reached"]) == 4
+
+
+def test_what_matters_most_comes_first(bench: ModuleType) -> None:
+    """`live` at the batches of a busy server leads, 14B closes from its smallest; tuning takes full rings alone."""
+    cases = bench.planned(bench.SHAPES, bench.BATCHES, False, "cpu")
+    order = list(dict.fromkeys((case.shape.name, case.batch) for case in cases))
+    assert order[:3] == [("live", 4), ("live", 16), ("nano", 1)]
+    assert order[6:] == [
+        *(("live", 1), ("live", 64)),
+        *(("14B-frame", 1), ("14B", 1), ("14B-frame", 4), ("14B", 4)),
+    ]
+    assert {(case.op, case.rings) for case in cases if case.shape is bench.NANO} == {
+        ("rolling_attention", "full"),
+        *((op, "-") for op in bench.FUSED),
+    }
+    tuned = bench.planned([bench.LIVE], bench.TUNED, True, "cpu")
+    assert {(case.op, case.rings) for case in tuned} == {("rolling_attention", "full")}
+    assert len(set(map(str, tuned))) == len(tuned) <= 40
 
 
 def test_the_face_covers_a_fifth(bench: ModuleType) -> None:
@@ -119,6 +287,6 @@ def test_the_face_covers_a_fifth(bench: ModuleType) -> None:
 
 def test_inputs_exceed_the_cache(bench: ModuleType) -> None:
     """Sets of inputs are many enough to leave nothing of the next in the cache, and bounded in number."""
-    for size in (10**3, 10**6, 10**8, 10**10):
-        assert 2 <= bench.sets_of(size) <= bench.MOST_SETS
-        assert bench.sets_of(size) * size >= min(bench.BEYOND_CACHE, bench.MOST_SETS * size)
+    for size, cache in itertools.product((10**3, 10**6, 10**8, 10**10), (6 * 2**20, 50 * 2**20)):
+        assert 2 <= bench.sets_of(size, cache) <= bench.MOST_SETS
+        assert bench.sets_of(size, cache) * size >= min(bench.CACHES * cache, bench.MOST_SETS * size)

@@ -1,8 +1,10 @@
 """The benchmark of a live step: its arithmetic, what it claims and what not, and a trial without a GPU."""
 
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import model_step as bench
 import pytest
@@ -11,6 +13,7 @@ import torch
 from streamer.model import fused
 from streamer.model.attention import Choice
 from streamer.model.config import PRESETS
+from streamer.model.device import DevicePainter
 
 TINY = PRESETS["tiny"]
 GOOD = bench.Row("live", 16, "whole", "kernels", True, error=1.1, ms=4.0, p95=4.4)
@@ -34,7 +37,10 @@ def test_claims_nothing_for_what_is_wrong() -> None:
         assert bench.speed_up(GOOD, [replace(PLAIN, error=error)]) is None
     assert bench.speed_up(GOOD, []) is None
     lacking = replace(GOOD, ms=None, p95=None, note="out of memory")
-    assert lacking.held is None and "out of memory" in bench.line(lacking, others)
+    assert lacking.right and lacking.held is None and "out of memory" in bench.line(lacking, others)
+    failed = replace(GOOD, ms=None, p95=None, error=None, failed="no luck")
+    assert not failed.right and bench.speed_up(failed, others) is None
+    assert "failed: no luck" in bench.line(failed, others)
 
 
 def test_what_is_wrong_is_not_timed() -> None:
@@ -75,9 +81,107 @@ def test_a_trial_without_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (batch, stage, "-" if stage == "decoder" else "plain") for batch in (1, 2) for stage in bench.STAGES
     }
     assert all(row["ms"] > 0 and row["held"] >= 0 and not row["captured"] for row in result["rows"])
+    assert result["not_reached"] == [] and result["stopped"] is None
     assert result["hardware"]["cpu"] and "commit" in result["hardware"] and result["quick"]
     assert "PyTorch's operators" in result["choices"][0]
     assert bench.HEADINGS in capsys.readouterr().out
+
+
+QUICK = ["--device", "cpu", "--quick", "--batches", "1", "--out"]
+
+
+def test_a_failure_stays_in_its_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stage that fails leaves its reason, and no time; one without memory is not wrong; the others are measured."""
+
+    def fails(trouble: Exception) -> Any:
+        raise trouble
+
+    out = tmp_path / "result.json"
+    monkeypatch.setattr(bench, "served", lambda *_: fails(RuntimeError("no | capture\nhere")))
+    assert bench.main([*QUICK, str(out)]) == 1
+    first, *others = json.loads(out.read_text())["rows"]
+    assert first["failed"] == "RuntimeError: no / capture" and not first["right"] and first["ms"] is None
+    assert len(others) == 3 and all(row["ms"] for row in others)
+    monkeypatch.setattr(bench, "served", lambda *_: fails(torch.OutOfMemoryError("too much")))
+    assert bench.main([*QUICK, str(out)]) == 0
+    assert json.loads(out.read_text())["rows"][0]["note"] == "out of memory"
+    monkeypatch.setattr(bench, "error", lambda *_: fails(RuntimeError("not compiled")))
+    assert bench.main([*QUICK, str(out)]) == 1
+    rows = {row["stage"]: row for row in json.loads(out.read_text())["rows"]}
+    for stage in ("whole", "transformer"):
+        assert rows[stage]["failed"] == "RuntimeError: not compiled" and rows[stage]["speed_up"] is None
+    assert rows["decoder"]["ms"]
+
+
+def test_rows_are_kept_as_they_come(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever ends a run, the rows before are in the file; when the seconds are over, no new one is begun."""
+    out = tmp_path / "result.json"
+    assert bench.main([*QUICK, str(out), "--seconds", "-1"]) == 0
+    result = json.loads(out.read_text())
+    assert not result["rows"] and len(result["not_reached"]) == 4 and "over" in result["stopped"]
+    times = iter([[1.0], [1.0]])
+
+    def ends(*_: object) -> list[float]:
+        if (found := next(times, None)) is None:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(bench, "milliseconds", ends)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main([*QUICK, str(out)])
+    result = json.loads(out.read_text())
+    assert [row["stage"] for row in result["rows"]] == ["served", "whole"]
+    assert result["not_reached"] == ["tiny x1 transformer, plain, eager", "tiny x1 decoder, eager"]
+
+
+def test_what_matters_most_comes_first() -> None:
+    """`live` at the batches of a busy server leads; speed-ups have what they are against before them."""
+    plan = bench.planned(["nano", "live"], bench.BATCHES, {"nano": True, "live": True}, gpu=True)
+    order = list(dict.fromkeys((row.preset, row.batch) for row in plan))
+    assert order[:3] == [("live", 4), ("live", 16), ("nano", 1)]
+    assert order[6:] == [("live", 1), ("live", 64), ("nano", 256), ("live", 256)]
+    assert [str(row) for row in plan[:3]] == [
+        "live x4 served, kernels, graph",
+        "live x4 whole, plain, eager",
+        "live x4 whole, kernels, graph",
+    ]
+    assert len(set(plan)) == len(plan) == 10 * 11
+    assert {row.how for row in bench.planned(["nano"], [1], {"nano": False}, gpu=True)} == {"plain", "-"}
+    assert [bench.repeats(batch) for batch in (1, 16, 64, 256)] == [60, 60, 15, 10]
+
+
+def test_draws_in_what_the_server_draws_in() -> None:
+    """On CUDA numbers are of the server's kind, unless another is asked for."""
+    server = inspect.signature(DevicePainter).parameters["dtype"].default
+    assert bench.DTYPES[bench.SERVED] is server
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_takes_the_device_by_its_index(device: str, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current device is set by a number: PyTorch takes no "cuda" there."""
+    taken: list[object] = []
+
+    def enough(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(bench, "choose", enough)
+    with pytest.raises(InterruptedError):
+        bench.main(["--device", device])
+    assert taken == [index]
+
+
+@torch.inference_mode()
+def test_a_wrong_graph_of_the_decoder_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a graph of the decoder makes is held against the decoder: a level or two may differ, no more."""
+    sessions = bench.Sessions(bench.Ready(TINY, torch.float32, "cpu"), 2)
+    row = bench.Row("tiny", 2, "decoder", "-", True)
+    for more, right in ((0, True), (2, True), (3, False)):
+        monkeypatch.setattr(bench, "captured", lambda call, more=more: lambda: call().clamp(max=250) + more)
+        monkeypatch.setattr(bench, "eight_bit", lambda painted: painted.new_full((2, 4), 100, dtype=torch.uint8))
+        found = sessions.row(row)
+        assert found.error == more and found.right == right and (found.ms is not None) == right
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU here")

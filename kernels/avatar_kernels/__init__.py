@@ -38,6 +38,8 @@ def why_not(device: str = "cuda") -> str | None:
         return None if interpreted() else "kernels run on a CPU only under Triton's interpreter (TRITON_INTERPRET=1)"
     if kind != "cuda":
         return f"kernels run on CUDA devices, not on {device!r}"
+    if interpreted():
+        return "TRITON_INTERPRET is set, and Triton's interpreter runs kernels on a CPU only"
     import torch
 
     if torch.version.hip is not None:

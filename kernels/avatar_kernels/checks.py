@@ -83,9 +83,29 @@ def reach(name: str, tensor: Tensor) -> None:
 
 
 def separate(name: str, tensor: Tensor) -> None:
-    """What is written to must not hold a number twice, as an expanded tensor does."""
-    if any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)):
-        raise ValueError(f"{name} is written to, and its rows share memory: strides {list(tensor.stride())}")
+    """What is written to must not hold a number twice, as an expanded tensor or overlapping windows do."""
+    span = 1  # numbers from the first to the last, of the dimensions that lie closest
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride < span:
+            raise ValueError(f"{name} is written to, and its rows share memory: strides {list(tensor.stride())}")
+        span += (size - 1) * stride
+
+
+def apart(name: str, tensor: Tensor, with_name: str, other: Tensor) -> None:
+    """
+    Both are written to, and must not share memory: of one shape and dtype, each row of the batch packed. Rows may lie
+    between one another's. Tensors without memory pass.
+    """
+    row = tensor.shape[1:].numel() * tensor.element_size()
+    here, there = (part.data_ptr() for part in (tensor, other))
+    if not (here and there):
+        return
+    steps = [part.stride(0) * part.element_size() if len(part) > 1 else row for part in (tensor, other)]
+    first = here + (len(tensor) - 1) * steps[0] + row <= there
+    last = there + (len(other) - 1) * steps[1] + row <= here
+    between = steps[0] == steps[1] and row <= (there - here) % steps[0] <= steps[0] - row
+    if not (first or last or between):
+        raise ValueError(f"{name} and {with_name} are written to, and share memory")
 
 
 def fp8(name: str, tensor: Tensor) -> None:

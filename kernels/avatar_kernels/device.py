@@ -8,9 +8,9 @@ from avatar_kernels import interpreted
 
 WIDEN = interpreted()
 """
-The interpreter (as of Triton 3.7.1) multiplies the bits of bfloat16 as integers, and drops the carry when it rounds to
-e4m3. Under it, and only there, operands that were rounded to their dtype are widened to float32 before a dot, and
-numbers are rounded to e4m3's grid before they are cast.
+The interpreter (as of Triton 3.7.1) multiplies the bits of bfloat16 as integers, drops the carry when it rounds to
+e4m3, and makes 384 of a NaN there. Under it, and only there, operands that were rounded to their dtype are widened to
+float32 before a dot, and numbers are rounded to e4m3's grid, NaN beyond it, before they are cast.
 """
 
 
@@ -25,13 +25,14 @@ def dot(a, b, c, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
 
 @triton.jit
 def to_e4m3(x, WIDEN: tl.constexpr):
-    """float32 -> e4m3, saturated, to nearest even."""
-    x = tl.minimum(tl.maximum(x, -448.0), 448.0)
+    """float32 -> e4m3, saturated, to nearest even; NaN stays NaN, which a plain minimum would make 448 of."""
+    x = tl.where(x != x, x, tl.minimum(tl.maximum(x, -448.0), 448.0))
     if WIDEN:
         bits = x.to(tl.int32, bitcast=True)
         normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) & -0x100000).to(tl.float32, bitcast=True)
         small = (x + 24576.0) - 24576.0  # 1.5 * 2^14: leaves e4m3's least step, 2^-9
-        x = tl.where(tl.abs(x) < 0.015625, small, normal)
+        number = tl.where(tl.abs(x) < 0.015625, small, normal)
+        x = tl.where(x != x, 480.0, number)  # a step above the largest: the bits that mean NaN
     return x.to(tl.float8e4nv)
 
 

@@ -95,9 +95,11 @@ def test_writes_e4m3(dtype: torch.dtype) -> None:
 
 
 def test_e4m3_saturates() -> None:
-    """What is too large for e4m3 becomes its largest number, never NaN."""
+    """What is too large for e4m3 becomes its largest number, never NaN; what is NaN stays NaN, and alone."""
     scene = Scene([0], fp8=True)
     scene.v.mul_(1e4)
+    scene.v[0, 1, 0, 3] = torch.nan
+    scene.k[0, 2, 1, 5] = torch.nan  # and with it its whole head, which is normed together
     qk_norm_rope_cache(
         scene.q,
         scene.k,
@@ -109,8 +111,10 @@ def test_e4m3_saturates() -> None:
         scene.table,
         **scene.options,
     )
-    assert scene.ring[1][0, 0].float().abs().max() == 448
-    assert scene.ring[1][0, 0].float().isfinite().all()
+    keys, values = (part[0, 0].float() for part in scene.ring)
+    assert values.nan_to_num(0).abs().max() == 448
+    assert values.isnan().nonzero().tolist() == [[1, 0, 3]]
+    assert keys[2, 1].isnan().all() and keys.isnan().sum() == 32
 
 
 @given(

@@ -72,5 +72,6 @@ def _check(
             raise ValueError(f"{frames} frames cannot be written into a ring of {slots}")
         checks.separate("ring keys", ring[0])
         checks.separate("ring values", ring[1])
+        checks.apart("ring keys", ring[0], "ring values", ring[1])
     checks.forward_only("qk_norm_rope_cache", q=q, k=k, v=v, q_weight=q_weight, k_weight=k_weight)
     return context
