@@ -298,10 +298,36 @@ def test_decoders_are_compared_alike() -> None:
     silence, rng = np.zeros((50, HEARD), np.float32), np.random.default_rng(0)
     heard, truth = clips.spoken(source, silence, None, 50, rng)
     said = clips.passage(5, "x", heard, truth)
-    rows = ablations.decoders(PRESETS["tiny"], ablations.Budget(1, 3), source, silence, [said])
+    rows = ablations.decoders(PRESETS["tiny"], ablations.Budget(1, 3, takes=8), source, silence, [said])
     assert [row["variant"] for row in rows] == ["anchored", "not anchored"]
     assert [(row["steps"], row["n"]) for row in rows] == [(3, 10)] * 2
     assert rows[0]["psnr"] > rows[1]["psnr"] > 0  # what was hardly trained copies the picture, where it can
+
+
+def test_variants_are_tuned_alike(reader: lip_reader.Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each begins from the given weights, which stay as they are, learns for the same steps, and is kept at once."""
+    torch.manual_seed(0)
+    networks = untrained(PRESETS["tiny"])
+    before = {name: value.clone() for name, value in networks.transformer.state_dict().items()}
+    monkeypatch.setattr(ablations, "drift", lambda painter, reader, long: {"sides": {"one step": painter}})
+    monkeypatch.setattr(ablations, "decoders", lambda *given: [])
+    source, silence = voices(4, 80), np.zeros((50, HEARD), np.float32)
+    heard, truth = clips.spoken(source, silence, None, 50, np.random.default_rng(0))
+    said = clips.passage(5, "x", heard, truth)
+    variants = [ablations.Variant("plain"), ablations.Variant("looks back", context=2, seed=1)]
+    kept: list[int] = []
+    found = ablations.run(
+        networks, ablations.Budget(2, 1, batch=2, frames=3, takes=4), source, silence, [said], said, reader,
+        lambda part: kept.append(len(part["variants"])), variants,
+    )  # fmt: skip
+    rows = found["variants"]
+    assert kept == [1, 2] and [row["steps"] for row in rows] == [2, 2] and found["decoders"] == []
+    assert [row["drift"].config.transformer.context for row in rows] == [0, 2]
+    for name, value in networks.transformer.state_dict().items():
+        assert torch.equal(value, before[name])
+    tuned = [row["drift"]._transformer.state_dict() for row in rows]
+    for one, other in ((tuned[0], before), (tuned[1], before), (tuned[0], tuned[1])):
+        assert any(not torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_shipped_weights_look_back_as_they_are_told() -> None:
@@ -379,6 +405,10 @@ def made_up(good: bool) -> dict[str, Any]:
                         "best_latents": {"n": 6, "psnr_whole": 33.0, "psnr_whole_of_encoder": 29.0}},
         "speed": {"configurations": [{"batch": 1, "dtype": "fp32", "threads": 2, "n": 9, "whole_ms": took,
                                       "parts_p50_ms": {}}], "memory_mb": {"process": 500.0}},
+        "live": {"settings": {"runs": 1, "seconds": 60.0, "generator": "neural"}, "hardware": {"cpu": "a CPU"},
+                 "configurations": [{"echo_cancellation": True, "median": {
+                     "display": {"fps": 24.9 if good else 20.0},
+                     "total_ms": dict.fromkeys(("p50", "p95", "p99"), 120.0 if good else 300.0)}}]},
     }  # fmt: skip
 
 
@@ -398,7 +428,7 @@ def test_best_latents_are_better_than_the_encoders() -> None:
 def test_the_table_says_what_is_missed() -> None:
     """Every promise is ok where it is kept, MISSED where it is not, and not measured where nothing was."""
     reached, missed, nothing = (page.rows(result) for result in (made_up(True), made_up(False), {}))
-    assert len(reached) == len(missed) == len(nothing) == 19
+    assert len(reached) == len(missed) == len(nothing) == 23
     assert {line.met for line in nothing} == {None}
     no_lpips = [line.what for line in reached if line.met is not True]
     assert no_lpips == ["autoencoder alone, ST-LPIPS"]
@@ -432,16 +462,20 @@ def test_strips_stand_in_order() -> None:
 
 
 def test_what_other_weights_reached_is_forgotten(tmp_path: Path) -> None:
-    """Parts measured with the same weights are kept, those of others never get into one table, but for ablations."""
+    """Parts measured with the same weights are kept, those of others never get into one table."""
     out = tmp_path / "quality.json"
     assert quality.kept(out, {"sha256": "a"}) == {}
-    out.write_text(json.dumps({"weights": {"sha256": "a"}, "lips": {}}))
-    assert "lips" in quality.kept(out, {"sha256": "a"}) and quality.kept(out, {"sha256": "b"}) == {}
-    parts = {"lips": {"commit": "1"}, "ablations": {"commit": "2"}}
-    out.write_text(json.dumps({"weights": {"sha256": "a"}, "lips": {}, "ablations": {"n": 1}, "parts": parts}))
-    assert quality.kept(out, {"sha256": "b"}) == {"ablations": {"n": 1}, "parts": {"ablations": {"commit": "2"}}}
     out.write_text(json.dumps({"weights": {"sha256": "a"}, "lips": {}, "ablations": {"n": 1}}))
-    assert quality.kept(out, {"sha256": "b"}) == {"ablations": {"n": 1}}
+    assert {"lips", "ablations"} <= set(quality.kept(out, {"sha256": "a"})) and quality.kept(out, {"sha256": "b"}) == {}
+
+
+def test_only_the_neural_generators_latency_is_told(tmp_path: Path) -> None:
+    """Of a report of the rig's, or of none, nothing is taken."""
+    report = tmp_path / "live.json"
+    assert quality.live(report) == {}
+    for generator, taken in (("rig", False), ("neural", True)):
+        report.write_text(json.dumps({"settings": {"generator": generator}}))
+        assert ("live" in quality.live(report)) == taken
 
 
 def test_numbers_fit_json() -> None:
