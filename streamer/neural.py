@@ -157,14 +157,22 @@ def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Fac
     return picture if entry.own_mouth else with_drawn_mouth(picture, face), face
 
 
-_FARTHEST = np.full(len(CONTROLS), np.inf, np.float32)
-"""Controls beyond it are drawn at it: today's weights smear a head that is turned or tilted farther (radians)."""
-for _name, _angle in (("yaw", 0.28), ("pitch", 0.25), ("roll", 0.2)):
-    _FARTHEST[INDEX[_name]] = _angle
+_FARTHEST = {"yaw": 0.28, "pitch": 0.25, "roll": 0.16}
+"""How far a head turns, nods and tilts by itself, in radians: today's weights smear one that goes farther."""
+_POSE = [INDEX[name] for name in _FARTHEST]
+_REACH = np.array([*_FARTHEST.values()], np.float32)
+
+
+def within_reach(controls: np.ndarray) -> np.ndarray:
+    """Controls [C] with a head that is turned, nodded and tilted together as far as it may be by one of them alone."""
+    pose = controls[_POSE] / _REACH
+    near = controls.copy()
+    near[_POSE] = _REACH * pose / max(float(np.linalg.norm(pose)), 1.0)
+    return near
 
 
 def _cue(controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> Cue:
-    controls = np.clip(controls, -_FARTHEST, _FARTHEST)
+    controls = within_reach(controls)
     return Cue(controls, np.concatenate([curves.mouth, curves.prosody, curves.embedding]).astype(np.float32), emotion)
 
 

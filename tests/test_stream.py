@@ -16,10 +16,10 @@ from streamer.model import loading
 from streamer.model.config import PRESETS
 from streamer.model.loading import BadWeights, Networks, load, save
 from streamer.model.stream import Cue, NotFinite, Painter, Still, fastest_dtype
-from streamer.neural import NeuralGenerator, NeuralRig
+from streamer.neural import NeuralGenerator, NeuralRig, within_reach
 from streamer.pipeline import Attentive
 from streamer.studio.alpha import premultiplied, straighten
-from streamer.studio.controls import EMOTIONS, MOUTH, rest
+from streamer.studio.controls import EMOTIONS, INDEX, MOUTH, rest
 
 TINY = PRESETS["tiny"]
 
@@ -212,6 +212,25 @@ class TestDrawable:
             rig.hear(rest(), curves, np.zeros(len(EMOTIONS), np.float32))
             frame = rig.draw(rest())
         assert frame.shape == (128, 128, 4) and frame.dtype == np.uint8
+
+    @pytest.mark.parametrize(
+        ("asked", "drawn"),
+        [
+            ((0.1, 0.1, 0.05), (0.1, 0.1, 0.05)),
+            ((0.9, 0, 0), (0.28, 0, 0)),
+            ((0, -0.5, 0), (0, -0.25, 0)),
+            ((0.28, 0, -0.16), (0.28 / 2**0.5, 0, -0.16 / 2**0.5)),
+        ],
+    )
+    def test_heads_stay_within_reach(self, asked: tuple[float, ...], drawn: tuple[float, ...]) -> None:
+        """A head goes as far as asked up to a limit, turned, nodded and tilted together as by one of them alone."""
+        controls = rest() + 0.5
+        pose = [INDEX[name] for name in ("yaw", "pitch", "roll")]
+        controls[pose] = asked
+        near = within_reach(controls)
+        assert near[pose] == pytest.approx(drawn, abs=1e-6)
+        others = [i for i in range(len(controls)) if i not in pose]
+        np.testing.assert_array_equal(near[others], controls[others])
 
     def test_alpha_there_and_back(self) -> None:
         """Premultiplying and back keeps colours where there is something to see."""
