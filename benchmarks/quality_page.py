@@ -380,7 +380,7 @@ def page(result: Result, strips: Sequence[str]) -> str:
         "**All that was measured is reached.**" if not missed else f"**Missed: {'; '.join(missed)}.**",
         _markdown([["", "aim", "reached", "over", ""],
                    *([line.what, line.aim, line.reached, line.n, line.verdict] for line in lines)], numbers=False),
-        "The live rows are of `benchmarks/results/mic_to_photon.json`, which `benchmarks/mic_to_photon.py` measures. How "
+        "The live rows are of `benchmarks/results/mic_to_photon.json`, measured by `benchmarks/mic_to_photon.py`. How "
         "the teacher came about says the card of the weights.",
     ]  # fmt: skip
     if columns(result):

@@ -22,7 +22,7 @@ from streamer.model.stream import Cue, NotFinite, Painter, Still, Stream
 from streamer.pipeline import Drawable, Kindred
 from streamer.signalling import Refused
 from streamer.studio.alpha import premultiplied, straighten
-from streamer.studio.controls import CONTROLS, INDEX, rest
+from streamer.studio.controls import INDEX, rest
 from streamer.studio.picture import backdrop
 from streamer.yuv import Picture
 
