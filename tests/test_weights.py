@@ -101,10 +101,10 @@ def test_it_does_as_it_is_told(
 
 def test_a_head_turns_no_farther_than_is_drawn_well() -> None:
     """What a session is asked for beyond that is drawn at its end; the rest of the plan stays."""
-    asked = controls(yaw=0.5, roll=-0.4, pitch=0.1, gaze_x=-1, blink_left=1)
+    asked = controls(yaw=0.5, gaze_x=-1, blink_left=1)
     curves = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
     given = _cue(asked, curves, np.zeros(len(EMOTIONS))).controls
-    kept = controls(yaw=0.28, roll=-0.2, pitch=0.1, gaze_x=-1, blink_left=1)
+    kept = controls(yaw=0.28, gaze_x=-1, blink_left=1)
     np.testing.assert_allclose(given, kept, atol=1e-6)
 
 

@@ -97,9 +97,9 @@ def apart(name: str, tensor: Tensor, with_name: str, other: Tensor) -> None:
     between one another's. Tensors without memory pass.
     """
     row = tensor.shape[1:].numel() * tensor.element_size()
-    here, there = (part.data_ptr() for part in (tensor, other))
-    if not (here and there):
+    if "meta" in (tensor.device.type, other.device.type) or not (tensor.numel() and other.numel()):
         return
+    here, there = (part.data_ptr() for part in (tensor, other))
     steps = [part.stride(0) * part.element_size() if len(part) > 1 else row for part in (tensor, other)]
     first = here + (len(tensor) - 1) * steps[0] + row <= there
     last = there + (len(other) - 1) * steps[1] + row <= here
