@@ -56,6 +56,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses = min(os.cpu_count() or 1, 2)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Two processes: one for the tests of `OFFLINE`, the other for those that hear, draw and wait in real time."""
     from xdist.scheduler import LoadScopeScheduling
