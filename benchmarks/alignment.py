@@ -228,9 +228,12 @@ def clock_offset(pongs: np.ndarray) -> tuple[float, float]:
     return float(fastest[2] - (fastest[0] + fastest[1]) / 2), float(fastest[1] - fastest[0])
 
 
-def turns(latency: np.ndarray, period: int) -> int:
-    """How many whole loops to take from latencies (ms) known modulo the loop, so that the least is just above 0."""
-    return int(np.floor(np.percentile(latency, 5) / (period / PER_MS)))
+def turns(latency: np.ndarray, period: int) -> np.ndarray:
+    """
+    How many whole loops to take from each latency (ms) known modulo the loop, so that it is from a quarter of one below
+    0 on: each by itself, since a tie between two of them may lie a loop off.
+    """
+    return np.floor(latency / (period / PER_MS) + 0.25)
 
 
 @dataclass(frozen=True)

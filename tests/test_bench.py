@@ -114,6 +114,13 @@ def test_capture_is_told_despite_late_callbacks_and_slips() -> None:
     assert device.slipped_ms == pytest.approx(10, abs=0.3)
 
 
+def test_each_latency_loses_its_own_loops() -> None:
+    """Of latencies known modulo 31 s some lie a loop off: all come out alike, a little negative ones stay so."""
+    loop = 31_000.0
+    known = np.array([120.0, 120.0 - loop, 90.0 + 2 * loop, -3.0, 7000.0])
+    assert (known - loop * alignment.turns(known, round(loop * alignment.PER_MS))).tolist() == [120, 120, 90, -3, 7000]
+
+
 def test_blocks_before_the_tap_are_counted() -> None:
     """However the looks fall between blocks, the blocks that were missed are counted exactly."""
     times = 500 + 10.0 * np.arange(400)
