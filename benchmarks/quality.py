@@ -203,7 +203,7 @@ def live(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     found = json.loads(path.read_text())
-    return {"live": found} if found["settings"]["generator"] in (None, "neural") else {}
+    return {"live": found} if found["settings"]["generator"] == "neural" else {}
 
 
 def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,11 @@ class Seat:
     """Frames in a row that held no numbers (an ArithmeticError): left out, since the next may be whole again."""
     closed: bool = False
 
+    @property
+    def left_out(self) -> int:
+        """Frames that were never drawn, for whichever reason."""
+        return self.skipped + self.unheard
+
     def submit(self, step: Step) -> None:
         self.engine._submit(self, step)
 

@@ -359,14 +359,16 @@ class Session:
         """Says so where frames are left out for want of time, once each time that it begins."""
         seat = self._seat
         assert seat is not None
-        behind, before = False, seat.skipped + seat.unheard
+        frames = _LOOK_AFTER * FPS
+        behind, before = False, seat.left_out
         while True:
             await asyncio.sleep(_LOOK_AFTER)
-            left_out, before = seat.skipped + seat.unheard - before, seat.skipped + seat.unheard
-            was, behind = behind, left_out > _MOST_LEFT_OUT * _LOOK_AFTER * FPS
+            now = seat.left_out  # once: the engine's thread counts on
+            missed, before = now - before, now
+            was, behind = behind, missed > _MOST_LEFT_OUT * frames
             if behind and not was:
                 detail = (
-                    f"{left_out} of {_LOOK_AFTER * FPS:.0f} frames were left out: the {self._generator.name} generator "
+                    f"{missed} of {frames:.0f} frames were left out: the {self._generator.name} generator "
                     f"takes {1000 * seat.cost:.0f} ms for one, and what else runs here its share of the processor"
                     + faster_than(self._generator.name)
                 )

@@ -5,10 +5,8 @@ It needs nothing but PyTorch, Triton, NumPy, Pillow, safetensors and pytest, so 
     PYTHONPATH=.:kernels:tests python -m pytest --noconftest -c /dev/null tests/test_device_cuda.py
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from device_frames import SIZE, TINY, TOLERANCES, close, picture
@@ -38,12 +36,6 @@ def alone(wide: Networks) -> Networks:
 
 def seated(painter: DevicePainter, seed: int, size: int = SIZE) -> Seated:
     return painter.stream(painter.still(*picture(seed)), seed, size, opaque=True)
-
-
-def planes(painter: DevicePainter, sessions: Sequence[Seated]) -> list[np.ndarray]:
-    frames = painter.draw(sessions)
-    assert all(isinstance(frame, Yuv) for frame in frames), frames
-    return [frame.planes.copy() for frame in frames if isinstance(frame, Yuv)]
 
 
 @pytest.mark.parametrize("networks", ["wide", "alone"])
@@ -106,7 +98,9 @@ def test_what_is_no_number_is_told(wide: Networks) -> None:
     painter.prepare()
     whole = seated(painter, 1)
     painter.hear(whole, cue(1))
-    (wanted,) = planes(painter, [whole])
+    (alone,) = painter.draw([whole])
+    assert isinstance(alone, Yuv)
+    wanted = alone.planes.copy()
     painter.leave(whole)
     whole, spoilt = seated(painter, 1), seated(painter, 2)
     painter._features[0][spoilt.seat.slot].fill_(float("nan"))

@@ -406,7 +406,7 @@ def made_up(good: bool) -> dict[str, Any]:
         "speed": {"configurations": [{"batch": 1, "dtype": "fp32", "threads": 2, "n": 9, "whole_ms": took,
                                       "parts_p50_ms": {}}], "memory_mb": {"process": 500.0}},
         "live": {"settings": {"runs": 1, "seconds": 60.0, "generator": "neural"}, "hardware": {"cpu": "a CPU"},
-                 "configurations": [{"echo_cancellation": True, "median": {
+                 "configurations": [{"echo_cancellation": True, "targets": {"25 fps": good}, "median": {
                      "display": {"fps": 24.9 if good else 20.0},
                      "total_ms": dict.fromkeys(("p50", "p95", "p99"), 120.0 if good else 300.0)}}]},
     }  # fmt: skip

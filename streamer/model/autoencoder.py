@@ -187,12 +187,10 @@ def _fetched(features: Tensor, at: Tensor) -> Tensor:
     x, y = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
     left, top = x.floor(), y.floor()
     right, below = x - left, y - top
-    first = torch.add(left, top, alpha=width).long()
-    if rows > 1:
-        first += torch.arange(rows)[:, None, None] * (height * width)
+    begin = torch.arange(rows).view(-1, 1, 1, 1) * (height * width)
+    first = torch.add(left, top, alpha=width).long() + begin[..., 0]
     # Where there is no neighbour, its weight is 0, and any place of the same row will do; none of another: what is no
     # number there would come along. So it will where a flow is no number: then the weight is none either.
-    begin = torch.arange(rows)[:, None, None, None] * (height * width)
     index = torch.stack([first, first + 1, first + width, first + (width + 1)], -1)
     index = torch.minimum(torch.maximum(index, begin), begin + (height * width - 1))
     both = right * below
