@@ -40,7 +40,7 @@ from torch import Tensor
 from streamer.config import FPS
 from streamer.model import fused
 from streamer.model.attention import choose
-from streamer.model.autoencoder import Anchor, Autoencoder
+from streamer.model.autoencoder import Anchor, Autoencoder, enlarged
 from streamer.model.config import HEARD, PLAN, PRESETS, STRIDE, ModelConfig
 from streamer.model.device import DevicePainter
 from streamer.model.loading import Networks
@@ -180,7 +180,7 @@ def anchors(autoencoder: Autoencoder, config: ModelConfig, batch: int, device: s
     picture = torch.rand(1, 4, config.size, config.size, device=device) * 2 - 1
     anchor = autoencoder.anchor(picture.to(dtype).contiguous(memory_format=torch.channels_last))
     return Anchor(
-        picture.repeat(batch, 1, 1, 1),
+        enlarged(picture).repeat(batch, 1, 1, 1),
         tuple(f.repeat(batch, 1, 1, 1).contiguous(memory_format=torch.channels_last) for f in anchor.features),
     )
 

@@ -31,7 +31,7 @@ _MOST_THREADS = 4
 """More were never tried."""
 
 _MOST_STILLS = 24
-"""Characters kept ready, 3 MB each with `nano`; beyond it the one unused for longest is forgotten."""
+"""Characters kept ready, 6 MB each with `nano`; beyond it the one unused for longest is forgotten."""
 
 
 def on_device(networks: Networks, sessions: int) -> DevicePainter:

@@ -2,10 +2,10 @@
 
 The decoder never invents what the picture already shows. At each resolution it finds where every place came from (a
 flow, refined from coarse to fine), fetches the picture's own features from there, and adds to them what the latent says
-has changed. At full resolution it copies the picture's pixels along the flow and paints over them where they do not
-serve: an open mouth, a closed lid, a raised hand. So outlines, text and cloth stay as sharp as the picture, and
-identity cannot drift (InfinityHuman's refiner with its first frame as anchor, made cheap). The encoder sees the picture
-too, so that latents hold motion and change and not the character.
+has changed. At full resolution it copies the picture's pixels along the flow, from between them where it leads there,
+and paints over them where they do not serve: an open mouth, a closed lid, a raised hand. So outlines, text and cloth
+stay nearly as sharp as the picture, and identity cannot drift (InfinityHuman's refiner with its first frame as anchor,
+made cheap). The encoder sees the picture too, so that latents hold motion and change and not the character.
 
 Each frame is coded by itself: temporal stride 1, causal, no look-ahead.
 
@@ -43,7 +43,7 @@ def to_pixels(pictures: Tensor) -> np.ndarray:
 class Anchor(NamedTuple):
     """What is computed once from a character's picture and seen by the decoder at every frame."""
 
-    picture: Tensor  # [B, 4, S, S]
+    picture: Tensor  # [B, 4, 2S - 1, 2S - 1]: `enlarged`
     features: tuple[Tensor, ...]  # fine to coarse: [B, C_i, S / 2^(i+1), S / 2^(i+1)], i = 0..3
 
     def expand(self, frames: int) -> "Anchor":
@@ -51,6 +51,15 @@ class Anchor(NamedTuple):
         return Anchor(
             self.picture.repeat_interleave(frames, 0), tuple(f.repeat_interleave(frames, 0) for f in self.features)
         )
+
+
+def enlarged(picture: Tensor) -> Tensor:
+    """
+    A picture with one more place between each two, cubic: [B, 4, h, w] -> [B, 4, 2h - 1, 2w - 1]. Most places move by
+    fractions of a pixel, and what is fetched bilinearly from between the pixels of a picture loses its edges there.
+    """
+    height, width = picture.shape[2:]
+    return functional.interpolate(picture, (2 * height - 1, 2 * width - 1), mode="bicubic", align_corners=True)
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -157,24 +166,27 @@ def _places(height: int, width: int, device: torch.device) -> Tensor:
 
 
 @cache
-def _extent(height: int, width: int, device: torch.device) -> Tensor:
-    """Width and height, made once: a step that is captured in a CUDA graph cannot take them from the host."""
+def _pace(height: int, width: int, device: torch.device) -> Tensor:
+    """
+    From a place to the next, where the first has -1 and the last 1. Made once: a step that is captured in a CUDA graph
+    cannot take it from the host.
+    """
     with torch.inference_mode(False):
-        return torch.tensor([width, height], device=device)
+        return torch.tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)], device=device)
 
 
 def warp(features: Tensor, flow: Tensor) -> Tensor:
     """
-    features [B, C, h, w] fetched from where `flow` [B, 2, h, w] points: x then y, in places of this resolution; beyond
-    the border the border continues.
+    features [B, C, h, w], or enlarged ones, fetched from where `flow` [B, 2, h, w] points: x then y, in places of its
+    own resolution; beyond the border the border continues. Returns [B, C, h, w].
     """
-    height, width = map(int, features.shape[2:])  # of a traced step, too: its shapes stay
+    height, width = map(int, flow.shape[2:])  # of a traced step, too: its shapes stay
     at = _places(height, width, features.device) + flow
     eager = not torch.is_grad_enabled() and not torch.jit.is_tracing()  # what is compiled has a faster grid_sample
     if eager and features.device.type == "cpu" and features.shape[1] > 4:
         return _fetched(features, at)
-    grid = (at.permute(0, 2, 3, 1) * 2 + 1) / _extent(height, width, at.device) - 1
-    moved = functional.grid_sample(features.float(), grid, padding_mode="border", align_corners=False)
+    grid = at.permute(0, 2, 3, 1) * _pace(height, width, at.device) - 1
+    moved = functional.grid_sample(features.float(), grid, padding_mode="border", align_corners=True)
     return moved.to(features.dtype)
 
 
@@ -316,7 +328,7 @@ class Autoencoder(nn.Module):
 
     def anchor(self, picture: Tensor) -> Anchor:
         """[B, 4, S, S] -> what the decoder needs of it."""
-        return Anchor(picture, tuple(self.pyramid(picture)))
+        return Anchor(enlarged(picture), tuple(self.pyramid(picture)))
 
     def decode(self, latent: Tensor, anchor: Anchor) -> Tensor:
         """Whitened latent [B, Z, s, s] and the anchors of the same B -> [B, 4, S, S] in -1..1."""

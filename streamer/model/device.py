@@ -29,7 +29,7 @@ from torch import Tensor
 
 from streamer.model import fused
 from streamer.model.attention import choose
-from streamer.model.autoencoder import Anchor, to_tensor
+from streamer.model.autoencoder import Anchor, enlarged, to_tensor
 from streamer.model.colour import eight_bit, scaled, shown, to_planes, with_alpha
 from streamer.model.config import HEARD, PLAN, STRIDE
 from streamer.model.loading import Networks
@@ -143,7 +143,7 @@ class DevicePainter:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
         with torch.inference_mode(False):  # what is made in that mode could not be written to outside of it
-            self._picture = zeros(capacity, 4, size, size)  # its own pixels are copied in float32
+            self._picture = zeros(capacity, 4, 2 * size - 1, 2 * size - 1)  # its own pixels are copied in float32
             self._features = tuple(
                 zeros(capacity, channels, size >> i, size >> i, dtype=self.dtype).contiguous(
                     memory_format=torch.channels_last
@@ -217,7 +217,8 @@ class DevicePainter:
             pixels = to_tensor(picture[None]).to(self.device)
             _, features = self._autoencoder.anchor(pixels.to(self.dtype).contiguous(memory_format=torch.channels_last))
             faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge).view(1, 1, -1)
-            still = Still(Anchor(pixels, features), self._transformer.reference(features[-1]), faces.to(self.device))
+            anchor = Anchor(enlarged(pixels), features)
+            still = Still(anchor, self._transformer.reference(features[-1]), faces.to(self.device))
         if self._aside is not None:
             self._aside.synchronize()
         return still

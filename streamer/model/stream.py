@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamer.model.autoencoder import Anchor, to_pixels, to_tensor
+from streamer.model.autoencoder import Anchor, enlarged, to_pixels, to_tensor
 from streamer.model.cache import Cache, stack
 from streamer.model.config import HEARD, PLAN, STRIDE, ModelConfig
 from streamer.model.loading import Networks
@@ -113,9 +113,9 @@ class Painter:
         size = self.config.size
         if picture.shape != (size, size, 4):
             raise ValueError(f"a picture of shape {picture.shape}: the preset {self.config.name} wants {size}x{size}x4")
-        pixels = to_tensor(picture[None]).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        _, features = self._autoencoder.anchor(pixels)
-        anchor = Anchor(pixels.float().contiguous(), features)  # the picture's own pixels are copied in float32
+        pixels = to_tensor(picture[None])
+        _, features = self._autoencoder.anchor(pixels.to(self.dtype).contiguous(memory_format=torch.channels_last))
+        anchor = Anchor(enlarged(pixels), features)  # the picture's own pixels are copied in float32
         faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge)
         return Still(anchor, self._transformer.reference(features[-1]), faces.view(1, 1, -1).to(self.dtype))
 
