@@ -14,11 +14,11 @@ from streamer.features import Curves
 from streamer.generators import NotInstalled
 from streamer.model.compiled import fastest
 from streamer.model.device import DevicePainter, Full, Seated, apart, why_no_cuda
-from streamer.model.face import Face
+from streamer.model.face import Face, similarity
 from streamer.model.loading import BadWeights, Networks, load
 from streamer.model.mouth import with_drawn_mouth
 from streamer.model.picture import PLACES, aligned, face_mask, placed
-from streamer.model.stream import Cue, NotFinite, Painter, Still, Stream
+from streamer.model.stream import TIMES, Cue, NotFinite, Painter, Still, Stream
 from streamer.pipeline import Drawable, Kindred
 from streamer.signalling import Refused
 from streamer.studio.alpha import premultiplied, straighten
@@ -62,7 +62,7 @@ class NeuralGenerator:
         self.painter = painter
         self.where = where
         self._made = 0
-        self._stills: OrderedDict[tuple[str, bool], tuple[Still, bool]] = OrderedDict()
+        self._stills: OrderedDict[tuple[str, bool, int], tuple[Still, bool]] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
@@ -95,11 +95,13 @@ class NeuralGenerator:
         return cls(found.painter, f"the {preset} network draws on the CPU ({reason}) by {found.line}")
 
     def relative_cost(self, size: int) -> float:
-        return 1.0 if size <= self.painter.config.size else 1.1  # always drawn at its own size, then scaled
+        if size <= self.painter.config.size:
+            return 1.0  # drawn at the networks' size, then scaled
+        return 1.1 if isinstance(self.painter, DevicePainter) else 1.4
 
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         """Raises `Refused`: 422 for a picture whose face is not known, 503 where the device has no place left."""
-        still, opaque = self._ready(entry, background)
+        still, opaque = self._ready(entry, size, background)
         with self._lock:
             self._made += 1
             seed = self._made
@@ -113,21 +115,22 @@ class NeuralGenerator:
         return NeuralRig(self.painter, self.painter.stream(still, seed), size, opaque, behind)
 
     def prepare(self, entry: Entry, size: int, background: bool) -> None:
-        self._ready(entry, background)
+        self._ready(entry, size, background)
 
-    def _ready(self, entry: Entry, background: bool) -> tuple[Still, bool]:
+    def _ready(self, entry: Entry, size: int, background: bool) -> tuple[Still, bool]:
         """
         A character ready to be drawn, and whether nothing shines through it. Those last asked for are kept: a still
         is computed from a picture alone, and sessions only read it.
         """
-        key = entry.id, background
+        edge = self.painter.config.size
+        times = 1 if size <= edge or isinstance(self.painter, DevicePainter) else max(TIMES)
+        key = entry.id, background, times
         with self._lock:
             if key in self._stills:
                 self._stills.move_to_end(key)
                 return self._stills[key]
-        edge = self.painter.config.size
-        picture, face = portrait(entry, edge, background)
-        still = self.painter.still(premultiplied(picture), face_mask(face, edge))
+        picture, face = portrait(entry, times * edge, background)
+        still = self.painter.still(premultiplied(picture), face_mask(face.moved(_shrunk(times)), edge))
         made = still, bool((picture[..., 3] == 255).all())
         with self._lock:
             self._stills[key] = made
@@ -140,6 +143,11 @@ class NeuralGenerator:
         if not background:
             return picture
         return np.asarray(Image.alpha_composite(Image.fromarray(backdrop(size)), Image.fromarray(picture)))
+
+
+def _shrunk(times: int) -> np.ndarray:
+    """[2, 3]: from places of a picture to those of one that is smaller."""
+    return similarity(0.0, 1 / times, (0, 0), (0, 0))
 
 
 def portrait(entry: Entry, edge: int, background: bool) -> tuple[np.ndarray, Face]:
@@ -208,7 +216,7 @@ class NeuralRig:
         ]
 
     def _finished(self, frame: np.ndarray) -> np.ndarray:
-        """Premultiplied at the networks' size to what the session asked for."""
+        """Premultiplied at the size that was drawn to what the session asked for."""
         if self._opaque:
             frame[..., 3] = 255  # whatever the networks say of a picture that nothing shines through
         else:

@@ -15,7 +15,7 @@ from streamer.model import compiled
 from streamer.model.compiled import CompiledPainter, Models, cache_folder, fastest, models, openvino
 from streamer.model.config import PRESETS
 from streamer.model.loading import Networks
-from streamer.model.stream import NotFinite, Painter, Stream, Trial, probe
+from streamer.model.stream import NotFinite, Painter, Stream, Trial, blocks, probe
 from streamer.neural import NeuralRig
 
 pytestmark = pytest.mark.skipif(
@@ -91,6 +91,23 @@ def test_it_draws_what_torch_draws(networks: Networks, painter: CompiledPainter)
             assert b.shape == (64, 64, 4) and b.dtype == np.uint8 and b.flags["C_CONTIGUOUS"] and b.flags["WRITEABLE"]
             assert apart(a, b) <= 1
         assert all((a != b).any() for a, b in zip(other, other[1:], strict=False))
+
+
+def test_larger_frames(networks: Networks, painter: CompiledPainter, folder: Path) -> None:
+    """Of a larger picture, as torch draws them, in one call with others; their decoder is kept beside the first."""
+    pictures = blocks(64, np.random.default_rng(1)), blocks(128, np.random.default_rng(2))
+    drawn = []
+    for one in (Painter(networks), painter):
+        streams = [one.stream(one.still(picture, np.ones((4, 4))), 3) for picture in pictures]
+        for k in range(2):
+            for stream in streams:
+                one.hear(stream, cue(k))
+            frames = one.draw(streams)
+        drawn.append([np.asarray(frame) for frame in frames])
+    assert [frame.shape for frame in drawn[1]] == [(64, 64, 4), (128, 128, 4)]
+    assert all(apart(a, b) <= 1 for a, b in zip(*drawn, strict=True))
+    (kept,) = folder.glob("*-picture2-*")
+    kept.unlink()  # others count the files
 
 
 def test_without_context_it_draws_what_torch_draws(tmp_path: Path) -> None:
@@ -187,7 +204,7 @@ def test_no_folder_is_no_failure(
     networks: Networks, made: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing can be written, models are made and not kept."""
-    monkeypatch.setattr(compiled, "_traced", lambda package, networks, name: getattr(made, name))
+    monkeypatch.setattr(compiled, "_traced", lambda package, networks, name, times: getattr(made, name))
     place = tmp_path / "file"
     place.write_text("no folder")
     again = models(networks, place / "cache")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from random_networks import cue, random_networks
 
 from streamer.characters import Characters
@@ -14,7 +15,7 @@ from streamer.features import EMBEDDING, PROSODY, Curves
 from streamer.generators import NotInstalled
 from streamer.model import loading
 from streamer.model.config import PRESETS
-from streamer.model.loading import BadWeights, Networks, load, save
+from streamer.model.loading import BadWeights, Networks, load, save, untrained
 from streamer.model.stream import Cue, NotFinite, Painter, Still, fastest_dtype
 from streamer.neural import NeuralGenerator, NeuralRig, within_reach
 from streamer.pipeline import Attentive
@@ -22,6 +23,7 @@ from streamer.studio.alpha import premultiplied, straighten
 from streamer.studio.controls import EMOTIONS, INDEX, MOUTH, rest
 
 TINY = PRESETS["tiny"]
+QUIET = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,12 @@ def painter(networks: Networks) -> Painter:
 def still(painter: Painter, seed: int) -> Still:
     rng = np.random.default_rng(seed)
     return painter.still(rng.integers(0, 256, (64, 64, 4)).astype(np.uint8), rng.random((4, 4)))
+
+
+def smooth(size: int) -> np.ndarray:
+    """An opaque picture [size, size, 4] of which a smaller one shows all."""
+    places = np.random.default_rng(3).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    return np.asarray(Image.fromarray(places).resize((size, size), Image.Resampling.BICUBIC).convert("RGBA"))
 
 
 def run(painter: Painter, seeds: list[int], frames: int, together: bool) -> list[list[np.ndarray]]:
@@ -118,10 +126,25 @@ class TestStream:
             painter.hear(stream, Cue(good.controls, good.heard, good.emotion[:-1]))
         assert not stream.heard
 
+    def test_larger_pictures_larger_frames(self, painter: Painter) -> None:
+        """Frames are as large as the picture that they are copied from, show the same, and may be drawn with others."""
+        large = smooth(2 * TINY.size)
+        small = large.reshape(TINY.size, 2, TINY.size, 2, 4).mean((1, 3)).round().astype(np.uint8)
+        streams = [painter.stream(painter.still(picture, np.ones((4, 4))), 5) for picture in (large, small, large)]
+        for k in range(2):
+            for stream in streams:
+                painter.hear(stream, cue(k))
+            fine, coarse, again = (np.asarray(frame) for frame in painter.draw(streams))
+        assert fine.shape == large.shape and coarse.shape == small.shape
+        assert (fine == again).all()
+        shrunk = fine.reshape(TINY.size, 2, TINY.size, 2, 4).mean((1, 3))
+        assert 3 * np.abs(shrunk - coarse).mean() < np.abs(shrunk - small).mean()
+
     def test_bad_picture(self, painter: Painter) -> None:
-        """A picture of another size says both sizes."""
-        with pytest.raises(ValueError, match=r"32.*64x64"):
-            painter.still(np.zeros((32, 32, 4), np.uint8), np.zeros((4, 4)))
+        """A picture of another size says all sizes."""
+        for edge in (32, 96, 256):
+            with pytest.raises(ValueError, match=rf"{edge}.*64x64x4 or 128x128x4"):
+                painter.still(np.zeros((edge, edge, 4), np.uint8), np.zeros((4, 4)))
 
     def test_precision_is_measured(self, networks: Networks) -> None:
         """One of the two precisions is chosen, and bf16 draws nearly what fp32 draws."""
@@ -203,15 +226,27 @@ class TestWeights:
 
 
 class TestDrawable:
-    def test_a_studio_character(self, painter: Painter) -> None:
+    @pytest.mark.parametrize("size", [48, 64, 96, 128, 192])
+    def test_a_studio_character(self, painter: Painter, size: int) -> None:
         """Any character becomes a drawable of the size asked for that hears and draws."""
-        rig = NeuralGenerator(painter).rig(Characters().get("24"), 128, True)
+        rig = NeuralGenerator(painter).rig(Characters().get("24"), size, True)
         assert isinstance(rig, Attentive)
-        curves = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
         for _ in range(2):
-            rig.hear(rest(), curves, np.zeros(len(EMOTIONS), np.float32))
+            rig.hear(rest(), QUIET, np.zeros(len(EMOTIONS), np.float32))
             frame = rig.draw(rest())
-        assert frame.shape == (128, 128, 4) and frame.dtype == np.uint8
+        assert frame.shape == (size, size, 4) and frame.dtype == np.uint8
+
+    def test_larger_is_sharper(self) -> None:
+        """A session twice as large as the networks shows more of its picture than one that is scaled up would."""
+        generator, entry = NeuralGenerator(Painter(untrained(TINY))), Characters().get("24")
+        frames = []
+        for size in (64, 128):
+            rig = generator.rig(entry, size, True)
+            assert isinstance(rig, Attentive)
+            rig.hear(rest(), QUIET, np.zeros(len(EMOTIONS), np.float32))
+            frames.append(Image.fromarray(np.asarray(rig.draw(rest()))).resize((128, 128), Image.Resampling.BICUBIC))
+        scaled, drawn = (np.abs(np.diff(np.asarray(frame).astype(int), axis=0)).mean() for frame in frames)
+        assert drawn > 1.15 * scaled
 
     @pytest.mark.parametrize(
         ("asked", "drawn"),

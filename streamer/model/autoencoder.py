@@ -7,6 +7,9 @@ and paints over them where they do not serve: an open mouth, a closed lid, a rai
 stay nearly as sharp as the picture, and identity cannot drift (InfinityHuman's refiner with its first frame as anchor,
 made cheap). The encoder sees the picture too, so that latents hold motion and change and not the character.
 
+The flow serves a larger picture as well: then frames come out larger, as sharp as that in all that is copied, and only
+what is painted has the networks' own resolution.
+
 Each frame is coded by itself: temporal stride 1, causal, no look-ahead.
 
 Where a decoder is traced to be compiled, some of its functions are written in another form, equal but for rounding,
@@ -43,13 +46,16 @@ def to_pixels(pictures: Tensor) -> np.ndarray:
 class Anchor(NamedTuple):
     """What is computed once from a character's picture and seen by the decoder at every frame."""
 
-    picture: Tensor  # [B, 4, 2S - 1, 2S - 1]: `enlarged`
+    picture: Tensor  # [B, 4, 2S - 1, 2S - 1]: `enlarged`; where `times` is more than 1, [B, 4, times S, times S]
     features: tuple[Tensor, ...]  # fine to coarse: [B, C_i, S / 2^(i+1), S / 2^(i+1)], i = 0..3
+    times: int = 1  # S: so many times as large are the frames
 
     def expand(self, frames: int) -> "Anchor":
         """Each picture for `frames` frames in a row: [B, ...] -> [B * frames, ...]."""
         return Anchor(
-            self.picture.repeat_interleave(frames, 0), tuple(f.repeat_interleave(frames, 0) for f in self.features)
+            self.picture.repeat_interleave(frames, 0),
+            tuple(f.repeat_interleave(frames, 0) for f in self.features),
+            self.times,
         )
 
 
@@ -218,8 +224,14 @@ _FLOW_STEP = 0.1
 """Places that the flow moves for an output of 1: an optimiser's step must not throw the picture about."""
 
 
-def _finer(x: Tensor) -> Tensor:
-    """Twice as large, bilinearly: [B, C, h, w] -> [B, C, 2h, 2w]."""
+def _finer(x: Tensor, times: int = 2) -> Tensor:
+    """`times` as large, a power of 2, doubled bilinearly each time: [B, C, h, w] -> [B, C, times h, times w]."""
+    while times > 1:
+        x, times = _doubled(x), times // 2
+    return x
+
+
+def _doubled(x: Tensor) -> Tensor:
     if not torch.jit.is_tracing():
         return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     channels = x.shape[1]
@@ -271,8 +283,8 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor, anchor: Anchor) -> tuple[Tensor, list[Tensor]]:
         """
-        latent [B, Z, s, s], anchor of the same B -> [B, 4, S, S], not clamped, and each stage's flow, coarse to fine:
-        [B, 2, S / 8, S / 8] and on.
+        latent [B, Z, s, s], anchor of the same B -> [B, 4, S, S], not clamped, or larger where the anchor is, and each
+        stage's flow, coarse to fine: [B, 2, S / 8, S / 8] and on.
         """
         features = anchor.features
         x = self.deep(self.enter(torch.cat([latent, features[-1]], 1)))
@@ -282,10 +294,10 @@ class Decoder(nn.Module):
             x, flow = stage(x, flow, fine)
             flows.append(flow)
         said = self.paint(self.level(x)).float().split((16, 4), 1)  # split before they are shuffled: half the copies
-        painted, shows = (functional.pixel_shuffle(part, 2) for part in said)
+        painted, shows = (_finer(functional.pixel_shuffle(part, 2), anchor.times) for part in said)
         if not self.anchored:
             return painted, flows
-        copied = warp(anchor.picture, 2 * _finer(flows[-1]))
+        copied = warp(anchor.picture, 2 * anchor.times * _finer(flows[-1], 2 * anchor.times))
         return torch.lerp(painted, copied, torch.sigmoid(shows + 1)), flows
 
 
@@ -331,7 +343,7 @@ class Autoencoder(nn.Module):
         return Anchor(enlarged(picture), tuple(self.pyramid(picture)))
 
     def decode(self, latent: Tensor, anchor: Anchor) -> Tensor:
-        """Whitened latent [B, Z, s, s] and the anchors of the same B -> [B, 4, S, S] in -1..1."""
+        """Whitened latent [B, Z, s, s] and the anchors of the same B -> [B, 4, times S, times S] in -1..1."""
         return self.decode_with_flows(latent, anchor)[0]
 
     def decode_with_flows(self, latent: Tensor, anchor: Anchor) -> tuple[Tensor, list[Tensor]]:

@@ -6,7 +6,7 @@ other. Their state is a `Stream`, as with a `Painter`. Where a preset has frames
 before which there is nothing to remember, is torch's: a step for it would be a third network to compile.
 
 Tracing takes seconds. What comes of it is kept in the user's cache folder, under a digest of all that it depends on; a
-file that is not whole is passed over.
+file that is not whole is passed over. A decoder for larger frames is traced when a character first comes in one.
 
 OpenVINO may be missing: nothing imports it before it is asked for. Its telemetry is kept out.
 
@@ -24,7 +24,8 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,13 +132,16 @@ class _Step(nn.Module):
 class _Picture(nn.Module):
     """The decoder, and what follows it."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder, times: int) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.autoencoder, self.times = autoencoder, times
 
     def forward(self, latent: Tensor, picture: Tensor, *features: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels [S, S, 4] uint8 of a latent [1, Z, s, s], and their sum, which is a number where all of them are."""
-        painted = self.autoencoder.decode(latent, Anchor(picture, features))
+        """
+        Pixels [times S, times S, 4] uint8 of a latent [1, Z, s, s], and their sum, which is a number where all of them
+        are.
+        """
+        painted = self.autoencoder.decode(latent, Anchor(picture, features, self.times))
         return eight_bit(painted)[0].permute(1, 2, 0).to(torch.uint8), painted.sum()
 
 
@@ -147,6 +151,7 @@ class Models(NamedTuple):
     core: Any
     step: Any
     picture: Any
+    larger: Callable[[int], Any]  # `picture` for frames so many times as large: kept or traced as it is
     name: str  # OpenVINO and its version
     source: str  # how they were come by
 
@@ -164,25 +169,37 @@ def models(networks: Networks, folder: Path | None = None) -> Models:
     version = package.__version__.partition("-")[0]
     folder = folder or cache_folder()
     key = _digest(networks, package.__version__)
-    try:
-        core = package.Core()
-        made, source = [], "from the cache"
-        for name in ("step", "picture"):
-            path = folder / f"{networks.config.name}-{name}-{key}.model"
-            model = _read(core, package, path)
-            if model is None:
-                model = _traced(package, networks, name)
-                _keep(package, model, path)
+    source = "from the cache"
+
+    def model(name: str, times: int = 1) -> Any:
+        nonlocal source
+        path = folder / f"{networks.config.name}-{name}{times if times > 1 else ''}-{key}.model"
+        with _refusals():
+            found = _read(core, package, path)
+            if found is None:
+                found = _traced(package, networks, name, times)
+                _keep(package, found, path)
                 source = "compiled anew"
-            made.append(model)
-    except Exception as error:  # an operator that it does not know, a plug-in that does not load
+        return found
+
+    with _refusals():
+        core = package.Core()
+    step, picture = model("step"), model("picture")
+    return Models(core, step, picture, partial(model, "picture"), f"OpenVINO {version}", source)
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What OpenVINO raises becomes Unavailable: an operator that it does not know, a plug-in that does not load."""
+    try:
+        yield
+    except Exception as error:
         raise Unavailable(f"OpenVINO cannot compile the networks: {_first_line(error)}") from error
-    return Models(core, made[0], made[1], f"OpenVINO {version}", source)
 
 
-def _traced(package: Any, networks: Networks, name: str) -> Any:
+def _traced(package: Any, networks: Networks, name: str, times: int) -> Any:
     painter = Painter(networks)
-    session = stand_in(painter, np.random.default_rng(0))
+    session = stand_in(painter, np.random.default_rng(0), times)
     painter.hear(session, silence())
     conditions, noise = painter.conditions([session]), painter.noise(session)
     module: nn.Module
@@ -190,7 +207,7 @@ def _traced(package: Any, networks: Networks, name: str) -> Any:
         module = (_Step if networks.config.transformer.context else _Alone)(networks.transformer)
         inputs = _step_inputs(session, noise, conditions, (noise, conditions))
     else:
-        module, inputs = _Picture(networks.autoencoder), (noise, *_picture_inputs(session.still))
+        module, inputs = _Picture(networks.autoencoder, times), (noise, *_picture_inputs(session.still))
     inputs = tuple(x.clone() for x in inputs)
     with torch.no_grad(), warnings.catch_warnings():
         # Shapes are those of one session and of this preset for good, and no value decides anything.
@@ -237,25 +254,31 @@ class CompiledPainter(Painter):
     ) -> None:
         """Computes in `dtype`; its state is kept in float32. Raises Unavailable."""
         super().__init__(networks)
-        made = made or models(networks)
+        self._made = made or models(networks)
         self.precision = dtype
-        settings = {
+        self._settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # packets, encoding and perhaps a browser want the same cores
         }
-        try:
-            step, picture = (made.core.compile_model(m, "CPU", settings) for m in (made.step, made.picture))
-            self._step, self._picture = step.create_infer_request(), picture.create_infer_request()
-        except Exception as error:
-            raise Unavailable(f"OpenVINO cannot compile the networks: {_first_line(error)}") from error
+        self._step, self._pictures = self._request(self._made.step), {1: self._request(self._made.picture)}
         self._lock = threading.Lock()  # a request has one set of outputs
+        self._compiling = threading.Lock()
+
+    def _request(self, model: Any) -> Any:
+        with _refusals():
+            return self._made.core.compile_model(model, "CPU", self._settings).create_infer_request()
 
     def still(self, picture: np.ndarray, face: np.ndarray) -> Still:
+        """As `Painter`'s. The first larger picture takes seconds: a decoder for its size is compiled."""
         made = super().still(picture, face)
-        return dataclasses.replace(made, anchor=Anchor(made.anchor.picture, _picture_inputs(made)[1:]))
+        times = made.anchor.times
+        with self._compiling:
+            if times not in self._pictures:
+                self._pictures[times] = self._request(self._made.larger(times))
+        return dataclasses.replace(made, anchor=Anchor(made.anchor.picture, _picture_inputs(made)[1:], times))
 
     def stream(self, still: Still, seed: int = 0, context: int | None = None) -> Stream:
         """As `Painter`'s; raises ValueError for another context than the preset's, which is compiled in."""
@@ -280,7 +303,8 @@ class CompiledPainter(Painter):
                     stream.cache.append(*map(torch.from_numpy, remembered))
                 latent = torch.from_numpy(drawn.copy())
                 kept = sum(float(part.sum()) for part in (drawn, *remembered))
-            pixels, total, *_ = _infer(self._picture, (latent, *_picture_inputs(stream.still)))
+            picture = self._pictures[stream.still.anchor.times]
+            pixels, total, *_ = _infer(picture, (latent, *_picture_inputs(stream.still)))
             pixels = pixels.copy()
             # Compiled operators may swallow what is no number: all that stays is asked, too.
             finite = np.isfinite(total).all() and np.isfinite(kept)
@@ -398,7 +422,7 @@ def _keep(package: Any, model: Any, path: Path) -> None:
 
 
 _MOST_KEPT = 8
-"""Files of the cache, two for a preset's weights, 5 and 31 MB with `nano`: older ones go."""
+"""Files of the cache, two or three for a preset's weights, 5 and 31 MB with `nano`: older ones go."""
 
 
 def _forget_old(folder: Path) -> None:

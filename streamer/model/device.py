@@ -215,7 +215,8 @@ class DevicePainter:
             raise ValueError(f"a picture of shape {picture.shape}: the preset {self.config.name} wants {size}x{size}x4")
         with torch.cuda.stream(self._aside) if self._aside is not None else contextlib.nullcontext():
             pixels = to_tensor(picture[None]).to(self.device)
-            _, features = self._autoencoder.anchor(pixels.to(self.dtype).contiguous(memory_format=torch.channels_last))
+            seen = pixels.to(self.dtype).contiguous(memory_format=torch.channels_last)
+            features = self._autoencoder.anchor(seen).features
             faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge).view(1, 1, -1)
             anchor = Anchor(enlarged(pixels), features)
             still = Still(anchor, self._transformer.reference(features[-1]), faces.to(self.device))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from streamer.model.autoencoder import Anchor, enlarged, to_pixels, to_tensor
 from streamer.model.cache import Cache, stack
@@ -24,6 +25,9 @@ from streamer.model.loading import Networks
 from streamer.model.sampler import advance, generate, remember, times
 from streamer.model.transformer import Conditions, Reference, face_tokens
 from streamer.studio.controls import CONTROLS, EMOTIONS, MOUTH
+
+TIMES = (1, 2)
+"""So many times as large as the networks' own size a character's picture may be, and with it its frames."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +111,18 @@ class Painter:
     @torch.inference_mode()
     def still(self, picture: np.ndarray, face: np.ndarray) -> Still:
         """
-        picture [S, S, 4] uint8 premultiplied RGBA, face [s, s]: the share of each latent's place that shows the face.
-        Raises ValueError for a picture of another size.
+        picture [S, S, 4] uint8 premultiplied RGBA, or twice as large, face [s, s]: the share of each latent's place
+        that shows the face. Frames will be as large as the picture. Raises ValueError for a picture of another size.
         """
         size = self.config.size
-        if picture.shape != (size, size, 4):
-            raise ValueError(f"a picture of shape {picture.shape}: the preset {self.config.name} wants {size}x{size}x4")
-        pixels = to_tensor(picture[None])
-        _, features = self._autoencoder.anchor(pixels.to(self.dtype).contiguous(memory_format=torch.channels_last))
-        anchor = Anchor(enlarged(pixels), features)  # the picture's own pixels are copied in float32
+        if picture.shape not in [(times * size, times * size, 4) for times in TIMES]:
+            wanted = " or ".join(f"{times * size}x{times * size}x4" for times in TIMES)
+            raise ValueError(f"a picture of shape {picture.shape}: the preset {self.config.name} wants {wanted}")
+        pixels, times = to_tensor(picture[None]), len(picture) // size
+        seen = functional.avg_pool2d(pixels, times).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        features = self._autoencoder.anchor(seen).features
+        # The picture's own pixels are copied in float32.
+        anchor = Anchor(enlarged(pixels) if times == 1 else pixels, features, times)
         faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge)
         return Still(anchor, self._transformer.reference(features[-1]), faces.view(1, 1, -1).to(self.dtype))
 
@@ -134,14 +141,15 @@ class Painter:
     @torch.inference_mode()
     def draw(self, streams: Sequence[Stream]) -> list[np.ndarray | NotFinite]:
         """
-        The next frame of each session: [S, S, 4] uint8 premultiplied RGBA. A session whose frame is not finite is reset
-        and told so in its place; its neighbours do not notice.
+        The next frame of each session: [S, S, 4] uint8 premultiplied RGBA, or as large as its picture was. A session
+        whose frame is not finite is reset and told so in its place; its neighbours do not notice.
         """
-        fresh = [s.previous is None for s in streams]
-        if any(fresh) and not all(fresh):  # a session's first frame has none before it to remember
-            groups = {kind: [s for s, new in zip(streams, fresh, strict=True) if new == kind] for kind in (True, False)}
+        # A session's first frame has none before it to remember.
+        kinds = [(s.previous is None, s.still.anchor.times) for s in streams]
+        if len(set(kinds)) > 1:
+            groups = {kind: [s for s, its in zip(streams, kinds, strict=True) if its == kind] for kind in set(kinds)}
             drawn = {kind: iter(self.draw(group)) for kind, group in groups.items()}
-            return [next(drawn[new]) for new in fresh]
+            return [next(drawn[kind]) for kind in kinds]
         cache = stack([s.cache for s in streams]) if len(streams) > 1 else streams[0].cache
         conditions, added = self.conditions(streams), torch.cat([s.still.reference.added for s in streams])
         noise = torch.cat([self.noise(s) for s in streams]).to(self.dtype)
@@ -149,6 +157,7 @@ class Painter:
         anchor = Anchor(
             torch.cat([s.still.anchor.picture for s in streams]),
             tuple(torch.cat(level) for level in zip(*(s.still.anchor.features for s in streams), strict=True)),
+            streams[0].still.anchor.times,
         )
         painted = self._autoencoder.decode(latents, anchor)
         finite = (latents.flatten(1).float().sum(1) + painted.flatten(1).float().sum(1)).isfinite()
@@ -216,10 +225,10 @@ def murmur(rng: np.random.Generator) -> Cue:
     return Cue(*(0.3 * rng.standard_normal(n).astype(np.float32) for n in (len(CONTROLS), HEARD, len(EMOTIONS))))
 
 
-def stand_in(painter: Painter, rng: np.random.Generator) -> Stream:
-    """A session of `blocks`, all of which is face: for trials."""
+def stand_in(painter: Painter, rng: np.random.Generator, times: int = 1) -> Stream:
+    """A session of `blocks`, all of which is face, in frames so many times as large as the networks': for trials."""
     size = painter.config.size
-    return painter.stream(painter.still(blocks(size, rng), np.ones((size // STRIDE, size // STRIDE))))
+    return painter.stream(painter.still(blocks(times * size, rng), np.ones((size // STRIDE, size // STRIDE))))
 
 
 class Trial(NamedTuple):
