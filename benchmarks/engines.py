@@ -24,14 +24,14 @@ import torch  # noqa: E402
 
 from streamer.model.compiled import CompiledPainter, models  # noqa: E402
 from streamer.model.loading import Networks, load  # noqa: E402
-from streamer.model.stream import Cue, Painter, murmur, stand_in  # noqa: E402
+from streamer.model.stream import TIMES, Cue, Painter, murmur, stand_in  # noqa: E402
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def drawer(painter: Painter, threads: int) -> Callable[[Cue], np.ndarray]:
-    """Draws the next frame of one session: [S, S, 4] uint8."""
-    session = stand_in(painter, np.random.default_rng(0))
+def drawer(painter: Painter, threads: int, times: int) -> Callable[[Cue], np.ndarray]:
+    """Draws the next frame of one session, `times` as large as the networks' size S: [times S, times S, 4] uint8."""
+    session = stand_in(painter, np.random.default_rng(0), times)
 
     def draw(cue: Cue) -> np.ndarray:
         torch.set_num_threads(threads)  # OpenVINO's own were set when it compiled
@@ -44,15 +44,16 @@ def drawer(painter: Painter, threads: int) -> Callable[[Cue], np.ndarray]:
     return draw
 
 
-def measure(networks: Networks, frames: int, threads: tuple[int, ...]) -> list[dict[str, Any]]:
+def measure(networks: Networks, frames: int, threads: tuple[int, ...], times: int = 1) -> list[dict[str, Any]]:
     """A row for each engine, precision and number of threads. Raises Unavailable where OpenVINO cannot draw."""
     made, rng = models(networks), np.random.default_rng(1)
     engines: list[tuple[str, str, int, Callable[[Cue], np.ndarray]]] = []
     for used in threads:
         for name, dtype in DTYPES.items():
-            engines.append(("PyTorch", name, used, drawer(Painter(networks, dtype), used)))
+            engines.append(("PyTorch", name, used, drawer(Painter(networks, dtype), used, times)))
             if dtype in made.precisions():
-                engines.append((made.name, name, used, drawer(CompiledPainter(networks, dtype, made, used), used)))
+                painter = CompiledPainter(networks, dtype, made, used)
+                engines.append((made.name, name, used, drawer(painter, used, times)))
     wall = np.zeros((frames, len(engines)))
     spent, apart = np.zeros_like(wall), np.zeros_like(wall)
     for k in range(-3, frames):  # the first ones warm up
@@ -86,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--frames", type=int, default=60, help="of each (default: %(default)s)")
+    parser.add_argument("--times", type=int, choices=TIMES, default=1, help="as large as the networks' size are frames")
     parser.add_argument("--threads", default="1,2", help="comma-separated (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "engines.json")
     args = parser.parse_args(argv)
@@ -97,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"threads are {args.threads} and frames {args.frames}: want at least 1 and 2")
     load_before = hardware.load()
     torch.set_flush_denormal(True)
-    rows = measure(load(args.preset), args.frames, threads)
+    rows = measure(load(args.preset), args.frames, threads, args.times)
     for row in rows:
         for name in ("wall_ms", "processor_ms", "of_pytorch"):
             row[name] = {key: round(value, 2) for key, value in row[name].items()}
@@ -105,7 +107,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{row['engine']:20} {row['dtype']:9} {row['threads']} threads: {row['wall_ms']['p50']:6.1f} ms, of the "
               f"processor {row['processor_ms']['p50']:6.1f}; of PyTorch's {row['of_pytorch']}")  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"hardware": hardware.describe(), "load_before": load_before, "preset": args.preset, "rows": rows}
+    result = {"hardware": hardware.describe(), "load_before": load_before, "preset": args.preset, "times": args.times,
+              "rows": rows}  # fmt: skip
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"wrote {args.out}")
     return 0

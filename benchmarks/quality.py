@@ -33,7 +33,7 @@ from quality_clips import Passage, lived, passage, quiet, spoken, trusted_speake
 from quality_drift import drift, idle  # noqa: E402
 from quality_lips import Sides, Strip, joined, onset_passage, onsets  # noqa: E402
 from quality_lips import measure as measure_lips  # noqa: E402
-from quality_pictures import autoencoder, identity  # noqa: E402
+from quality_pictures import autoencoder, identity, larger  # noqa: E402
 from quality_speed import DTYPES  # noqa: E402
 from quality_speed import measure as measure_speed  # noqa: E402
 
@@ -46,7 +46,7 @@ from streamer.training.voices import Voices  # noqa: E402
 
 OUT = HERE / "results" / "quality.json"
 DOCS = HERE.parent / "docs" / "quality.md"
-PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "speed", "context", "drift")
+PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "larger", "speed", "context", "drift")
 SHOWN = 12 * FPS  # frames of a passage
 DENSE = 1 / 3
 """Share of a speaker's clips that the part lips takes, those with the most p, b and m."""
@@ -124,6 +124,9 @@ class Bench:
             heard, _ = spoken(self.voices, self.silence, None, 150, rng)
             given.append((seed, lived(heard, seed)[30::15]))  # 8 moments of 6 s
         return autoencoder(self.networks, given)
+
+    def larger(self) -> dict[str, Any]:
+        return larger(self.painter, self.passages(1 if self.quick else 10, 4 if self.quick else 50, 8))
 
     def speed(self) -> dict[str, Any]:
         return measure_speed(self.networks, 6 if self.quick else 60, self.args.threads)

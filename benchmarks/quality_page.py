@@ -405,6 +405,17 @@ def page(result: Result, strips: Sequence[str]) -> str:
                 f"the open ones {_share(error['open_called_closed'])}. Blinks: {error['blinks_found']} of "
                 f"{error['blinks']} found, {error['blinks_invented']} invented."
             )
+    if larger := result.get("larger"):
+        each = [
+            [f"{name} at {larger['size']}²", f"{side['psnr']:.2f}", _share(side["energy"])]
+            for name, side in ((name, larger[name]) for name in ("drawn", "scaled"))
+        ]
+        parts += [
+            "## Larger sessions",
+            f"On the CPU a frame of {larger['size']}² is drawn from a picture of that size, where it would else be "
+            f"scaled up from half of it; {larger['n']} frames, against the rig's of {larger['size']}².",
+            _markdown([["one step", "PSNR", "gradient energy, of the rig's"], *each]),
+        ]
     if speakers := result.get("lips", {}).get("speakers"):
         keys = {
             "frames": ("n", "{:.0f}"),

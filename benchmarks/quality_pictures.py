@@ -9,9 +9,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from quality_clips import begin, cue, cut, draw, paint, passage, portrait
+from PIL import Image
+from quality_clips import (
+    Passage,
+    Portrait,
+    begin,
+    cue,
+    cut,
+    draw,
+    face_of_studio,
+    paint,
+    painted,
+    passage,
+    portrait,
+)
 from quality_lips import given_back
-from quality_measures import descriptor, nearest, psnr
+from quality_measures import descriptor, gradient_energy, nearest, psnr
 
 from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
 from streamer.model.loading import Networks
@@ -24,6 +37,34 @@ GREY = 128
 
 _TRIED = 6
 """Characters of whose last frame the best latents are looked for: dear, and the same with each."""
+
+
+@torch.inference_mode()
+def larger(painter: Painter, passages: Sequence[Passage]) -> dict[str, Any]:
+    """
+    Frames twice as large as the networks' size S, drawn from a picture of that size, and scaled up from S, against the
+    rig's of that size: decibels, and gradient energy as a share of the rig's.
+    """
+    size = painter.config.size
+    sides: dict[str, list[tuple[float, float]]] = {"drawn": [], "scaled": []}
+    for said in passages:
+        drawn = draw(said.seed, 2 * size, said.controls)
+        large = drawn.portrait.picture
+        small = large.reshape(size, 2, size, 2, 4).mean((1, 3)).round().astype(np.uint8)
+        for name, picture in (("drawn", large), ("scaled", small)):
+            frames = painted(painter, Portrait(picture, face_of_studio(size)), said)
+            for frame, wanted in zip(frames, drawn.frames, strict=True):
+                got = np.asarray(Image.fromarray(frame).resize((2 * size, 2 * size), Image.Resampling.BICUBIC))
+                sharpness = gradient_energy(got) / gradient_energy(wanted)
+                sides[name].append((psnr(got[..., :3], wanted[..., :3]), sharpness))
+    return {
+        "n": len(sides["drawn"]),
+        "size": 2 * size,
+        **{
+            name: {"psnr": float(np.mean([p for p, _ in found])), "energy": float(np.mean([e for _, e in found]))}
+            for name, found in sides.items()
+        },
+    }
 
 
 def before_grey(frame: np.ndarray) -> np.ndarray:

@@ -54,16 +54,18 @@ class Stopwatch:
             nn.modules.module.register_module_forward_hook(self._after),
         ]
         if isinstance(self._painter, CompiledPainter):
-            self._requests = self._painter._step, self._painter._picture
+            self._requests = self._painter._step, self._painter._pictures
             self._painter._step = Timed(self._requests[0], Transformer, self.spans)
-            self._painter._picture = Timed(self._requests[1], Decoder, self.spans)
+            self._painter._pictures = {
+                times: Timed(request, Decoder, self.spans) for times, request in self._requests[1].items()
+            }
         return self
 
     def __exit__(self, *exception: object) -> None:
         for handle in self._handles:
             handle.remove()
         if isinstance(self._painter, CompiledPainter):
-            self._painter._step, self._painter._picture = self._requests
+            self._painter._step, self._painter._pictures = self._requests
 
     def _before(self, module: nn.Module, inputs: object) -> None:
         if isinstance(module, (Transformer, Decoder)):

@@ -505,7 +505,7 @@ def test_everything_runs_and_nothing_is_glossed_over(
              "reader.pt"]  # fmt: skip
     named = [str(tmp_path / name) if name[0] != "-" else name for name in paths]
     code = quality.main(["--preset", "tiny", *named, "--teacher-steps", "2", "--quick", "--only",
-                         "lips,onset,idle,identity,autoencoder,context", "--out", str(out),
+                         "lips,onset,idle,identity,autoencoder,larger,context", "--out", str(out),
                          "--strips", str(tmp_path / "quality")])  # fmt: skip
     assert code == 0
     result = json.loads(out.read_text())
@@ -513,7 +513,7 @@ def test_everything_runs_and_nothing_is_glossed_over(
     assert "MISSED" in capsys.readouterr().out
     assert quality.main(["--docs", "--out", str(out), "--page", str(tmp_path / "quality.md")]) == 0
     text = (tmp_path / "quality.md").read_text()
-    assert "need of their past" in text and "| context 0 |" in text
+    assert "need of their past" in text and "| context 0 |" in text and "| drawn at 128² |" in text
     assert "Missed: lips" in text and "![plosive](quality/plosive_1.jpg)" in text
 
 
