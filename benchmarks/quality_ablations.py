@@ -97,7 +97,7 @@ def decoders(
     for anchored in (True, False):
         torch.manual_seed(0)
         network = Autoencoder(replace(config.autoencoder, anchored=anchored))
-        shot, progress = Shot(config.size, 8, spread=12, wide=0.4), Progress(budget.autoencoder_steps, None)
+        shot, progress = Shot(config.size, 8, spread=12, wide=0.7), Progress(budget.autoencoder_steps, None)
         with tempfile.TemporaryDirectory() as folder, Scenes(shot, voices, silence, 1, budget.processes) as scenes:
             network = ae.train(network, "autoencoder", scenes, Path(folder), progress, 2, 4, config.size,
                                torch.device("cpu"), capacity=budget.takes)  # fmt: skip

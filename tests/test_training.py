@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from torch.nn import functional
 
 from streamer.features import PROSODY
 from streamer.model.autoencoder import Autoencoder
@@ -124,6 +125,26 @@ def test_flows_are_judged_by_points(scenes: Scenes) -> None:
     assert 0 < ae.match_loss([still], crops) <= apart
     shifted = crops._replace(places=crops.places.clamp(8, 56), origins=crops.places.clamp(8, 56) + 6)
     assert ae.match_loss([still + 3], shifted) < 1e-6
+
+
+def test_blur_costs_sharpness_and_a_shift_does_not() -> None:
+    """Edges a pixel off are as strong as those that are wanted; blurred ones are not, where the weight is."""
+    edges = torch.zeros(1, 4, 64, 64)
+    edges[..., 2::8] = edges[..., 3::8] = 1
+    weights = torch.ones(1, 1, 64, 64)
+    shifted, blurred = edges.roll(1, 3), functional.avg_pool2d(edges, 5, 1, 2)
+    costs = [float(ae.sharpness_loss(x, edges, weights)) for x in (edges, shifted, blurred)]
+    assert costs[0] == 0 and costs[1] < 0.05 * costs[2]
+    weights[..., :32] = 0
+    half = torch.cat([blurred[..., :28], edges[..., 28:]], 3)
+    assert ae.sharpness_loss(half, edges, weights) < 0.1 * costs[2]
+
+
+def test_a_flow_need_not_explain_what_is_painted() -> None:
+    """What a flow brings into a mouth or an eye counts a tenth of what it brings elsewhere."""
+    picture, frames, flow = torch.zeros(1, 4, 32, 32), torch.ones(1, 4, 32, 32), torch.zeros(1, 2, 16, 16)
+    elsewhere, mouth = (ae.flow_loss([flow], picture, frames, w * torch.ones(1, 1, 32, 32)) for w in (1.5, 10.0))
+    assert float(mouth) == pytest.approx(0.1 * float(elsewhere), rel=1e-3)
 
 
 def test_a_bend_moves_pictures_maps_and_places_alike() -> None:

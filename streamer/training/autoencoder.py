@@ -28,7 +28,11 @@ digits. More of it makes channels repeat each other: 0.03 left eight of 32 that 
 DECODER_NOISE = 0.12
 """At most, when the encoder is held and latents are white: the generator is never exact."""
 _LATENT_PENALTY = 1e-5
+_SHARPNESS_WEIGHT = 0.2
 _FLOW_WEIGHT = 0.5
+_PAINTED_FROM, _FLOW_WHERE_PAINTED = 4.0, 0.1
+"""Weight from which on a place is a mouth's or an eye's, and how much a flow's error counts there: an open mouth and a
+closed lid come from nowhere in the picture, and a flow that must explain them fetches smudges."""
 _MATCH_WEIGHT = 0.03
 _LIKENESS_WEIGHT = 0.05
 _LEAST_SHOWN = 0.02
@@ -46,6 +50,22 @@ def loss(painted: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     return plain + 0.5 * (across + down)
 
 
+def sharpness_loss(painted: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    """
+    How far the strength of edges in [B, 4, h, w], root mean square over windows of 8 pixels, is from what is wanted,
+    weighted by [B, 1, h, w]. An edge that is a little out of place costs `loss` less where it is blurred; here it costs
+    nothing, and a blurred one does.
+    """
+
+    def strength(pictures: Tensor) -> Tensor:
+        across = functional.pad(pictures.diff(dim=3).square(), (0, 1))
+        down = functional.pad(pictures.diff(dim=2).square(), (0, 0, 0, 1))
+        return torch.sqrt(functional.avg_pool2d((across + down).sum(1, keepdim=True), 8, 4) + 1e-3)
+
+    pooled = functional.avg_pool2d(weights, 8, 4)
+    return ((strength(painted.float()) - strength(wanted)).abs() * pooled).sum() / pooled.sum()
+
+
 def likeness(latent: Tensor) -> Tensor:
     """
     latent [B, Z, s, s]: the mean squared correlation of different channels (VICReg's covariance term). Left alone, most
@@ -55,16 +75,18 @@ def likeness(latent: Tensor) -> Tensor:
     return (of_channels - torch.diag(of_channels.diag())).square().mean()
 
 
-def flow_loss(flows: list[Tensor], picture: Tensor, frames: Tensor) -> Tensor:
+def flow_loss(flows: list[Tensor], picture: Tensor, frames: Tensor, weights: Tensor) -> Tensor:
     """
-    How far the picture, shrunk and moved along each stage's flow [B, 2, h, h], is from the frame [B, 4, S, S]. Where
-    outlines are thin only a coarse picture tells a flow that is far off which way to go.
+    How far the picture, shrunk and moved along each stage's flow [B, 2, h, h], is from the frame [B, 4, S, S], of which
+    `weights` [B, 1, S, S] say what is mouth and eyes. Where outlines are thin only a coarse picture tells a flow that
+    is far off which way to go.
     """
     total = frames.new_zeros(())
+    counts = torch.where(weights < _PAINTED_FROM, 1.0, _FLOW_WHERE_PAINTED)
     for flow in flows:
         shrink = frames.shape[-1] // flow.shape[-1]
         error = warp(functional.avg_pool2d(picture, shrink), flow.float()) - functional.avg_pool2d(frames, shrink)
-        total = total + torch.sqrt(error**2 + 1e-4).mean()
+        total = total + (torch.sqrt(error**2 + 1e-4) * functional.avg_pool2d(counts, shrink)).mean()
     return total / len(flows)
 
 
@@ -199,10 +221,10 @@ def train(
             )
         matches = torch.zeros(())
         error, alike = loss(painted, frames, given.weights), likeness(latent)
-        total = error
+        total = error + _SHARPNESS_WEIGHT * sharpness_loss(painted, frames, given.weights)
         if model.config.anchored:
             matches = match_loss(flows, given)
-            total = total + _FLOW_WEIGHT * flow_loss(flows, pictures, frames) + _MATCH_WEIGHT * matches
+            total = total + _FLOW_WEIGHT * flow_loss(flows, pictures, frames, given.weights) + _MATCH_WEIGHT * matches
         if stage == "autoencoder":
             total = total + _LATENT_PENALTY * latent.square().mean() + _LIKENESS_WEIGHT * alike
         total.backward()

@@ -130,7 +130,7 @@ def train(
         finished = work / f"{name}_finished.pt"
         if not finished.exists():
             stage: Stage = getattr(recipe, name)
-            shot = Shot(config.size, 2 * stage.frames, spread=12, wide=0.4)
+            shot = Shot(config.size, 2 * stage.frames, spread=12, wide=0.7)
             with Scenes(shot, heard, silence, seed, processes) as scenes:
                 autoencoder = ae.train(autoencoder, name, scenes, work, Progress(stage.steps, time_for(stage)),
                                        stage.batch, stage.frames, recipe.crop, device, reuse=recipe.reuse,

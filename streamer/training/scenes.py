@@ -30,7 +30,7 @@ SEEDS = 200_000
 """Training characters have the seeds FIRST_SEED to FIRST_SEED + SEEDS - 1."""
 
 WEIGHT_STRIDE = 4
-_MOUTH, _EYES, _FACE, _HANDS = 10.0, 5.0, 1.5, 2.5
+_MOUTH, _EYES, _FACE, _HANDS = 10.0, 9.0, 1.5, 2.5
 _HAND_POINTS = np.array([i for i, name in enumerate(KEYPOINTS) if name.startswith("hand_")])
 _POINTS = 400
 _ALIKE = 30.0
