@@ -47,6 +47,8 @@ from streamer.training.voices import Voices  # noqa: E402
 OUT = HERE / "results" / "quality.json"
 DOCS = HERE.parent / "docs" / "quality.md"
 PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "larger", "speed", "context", "drift")
+COMPARED = ("context", "ablations")
+"""Parts that say what a variant is worth beside another, which outlives the weights."""
 SHOWN = 12 * FPS  # frames of a passage
 DENSE = 1 / 3
 """Share of a speaker's clips that the part lips takes, those with the most p, b and m."""
@@ -210,11 +212,16 @@ def live(path: Path) -> dict[str, Any]:
 
 
 def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
-    """What was measured before with these weights; nothing of others, so that no table mixes them."""
+    """
+    What was measured before with these weights; nothing of others, so that no table mixes them. Only COMPARED stays,
+    with the digest of the weights that it was measured with: within it variants are compared with each other.
+    """
     if not out.is_file():
         return {}
     before: dict[str, Any] = json.loads(out.read_text())
-    return before if before.get("weights") == weights else {}
+    if (had := before.get("weights")) == weights:
+        return before
+    return {name: {"of": had["sha256"], **before[name]} for name in COMPARED if had and name in before}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

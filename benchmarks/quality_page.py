@@ -366,6 +366,11 @@ def _variant(row: Result) -> list[str]:
             f"{drawn['psnr']:.2f}", f"{drawn['psnr_mouth']:.2f}"]  # fmt: skip
 
 
+def _of(part: Result) -> str:
+    """A part's other weights, where it was measured with those."""
+    return f" Measured with the weights before these, `{part['of'][:12]}`." if "of" in part else ""
+
+
 def page(result: Result, strips: Sequence[str]) -> str:
     """docs/quality.md. strips: paths of pictures beside the page, e.g. quality/plosive_1.jpg."""
     lines = rows(result)
@@ -451,7 +456,7 @@ def page(result: Result, strips: Sequence[str]) -> str:
             "## What the shipped weights need of their past",
             f"The same weights, told to look back on other numbers of frames, or not on the picture's tokens; "
             f"{context['n']} frames; motion in silence as a share of the rig's. What another training would make of "
-            "it, this does not say.",
+            f"it, this does not say.{_of(context)}",
             _markdown([[*_VARIANT, "motion in silence"], *each]),
         ]
     if ablations := result.get("ablations"):
@@ -463,7 +468,7 @@ def page(result: Result, strips: Sequence[str]) -> str:
             "## What each part is worth",
             f"The shipped weights with one part changed, each tuned for {ablations['steps_each']} steps of "
             f"{ablations['batch']}×{ablations['frames']} frames at {ablations['size']}² by the recipe's last stage "
-            f"({ablations['cpu']}); {ablations['n']} frames. The first two rows differ by chance alone.",
+            f"({ablations['cpu']}); {ablations['n']} frames. The first two rows differ by chance alone.{_of(ablations)}",
             _markdown([[*_VARIANT, "static, end − start, dB", "minutes of a core"], *each]),
         ]
         if decoders := ablations.get("decoders"):

@@ -462,11 +462,18 @@ def test_strips_stand_in_order() -> None:
 
 
 def test_what_other_weights_reached_is_forgotten(tmp_path: Path) -> None:
-    """Parts measured with the same weights are kept, those of others never get into one table."""
+    """
+    Parts measured with the same weights are kept, those of others never get into one table; variants that were compared
+    with each other stay, and say with which weights, however often these change.
+    """
     out = tmp_path / "quality.json"
     assert quality.kept(out, {"sha256": "a"}) == {}
     out.write_text(json.dumps({"weights": {"sha256": "a"}, "lips": {}, "ablations": {"n": 1}}))
-    assert {"lips", "ablations"} <= set(quality.kept(out, {"sha256": "a"})) and quality.kept(out, {"sha256": "b"}) == {}
+    assert {"lips", "ablations"} <= set(quality.kept(out, {"sha256": "a"}))
+    for other in "bc":
+        left = quality.kept(out, {"sha256": other})
+        assert left == {"ablations": {"n": 1, "of": "a"}}
+        out.write_text(json.dumps({"weights": {"sha256": other}, **left}))
 
 
 def test_only_the_neural_generators_latency_is_told(tmp_path: Path) -> None:
