@@ -468,7 +468,8 @@ def page(result: Result, strips: Sequence[str]) -> str:
             "## What each part is worth",
             f"The shipped weights with one part changed, each tuned for {ablations['steps_each']} steps of "
             f"{ablations['batch']}×{ablations['frames']} frames at {ablations['size']}² by the recipe's last stage "
-            f"({ablations['cpu']}); {ablations['n']} frames. The first two rows differ by chance alone.{_of(ablations)}",
+            f"({ablations['cpu']}); {ablations['n']} frames. The first two rows differ by chance alone."
+            f"{_of(ablations)}",
             _markdown([[*_VARIANT, "static, end − start, dB", "minutes of a core"], *each]),
         ]
         if decoders := ablations.get("decoders"):
