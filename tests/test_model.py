@@ -288,6 +288,8 @@ class TestParts:
             (lambda: TransformerConfig(context=-1), "-1"),
             (lambda: TransformerConfig(rope_time=15), "15"),
             (lambda: AutoencoderConfig(channels=(1, 2, 3)), "3"),
+            (lambda: AutoencoderConfig(encoder_blocks=(1, 2, 3, 4, 5)), "5"),
+            (lambda: AutoencoderConfig(encoder_blocks=(0, 1, 1, -2)), "-2"),
             (lambda: dataclasses.replace(PRESETS["nano"], size=250), "250"),
             (lambda: ModelConfig("x", 16), "16"),
         ],

@@ -155,7 +155,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        self.descent = Descent(8, config.channels, (0, 1, 1, 2))
+        self.descent = Descent(8, config.channels, config.encoder_blocks)
         self.latent = nn.Sequential(Level(config.channels[-1]), _conv(config.channels[-1], config.latent, 1))
 
     def forward(self, frame: Tensor, picture: Tensor) -> Tensor:

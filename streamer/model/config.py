@@ -24,14 +24,20 @@ class AutoencoderConfig:
     """Channels of a latent."""
     channels: tuple[int, ...] = (32, 48, 96, 128)
     """Of the features at strides 2, 4, 8 and 16."""
+    encoder_blocks: tuple[int, ...] = (0, 1, 1, 2)
+    """Of the encoder at the same strides. It only works in training: its depth costs nothing in live use."""
     anchored: bool = True
     """Whether the decoder warps and copies from the picture; without it, it only sees its features (an ablation)."""
 
     def __post_init__(self) -> None:
-        if len(self.channels) != 4:
-            raise ValueError(f"want channels at 4 strides, got {len(self.channels)}")
+        if len(self.channels) != 4 or len(self.encoder_blocks) != 4:
+            raise ValueError(
+                f"want channels and blocks at 4 strides, got {len(self.channels)} and {len(self.encoder_blocks)}"
+            )
         if self.latent < 1 or min(self.channels) < 1:
             raise ValueError(f"channels must be positive, got latent {self.latent}, channels {self.channels}")
+        if min(self.encoder_blocks) < 0:
+            raise ValueError(f"blocks must not be negative, got {self.encoder_blocks}")
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ class ModelConfig:
 
 PRESETS: Mapping[str, ModelConfig] = {
     # Context would cost a second pass, which remembers the frame before, and frames are nearer to the truth without.
-    "nano": ModelConfig("nano", 256, transformer=TransformerConfig(context=0)),
+    "nano": ModelConfig("nano", 256, AutoencoderConfig(encoder_blocks=(1, 3, 4, 6)), TransformerConfig(context=0)),
     "tiny": ModelConfig(
         "tiny",
         64,
@@ -135,7 +141,7 @@ PRESETS: Mapping[str, ModelConfig] = {
     "live": ModelConfig(
         "live",
         512,
-        AutoencoderConfig(latent=32, channels=(48, 96, 192, 256)),
+        AutoencoderConfig(latent=32, channels=(48, 96, 192, 256), encoder_blocks=(1, 3, 4, 6)),
         TransformerConfig(
             width=640, depth=8, heads=10, hidden=1728, modulation=192, emotion_width=128, context=5, window=5
         ),
