@@ -97,7 +97,7 @@ class NeuralGenerator:
     def relative_cost(self, size: int) -> float:
         if size <= self.painter.config.size:
             return 1.0  # drawn at the networks' size, then scaled
-        return 1.1 if isinstance(self.painter, DevicePainter) else 1.4
+        return 1.1 if isinstance(self.painter, DevicePainter) else 1.6
 
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         """Raises `Refused`: 422 for a picture whose face is not known, 503 where the device has no place left."""
