@@ -178,10 +178,10 @@ def full(slots: Slots) -> None:
 def anchors(autoencoder: Autoencoder, config: ModelConfig, batch: int, device: str, dtype: torch.dtype) -> Anchor:
     """A random picture for each session."""
     picture = torch.rand(1, 4, config.size, config.size, device=device) * 2 - 1
-    anchor = autoencoder.anchor(picture.to(dtype).contiguous(memory_format=torch.channels_last))
+    features = autoencoder.pyramid(picture.to(dtype).contiguous(memory_format=torch.channels_last))
     return Anchor(
         enlarged(picture).repeat(batch, 1, 1, 1),
-        tuple(f.repeat(batch, 1, 1, 1).contiguous(memory_format=torch.channels_last) for f in anchor.features),
+        tuple(f.repeat(batch, 1, 1, 1).contiguous(memory_format=torch.channels_last) for f in features),
     )
 
 

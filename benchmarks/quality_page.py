@@ -388,8 +388,8 @@ def page(result: Result, strips: Sequence[str]) -> str:
                    *([line.what, line.aim, line.reached, line.n, line.verdict] for line in lines)], numbers=False),
         "The live rows are of `benchmarks/results/mic_to_photon.json`, measured by `benchmarks/mic_to_photon.py`. How "
         "the teacher came about says the card of the weights. Other rows were drawn by PyTorch, in the precision that "
-        "stands below; OpenVINO's frames, which a server shows where they come sooner, lie within 0.04 of 255 levels "
-        "of float32's, as PyTorch's do.",
+        "stands below; OpenVINO's frames, which a server shows where they come sooner, lie within 0.1 of 255 levels "
+        "of float32's, as PyTorch's do (`benchmarks/results/engines.json`).",
     ]  # fmt: skip
     if columns(result):
         parts += [

@@ -31,7 +31,7 @@ _MOST_THREADS = 4
 """More were never tried."""
 
 _MOST_STILLS = 24
-"""Characters kept ready, 6 MB each with `nano`; beyond it the one unused for longest is forgotten."""
+"""Characters kept ready, 8 MB each with `nano`; beyond it the one unused for longest is forgotten."""
 
 
 def on_device(networks: Networks, sessions: int) -> DevicePainter:
@@ -95,9 +95,13 @@ class NeuralGenerator:
         return cls(found.painter, f"the {preset} network draws on the CPU ({reason}) by {found.line}")
 
     def relative_cost(self, size: int) -> float:
-        if size <= self.painter.config.size:
-            return 1.0  # drawn at the networks' size, then scaled
-        return 1.1 if isinstance(self.painter, DevicePainter) else 1.6
+        if self._times(size) > 1:
+            return 1.6
+        return 1.0 if size <= self.painter.config.size else 1.1  # drawn at the networks' size, then scaled
+
+    def _times(self, size: int) -> int:
+        """So many times as large as the networks' size a session's frames are drawn: never on a device."""
+        return 1 if size <= self.painter.config.size or isinstance(self.painter, DevicePainter) else max(TIMES)
 
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         """Raises `Refused`: 422 for a picture whose face is not known, 503 where the device has no place left."""
@@ -122,8 +126,7 @@ class NeuralGenerator:
         A character ready to be drawn, and whether nothing shines through it. Those last asked for are kept: a still
         is computed from a picture alone, and sessions only read it.
         """
-        edge = self.painter.config.size
-        times = 1 if size <= edge or isinstance(self.painter, DevicePainter) else max(TIMES)
+        edge, times = self.painter.config.size, self._times(size)
         key = entry.id, background, times
         with self._lock:
             if key in self._stills:

@@ -48,7 +48,7 @@ PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 MOST_APART = {torch.float32: 0.05, torch.bfloat16: 1.0}
 """
 What frames may differ from those of torch in float32, in levels of 255, mean: with more, the engine errs here. With
-`nano` it is 0.0001 and 0.05, on a character that talks.
+`nano` it is 0.0001 and 0.06 (benchmarks/results/engines.json).
 """
 
 
@@ -265,7 +265,7 @@ class CompiledPainter(Painter):
         }
         self._step, self._pictures = self._request(self._made.step), {1: self._request(self._made.picture)}
         self._lock = threading.Lock()  # a request has one set of outputs
-        self._compiling = threading.Lock()
+        self._compiling = threading.Lock()  # a lock of its own: sessions go on meanwhile
 
     def _request(self, model: Any) -> Any:
         with _refusals():

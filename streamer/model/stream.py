@@ -120,7 +120,7 @@ class Painter:
             raise ValueError(f"a picture of shape {picture.shape}: the preset {self.config.name} wants {wanted}")
         pixels, times = to_tensor(picture[None]), len(picture) // size
         seen = functional.avg_pool2d(pixels, times).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        features = self._autoencoder.anchor(seen).features
+        features = tuple(self._autoencoder.pyramid(seen))
         # The picture's own pixels are copied in float32.
         anchor = Anchor(enlarged(pixels) if times == 1 else pixels, features, times)
         faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge)

@@ -81,7 +81,7 @@ def takes_of(
         shown = to_tensor(scene.style(source[None])).to(device) if scene.style else picture
         with torch.autocast(device.type, torch.bfloat16):
             latents = autoencoder.encode(frames, picture.expand_as(frames))
-            features = autoencoder.anchor(shown).features[-1][0]
+            features = autoencoder.pyramid(shown)[-1][0]
         shrink = config.size // WEIGHT_STRIDE // latents.shape[-1]
         takes.append(
             Take(
