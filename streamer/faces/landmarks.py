@@ -1,0 +1,300 @@
+"""All faces of a picture with their landmarks, by MediaPipe's networks.
+
+    picture ─▶ detectors on the whole and on tiles ─▶ mesh, cropped anew until it lies still ─▶ mean of several looks
+            ─▶ iris and lids of each eye
+
+`streamer/weights/mediapipe/README.md` says what the networks are. Points are pixels of the picture, from its upper left
+corner; left and right are the viewer's.
+
+Letters used in shapes: H, W the picture's edges; N crops.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from streamer.networks import session_of
+from streamer.studio.face_fit import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, FaceFit
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "mediapipe"
+
+FOUND = 0.5
+"""The mesh's own score from which on what it lies on counts as a face."""
+
+_LIKELY = 0.3  # of a detector's score: from here on the mesh looks whether a face is there
+_MOST = 8  # places that the mesh looks at in one level of the pyramid
+_OVERLAP = 0.3  # shared area, over that of both: two boxes are of one face
+_SMALLEST = 240  # a tile's edge: eyes 12 pixels apart have 10 of the full-range detector's input in it
+_GROUND = 128  # grey level behind cut-outs and beyond the picture
+
+_SHORT = 128  # the short-range detector's input; it knows faces of a fifth of that and more
+_FULL = 192
+_MESH = 192
+_IRIS = 64
+_MARGIN = 1.5  # of the face's box: what the mesh is shown
+_EYE_MARGIN = 2.3  # of the distance between an eye's corners: what the iris network is shown
+_CROPS = 3  # the mesh decides where it looks next
+_LOOKS = ((0, 0, 1), (0.02, 0, 1), (-0.02, 0, 1), (0, 0.02, 1.04), (0, -0.02, 0.96), (0, 0, 0.85), (0, 0, 1.12))
+"""Shift, in shares of the crop, and size of the crops whose meshes are averaged."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Crop:
+    """A square of the picture, turned."""
+
+    centre: np.ndarray  # [2]: x, y
+    edge: float  # pixels of the picture
+    angle: float  # radians, positive: the face is tilted clockwise on the screen
+
+    def matrix(self, size: int) -> np.ndarray:
+        """[2, 3]: from the picture's pixels to those of a crop of this size."""
+        cos, sin = math.cos(self.angle) * size / self.edge, math.sin(self.angle) * size / self.edge
+        turn = np.array([[cos, sin], [-sin, cos]])
+        return np.column_stack([turn, np.full(2, size / 2) - turn @ self.centre])
+
+    def back(self, points: np.ndarray, size: int) -> np.ndarray:
+        """[..., 2]: points of the crop in the picture's pixels."""
+        matrix = self.matrix(size)
+        return (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+
+
+class _Pyramid:
+    """A picture and its halves, made when needed: crops that shrink it are averages, not samples."""
+
+    def __init__(self, picture: np.ndarray) -> None:
+        """[H, W, 3] uint8."""
+        self._levels = [picture]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self._levels[0].shape[1], self._levels[0].shape[0]
+
+    def crop(self, crop: _Crop, size: int, beyond: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+        """[size, size, 3] uint8."""
+        matrix = crop.matrix(size)
+        level = max(0, int(math.log2(max(crop.edge / size, 1))))
+        while len(self._levels) <= level:
+            last = self._levels[-1]
+            if min(last.shape[:2]) < 4:
+                break
+            self._levels.append(cv2.resize(last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA))
+        source = self._levels[min(level, len(self._levels) - 1)]
+        scale = np.array([self.size[0] / source.shape[1], self.size[1] / source.shape[0]])
+        # OpenCV's pixels are points at whole numbers, ours at whole numbers and a half.
+        linear = matrix[:, :2] * scale
+        shift = linear @ np.full(2, 0.5) + matrix[:, 2] - 0.5
+        return cv2.warpAffine(
+            source,
+            np.column_stack([linear, shift]),
+            (size, size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=beyond,
+            borderValue=(_GROUND,) * 3,
+        )
+
+
+def on_ground(picture: np.ndarray) -> np.ndarray:
+    """[H, W, 4] uint8 straight RGBA to [H, W, 3], on grey where it is transparent."""
+    if picture.ndim != 3 or picture.shape[2] != 4 or picture.dtype != np.uint8:
+        raise ValueError(f"a picture is [H, W, 4] uint8, not {list(picture.shape)} {picture.dtype}")
+    if picture[..., 3].min() == 255:
+        return np.ascontiguousarray(picture[..., :3])
+    alpha = picture[..., 3:].astype(np.uint16)
+    return ((picture[..., :3] * alpha + _GROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _anchors(size: int, cells: Sequence[tuple[int, int]]) -> np.ndarray:
+    """[A, 2]: the middles of a detector's cells in pixels of its input; `cells` gives each layer's edge and how many
+    boxes a cell has."""
+    layers = []
+    for edge, boxes in cells:
+        middles = (np.arange(edge) + 0.5) * size / edge
+        places = np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 2)
+        layers.append(np.repeat(places, boxes, axis=0))
+    return np.concatenate(layers)
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a detector sees a face."""
+
+    score: float
+    box: np.ndarray  # [4]: x0, y0, x1, y1
+    eyes: np.ndarray  # [2, 2]: the left and the right one's middle
+
+    @property
+    def crop(self) -> _Crop:
+        across = self.eyes[1] - self.eyes[0]
+        edge = _MARGIN * float((self.box[2:] - self.box[:2]).max())
+        return _Crop((self.box[:2] + self.box[2:]) / 2, edge, math.atan2(across[1], across[0]))
+
+
+class _Detector:
+    """One of MediaPipe's two: a box and six points for each cell."""
+
+    def __init__(self, session: "onnxruntime.InferenceSession", size: int, cells: Sequence[tuple[int, int]]) -> None:
+        self._session = session
+        self._size = size
+        self._anchors = _anchors(size, cells)
+
+    def detect(self, picture: _Pyramid, crops: Sequence[_Crop]) -> list[_Place]:
+        """The faces in these crops, in the picture's pixels; some of them several times."""
+        size = self._size
+        places = []
+        for crop in crops:
+            view = picture.crop(crop, size, cv2.BORDER_CONSTANT)
+            boxes, scores = self._session.run(["boxes", "scores"], {"picture": view[None].astype(np.float32) / 127.5 - 1})
+            sure = 1 / (1 + np.exp(-np.clip(scores[0, :, 0], -50, 50)))
+            for i in np.nonzero(sure >= _LIKELY)[0]:
+                middle = boxes[0, i, :2] + self._anchors[i]
+                half = boxes[0, i, 2:4] / 2
+                corners = crop.back(np.stack([middle - half, middle + half]), size)
+                eyes = crop.back(boxes[0, i, 4:8].reshape(2, 2) + self._anchors[i], size)
+                places.append(_Place(float(sure[i]), corners.ravel(), eyes))
+        return places
+
+
+def _shared(first: np.ndarray, second: np.ndarray) -> float:
+    """Area that two boxes share, over that of both."""
+    inside = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    if inside.min() <= 0:
+        return 0.0
+    area = float(inside.prod())
+    return area / float((first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - area)
+
+
+def _distinct(places: Sequence[_Place]) -> list[_Place]:
+    """The likeliest first, without those that lie on a likelier one."""
+    kept: list[_Place] = []
+    for place in sorted(places, key=lambda p: -p.score):
+        if all(_shared(place.box, other.box) < _OVERLAP for other in kept):
+            kept.append(place)
+    return kept
+
+
+def box_of(fit: FaceFit) -> np.ndarray:
+    """[4]: x0, y0, x1, y1 of the face's landmarks, from the forehead to the chin."""
+    return np.concatenate([fit.points[:, :2].min(0), fit.points[:, :2].max(0)])
+
+
+class Landmarker:
+    """Finds faces and their landmarks. Thread-safe; a face takes some 50 ms of one core, a picture without one more."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        def opened(name: str, what: str, *gives: str) -> "onnxruntime.InferenceSession":
+            return session_of(folder / f"{name}.onnx", f"weights of MediaPipe's {what}", ["picture"], gives, threads)
+
+        short = opened("face_detection_short_range", "short-range face detector", "boxes", "scores")
+        full = opened("face_detection_full_range", "full-range face detector", "boxes", "scores")
+        self._short = _Detector(short, _SHORT, ((16, 2), (8, 6)))
+        self._full = _Detector(full, _FULL, ((48, 1),))
+        self._mesh = opened("face_mesh", "face mesh", "points", "score")
+        self._iris = opened("iris", "iris network", "eye", "iris")
+
+    @classmethod
+    def load(cls, folder: Path = WEIGHTS, threads: int = 1) -> "Landmarker":
+        """Raises FileNotFoundError, or BadNetwork for weights that are damaged or another network's."""
+        return cls(folder, threads)
+
+    def find(self, picture: np.ndarray, least: float = FOUND) -> list[FaceFit]:
+        """
+        [H, W, 4] uint8 straight RGBA to the faces in it, turned by up to about 45° and at least of this score, the
+        largest first. Smaller faces are looked for only where no larger one is.
+        """
+        pyramid = _Pyramid(on_ground(picture))
+        for places in self._levels(pyramid):
+            found = [fit for place in places if (fit := self.fit(pyramid, place.crop, least)) is not None]
+            if found:
+                return _separate(found)
+        return []
+
+    def _levels(self, pyramid: _Pyramid) -> Iterator[list[_Place]]:
+        """Places at the picture's whole size, then at that of ever smaller tiles."""
+        width, height = pyramid.size
+        middle = np.array([width / 2, height / 2])
+        edge = float(max(width, height))
+        whole = _Crop(middle, edge, 0.0)
+        # A face that fills the picture, or is cut off at its edge, is seen with something round it.
+        around = _Crop(middle, 1.7 * edge, 0.0)
+        both = [whole, around]
+        yield _distinct(self._short.detect(pyramid, both) + self._full.detect(pyramid, both))[:_MOST]
+        while (edge := edge / 2) >= _SMALLEST:
+            tiles = [_Crop(np.array([x, y]), edge, 0.0) for y in _middles(height, edge) for x in _middles(width, edge)]
+            yield _distinct(self._full.detect(pyramid, tiles))[:_MOST]
+
+    def fit(self, pyramid: _Pyramid, crop: _Crop, least: float = FOUND) -> FaceFit | None:
+        """The face in a crop, or None where the mesh finds none there."""
+        points, score = self._look(pyramid, [crop])
+        for _ in range(_CROPS):
+            if score < 0.5 * least:
+                return None
+            crop = _crop_of(points)
+            points, score = self._look(pyramid, [crop])
+        looks = [_Crop(crop.centre + crop.edge * np.array([x, y]), crop.edge * size, crop.angle) for x, y, size in _LOOKS]
+        points, score = self._look(pyramid, looks)
+        if score < least:
+            return None
+        lids, irises = zip(*(self._eye(pyramid, points, side) for side in (0, 1)), strict=True)
+        return FaceFit(points.astype(np.float32), np.float32(lids), np.float32(irises), score)
+
+    def _look(self, pyramid: _Pyramid, crops: Sequence[_Crop]) -> tuple[np.ndarray, float]:
+        """[468, 3] and the score: the means over the crops."""
+        views = np.stack([pyramid.crop(crop, _MESH) for crop in crops])
+        points, scores = self._mesh.run(["points", "score"], {"picture": views.astype(np.float32) / 255})
+        meshes = points.reshape(-1, POINTS, 3).astype(np.float64)
+        placed = [
+            np.column_stack([crop.back(mesh[:, :2], _MESH), mesh[:, 2] * crop.edge / _MESH])
+            for crop, mesh in zip(crops, meshes, strict=True)
+        ]
+        return np.mean(placed, axis=0), float(np.mean(1 / (1 + np.exp(-np.clip(scores, -50, 50)))))
+
+    def _eye(self, pyramid: _Pyramid, points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """[16, 2] of the lids and [5, 2] of the iris. The network knows left eyes: the right one is shown mirrored."""
+        corners = points[list((LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS)[side]), :2]
+        across = (corners[1] - corners[0]) * (1 if side == 0 else -1)
+        edge = max(_EYE_MARGIN * float(np.hypot(*across)), 1.0)
+        crop = _Crop(corners.mean(0), edge, math.atan2(across[1], across[0]))
+        view = pyramid.crop(crop, _IRIS)
+        view = view if side == 0 else np.ascontiguousarray(view[:, ::-1])
+        eye, iris = self._iris.run(["eye", "iris"], {"picture": view[None].astype(np.float32) / 255})
+        both = np.concatenate([eye.reshape(-1, 3)[:16, :2], iris.reshape(-1, 3)[:, :2]]).astype(np.float64)
+        if side == 1:
+            both[:, 0] = _IRIS - both[:, 0]
+        both = crop.back(both, _IRIS)
+        return both[:16], both[16:]
+
+
+def _middles(length: int, edge: float) -> np.ndarray:
+    """Middles of tiles that overlap by a third at least and cover the length."""
+    if length <= edge:
+        return np.array([length / 2])
+    count = math.ceil((length - edge) / (edge * 2 / 3)) + 1
+    return np.linspace(edge / 2, length - edge / 2, count)
+
+
+def _crop_of(points: np.ndarray) -> _Crop:
+    """What the mesh is shown next: the box round its points, upright to the eyes."""
+    across = points[RIGHT_EYE_CORNERS[0], :2] - points[LEFT_EYE_CORNERS[0], :2]
+    angle = math.atan2(across[1], across[0])
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    upright = points[:, :2] @ turn.T
+    low, high = upright.min(0), upright.max(0)
+    return _Crop((low + high) / 2 @ turn, max(_MARGIN * float((high - low).max()), 8.0), angle)
+
+
+def _separate(fits: Sequence[FaceFit]) -> list[FaceFit]:
+    """The largest first; of those that came to lie on one face the surest."""
+    kept: list[FaceFit] = []
+    for fit in sorted(fits, key=lambda f: -f.score):
+        if all(_shared(box_of(fit), box_of(other)) < _OVERLAP for other in kept):
+            kept.append(fit)
+    return sorted(kept, key=lambda f: -f.eye_distance)
