@@ -1,0 +1,128 @@
+"""The square of a picture that is shown: head and shoulders, and the textures that frames are sampled from.
+
+    picture [H, W, 4] ─▶ Framing: where the square lies ─▶ image (a size) ─▶ enlarged (what moving frames sample)
+
+Everything geometric in this package is measured in *frame units*: the square's edge is FRAME of them, whatever the size
+that is drawn. Colours are premultiplied.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from streamer.studio.face_fit import FaceFit
+from streamer.studio.picture_rig.topology import CHIN, FOREHEAD
+
+FRAME = 512
+"""Frame units along the square's edge."""
+
+_SHOWN = 2.5  # face heights that the square shows, where the picture has as much
+_LEAST = 1.45  # face heights below which the square rather reaches beyond the picture
+_FACE_IN_MESH = 0.95  # the mesh ends below the hair line: its height is this share of a face's
+_BELOW = 0.22  # of a face's height: how far the square's middle lies below the face's
+
+
+@dataclass(frozen=True, eq=False)
+class Framing:
+    """Where in a picture the square lies."""
+
+    pixels: np.ndarray
+    """[H, W, 4] uint8 premultiplied: the picture."""
+
+    matrix: np.ndarray
+    """[2, 3]: from the picture's pixels to frame units."""
+
+    fit: FaceFit
+    """The face, in frame units."""
+
+    @property
+    def scale(self) -> float:
+        """Frame units of a pixel of the picture."""
+        return float(self.matrix[0, 0])
+
+    def enlargement(self, size: int) -> float:
+        """Pixels of a frame of that size that a pixel of the picture becomes, 1 at least: how soft the picture is."""
+        return max(1.0, self.scale * size / FRAME)
+
+    @property
+    def opaque(self) -> bool:
+        return bool(self.pixels[..., 3].min() == 255)
+
+    def image(self, size: int, plane: np.ndarray | None = None) -> np.ndarray:
+        """[size, size, 4] uint8 premultiplied: the square at rest. Or, of a `plane` [H, W] uint8 that lies over the
+        picture, its square [size, size]."""
+        source = self.pixels if plane is None else plane
+        matrix = self.matrix * (size / FRAME)
+        shrunk = max(1, int(1 / matrix[0, 0] + 1e-6))
+        if shrunk > 1:  # an average of what a pixel covers, not a sample of it
+            rows, columns = (edge // shrunk * shrunk for edge in source.shape[:2])
+            source = cv2.resize(
+                source[:rows, :columns], (columns // shrunk, rows // shrunk), interpolation=cv2.INTER_AREA
+            )
+            matrix = matrix * np.array([shrunk, shrunk, 1.0])
+        # OpenCV's pixels are points at whole numbers, ours at whole numbers and a half.
+        linear = matrix[:, :2]
+        shift = linear @ np.full(2, 0.5) + matrix[:, 2] - 0.5
+        beyond = cv2.BORDER_REPLICATE if plane is not None or self.opaque else cv2.BORDER_CONSTANT
+        out = cv2.warpAffine(
+            source, np.column_stack([linear, shift]), (size, size), flags=cv2.INTER_CUBIC, borderMode=beyond
+        )
+        if plane is None:
+            np.minimum(out[..., :3], out[..., 3:], out=out[..., :3])  # cubic interpolation overshoots
+        return out
+
+
+def frame(picture: np.ndarray, fit: FaceFit) -> Framing:
+    """The square round a face of a picture [H, W, 4] uint8 straight RGBA; `fit` is in the picture's pixels."""
+    height, width = picture.shape[:2]
+    forehead, chin = fit.points[FOREHEAD, :2], fit.points[CHIN, :2]
+    face = float(np.hypot(*(forehead - chin))) / _FACE_IN_MESH
+    edge = min(_SHOWN * face, max(min(height, width), _LEAST * face))
+    middle = (forehead + chin) / 2 + [0, _BELOW * face]
+    half = edge / 2
+    x = np.clip(middle[0], min(half, width / 2), max(width - half, width / 2))
+    y = np.clip(middle[1], min(half, height / 2), max(height - half, height / 2))
+    scale = FRAME / edge
+    matrix = np.array([[scale, 0, FRAME / 2 - x * scale], [0, scale, FRAME / 2 - y * scale]])
+    return Framing(premultiplied(picture), matrix, fit.moved(matrix))
+
+
+def premultiplied(picture: np.ndarray) -> np.ndarray:
+    """[H, W, 4] uint8 straight RGBA to premultiplied."""
+    if picture[..., 3].min() == 255:
+        return np.ascontiguousarray(picture)
+    out = picture.copy()
+    colour = picture[..., :3].astype(np.uint16) * picture[..., 3:]
+    out[..., :3] = (colour + 127) // 255
+    return out
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """[S, S, C] uint8 to [2 S - 1, 2 S - 1, C]: a place between each two, by cubic interpolation.
+
+    Bilinear samples between the pixels of a picture lose its edges; between these places they keep them. Those with even
+    numbers are the picture's own pixels, so that what does not move is the picture to the last bit.
+    """
+    return _between(np.swapaxes(_between(np.swapaxes(image, 0, 1)), 0, 1))
+
+
+def _between(image: np.ndarray) -> np.ndarray:
+    """[R, C, N] uint8 to [2 R - 1, C, N]."""
+    padded = np.pad(image, ((1, 1), (0, 0), (0, 0)), "edge").astype(np.int16)
+    inner = padded[1:-2] + padded[2:-1]
+    outer = padded[:-3] + padded[3:]
+    out = np.empty((2 * len(image) - 1, *image.shape[1:]), np.uint8)
+    out[::2] = image
+    out[1::2] = np.clip((9 * inner - outer + 8) >> 4, 0, 255)
+    return out
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """[3, 3]: turns points with x to the right, y down and z away from the viewer, by the controls' angles (radians)."""
+    cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (math.cos, math.sin))
+    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+    about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return about_z @ about_x @ about_y

@@ -1,0 +1,156 @@
+"""The face in three dimensions: its vertices as the picture shows them, with the mouth shut, and what each channel moves.
+
+Frame units; x to the right, y down, z away from the viewer. Letters used in shapes: V vertices of the divided mesh, K
+channels of `expression.CHANNELS`, H vertices on the inner lips.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sparse
+from scipy.sparse.linalg import splu
+
+from streamer.studio.picture_rig import anatomy
+from streamer.studio.picture_rig.expression import CHANNELS, JAW, NAMES, OPENING
+from streamer.studio.picture_rig.seam import Seam
+from streamer.studio.picture_rig.topology import CHIN, LEFT_CORNER, LEFT_RIM, RIGHT_CORNER, RIGHT_RIM, STABLE, topology
+
+_FLIP = np.array([1.0, -1.0, -1.0])  # between MakeHuman's axes and ours
+_MOUTH = (6.6, 0.42, 0.9, 6.88)
+"""Height of the mean face's mouth (dm), how far lip corrections reach (dm, and their height to width), the nose's base."""
+_WIDE_OPEN = 0.30  # gap, in mouth widths, from which on the jaw itself has to be shut, not the lips alone
+_SHUT_BY_JAW = 0.8
+_UPPER_SHARE = {True: 0.62, False: 0.45}  # of a gap that the upper lip closes: open mouths with teeth, others
+_PROFILE = 0.8  # exponent of the opened mouth's outline 1 - x²; the plain units make a V of it
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    vertices: np.ndarray
+    """[V, 3] float32: as the picture shows them."""
+
+    closing: np.ndarray
+    """[V, 3] float32: what has to be added so that the lips meet."""
+
+    lifting: np.ndarray
+    """[V, 3] float32: the part of `closing` that lowers the upper lip over teeth."""
+
+    channels: np.ndarray
+    """[K, V, 3] float32: what each channel at full strength adds."""
+
+    lips: np.ndarray
+    """[H] int: vertices of the inner lips."""
+
+    reach: np.ndarray
+    """[V, H] float32: how far each vertex follows a correction of each lip vertex."""
+
+    upper: np.ndarray
+    """[N] places in `lips` of the upper lip's edge, without the corners; `lower` likewise."""
+
+    lower: np.ndarray
+
+    axes: np.ndarray
+    """[3, 3]: columns are the face's own x, y (up) and z (towards the viewer), one decimetre long, in frame units."""
+
+    pivot: np.ndarray
+    """[3]: what the head turns about."""
+
+    yaw: float
+    """How far the picture's face is turned to the viewer's right, radians."""
+
+    open: bool
+    """Whether the picture shows into the mouth."""
+
+    @property
+    def mouth_width(self) -> float:
+        return float(np.hypot(*(self.vertices[RIGHT_CORNER, :2] - self.vertices[LEFT_CORNER, :2])))
+
+    @property
+    def up(self) -> np.ndarray:
+        """[3]: the face's upward direction, of length 1."""
+        return self.axes[:, 1] / np.linalg.norm(self.axes[:, 1])
+
+    def gaps(self, vertices: np.ndarray) -> np.ndarray:
+        """[N]: between the lips at each pair of `upper` and `lower`, along the face; negative where they cross."""
+        pairs = vertices[self.lips[self.lower]] - vertices[self.lips[self.upper]]
+        return -(pairs @ self.up)
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+    """Scale and rotation [3, 3] that bring points [n, 3] closest to others (Umeyama 1991)."""
+    a, b = source - source.mean(0), target - target.mean(0)
+    u, d, vt = np.linalg.svd(b.T @ a)
+    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    return float((d * np.diag(sign)).sum() / (a**2).sum()), u @ sign @ vt
+
+
+def fit_geometry(seam: Seam) -> Geometry:
+    """The geometry of a face whose lips have been found."""
+    mean, mesh = anatomy.load(), topology()
+    landmarks = seam.landmarks
+    scale, turn = similarity(mean.places[list(STABLE)], (landmarks * _FLIP)[list(STABLE)])
+    axes = turn * scale * _FLIP[:, None]
+    vertices = mesh.divided(landmarks)
+    channels = np.stack([mesh.divided(sum(mean.units[unit] for unit in CHANNELS[name]) @ axes.T) for name in NAMES])
+
+    lips = np.array(sorted({*mesh.upper, *mesh.lower}))
+    reach = _lip_reach(mesh.divided(mean.places), mesh.triangles, lips)
+    place = {int(vertex): i for i, vertex in enumerate(lips)}
+    upper, lower = (np.array([place[int(v)] for v in chain[1:-1]]) for chain in (mesh.upper, mesh.lower))
+
+    def pulled(by_upper: np.ndarray, by_lower: np.ndarray) -> np.ndarray:
+        """[V, 3]: how all follows where the upper and the lower lip's edges [N, 3] are moved."""
+        moves = np.zeros((len(lips), 3))
+        moves[upper], moves[lower] = by_upper, by_lower
+        return reach @ moves
+
+    def opened(of: np.ndarray) -> np.ndarray:
+        return of[lips[lower]] - of[lips[upper]]
+
+    for k, name in enumerate(NAMES):
+        if name not in OPENING:
+            channels[k] += pulled(opened(channels[k]) / 2, -opened(channels[k]) / 2)
+    up = axes[:, 1] / np.linalg.norm(axes[:, 1])
+    jaw_gap = -opened(channels[JAW]) @ up
+    x = np.linspace(-1, 1, len(upper) + 2)[1:-1]
+    wanted = (jaw_gap.max() * (1 - x**2) ** _PROFILE - jaw_gap)[:, None] * up
+    channels[JAW] += pulled(0.3 * wanted, -0.7 * wanted)
+
+    shut_jaw = np.zeros_like(vertices)
+    share = _UPPER_SHARE[seam.open]
+    if seam.gap > _WIDE_OPEN:
+        middle = len(upper) // 2
+        gap = max(0.0, float(-opened(vertices)[middle] @ up) / float(-opened(channels[JAW])[middle] @ up))
+        shut_jaw, share = -_SHUT_BY_JAW * gap * channels[JAW], 0.5
+    left = opened(vertices + shut_jaw)
+    lifting = pulled(share * left, np.zeros_like(left))
+    closing = shut_jaw + lifting + pulled(np.zeros_like(left), -(1 - share) * left)
+
+    rims = (landmarks[LEFT_RIM] + landmarks[RIGHT_RIM]) / 2
+    pivot = np.array([rims[0], (rims[1] + landmarks[CHIN, 1]) / 2, rims[2]]) - 0.25 * axes[:, 2]
+    float32 = (array.astype(np.float32) for array in (vertices, closing, lifting, channels))
+    return Geometry(
+        *float32, lips, reach.astype(np.float32), upper, lower, axes, pivot,
+        yaw=float(np.arctan2(turn[0, 2], turn[2, 2])), open=seam.open,
+    )  # fmt: skip
+
+
+def _lip_reach(places: np.ndarray, triangles: np.ndarray, lips: np.ndarray) -> np.ndarray:
+    """[V, H]: a biharmonic extension, which passes through what the lips do and fades away round the mouth."""
+    count = len(places)
+    height, wide, tall, nose = _MOUTH
+    still = (np.hypot(places[:, 0], (places[:, 1] - height) / tall) > wide) | (places[:, 1] > nose)
+    sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    sides = np.unique(np.sort(sides, 1), axis=0)
+    joined = sparse.coo_matrix((np.ones(len(sides)), sides.T), (count, count))
+    joined = (joined + joined.T).tocsr()
+    laplacian = sparse.diags(1 / np.asarray(joined.sum(1)).ravel()) @ joined - sparse.identity(count)
+    bending = (laplacian.T @ laplacian).tocsc()
+    held = still.copy()
+    held[lips] = True
+    free = np.flatnonzero(~held)
+    reach = np.zeros((count, len(lips)))
+    reach[free] = splu(bending[free][:, free].tocsc()).solve(-bending[free][:, lips].toarray())
+    reach[lips, np.arange(len(lips))] = 1
+    reach[np.abs(reach) < 1e-4] = 0
+    return reach

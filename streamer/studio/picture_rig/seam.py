@@ -1,0 +1,130 @@
+"""Where a picture's lips meet: the mesh's inner lips are moved onto what the picture shows.
+
+A shut mouth has one line, found as the darkest path between the corners, and is cut a little below it, so that the dark
+line goes with the upper lip. An open one is cut inside of its lips, so that no teeth stick to them.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from streamer.studio.picture_rig.topology import LEFT_CORNER, LOWER_LIP, RIGHT_CORNER, UPPER_LIP
+
+_OPEN = {"photo": 0.13, "drawing": 0.25}  # gap, in mouth widths, from which on the mouth is open whatever is in it
+_PARTED = 0.06  # from which on it is, if something brighter than the skin shows
+_BRIGHTER = 1.08
+_REACH = 0.16  # mouth widths above and below the mesh's own line where the seam is looked for
+_STEP = 0.008
+_ALONG = 97  # places along the mouth
+_BELOW = 0.012  # mouth widths below the seam: where it is cut
+_INSIDE = (0.034, 0.026)  # mouth widths by which an open mouth's lips are moved outwards, upper and lower
+_COARSE = 45  # pixels of the file that a mouth is wide below which its line is taken to be a simple one
+
+
+@dataclass(frozen=True)
+class Seam:
+    landmarks: np.ndarray
+    """[468, 3] float64, frame units: with the inner lips moved."""
+
+    open: bool
+    """Whether the picture shows into the mouth."""
+
+    gap: float
+    """Between the inner lips as the mesh was found, in mouth widths."""
+
+
+def smoothstep(x: np.ndarray | float) -> np.ndarray:
+    """0 below 0, 1 above 1, smooth between."""
+    x = np.clip(x, 0.0, 1.0)
+    return x * x * (3 - 2 * x)
+
+
+def find_seam(image: np.ndarray, landmarks: np.ndarray, enlargement: float, drawing: bool) -> Seam:
+    """
+    `image` [FRAME, FRAME, 3] uint8; `landmarks` [468, 3] in frame units; how many frame units a pixel of the file is.
+    """
+    moved = landmarks.astype(np.float64).copy()
+    left, right = moved[LEFT_CORNER, :2], moved[RIGHT_CORNER, :2]
+    width = float(np.hypot(*(right - left)))
+    along = (right - left) / width
+    down = np.array([-along[1], along[0]])
+    axes = np.stack([along, down], 1) / width
+    upper, lower = ((moved[list(lip), :2] - left) @ axes for lip in (UPPER_LIP, LOWER_LIP))
+    gap = float((lower[1:-1, 1] - upper[1:-1, 1]).max())
+
+    t = np.linspace(0.02, 0.98, _ALONG)
+    top, bottom = (np.interp(t, lip[:, 0], lip[:, 1]) for lip in (upper, lower))
+    middle = (top + bottom) / 2
+    across = np.arange(-_REACH, _REACH + 1e-4, _STEP)
+    at = left + t[:, None, None] * width * along + (middle[:, None] + across)[:, :, None] * width * down
+    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), max(0.6, 0.01 * width))
+    light = cv2.remap(grey, *(np.ascontiguousarray(at[..., i] - 0.5, np.float32) for i in (0, 1)), cv2.INTER_LINEAR)
+
+    shows = _is_open(light, across, middle, top, bottom, gap, drawing)
+    if shows:
+        for lip, sign, share in ((UPPER_LIP, -1, _INSIDE[0]), (LOWER_LIP, 1, _INSIDE[1])):
+            place = np.arange(1, len(lip) - 1) / (len(lip) - 1)
+            out = share * width * smoothstep(np.minimum(place, 1 - place) * 4 + 0.15)
+            moved[list(lip[1:-1]), :2] += sign * out[:, None] * down
+        return Seam(moved, True, gap)
+
+    line = middle + across[_darkest_path(light, across)]
+    line = _smooth_line(t, line, degree=3 if width / enlargement < _COARSE else 5)
+    for lip, places in ((UPPER_LIP, upper), (LOWER_LIP, lower)):
+        x = places[1:-1, 0]
+        y = np.interp(x, t, line) + _BELOW * smoothstep(np.minimum(x, 1 - x) * 5)
+        moved[list(lip[1:-1]), :2] = left + width * (x[:, None] * along + y[:, None] * down)
+    for i, j in zip(UPPER_LIP[1:-1], LOWER_LIP[1:-1], strict=True):
+        moved[[i, j]] = (moved[i] + moved[j]) / 2
+    return Seam(moved, False, gap)
+
+
+def _is_open(
+    light: np.ndarray,
+    across: np.ndarray,
+    middle: np.ndarray,
+    top: np.ndarray,
+    bottom: np.ndarray,
+    gap: float,
+    drawing: bool,
+) -> bool:
+    if gap > _OPEN["drawing" if drawing else "photo"]:
+        return True
+    if drawing or gap <= _PARTED:
+        return False
+    at = across[None] + middle[:, None]
+    inside = (at > top[:, None]) & (at < bottom[:, None])
+    centre = slice(_ALONG // 4, _ALONG * 3 // 4)
+    brightest = np.where(inside, light, -1.0).max(1)[centre]
+    brightest = brightest[brightest >= 0]
+    around = light[:, np.abs(across) > 0.1].mean(1)[centre]
+    return bool(len(brightest) and np.median(brightest) > _BRIGHTER * np.median(around))
+
+
+def _darkest_path(light: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """[A]: for each place along the mouth the index of the path that is darkest and does not jump."""
+    cost = light / (light.std() + 3) + 0.5 * (across[None] / 0.09) ** 2
+    steps = (-2, -1, 0, 1, 2)
+    total, came = cost[0], []
+    for row in cost[1:]:
+        options = np.stack([np.roll(total, k) + 0.25 * abs(k) for k in steps])
+        options[0, -2:] = options[1, -1:] = options[3, :1] = options[4, :2] = np.inf
+        best = options.argmin(0)
+        came.append(best)
+        total = options.min(0) + row
+    place = int(total.argmin())
+    path = [place]
+    for best in reversed(came):
+        place = int(np.clip(place - steps[best[place]], 0, len(across) - 1))
+        path.append(place)
+    return np.array(path[::-1])
+
+
+def _smooth_line(t: np.ndarray, line: np.ndarray, degree: int) -> np.ndarray:
+    """A polynomial through most of it: what lies off it counts little."""
+    weights = np.ones_like(t)
+    for _ in range(4):
+        fitted = np.polyval(np.polyfit(t, line, degree, w=weights), t)
+        weights = 1 / (1 + (np.abs(fitted - line) / 0.012) ** 2)
+    return fitted
