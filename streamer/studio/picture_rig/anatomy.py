@@ -39,10 +39,11 @@ class Part:
     """[N] float32, 0..1: 1 where it is enamel, 0 where it is gum or tongue."""
 
     shade: np.ndarray
-    """[N] float32, 0..1: how much of the light in the mouth reaches it; dark between the teeth and towards the throat."""
+    """[N] float32, 0..1: how much light its surroundings leave it: less between teeth, at gums' rims and in the
+    tongue's furrow. How deep it lies behind the lips is no part of it."""
 
     colours: np.ndarray
-    """[N, 3] uint8: sRGB of a light person's, `shade` included."""
+    """[N, 3] uint8: sRGB in full light, `shade` included."""
 
     jaw: np.ndarray
     """[N, 3] float32: what the unit jawOpen adds to `vertices`."""
