@@ -50,11 +50,12 @@ class Framing:
     def opaque(self) -> bool:
         return bool(self.pixels[..., 3].min() == 255)
 
-    def image(self, size: int, plane: np.ndarray | None = None) -> np.ndarray:
+    def image(self, size: int, plane: np.ndarray | None = None, margin: int = 0) -> np.ndarray:
         """[size, size, 4] uint8 premultiplied: the square at rest. Or, of a `plane` [H, W] uint8 that lies over the
-        picture, its square [size, size]."""
+        picture, its square [size, size]. With a `margin`, so many more pixels on each side."""
         source = self.pixels if plane is None else plane
-        matrix = self.matrix * (size / FRAME)
+        matrix = self.matrix * (size / FRAME) + np.array([[0, 0, margin]])
+        size += 2 * margin
         shrunk = max(1, int(1 / matrix[0, 0] + 1e-6))
         if shrunk > 1:  # an average of what a pixel covers, not a sample of it
             rows, columns = (edge // shrunk * shrunk for edge in source.shape[:2])
@@ -65,7 +66,7 @@ class Framing:
         # OpenCV's pixels are points at whole numbers, ours at whole numbers and a half.
         linear = matrix[:, :2]
         shift = linear @ np.full(2, 0.5) + matrix[:, 2] - 0.5
-        beyond = cv2.BORDER_REPLICATE if plane is not None or self.opaque else cv2.BORDER_CONSTANT
+        beyond = cv2.BORDER_REFLECT_101 if plane is not None or self.opaque else cv2.BORDER_CONSTANT
         out = cv2.warpAffine(
             source, np.column_stack([linear, shift]), (size, size), flags=cv2.INTER_CUBIC, borderMode=beyond
         )

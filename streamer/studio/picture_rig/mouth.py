@@ -1,0 +1,243 @@
+"""The mouth's inside: teeth and tongue as flat layers that turn with the head and drop with the jaw.
+
+    anatomy, the face's axes, colours ─▶ layers at a size (once) ─▶ put together behind the lips' opening (a frame)
+
+Where the picture shows teeth, they are the upper layer: a person's own.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from streamer.studio.picture_rig import anatomy
+from streamer.studio.picture_rig.anatomy import LOWER_TEETH, TONGUE, UPPER_TEETH
+from streamer.studio.picture_rig.colours import Colours
+from streamer.studio.picture_rig.expression import JAW
+from streamer.studio.picture_rig.field import Grid, cover
+from streamer.studio.picture_rig.framing import FRAME
+from streamer.studio.picture_rig.geometry import Geometry
+from streamer.studio.picture_rig.motion import Pose
+from streamer.studio.picture_rig.seam import smoothstep
+from streamer.studio.picture_rig.topology import topology
+
+_SEAM = 6.615  # dm: height of the mean face's closed lips
+_LOWERED = {UPPER_TEETH: -0.019, LOWER_TEETH: -0.025, TONGUE: -0.012}  # dm, from where the mean face has them
+_BEHIND = {UPPER_TEETH: 0.0, LOWER_TEETH: 0.0, TONGUE: -0.05}
+_DROP = 0.215  # dm that the tongue sinks with the opened jaw
+_FRONT = 1.53  # dm: depth of the foremost tooth
+_DEPTHS = {UPPER_TEETH: 0.42, LOWER_TEETH: 0.42, TONGUE: 0.75}  # dm behind it where no light arrives
+_SMOOTH = 41  # points along each lip
+_SUPERSAMPLED = 4  # the opening's mask
+_LEAST = 0.125  # pixels between the lips below which the mouth is shut
+_SOFT = 0.0085  # mouth widths: how soft the lips' edge is
+_HALO = (0.018, 0.22)  # mouth widths and share: skin at the opening's rim is a little darker
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A flat picture in the plane in which its part of the mouth lies."""
+
+    pixels: np.ndarray
+    """[h, w, 4] float32 premultiplied, alpha 0..1."""
+
+    grid: Grid
+    """Where it lies while the head is straight and the jaw shut; one cell a pixel."""
+
+    depth: float
+    """z in frame units."""
+
+    jaw: np.ndarray
+    """[3]: by what the opened jaw moves it."""
+
+    raised: np.ndarray
+    """[3]: by what a raised tongue does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """Of one face at one size."""
+
+    layers: dict[int, _Layer]
+    colours: Colours
+    own_teeth: bool
+    softness: float
+    """Pixels by which the picture itself is blurred, since it was enlarged."""
+
+    drawing: bool
+
+    def paint(self, frame: np.ndarray, pose: Pose, geometry: Geometry, tongue: float) -> None:
+        """Into a frame [S, S, 4] uint8 premultiplied whose lips already lie as `pose` says."""
+        size = len(frame)
+        scale = size / FRAME
+        if pose.gap * scale < _LEAST:
+            return
+        upper, lower = (_curve(lip[::2, :2], _SMOOTH) * scale for lip in (pose.upper, pose.lower))
+        width = geometry.mouth_width * scale
+        down = -(pose.turn @ geometry.up)[:2]
+        crossed = (lower - upper) @ down < 0
+        middle = (upper + lower) / 2
+        upper[crossed], lower[crossed] = middle[crossed], middle[crossed]
+        outline = np.concatenate([upper, lower[::-1]])
+        margin = int(6 * scale + 3 + 0.05 * width)
+        x0, y0 = np.maximum(np.floor(outline.min(0)).astype(int) - margin, 0)
+        x1, y1 = np.minimum(np.ceil(outline.max(0)).astype(int) + margin, size)
+        if x1 - x0 < 4 or y1 - y0 < 4:
+            return
+        opening = _mask(outline - [x0, y0], x1 - x0, y1 - y0)
+        inside = self._inside(pose, geometry, tongue, Grid(x0 / scale, y0 / scale, 1 / scale, y1 - y0, x1 - x0))
+        inside *= self._light(opening, pose.gap * scale, width)[..., None]
+        edge = max(0.45, _SOFT * width, 0.8 * self.softness)
+        if self.softness > 0.5:
+            inside = cv2.GaussianBlur(inside, (0, 0), self.softness)
+        alpha = np.maximum(cv2.GaussianBlur(opening, (0, 0), edge), opening)[..., None]
+        region = frame[y0:y1, x0:x1]
+        skin = region[..., :3].astype(np.float32)
+        if not self.drawing:
+            halo = cv2.GaussianBlur(opening, (0, 0), _HALO[0] * width + 0.4)
+            skin *= (1 - _HALO[1] * halo * (1 - opening))[..., None]
+        region[..., :3] = np.clip(skin + (inside - skin) * alpha + 0.5, 0, 255).astype(np.uint8)
+        region[..., 3] = np.maximum(region[..., 3], (255 * opening + 0.5).astype(np.uint8))
+
+    def _inside(self, pose: Pose, geometry: Geometry, tongue: float, on: Grid) -> np.ndarray:
+        """[h, w, 3] float32: everything behind the lips, in full light."""
+        jaw = float(pose.strengths[JAW])
+        out = np.empty((on.rows, on.columns, 3), np.float32)
+        out[:] = self.colours.cavity
+        order = (TONGUE, LOWER_TEETH, UPPER_TEETH) if tongue < 0.3 else (LOWER_TEETH, TONGUE, UPPER_TEETH)
+        for part in order:
+            layer = self.layers.get(part)
+            if layer is None:
+                continue
+            moved = jaw * layer.jaw + tongue * (layer.raised - 0.75 * jaw * layer.jaw * (part == TONGUE))
+            at = np.array([layer.grid.x, layer.grid.y, layer.depth]) + moved - geometry.pivot
+            corner = (pose.turn @ at + geometry.pivot)[:2] + pose.body_shift
+            linear = pose.turn[:2, :2] * (layer.grid.cell / on.cell)
+            # From the layer's pixels to the frame's; both count from the middle of their first.
+            shift = (corner - [on.x, on.y]) / on.cell + linear @ np.full(2, 0.5) - 0.5
+            pixels = cv2.warpAffine(
+                layer.pixels, np.column_stack([linear, shift]), (on.columns, on.rows), flags=cv2.INTER_LINEAR
+            )
+            out = out * (1 - pixels[..., 3:]) + pixels[..., :3]
+        return out
+
+    def _light(self, opening: np.ndarray, gap: float, width: float) -> np.ndarray:
+        """[h, w] 0..1: what the lips, the upper one above all, leave of the light."""
+        blur = max(0.6, min(0.045 * width, 0.22 * gap))
+        soft = cv2.GaussianBlur(opening, (0, 0), blur)
+        below = cv2.warpAffine(soft, np.array([[1, 0, 0], [0, 1, 0.65 * blur]]), soft.shape[::-1])
+        light = np.clip((below - 0.25) / 0.55, 0, 1) * np.clip((soft - 0.1) / 0.45, 0, 1)
+        if self.drawing:
+            return 0.75 + 0.25 * light
+        least = 0.6 if self.own_teeth else 0.36
+        return least + (1 - least) * light**1.1
+
+
+def _curve(points: np.ndarray, count: int) -> np.ndarray:
+    """A Catmull-Rom curve through points [n, 2]: [count, 2]."""
+    t = np.linspace(0, len(points) - 1, count)
+    i = np.clip(t.astype(int), 0, len(points) - 2)
+    f = (t - i)[:, None]
+    ends = np.concatenate([[2 * points[0] - points[1]], points, [2 * points[-1] - points[-2]]])
+    a, b, c, d = ends[i], ends[i + 1], ends[i + 2], ends[i + 3]
+    return 0.5 * (2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3)
+
+
+def _mask(outline: np.ndarray, width: int, height: int) -> np.ndarray:
+    """[height, width] float32: the share of each pixel inside an outline [n, 2] in pixels."""
+    k = _SUPERSAMPLED
+    fine = np.zeros((height * k, width * k), np.uint8)
+    cv2.fillPoly(fine, [np.round(outline * k * 16 - 8).astype(np.int32)], 255, cv2.LINE_8, 4)
+    return cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def prepare_inside(
+    geometry: Geometry, colours: Colours, image: np.ndarray, enlargement: float, drawing: bool
+) -> Inside:
+    """For frames as large as `image` [S, S, 4], the square at rest; `enlargement` as Framing says it."""
+    size = len(image)
+    layers = {part: _rendered(part, geometry, colours, size, drawing) for part in (UPPER_TEETH, LOWER_TEETH, TONGUE)}
+    own = _own_teeth(geometry, image) if geometry.open and not drawing else None
+    if own is not None:
+        layers[UPPER_TEETH] = own
+    if drawing:  # one row of teeth says it
+        del layers[LOWER_TEETH]
+    softness = 0.33 * enlargement if enlargement > 1.6 else 0.0
+    return Inside(layers, colours, own is not None, softness, drawing)
+
+
+def _anchor(geometry: Geometry) -> np.ndarray:
+    """[3]: the middle of the closed lips."""
+    mesh = topology()
+    shut = geometry.vertices + geometry.closing
+    return (shut[mesh.upper[len(mesh.upper) // 2]] + shut[mesh.lower[len(mesh.lower) // 2]]) / 2
+
+
+def _rendered(part: int, geometry: Geometry, colours: Colours, size: int, drawing: bool) -> _Layer:
+    """A part of the anatomy, seen as the picture's face is."""
+    mean = anatomy.load()
+    mesh = mean.tongue if part == TONGUE else mean.teeth
+    of_part = mesh.part == part
+    triangles = mesh.triangles[of_part[mesh.triangles].all(1)]
+    lips = (mean.places[13] + mean.places[14]) / 2
+    from_seam = mesh.vertices - [0, _SEAM, lips[2]]
+    from_seam = from_seam + [0, _LOWERED[part], _BEHIND[part]]
+    ratio = geometry.mouth_width / (np.linalg.norm(geometry.axes[:2, 0]) * np.ptp(mean.places[[78, 308], 0]))
+    ratio = float(np.clip(ratio, 0.75, 1.35))
+    from_seam = from_seam * [ratio**0.6, min(ratio, 1.1) ** 0.5, 1.0]
+    vertices = from_seam @ geometry.axes.T + _anchor(geometry) - 0.03 * geometry.axes[:, 2]
+
+    enamel, shade = mesh.enamel[:, None], mesh.shade[:, None]
+    flesh = colours.tongue if part == TONGUE else colours.gum
+    deep = np.clip(1 - (_FRONT - 0.03 - mesh.vertices[:, 2:] - _BEHIND[part]) / _DEPTHS[part], 0, 1) ** 1.35
+    facing = np.clip(0.35 * mesh.normals[:, 2:] + 0.65 + (0.25 * mesh.normals[:, 1:2] - 0.1) * (part == TONGUE), 0.1, 1)
+    lit = np.clip(shade * deep * facing, 0, 1)
+    if drawing:
+        lit = smoothstep((mesh.vertices[:, 2:] - (0.9 if part == TONGUE else 1.22)) / 0.06)
+    colour = colours.cavity + (enamel * colours.enamel + (1 - enamel) * flesh - colours.cavity) * lit
+
+    used = vertices[np.unique(triangles)]
+    cell = FRAME / size / 2
+    low, high = np.floor(used[:, :2].min(0) / cell - 2), np.ceil(used[:, :2].max(0) / cell + 2)
+    columns, rows = (2 * ((high - low).astype(int) // 2 + 1)).tolist()
+    grid = Grid(low[0] * cell, low[1] * cell, cell, rows, columns)
+    lies = cover(grid, vertices, triangles)
+    pixels = np.zeros((rows, columns, 4), np.float32)
+    pixels[lies.covered, :3] = lies.spread(colour)
+    pixels[lies.covered, 3] = 1
+    pixels = cv2.resize(pixels, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
+    grid = replace(grid, cell=2 * cell, rows=rows // 2, columns=columns // 2)
+    jaw = np.zeros(3)
+    if part == LOWER_TEETH:
+        jaw = (mesh.jaw[of_part].mean(0) * [0, 1, 1]) @ geometry.axes.T
+    elif part == TONGUE:
+        jaw = -_DROP * geometry.axes[:, 1]
+    raised = (0.09 * geometry.axes[:, 2] + 0.05 * geometry.axes[:, 1]) * (part == TONGUE)
+    return _Layer(pixels, grid, float(np.percentile(used[:, 2], 20)), jaw, raised)
+
+
+def _own_teeth(geometry: Geometry, image: np.ndarray) -> _Layer | None:
+    """What the picture shows between its lips, carried on upwards under the upper lip; None where that is too little."""
+    size, mesh = len(image), topology()
+    scale = size / FRAME
+    upper, lower = (geometry.vertices[chain, :2].astype(np.float64) * scale for chain in (mesh.upper, mesh.lower))
+    outline = np.concatenate([upper, lower[::-1]])
+    high = float(np.abs(lower[:, 1] - upper[:, 1]).max())
+    if high < 2.5:
+        return None
+    more = int(np.ceil(0.5 * high))
+    x0, y0 = np.floor(outline.min(0)).astype(int) - [2, more]
+    x1, y1 = np.ceil(outline.max(0)).astype(int) + 2
+    xs, ys = np.meshgrid(np.arange(x0, x1), np.arange(y0, y1))
+    top, bottom = (np.interp(xs[0] + 0.5, lip[:, 0], lip[:, 1]) for lip in (upper, lower))
+    inner = 0.06 * (bottom - top)
+    source = np.clip(ys + 0.0, (top + inner - 0.5)[None], (bottom - inner - 0.5)[None])
+    colour = cv2.remap(
+        image[..., :3].astype(np.float32), xs.astype(np.float32), source.astype(np.float32), cv2.INTER_LINEAR
+    )
+    alpha = np.clip(bottom[None] - ys, 0, 1) * np.clip((xs - outline[:, 0].min()) / 2, 0, 1)
+    alpha *= np.clip((outline[:, 0].max() - xs) / 2, 0, 1)
+    pixels = np.concatenate([colour * alpha[..., None], alpha[..., None]], -1).astype(np.float32)
+    grid = Grid(x0 / scale, y0 / scale, 1 / scale, int(y1 - y0), int(x1 - x0))
+    depth = float(geometry.vertices[mesh.upper, 2].mean())
+    return _Layer(pixels, grid, depth, np.zeros(3), np.zeros(3))
