@@ -1,1 +1,9 @@
-"""Any picture of a face talks, with its own pixels: a face mesh fitted to it moves them."""
+"""Any picture of a face talks, with its own pixels: a face mesh fitted to it moves them.
+
+picture, FaceFit ─▶ framing ─▶ seam ─▶ geometry ─▶ motion ─┬▶ PictureRig.draw: flow ─▶ remap ─▶ eyes ─▶ mouth
+                                                   eyes ───┘
+"""
+
+from streamer.studio.picture_rig.rig import PictureRig, PreparedPicture
+
+__all__ = ["PictureRig", "PreparedPicture"]

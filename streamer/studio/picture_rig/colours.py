@@ -44,7 +44,9 @@ def read_colours(image: np.ndarray, landmarks: np.ndarray, eye_distance: float, 
     light = max(float(luma(skin)), 1.0)
     if drawing:
         lip = skin * [0.8, 0.42, 0.4]
-        return Colours(skin, lip, np.array([246.0, 244.0, 240.0]), lip, np.minimum(lip * 1.1, 255), lip * [0.42, 0.3, 0.3])
+        return Colours(
+            skin, lip, np.array([246.0, 244.0, 240.0]), lip, np.minimum(lip * 1.1, 255), lip * [0.42, 0.3, 0.3]
+        )
     colourful = float(np.ptp(skin)) > 25
     if float(np.ptp(lip)) < _GREY_LIP and colourful:
         lip = skin * [0.85, 0.55, 0.5]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import scipy.sparse as sparse
+from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import splu
 
 from streamer.studio.controls import INDEX
@@ -40,7 +41,6 @@ _AROUND = 0.45  # face heights beyond the face in which it may move anything
 _HEAD = (0.75, 0.95, 0.75)  # face heights beside, above and below the face's middle that turn with it
 _NECK = (-1.0, 0.7)  # height below which nothing turns with the head, and in how much that grows
 _STEEPEST = 1.7  # rise of a face's depth over its width: a head that turns by 0.3 rad then squeezes skin to a half
-_BEYOND = 0.3  # and of what lies round it
 _BEHIND_RIM = 0.08  # decimetres behind the face's rim: what the head turns about
 _BREATH, _SHRUG, _LEAN = 0.009, 0.07, 0.06  # face heights that a control of 1 moves by
 
@@ -180,6 +180,11 @@ class Motion:
         gap = max(float(self._gaps(lips).max()), 0.0)
         return Pose(every, turn, body, corrections, upper, lower, gap, shift, body_shift)
 
+    def shifts(self, pose: Pose, pairs: np.ndarray) -> np.ndarray:
+        """[n, 2]: by how much the middles between landmarks [n, 2] have moved, the expression left out."""
+        at = self.geometry.vertices[pairs].mean(1) - self.geometry.pivot
+        return (at @ pose.turn.T - at)[:, :2] + pose.body_shift
+
     def _gaps(self, lips: np.ndarray) -> np.ndarray:
         face = self.geometry
         return -((lips[face.lower] - lips[face.upper]) @ face.up)
@@ -212,9 +217,7 @@ def prepare_motion(face: Geometry) -> Motion:
     lies = cover(grid, face.vertices, mesh.triangles)
     rows, columns = np.nonzero(lies.covered)
     margin = int(np.ceil(_AROUND * tall / grid.cell))
-    box = tuple(
-        slice(max(0, int(of.min()) - margin), min(CELLS, int(of.max()) + margin + 1)) for of in (rows, columns)
-    )
+    box = tuple(slice(max(0, int(of.min()) - margin), min(CELLS, int(of.max()) + margin + 1)) for of in (rows, columns))
     depth = _depth(face, grid, lies, tall)
     vertices = face.vertices.copy()
     vertices[:, 2] = grid.sampled(depth, vertices[None, :, :2])[0]
@@ -264,12 +267,12 @@ def _depth(face: Geometry, grid: Grid, lies: Cover, tall: float) -> np.ndarray:
     [R, C] float32: the face's depth, no steeper than can be turned, and carried on over hair and neck. At its rim a face
     falls away so steeply that places would fold over one another; what is nearer to the viewer stays as it is.
     """
-    far = np.float32(1e6)
-    depth = np.full((grid.rows, grid.columns), far)
+    depth = np.full((grid.rows, grid.columns), np.float32(1e6))
     depth[lies.covered] = lies.spread(face.vertices[:, 2:])[:, 0]
-    depth = np.where(lies.covered, _cones(depth, _STEEPEST * grid.cell, int(0.5 * tall / grid.cell)), far)
-    depth = _cones(depth, _BEYOND * grid.cell, CELLS)
-    return cv2.GaussianBlur(depth, (0, 0), 0.03 * tall / grid.cell)
+    depth = _cones(depth, _STEEPEST * grid.cell, int(0.5 * tall / grid.cell))
+    rows, columns = distance_transform_edt(~lies.covered, return_distances=False, return_indices=True)
+    around = cv2.GaussianBlur(depth[rows, columns], (0, 0), 0.06 * tall / grid.cell)
+    return cv2.GaussianBlur(np.where(lies.covered, depth, around), (0, 0), 0.02 * tall / grid.cell)
 
 
 def _cones(depth: np.ndarray, rise: float, rounds: int) -> np.ndarray:

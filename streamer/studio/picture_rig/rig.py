@@ -6,15 +6,22 @@ import cv2
 import numpy as np
 
 from streamer.studio.controls import INDEX
-from streamer.studio.face_fit import FaceFit
+from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
+from streamer.studio.picture import backdrop
 from streamer.studio.picture_rig.colours import Colours, read_colours
 from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, strengths
+from streamer.studio.picture_rig.eyes import EyePainter, Eyes, prepare_eyes
 from streamer.studio.picture_rig.framing import FRAME, Framing, enlarged, frame
 from streamer.studio.picture_rig.geometry import Geometry, fit_geometry
 from streamer.studio.picture_rig.motion import Flow, Motion, Pose, prepare_motion
 from streamer.studio.picture_rig.mouth import prepare_inside
 from streamer.studio.picture_rig.seam import find_seam, smoothstep
 
+_EYES = np.array([LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS])
+_SPEAKS = 0.01  # of any of the mouth's controls: from here on the lips leave what the picture shows
+_QUIET, _EASE = 12, 12  # frames of silence until they go back there, and in how many they do
+_CLOSES = 4  # frames in which they leave it
+_LIFTED = 0.55  # of what the upper lip was lowered over teeth: given back where the mouth opens
 _MARGIN = 10  # of a frame's edge is this share of what lies beyond it at hand, for heads that move
 
 
@@ -25,6 +32,7 @@ class PreparedPicture:
     framing: Framing
     motion: Motion
     colours: Colours
+    eyes: Eyes
 
     @property
     def geometry(self) -> Geometry:
@@ -36,17 +44,26 @@ class PreparedPicture:
         framing = frame(picture, fit)
         image = np.ascontiguousarray(framing.image(FRAME)[..., :3])
         drawing = fit.style == "drawing"
-        seam = find_seam(image, framing.fit.points, framing.scale, drawing)
+        landmarks = framing.fit.points.copy()
+        for side, lids in zip((LEFT_EYE, RIGHT_EYE), framing.fit.lids, strict=True):
+            landmarks[list(side), :2] = lids
+        seam = find_seam(image, landmarks, framing.scale, drawing)
         geometry = fit_geometry(seam)
         colours = read_colours(image, framing.fit.points, framing.fit.eye_distance, drawing)
-        return cls(framing, prepare_motion(geometry), colours)
+        eyes = prepare_eyes(image, landmarks, framing.fit, colours, framing.scale)
+        return cls(framing, prepare_motion(geometry), colours, eyes)
 
 
 class PictureRig:
     """Draws one session's frames of a prepared picture. One thread at a time."""
 
     def __init__(self, prepared: PreparedPicture, size: int = FRAME, background: bool = True) -> None:
+        """Cut-outs stand before a plain backdrop where `background`, else on nothing."""
         self.size = size
+        self._heard = False
+        self._quiet = _QUIET
+        self._given = 1.0
+        self._behind = None if prepared.framing.opaque or not background else backdrop(size)
         self._prepared = prepared
         framing = prepared.framing
         image = framing.image(size)
@@ -56,25 +73,52 @@ class PictureRig:
         self._inside = prepare_inside(
             prepared.geometry, prepared.colours, image, framing.enlargement(size), self._drawing
         )
+        self._eyes = EyePainter(prepared.eyes, self._texture, self._margin, size)
         places = 2 * np.arange(self._margin, self._margin + size, dtype=np.float32)
         self._still = np.stack(np.meshgrid(places, places), -1)
 
+    def hear(self, controls: np.ndarray, curves: object, emotion: np.ndarray) -> None:
+        """A frame's controls [C], drawn or not: after a silence the mouth goes back to what the picture shows."""
+        speaks = np.abs(controls[MOUTH_CONTROLS]).max() > _SPEAKS
+        self._heard = True
+        self._quiet = 0 if speaks else self._quiet + 1
+        wanted = float(smoothstep((self._quiet - _QUIET) / _EASE))
+        self._given = max(wanted, self._given - 1 / _CLOSES)
+
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
         """[C] float32 to [S, S, 4] uint8 straight RGBA."""
-        prepared = self._prepared
-        ease = 1.0 if np.abs(controls[MOUTH_CONTROLS]).max() < 1e-3 else 0.0
-        closing = 1.0 - ease
+        prepared, fit = self._prepared, self._prepared.framing.fit
+        value = {name: float(controls[i]) for name, i in INDEX.items()}
+        given = self._given if self._heard else float(np.abs(controls[MOUTH_CONTROLS]).max() <= _SPEAKS)
         lifting = 0.0
         if prepared.geometry.open:
-            opened = controls[INDEX["open"]] / 0.45 + 0.6 * controls[INDEX["teeth"]]
-            lifting = 0.55 * float(smoothstep(float(opened)))
-        fit = prepared.framing.fit
-        pose = prepared.motion.pose(strengths(controls, fit.mouth_covered), closing, lifting, controls)
+            lifting = _LIFTED * float(smoothstep(value["open"] / 0.45 + 0.6 * value["teeth"]))
+        pose = prepared.motion.pose(strengths(controls, fit.mouth_covered), 1 - given, lifting, controls)
         places = self._places(prepared.motion.flow(pose), pose)
         out = cv2.remap(self._texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        if closing > 0 and not fit.mouth_covered:
-            self._inside.paint(out, pose, prepared.geometry, float(controls[INDEX["tongue"]]))
-        return out
+        shifts = prepared.motion.shifts(pose, _EYES)
+        blinks, gaze = (value["blink_left"], value["blink_right"]), (value["gaze_x"], value["gaze_y"])
+        self._eyes.paint(out, places, shifts, blinks, gaze)
+        if given < 1 and not fit.mouth_covered:
+            self._inside.paint(out, pose, prepared.geometry, value["tongue"])
+        return self._finished(out)
+
+    def _finished(self, frame: np.ndarray) -> np.ndarray:
+        """A premultiplied frame before its background, or straight."""
+        if self._prepared.framing.opaque:
+            frame[..., 3] = 255
+            return frame
+        alpha = frame[..., 3]
+        rows, columns = np.nonzero((alpha > 0) & (alpha < 255))
+        edge, share = frame[rows, columns].astype(np.uint16), alpha[rows, columns, None].astype(np.uint16)
+        if self._behind is None:
+            frame[rows, columns, :3] = np.minimum((edge[:, :3] * 255 + share // 2) // share, 255)
+            return frame
+        behind = self._behind[rows, columns, :3].astype(np.uint16)
+        frame[rows, columns, :3] = np.minimum(edge[:, :3] + (behind * (255 - share) + 127) // 255, 255)
+        cv2.copyTo(self._behind, (alpha == 0).view(np.uint8), frame)
+        frame[..., 3] = 255
+        return frame
 
     def _places(self, flow: Flow, pose: Pose) -> np.ndarray:
         """[S, S, 2] float32: where in the texture each pixel comes from."""
