@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from streamer.model.face import Face
 from streamer.networks import session_of
 from streamer.studio.face_fit import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, FaceFit
 
@@ -132,6 +133,7 @@ class _Place:
     score: float
     box: np.ndarray  # [4]: x0, y0, x1, y1
     eyes: np.ndarray  # [2, 2]: the left and the right one's middle
+    mouth: np.ndarray  # [2]
 
     @property
     def crop(self) -> _Crop:
@@ -160,8 +162,8 @@ class _Detector:
                 middle = boxes[0, i, :2] + self._anchors[i]
                 half = boxes[0, i, 2:4] / 2
                 corners = np.sort(crop.back(np.stack([middle - half, middle + half]), size), axis=0)
-                eyes = crop.back(boxes[0, i, 4:8].reshape(2, 2) + self._anchors[i], size)
-                places.append(_Place(float(sure[i]), corners.ravel(), eyes))
+                points = crop.back(boxes[0, i, 4:].reshape(6, 2) + self._anchors[i], size)  # eyes, nose, mouth, ears
+                places.append(_Place(float(sure[i]), corners.ravel(), points[:2], points[3]))
         return places
 
 
@@ -251,6 +253,11 @@ class Landmarker:
         while (edge := edge / 2) >= _SMALLEST:
             tiles = [_Crop(np.array([x, y]), edge, 0.0) for y in _middles(height, edge) for x in _middles(width, edge)]
             yield _distinct(self._full.detect(pyramid, tiles))[:_MOST]
+
+    def glimpses(self, picture: np.ndarray) -> list[Face]:
+        """What the detectors alone make of a picture [H, W, 4] uint8, at its whole size: the likeliest first."""
+        places = next(iter(self._levels(_Pyramid(on_ground(picture)))))
+        return [Face(place.score, place.eyes.astype(np.float32), place.mouth.astype(np.float32)) for place in places]
 
     def look(self, picture: np.ndarray, box: Sequence[float], roll: float = 0.0, least: float = FOUND) -> FaceFit | None:
         """The face in a picture [H, W, 4] uint8 that something else saw in a box x0, y0, x1, y1, tilted by `roll`."""
