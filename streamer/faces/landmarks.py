@@ -11,13 +11,14 @@ Letters used in shapes: H, W the picture's edges; N crops.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from streamer.model.face import Face
 from streamer.networks import session_of
 from streamer.studio.face_fit import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, FaceFit
 
@@ -30,9 +31,11 @@ FOUND = 0.5
 """The mesh's own score from which on what it lies on counts as a face."""
 
 _LIKELY = 0.3  # of a detector's score: from here on the mesh looks whether a face is there
+_SURE = 0.95  # of the mesh's score: what a detector also makes of that place does not matter
 _MOST = 8  # places that the mesh looks at in one level of the pyramid
 _OVERLAP = 0.3  # shared area, over that of both: two boxes are of one face
 _SMALLEST = 240  # a tile's edge: eyes 12 pixels apart have 10 of the full-range detector's input in it
+_TURNED = 0.9  # what a score counts where the picture had to be turned for it
 _GROUND = 128  # grey level behind cut-outs and beyond the picture
 
 _SHORT = 128  # the short-range detector's input; it knows faces of a fifth of that and more
@@ -130,6 +133,7 @@ class _Place:
     score: float
     box: np.ndarray  # [4]: x0, y0, x1, y1
     eyes: np.ndarray  # [2, 2]: the left and the right one's middle
+    mouth: np.ndarray  # [2]
 
     @property
     def crop(self) -> _Crop:
@@ -157,9 +161,9 @@ class _Detector:
             for i in np.nonzero(sure >= _LIKELY)[0]:
                 middle = boxes[0, i, :2] + self._anchors[i]
                 half = boxes[0, i, 2:4] / 2
-                corners = crop.back(np.stack([middle - half, middle + half]), size)
-                eyes = crop.back(boxes[0, i, 4:8].reshape(2, 2) + self._anchors[i], size)
-                places.append(_Place(float(sure[i]), corners.ravel(), eyes))
+                corners = np.sort(crop.back(np.stack([middle - half, middle + half]), size), axis=0)
+                points = crop.back(boxes[0, i, 4:].reshape(6, 2) + self._anchors[i], size)  # eyes, nose, mouth, ears
+                places.append(_Place(float(sure[i]), corners.ravel(), points[:2], points[3]))
         return places
 
 
@@ -173,12 +177,21 @@ def _shared(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _distinct(places: Sequence[_Place]) -> list[_Place]:
-    """The likeliest first, without those that lie on a likelier one."""
+    """The likeliest first, without those that lie on a likelier one and are turned as it is."""
     kept: list[_Place] = []
     for place in sorted(places, key=lambda p: -p.score):
-        if all(_shared(place.box, other.box) < _OVERLAP for other in kept):
+        roll = place.crop.angle
+        if all(
+            _shared(place.box, other.box) < _OVERLAP or math.cos(roll - other.crop.angle) < 0.5 for other in kept
+        ):
             kept.append(place)
     return kept
+
+
+def roll_of(fit: FaceFit) -> float:
+    """Radians, positive: tilted clockwise on the screen."""
+    across = fit.points[RIGHT_EYE_CORNERS[0], :2] - fit.points[LEFT_EYE_CORNERS[0], :2]
+    return math.atan2(across[1], across[0])
 
 
 def box_of(fit: FaceFit) -> np.ndarray:
@@ -207,12 +220,18 @@ class Landmarker:
 
     def find(self, picture: np.ndarray, least: float = FOUND) -> list[FaceFit]:
         """
-        [H, W, 4] uint8 straight RGBA to the faces in it, turned by up to about 45° and at least of this score, the
-        largest first. Smaller faces are looked for only where no larger one is.
+        [H, W, 4] uint8 straight RGBA to the faces in it, however turned and at least of this score, the largest first.
+        Smaller faces are looked for only where no larger one is.
         """
         pyramid = _Pyramid(on_ground(picture))
         for places in self._levels(pyramid):
-            found = [fit for place in places if (fit := self.fit(pyramid, place.crop, least)) is not None]
+            found: list[FaceFit] = []
+            for place in places:
+                sure = (box_of(fit) for fit in found if fit.score >= _SURE)
+                if any(_shared(place.box, box) > 0.5 * _OVERLAP for box in sure):
+                    continue
+                if (fit := self._fit(pyramid, place.crop, least)) is not None:
+                    found.append(fit)
             if found:
                 return _separate(found)
         return []
@@ -222,16 +241,31 @@ class Landmarker:
         width, height = pyramid.size
         middle = np.array([width / 2, height / 2])
         edge = float(max(width, height))
-        whole = _Crop(middle, edge, 0.0)
         # A face that fills the picture, or is cut off at its edge, is seen with something round it.
-        around = _Crop(middle, 1.7 * edge, 0.0)
-        both = [whole, around]
-        yield _distinct(self._short.detect(pyramid, both) + self._full.detect(pyramid, both))[:_MOST]
+        both = [_Crop(middle, edge, 0.0), _Crop(middle, 1.7 * edge, 0.0)]
+        places = self._short.detect(pyramid, both) + self._full.detect(pyramid, both)
+        # The detectors see a face on its side as one, and in one on its head a poor one that stands upright.
+        for turn in (math.pi, math.pi / 2, -math.pi / 2):
+            turned = [_Crop(middle, edge, turn)]
+            seen = self._short.detect(pyramid, turned) + self._full.detect(pyramid, turned)
+            places += [replace(place, score=_TURNED * place.score) for place in seen]
+        yield _distinct(places)[:_MOST]
         while (edge := edge / 2) >= _SMALLEST:
             tiles = [_Crop(np.array([x, y]), edge, 0.0) for y in _middles(height, edge) for x in _middles(width, edge)]
             yield _distinct(self._full.detect(pyramid, tiles))[:_MOST]
 
-    def fit(self, pyramid: _Pyramid, crop: _Crop, least: float = FOUND) -> FaceFit | None:
+    def glimpses(self, picture: np.ndarray) -> list[Face]:
+        """What the detectors alone make of a picture [H, W, 4] uint8, at its whole size: the likeliest first."""
+        places = next(iter(self._levels(_Pyramid(on_ground(picture)))))
+        return [Face(place.score, place.eyes.astype(np.float32), place.mouth.astype(np.float32)) for place in places]
+
+    def look(self, picture: np.ndarray, box: Sequence[float], roll: float = 0.0, least: float = FOUND) -> FaceFit | None:
+        """The face in a picture [H, W, 4] uint8 that something else saw in a box x0, y0, x1, y1, tilted by `roll`."""
+        x0, y0, x1, y1 = box
+        crop = _Crop(np.array([(x0 + x1) / 2, (y0 + y1) / 2]), _MARGIN * max(x1 - x0, y1 - y0, 1.0), roll)
+        return self._fit(_Pyramid(on_ground(picture)), crop, least)
+
+    def _fit(self, pyramid: _Pyramid, crop: _Crop, least: float) -> FaceFit | None:
         """The face in a crop, or None where the mesh finds none there."""
         points, score = self._look(pyramid, [crop])
         for _ in range(_CROPS):
@@ -241,7 +275,8 @@ class Landmarker:
             points, score = self._look(pyramid, [crop])
         looks = [_Crop(crop.centre + crop.edge * np.array([x, y]), crop.edge * size, crop.angle) for x, y, size in _LOOKS]
         points, score = self._look(pyramid, looks)
-        if score < least:
+        # A nonsensical mesh, of a network that saw none of a face.
+        if score < least or not np.isfinite(points).all():
             return None
         lids, irises = zip(*(self._eye(pyramid, points, side) for side in (0, 1)), strict=True)
         return FaceFit(points.astype(np.float32), np.float32(lids), np.float32(irises), score)

@@ -51,7 +51,7 @@ class BadFace(BadPicture):
 
 def the_face(picture: np.ndarray, detector: FaceDetector) -> Face:
     """The one face in a picture [H, W, 4] uint8. Raises BadFace, with all that might be one."""
-    _check_colours(picture)
+    check_colours(picture)
     maybe = detector.detect(picture, 0.5 * FOUND)
     faces = [face for face in maybe if face.score >= FOUND]
     if not faces:
@@ -73,7 +73,8 @@ def _is_bystander(face: Face, other: Face) -> bool:
     return face.eye_distance < _BYSTANDER * other.eye_distance and other.score > 0.8 * face.score
 
 
-def _check_colours(picture: np.ndarray) -> None:
+def check_colours(picture: np.ndarray) -> None:
+    """Raises BadFace (`one_colour`) where nothing can be made out in a picture [H, W, 4] uint8."""
     seen = picture[picture[..., 3] > 32]
     if not len(seen):
         raise BadFace("one_colour", f"the picture shows nothing: its {picture[..., 0].size} pixels are clear")

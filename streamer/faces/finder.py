@@ -1,0 +1,229 @@
+"""The one face of a picture: found, turned upright, chosen among several, or placed where a person marked it.
+
+    picture ─▶ Landmarker ─▶ (where it is not sure) FaceDetector ─▶ turned upright ─▶ the one that is meant ─▶ notices
+
+The landmarker knows people, photographed or drawn well; the project's own detector knows drawings. A mesh that is not
+sure is taken where the detector sees the same eyes and mouth; otherwise a mean face is laid on the detector's points.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamer.faces.kinds import Notice, described, drawing_score
+from streamer.faces.landmarks import Landmarker, on_ground, roll_of
+from streamer.faces.pose import face_of, placed, turned
+from streamer.model.face import FOUND, Face, FaceDetector
+from streamer.model.picture import MIN_EYES, BadFace, check_colours
+from streamer.studio.face_fit import FaceFit
+
+MOST_YAW = math.radians(50)
+"""A face turned farther is seen from the side: an eye and half of the mouth are hidden. The mesh says less than it is:
+a profile measures 50° to 60°."""
+
+_SURE = 0.9  # of the mesh's score: no second opinion is asked for
+_FAIR = 0.5  # a mesh that counts although the detector sees nothing
+_DOUBTFUL = 0.2  # and one that counts where the detector sees the same face
+_WEAK = (0.35, 0.5)  # scores of the project's detector and of MediaPipe's that count where they see the same eyes
+_SAME_EYES = 0.5  # distances between the eyes
+_AGREED = (0.25, 0.35)  # distances between the eyes: how far a mesh's eyes and mouth may lie off the detector's points
+_MARKED = (0.3, 0.4)  # and off what a person marked
+_LIKELY = 0.7  # of the surest face's score: beside a sure one, a doubtful one is none
+_BYSTANDER = 0.4  # of another face's size: smaller ones beside it are passed over
+_TURNED = 0.6  # of the detector's score, in a picture that was turned for it
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A face that could be meant."""
+
+    fit: FaceFit
+    meshed: bool = True  # its landmarks were seen; otherwise a mean face was laid on eyes and mouth
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """What was found in a picture."""
+
+    picture: np.ndarray
+    """[H, W, 4] uint8: the picture, turned by quarters so that its first face is upright."""
+
+    turns: int
+    """Quarters of a turn to the left (anticlockwise) that `picture` was given: 0 to 3."""
+
+    candidates: list[Candidate]
+    """In pixels of `picture`, the largest first."""
+
+    def as_given(self) -> list[Face]:
+        """Their eyes and mouths in pixels of the picture as it was given."""
+        matrix = quarter((-self.turns) % 4, self.picture)
+        return [face_of(one.fit).moved(matrix) for one in self.candidates]
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFace:
+    """The one face that is meant."""
+
+    picture: np.ndarray  # [H, W, 4] uint8, turned as Faces.picture
+    turns: int
+    fit: FaceFit  # in pixels of `picture`
+    notices: list[Notice]
+
+
+def find_faces(picture: np.ndarray, landmarker: Landmarker, detector: FaceDetector) -> Faces:
+    """All that might be faces in a picture [H, W, 4] uint8, which is turned where they lie on their side or head."""
+    fits = [fit for fit in landmarker.find(picture, _DOUBTFUL) if not _misread(picture, fit)]
+    if any(fit.score >= _SURE for fit in fits):
+        return _upright(picture, [Candidate(fit) for fit in fits if fit.score >= _FAIR])
+    drawn = _drawn(picture, landmarker, detector)
+    found = [_second_opinion(picture, face, fits, landmarker) for face in drawn]
+    middles = [face_of(one.fit) for one in found]
+    found += [Candidate(f) for f in fits if f.score >= _FAIR and not any(_same(face_of(f), m) for m in middles)]
+    if found:
+        return _upright(picture, found)
+    for turns in (1, 2, 3):
+        view = np.ascontiguousarray(np.rot90(picture, turns))
+        drawn = [face for face in detector.detect(view, _TURNED) if face.eye_distance >= MIN_EYES]
+        found = [_second_opinion(view, face, [], landmarker) for face in drawn]
+        if found:
+            return Faces(view, turns, _largest_first(found))
+    return Faces(picture, 0, [])
+
+
+def find_face(
+    picture: np.ndarray,
+    landmarker: Landmarker,
+    detector: FaceDetector,
+    at: tuple[float, float] | None = None,
+) -> FoundFace:
+    """
+    The one face in a picture [H, W, 4] uint8, or of several the one nearest to `at`: x, y in the picture as given.
+
+    Raises BadFace, with all faces that might be meant: `one_colour`, `no_face`, `several_faces`, `small_face`,
+    `from_the_side`.
+    """
+    check_colours(picture)
+    faces = find_faces(picture, landmarker, detector)
+    if not faces.candidates:
+        raise BadFace("no_face", "no face was found in the picture (0 of 4 ways up show one): mark its eyes and mouth")
+    chosen = _chosen(faces, at)
+    _check(face_of(chosen.fit), [faces.as_given()[faces.candidates.index(chosen)]])
+    yaw, _ = turned(chosen.fit)
+    if chosen.meshed and abs(yaw) > MOST_YAW:
+        raise BadFace(
+            "from_the_side",
+            f"the face is seen from the side (turned by {abs(math.degrees(yaw)):.0f}°, "
+            f"{math.degrees(MOST_YAW):.0f}° at most): take a picture from the front",
+        )
+    fit, notices = described(faces.picture, chosen.fit, chosen.meshed)
+    return FoundFace(faces.picture, faces.turns, fit, notices)
+
+
+def marked_face(picture: np.ndarray, face: Face, landmarker: Landmarker) -> FoundFace:
+    """
+    The face that a person marked (`streamer.model.picture.marked`) in a picture [H, W, 4] uint8: its own mesh where one
+    lies on the marks, otherwise a mean face laid on them.
+    """
+    fit = landmarker.look(picture, face.box, face.roll, _FAIR)
+    meshed = fit is not None and _agrees(fit, face, _MARKED)
+    fit, notices = described(picture, fit if fit is not None and meshed else placed(face), meshed)
+    return FoundFace(picture, 0, fit, notices)
+
+
+def quarter(turns: int, picture: np.ndarray) -> np.ndarray:
+    """[2, 3]: where the points of a picture [H, W, ...] go when it is turned to the left this often, as np.rot90 does."""
+    height, width = picture.shape[:2]
+    return np.array(
+        [
+            [[1, 0, 0], [0, 1, 0]],
+            [[0, 1, 0], [-1, 0, width]],
+            [[-1, 0, width], [0, -1, height]],
+            [[0, -1, height], [1, 0, 0]],
+        ][turns % 4],
+        np.float64,
+    )
+
+
+def _upright(picture: np.ndarray, found: Sequence[Candidate]) -> Faces:
+    """Turned by quarters so that the largest is upright. Others may lie as they like."""
+    found = _largest_first(found)
+    turns = round(roll_of(found[0].fit) / (math.pi / 2)) % 4
+    if turns == 0:
+        return Faces(picture, 0, found)
+    matrix = quarter(turns, picture)
+    moved = [Candidate(one.fit.moved(matrix), one.meshed) for one in found]
+    return Faces(np.ascontiguousarray(np.rot90(picture, turns)), turns, moved)
+
+
+def _largest_first(found: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(found, key=lambda one: -face_of(one.fit).eye_distance)
+
+
+def _drawn(picture: np.ndarray, landmarker: Landmarker, detector: FaceDetector) -> list[Face]:
+    """What the project's detector sees, also doubtfully where MediaPipe's detectors see the same eyes."""
+    faces = detector.detect(picture, _WEAK[0])
+    if not faces or faces[0].score >= FOUND:
+        return [face for face in faces if face.score >= FOUND]
+    glimpses = [face for face in landmarker.glimpses(picture) if face.score >= _WEAK[1]]
+    return [
+        face
+        for face in faces
+        if any(np.hypot(*(other.eyes - face.eyes).T).max() < _SAME_EYES * face.eye_distance for other in glimpses)
+    ]
+
+
+def _misread(picture: np.ndarray, fit: FaceFit) -> bool:
+    """Whether a mesh that lies on its side is on a drawing, an animal's snout say: the detector knows those better."""
+    return abs(roll_of(fit)) > math.pi / 4 and drawing_score(on_ground(picture), fit) > 0.5
+
+
+def _second_opinion(picture: np.ndarray, face: Face, fits: Sequence[FaceFit], landmarker: Landmarker) -> Candidate:
+    """What the project's detector saw: with a mesh that agrees with it, or a mean face."""
+    for fit in fits:
+        if _agrees(fit, face, _AGREED):
+            return Candidate(fit)
+    again = landmarker.look(picture, face.box, face.roll, _DOUBTFUL)
+    if again is not None and _agrees(again, face, _AGREED):
+        return Candidate(again)
+    return Candidate(placed(face), meshed=False)
+
+
+def _agrees(fit: FaceFit, face: Face, within: tuple[float, float]) -> bool:
+    """Whether eyes and mouth lie where the other says; `within` so many distances between the eyes."""
+    seen, size = face_of(fit), max(face.eye_distance, 1e-6)
+    eyes = np.hypot(*(seen.eyes - face.eyes).T).max() / size
+    mouth = np.hypot(*(seen.mouth - face.mouth)) / size
+    return bool(eyes <= within[0] and mouth <= within[1])
+
+
+def _same(first: Face, second: Face) -> bool:
+    apart = float(np.hypot(*(first.middle - second.middle)))
+    return apart < 0.9 * max(first.eye_distance, second.eye_distance)
+
+
+def _chosen(faces: Faces, at: tuple[float, float] | None) -> Candidate:
+    candidates, given = faces.candidates, faces.as_given()
+    if at is not None:
+        distances = [float(np.hypot(*(face.middle - np.array(at)))) for face in given]
+        return candidates[int(np.argmin(distances))]
+    enough = [i for i, face in enumerate(given) if face.eye_distance > MIN_EYES] or list(range(len(given)))
+    surest = max(given[i].score for i in enough)
+    likely = [i for i in enough if given[i].score >= _LIKELY * surest]
+    largest = max(given[i].eye_distance for i in likely)
+    kept = [i for i in likely if given[i].eye_distance >= _BYSTANDER * largest]
+    if len(kept) > 1:
+        raise BadFace(
+            "several_faces", f"{len(kept)} faces were found: mark the one that is meant", [given[i] for i in kept]
+        )
+    return candidates[kept[0]]
+
+
+def _check(face: Face, given: Sequence[Face]) -> None:
+    if face.eye_distance <= MIN_EYES:
+        raise BadFace(
+            "small_face",
+            f"the face is too small: its eyes are {face.eye_distance:.1f} pixels apart, more than {MIN_EYES:.0f} are needed",
+            given,
+        )
