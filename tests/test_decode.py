@@ -6,6 +6,7 @@ import struct
 import sys
 import threading
 import time
+import warnings
 import zlib
 from types import ModuleType
 
@@ -190,9 +191,7 @@ class TestWhatIsTaken:
             assert decode_picture(saved(image, kind, lossless=True)).pixels[40, 40].tolist() == [200, 100, 50, 128]
 
     def test_several_threads(self) -> None:
-        """Pictures are decoded by many threads at once to what one makes of them, and no warning filter stays behind."""
-        import warnings
-
+        """Many threads at once decode what one does, and leave no warning filter behind."""
         data, results, before = saved(noise(), "WEBP"), [], list(warnings.filters)
         threads = [threading.Thread(target=lambda: results.append(decode_picture(data).pixels)) for _ in range(8)]
         for thread in threads:

@@ -86,7 +86,7 @@ def decode_picture(data: bytes, name: str = "") -> Decoded:
     what = name or "the picture"
     if not data:
         raise BadPicture(f"{what} is empty: 0 bytes")
-    # Pillow warns of damage that it works around; the filter is the whole process's, and so are other threads' warnings.
+    # Pillow warns of damage that it works around. The filters are the whole process's: the lock keeps them in order.
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -205,14 +205,11 @@ def _orientation(image: ImageFile.ImageFile) -> int:
 
 
 def _interpolable(image: Image.Image) -> Image.Image:
-    """In a mode whose pixels can be averaged: L, LA, RGB, RGBA or CMYK; 16 bits and floats come down to 8."""
+    """In a mode whose pixels can be averaged: L, LA, RGB, RGBA or CMYK; 16 bits come down to 8."""
     clear = image.info.get("transparency")
-    if image.mode.startswith(("I", "F")):
+    if image.mode.startswith("I"):  # Pillow's own conversion clips at 255: all white
         values = np.asarray(image)
-        high = (
-            65535.0 if image.mode != "F" else max(1.0, float(np.nanmax(values, initial=0, where=np.isfinite(values))))
-        )
-        grey = (np.clip(np.nan_to_num(values / high), 0, 1) * 255).astype(np.uint8)
+        grey = (np.clip(values / 65535, 0, 1) * 255).astype(np.uint8)
         if not isinstance(clear, int):
             return Image.fromarray(grey)
         alpha = np.where(values == clear, 0, 255).astype(np.uint8)
