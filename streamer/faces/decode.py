@@ -16,6 +16,8 @@ import io
 import re
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,17 +88,22 @@ def decode_picture(data: bytes, name: str = "") -> Decoded:
     what = name or "the picture"
     if not data:
         raise BadPicture(f"{what} is empty: 0 bytes")
-    # Pillow warns of damage that it works around. The filters are the whole process's: the lock keeps them in order.
+    try:
+        with decoding():
+            return _decoded(data, what)
+    except BadPicture:
+        raise
+    except Exception as error:  # decoders raise whatever they like: struct.error, SyntaxError, KeyError, MemoryError
+        raise BadPicture(f"{what} is truncated or damaged: {brief(error)} ({len(data)} bytes)") from None
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """One picture's decoding at a time, without Pillow's warnings of damage that it works around."""
+    # The filters are the whole process's: the lock also keeps two threads from restoring each other's.
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return _decoded(data, what)
-        except BadPicture:
-            raise
-        except MemoryError:
-            raise BadPicture(f"{what} needs more memory than there is, though it has only {len(data)} bytes") from None
-        except Exception as error:  # decoders raise whatever they like: struct.error, SyntaxError, KeyError, ...
-            raise BadPicture(f"{what} is truncated or damaged: {_brief(error)} ({len(data)} bytes)") from None
+        yield
 
 
 def picture_format(data: bytes) -> str:
@@ -122,7 +129,7 @@ def picture_format(data: bytes) -> str:
 
 def _decoded(data: bytes, what: str) -> Decoded:
     kind = picture_format(data)
-    image = _opened(data, kind, what)
+    image = opened(data, what)
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadPicture(f"{what} is {width}×{height}: at most {MAX_PIXELS} pixels are taken")
@@ -149,9 +156,9 @@ def _decoded(data: bytes, what: str) -> Decoded:
     return Decoded(np.array(pixels), scale, notes)
 
 
-def _opened(data: bytes, kind: str, what: str) -> ImageFile.ImageFile:
+def opened(data: bytes, what: str) -> ImageFile.ImageFile:
     """The picture with its header read and no pixel decoded. Raises BadPicture, or what the format's reader raises."""
-    stream = io.BytesIO(data)
+    stream, kind = io.BytesIO(data), picture_format(data)
     try:
         if kind == "PNG":
             return PngImagePlugin.PngImageFile(stream)
@@ -235,7 +242,7 @@ def _srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, tuple
         try:
             converted = _converted(colours, profile)
         except (OSError, ValueError, TypeError, ImportError, ImageCms.PyCMSError) as error:
-            notes = (f"its colour profile ({len(profile)} bytes) could not be used: {_brief(error)}",)
+            notes = (f"its colour profile ({len(profile)} bytes) could not be used: {brief(error)}",)
     if converted is None and image.mode == "CMYK":
         notes = (*notes, "its colours are CMYK, made for print, without a usable profile: they may look off")
     pixels = (converted or colours.convert("RGB")).convert("RGBA")
@@ -260,6 +267,6 @@ def _converted(image: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
     """The error's text on one line, or its name."""
     return " ".join(str(error).split())[:200] or type(error).__name__
