@@ -14,13 +14,13 @@ from PIL import Image, ImageDraw
 
 from streamer.characters import Entry
 from streamer.config import FPS, SAMPLE_RATE
+from streamer.faces.decode import decode_picture
 from streamer.features import Articulation
 from streamer.generators import Generator, NotInstalled, create
 from streamer.model.face import Face, FaceDetector
 from streamer.model.picture import BadFace, aligned, the_face
 from streamer.render import draw_frames, read_speech
 from streamer.studio.controls import MOUTH
-from streamer.studio.picture import open_picture
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> int:
     rows = -(-len(files) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (2 * TILE + 12) - 12, rows * (TILE + 12) - 12), (255, 255, 255))
     for i, file in enumerate(files):
-        picture, face = open_picture(file.read_bytes()), None
+        picture, face = decode_picture(file.read_bytes(), file.name).pixels, None
         began = time.perf_counter()
         try:
             face = the_face(picture, detector)

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from streamer.base.errors import BadPicture
+from streamer.faces.decode import decode_picture
 from streamer.model.face import Face, FaceDetector
 from streamer.model.picture import marked, the_face
 from streamer.signalling import Refused
 from streamer.studio.character import Character
-from streamer.studio.picture import BadPicture, PictureRig, open_scaled
+from streamer.studio.picture import StillRig
 from streamer.studio.rig import Rig, expression
 
 SHOWN_SEEDS = (24, 13, 71, 40, 4, 73, 3, 37, 17, 78, 45, 29)
@@ -40,12 +42,12 @@ class Entry:
     built_in: bool = False
     thumbnails: dict[tuple[int, bool], bytes] = field(default_factory=dict)
 
-    def rig(self, size: int, background: bool) -> Rig | PictureRig:
+    def rig(self, size: int, background: bool) -> Rig | StillRig:
         """A fresh rig that draws it; takes tens of milliseconds."""
         if self.character is not None:
             return Rig(self.character, size, background)
         assert self.picture is not None
-        return PictureRig(self.picture, size, background)
+        return StillRig(self.picture, size, background)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -59,7 +61,7 @@ class Entry:
         }
 
 
-def portrait(drawable: Rig | PictureRig, emotion: str = "neutral") -> bytes:
+def portrait(drawable: Rig | StillRig, emotion: str = "neutral") -> bytes:
     """A PNG of what `drawable` draws at rest, in an emotion of `controls.EMOTIONS`. Closes it."""
     try:
         image = drawable.draw(expression(emotion, 1.0), 0.0)
@@ -142,7 +144,8 @@ class Characters:
         the neural generator.
         """
         try:
-            picture, scale = open_scaled(data)
+            decoded = decode_picture(data)
+            picture, scale = decoded.pixels, decoded.scale
             face = self._face(picture, scale, marks, faced)
         except BadPicture as error:
             faces = [face.moved(_enlarged(1 / scale)).to_json() for face in getattr(error, "faces", ())]

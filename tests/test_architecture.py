@@ -22,6 +22,7 @@ LAYERS = [
         "streamer.networks",
         "streamer.turn",
         "streamer.marking",
+        "streamer.base",
     },
     {"streamer.relay"},
     {
@@ -38,6 +39,7 @@ LAYERS = [
     {"streamer.features", "streamer.ingest", "streamer.vad", "streamer.pacing", "streamer.control"},
     {"streamer.studio"},
     {"streamer.model"},
+    {"streamer.faces"},
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
     {"streamer.generator", "streamer.signalling", "streamer.mux"},
     {"streamer.characters", "streamer.tokens"},
@@ -100,6 +102,7 @@ def test_imports_flow_down() -> None:
     [
         ("streamer/model", {"asyncio", "aiortc", "fastapi"}),
         ("streamer/studio", {"asyncio", "aiortc", "fastapi"}),
+        ("streamer/faces", {"asyncio", "aiortc", "fastapi"}),
         ("streamer/ingest", {"asyncio", "aiortc", "fastapi"}),
         ("kernels", {"streamer", "asyncio", "aiortc"}),
     ],

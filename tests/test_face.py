@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from streamer.faces.decode import decode_picture
 from streamer.model.face import CELL, TRAINED, WEIGHTS, Face, FaceDetector, distinct, inverse, peaks, similarity
 from streamer.model.picture import BadFace, the_face
 from streamer.studio.character import Character
 from streamer.studio.controls import rest
-from streamer.studio.picture import open_picture
 from streamer.studio.rig import Rig
 from streamer.training import face as recipe
 from streamer.training.scribble import scribble
@@ -130,7 +130,7 @@ class TestForeignPictures:
     @pytest.mark.parametrize(("name", "outcome"), ROWS, ids=[name for name, _ in ROWS])
     def test_the_documented_outcomes_hold(self, detector: FaceDetector, name: str, outcome: str) -> None:
         """What docs/pictures/README.md says of pictures that the studio did not draw is what happens."""
-        picture = open_picture((self.PICTURES / name).read_bytes())
+        picture = decode_picture((self.PICTURES / name).read_bytes()).pixels
         try:
             the_face(picture, detector)
             assert outcome == "found"

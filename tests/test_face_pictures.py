@@ -304,8 +304,8 @@ class TestCharacters:
         marks = [v for point in (*found[1]["eyes"], found[1]["mouth"]) for v in point]
         entry = Characters(needs_face=True).from_picture(png(pair), marks=marks)
         assert entry.picture is not None and entry.face is not None
-        assert entry.picture.shape == (512, 1024, 4)
-        assert entry.face.mouth == pytest.approx(2 * face.mouth + [512, 0], abs=15)
+        assert entry.picture.shape == (1024, 2048, 4)
+        assert entry.face.mouth == pytest.approx(4 * face.mouth + [1024, 0], abs=30)
 
     def test_other_marks_make_another_character(self) -> None:
         """One picture marked at two places is two characters; marked again at one, the same."""

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from streamer.base.errors import BadPicture
 from streamer.model.config import STRIDE
 from streamer.model.face import FOUND, Face, FaceDetector, inverse, sampled, similarity
-from streamer.studio.picture import BadPicture
 
 PLACES = np.array([[0.4164, 0.4538], [0.5836, 0.4538], [0.5, 0.5722]], np.float32)
 """[3, 2]: where the studio's characters have left eye, right eye and mouth, in shares of the frame's edge."""

@@ -1,68 +1,12 @@
-"""An uploaded picture as a character of the rig: it moves as a whole, as PNG-tubers do.
+"""A picture that moves as a whole, as PNG-tubers do: for pictures in which there is no face to move.
 
-The rig has no parts of a foreign picture to move, so it bobs, tilts and stretches it with the voice. The neural
-generator is what makes such a picture talk.
+The rig has no parts of such a picture to move, so it bobs, tilts and stretches it with the voice.
 """
 
-import io
-import re
-import warnings
-
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from streamer.studio.controls import INDEX
-
-MAX_PIXELS = 4096 * 4096
-MIN_EDGE = 64
-_KEPT_EDGE = 1024  # pixels: no session is larger
-_FORMATS = ("PNG", "JPEG", "WEBP")
-
-
-class BadPicture(ValueError):
-    """A picture that cannot become a character; the text says why, with the number."""
-
-    reason = "bad_picture"
-    """The same for programs."""
-
-
-def open_picture(data: bytes) -> np.ndarray:
-    """PNG, JPEG or WebP bytes to [H, W, 4] uint8 straight RGBA, upright, at most 1024 pixels an edge.
-
-    Refuses, before decoding, what is too large to be decoded safely. Raises BadPicture.
-    """
-    return open_scaled(data)[0]
-
-
-def open_scaled(data: bytes) -> tuple[np.ndarray, float]:
-    """As `open_picture`, and how many pixels of what it returns one pixel of the picture is: 1 or less."""
-    if not data:
-        raise BadPicture("the picture is empty: 0 bytes")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower and comes first
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError as error:
-        pixels = next(iter(re.findall(r"\d+", str(error))), "too many")
-        raise BadPicture(f"the picture has {pixels} pixels: at most {MAX_PIXELS} (4096×4096) are taken") from None
-    except Exception:
-        raise BadPicture(f"these {len(data)} bytes are no PNG, JPEG or WebP picture") from None
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise BadPicture(f"the picture is {width}×{height}: at most {MAX_PIXELS} pixels (4096×4096) are taken")
-    if min(width, height) < MIN_EDGE:
-        raise BadPicture(f"the picture is {width}×{height}: at least {MIN_EDGE} pixels an edge are needed")
-    if (count := getattr(image, "n_frames", 1)) > 1:
-        raise BadPicture(f"the picture is animated ({count} frames): one still picture is needed")
-    if image.mode == "CMYK":
-        raise BadPicture("the picture is in CMYK, made for print: save it as RGB")
-    try:
-        image.thumbnail((_KEPT_EDGE, _KEPT_EDGE), Image.Resampling.LANCZOS)
-        scale = max(image.size) / max(width, height)
-        # Cameras store what lies on its side and say so: browsers show it upright, and so does the character.
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGBA")), scale
-    except Exception as error:
-        raise BadPicture(f"the picture is truncated or damaged: {error}") from None
 
 
 def backdrop(size: int) -> np.ndarray:
@@ -73,7 +17,7 @@ def backdrop(size: int) -> np.ndarray:
     return np.concatenate([pixels, np.full((size, size, 1), 255)], -1).astype(np.uint8)
 
 
-class PictureRig:
+class StillRig:
     """Draws a picture [H, W, 4] on a square, moved by the controls. One rig per thread at a time."""
 
     def __init__(self, picture: np.ndarray, size: int = 256, background: bool = True) -> None:

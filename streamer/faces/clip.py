@@ -1,0 +1,244 @@
+"""A few seconds of somebody before a camera: the best frame for each role of a pack, the rest is forgotten.
+
+    bytes ─▶ container by signature ─▶ the first seconds, at most five frames a second, upright, made smaller
+          ─▶ faces (the caller's) ─▶ choose_frames ─▶ Pack
+
+What is read is bounded in seconds, in decoded pixels and in kept frames, whatever the file says of itself. FFmpeg is
+told which container it is: left to guess, it would follow playlists to other files.
+
+Letters used in shapes: H, W a frame's edges.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image, ImageSequence
+
+from streamer.base.errors import BadPicture
+from streamer.faces.decode import MAX_PIXELS, MIN_EDGE, brief, decoding, opened, picture_format
+from streamer.faces.expression import Expression, expression
+from streamer.faces.notice import Notice
+from streamer.faces.pack import Given, Pack, calmest, make_pack
+from streamer.faces.roles import ROLES, SAYS, TURN, Role, role_by_face, strength, unrest
+from streamer.studio.face_fit import FaceFit
+
+MAX_SECONDS = 12.0
+"""What lies behind is not read."""
+
+RATE = 5.0
+"""Frames a second that are kept, at most: 60 of a whole clip, 220 MB."""
+
+MAX_EDGE = 1280
+MAX_AREA = 1280 * 720
+MAX_DECODED = 1_500_000_000
+"""Pixels that are decoded, at most: 12 seconds of 1080p at 60 frames a second, or 6 of 2160p at 30."""
+
+_MAX_GAP = 1.0  # seconds between two frames: what jumps farther counts as that, what does not advance as the usual step
+_USUAL_RATE = 25.0
+_LARGE = 1920 * 1088  # pixels: of larger videos frames that no other is made from are passed over
+_HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
+_QUARTERS = {90: 1, 180: 2, 270: 3}  # np.rot90 turns as PyAV's rotation counts: against the clock
+_SHARP = 0.7  # of the sharpest tenth of frames: what is more blurred is taken only where nothing else is
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A moment of a clip."""
+
+    time: float  # seconds since its first frame
+    pixels: np.ndarray  # [H, W, 4] uint8 RGBA, upright
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What was read of a clip."""
+
+    frames: list[Frame]
+    notices: tuple[Notice, ...] = ()
+
+
+def read_clip(data: bytes, name: str = "") -> Clip:
+    """The first `MAX_SECONDS` of a WebM, Matroska, MP4, MOV, AVI, or of a GIF, PNG, WebP or AVIF that moves.
+
+    The caller bounds the bytes. Blocking. Raises BadPicture.
+    """
+    what = name or "the clip"
+    if not data:
+        raise BadPicture(f"{what} is empty: 0 bytes")
+    sampler = _Sampler()
+    try:
+        if picture_format(data):
+            _read_pictures(data, what, sampler)
+        else:
+            _read_video(data, what, sampler)
+    except BadPicture:
+        raise
+    except Exception as error:  # FFmpeg's errors are many; a clip that breaks off is one up to there
+        if not sampler.frames:
+            raise BadPicture(f"{what} is truncated or damaged: {brief(error)} ({len(data)} bytes)") from None
+        text = f"{what} breaks off after {sampler.elapsed:.1f} s: what comes before is used."
+        sampler.notices.append(Notice("clip_damaged", text))
+    if not sampler.frames:
+        raise BadPicture(f"{what} has 0 frames in its {len(data)} bytes")
+    if sampler.cut:
+        text = f"Only the first {sampler.elapsed:.0f} s of {what} were read: {sampler.cut}."
+        sampler.notices.append(Notice("clip_cut", text))
+    return Clip(sampler.frames, tuple(sampler.notices))
+
+
+class _Sampler:
+    """Keeps frames that are far enough from each other, and says when it is enough."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.notices: list[Notice] = []
+        self.elapsed = 0.0
+        self.cut = ""  # why the reading ended before the clip did
+        self._last: float | None = None
+        self._decoded = 0
+
+    def wants(self, time: float | None, usual: float, pixels: int) -> bool:
+        """Whether a frame at this time, of this many pixels, is one to keep; `usual` is the seconds between frames."""
+        if self._decoded:
+            step = usual if time is None or self._last is None else time - self._last
+            self.elapsed += min(step, _MAX_GAP) if step > 0 else usual
+        self._last = time
+        self._decoded += pixels
+        if self.elapsed >= MAX_SECONDS:
+            self.cut = f"no more than {MAX_SECONDS:.0f} s are"
+        elif self._decoded > MAX_DECODED:
+            self.cut = f"its frames have {pixels} pixels each, and no more than {MAX_DECODED} are decoded"
+        due = not self.frames or self.elapsed >= self.frames[-1].time + 1 / RATE - 1e-3
+        return due and not self.cut
+
+    def keep(self, pixels: np.ndarray) -> None:
+        self.frames.append(Frame(self.elapsed, pixels))
+
+
+def _check_size(width: int, height: int, what: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadPicture(f"{what} has frames of {width}×{height}: at most {MAX_PIXELS} pixels are taken")
+    if min(width, height) < MIN_EDGE:
+        raise BadPicture(f"{what} has frames of {width}×{height}: at least {MIN_EDGE} pixels an edge are needed")
+
+
+def _kept_size(width: int, height: int) -> tuple[int, int]:
+    scale = min(1.0, MAX_EDGE / max(width, height), math.sqrt(MAX_AREA / (width * height)))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _container(data: bytes) -> str:
+    """FFmpeg's name of the container by its signature, or nothing."""
+    if data.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    if data[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return "mov"
+    if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
+        return "avi"
+    return ""
+
+
+def _read_video(data: bytes, what: str, sampler: _Sampler) -> None:
+    container_format = _container(data)
+    if not container_format:
+        raise BadPicture(f"{what} is no WebM, MP4, MOV or AVI video: its {len(data)} bytes start with {data[:8]!r}")
+    with av.open(io.BytesIO(data), "r", format=container_format, metadata_errors="replace") as container:
+        # A cover is a video stream of one frame to FFmpeg.
+        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not streams:
+            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+            raise BadPicture(f"{what} holds no video, only {kinds}")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise BadPicture(f"{what} has a video of a codec that cannot be decoded here")
+        if stream.width and stream.height:
+            _check_size(stream.width, stream.height, what)
+        stream.codec_context.thread_count = 1  # sessions are drawn beside
+        if stream.width * stream.height > _LARGE:
+            stream.codec_context.skip_frame = "NONREF"
+        usual = 1 / _rate(stream.average_rate)
+        for frame in container.decode(stream):
+            _check_size(frame.width, frame.height, what)
+            time = frame.pts * frame.time_base if frame.pts is not None and frame.time_base else None
+            if sampler.wants(None if time is None else float(time), usual, frame.width * frame.height):
+                if not sampler.frames and (hdr := _HDR.get(int(frame.color_trc))):
+                    text = f"{what} is in HDR ({hdr}): its colours come out paler than they are."
+                    sampler.notices.append(Notice("clip_hdr", text))
+                sampler.keep(_pixels(frame))
+            if sampler.cut:
+                return
+
+
+def _rate(told: Fraction | None) -> float:
+    return float(told) if told and 1 <= told <= 240 else _USUAL_RATE
+
+
+def _pixels(frame: av.VideoFrame) -> np.ndarray:
+    """[H, W, 4] uint8: upright and no larger than is kept."""
+    width, height = _kept_size(frame.width, frame.height)
+    # What does not say its matrix is BT.709 from HD on, by all players' habit.
+    unsaid = int(frame.colorspace) in (0, 2)
+    options: dict[str, Any] = {"src_colorspace": "ITU709"} if unsaid and frame.height >= 720 else {}
+    picture = frame.reformat(width, height, "rgba", interpolation="AREA", **options).to_ndarray()
+    turns = _QUARTERS.get(round(frame.rotation) % 360, 0)
+    return np.ascontiguousarray(np.rot90(picture, turns))
+
+
+def _read_pictures(data: bytes, what: str, sampler: _Sampler) -> None:
+    time = 0.0
+    with decoding(), opened(data, what) as image:
+        _check_size(*image.size, what)
+        for picture in ImageSequence.Iterator(image):
+            picture.load()  # some formats know only then how long it is shown
+            if sampler.wants(time, 1 / _USUAL_RATE, picture.width * picture.height):
+                kept = picture.convert("RGBA").resize(_kept_size(*picture.size), Image.Resampling.LANCZOS)
+                sampler.keep(np.array(kept))
+            if sampler.cut:
+                return
+            time += float(picture.info.get("duration") or 1000 / _USUAL_RATE) / 1000
+
+
+def choose_frames(frames: Sequence[Frame], fits: Sequence[FaceFit | None]) -> Pack:
+    """The calmest sharp frame, and for each role the frame that shows it best, as a pack; its notices say which.
+
+    `fits` are the faces, one for each frame, None where there is none. Raises BadPicture.
+    """
+    seen = [
+        (frame, fit, expression(frame.pixels, fit)) for frame, fit in zip(frames, fits, strict=True) if fit is not None
+    ]
+    if not seen:
+        raise BadPicture(f"no face was found in any of the clip's {len(frames)} frames")
+    sharp = _SHARP * float(np.quantile([one.sharpness for _, _, one in seen], 0.9))
+    expressions = [one for _, _, one in seen]
+    rest = calmest(expressions)
+    place = min(range(len(seen)), key=lambda i: unrest(expressions[i], rest) + _blur(expressions[i], sharp))
+    neutral = expressions[place]
+    best: dict[Role, int] = {"neutral": place}
+    for role in ROLES[1:]:
+        showing = [i for i, one in enumerate(expressions) if i != place and _shows(role, one, neutral)]
+        if showing:
+            worth = {i: strength(role, expressions[i], neutral) - 4 * _blur(expressions[i], sharp) for i in showing}
+            best[role] = max(showing, key=worth.__getitem__)
+    pack = make_pack(
+        [Given(seen[i][0].pixels, seen[i][1], f"{seen[i][0].time:.1f} s", role) for role, i in best.items()]
+    )
+    told = ", ".join(f"{SAYS[role]} at {seen[i][0].time:.1f} s" for role, i in best.items())
+    kept = Notice("clip_chosen", f"Taken from the clip: {told}. Nothing else of its {len(frames)} frames is kept.")
+    chosen = tuple(replace(one, by="face") for one in pack.chosen)
+    return replace(pack, notices=(kept, *pack.notices), chosen=chosen)
+
+
+def _shows(role: Role, one: Expression, neutral: Expression) -> bool:
+    """Whether a frame is good for a role: each is good for one, and not where the head is turned away."""
+    return role_by_face(one, neutral) == role and abs(one.yaw - neutral.yaw) <= TURN
+
+
+def _blur(one: Expression, sharp: float) -> float:
+    """0 for what is sharp enough, up to 1."""
+    return max(0.0, 1 - one.sharpness / max(sharp, 1e-6))

@@ -1,0 +1,119 @@
+"""What a picture of a pack is for: by its file's name, or by what the face in it does.
+
+Letters used in shapes: H, W the picture's edges.
+"""
+
+import re
+from typing import Literal, get_args
+
+from streamer.faces.expression import Expression
+
+Role = Literal["neutral", "mouth_open", "teeth", "eyes_shut", "smile", "look_aside"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+SAYS: dict[Role, str] = {
+    "neutral": "neutral",
+    "mouth_open": "mouth open",
+    "teeth": "teeth",
+    "eyes_shut": "eyes shut",
+    "smile": "smile",
+    "look_aside": "look aside",
+}
+"""What people call them."""
+
+_EYES = r"eyes? (?:is |are )?"
+_MOUTH = r"(?:mouth|lips?) (?:is |are )?"
+_WORDS: tuple[tuple[Role, str], ...] = (
+    ("eyes_shut", rf"blink\w*|{_EYES}(?:closed?|shut)|(?:closed?|shut) eyes?|asleep|sleep\w*"),
+    ("teeth", r"teeth|tooth|grin\w*"),
+    ("mouth_open", rf"{_MOUTH}open\w*|open mouth|talk\w*|speak\w*|open|shout\w*|yell\w*|aa+h?|ah"),
+    ("look_aside", r"look(?:s|ing)?|gaz(?:e|es|ing)|glanc\w+|aside|side ?eye"),
+    ("smile", r"smil\w+|happy|joy\w*"),
+    ("neutral", rf"{_MOUTH}(?:closed?|shut)|closed? mouth|closed|shut|neutral|idle|rest|resting|default|normal|base"
+                r"|quiet|silent|silence|mute|muted|calm|still"),
+)  # fmt: skip
+_OPEN_EYES = rf"\b(?:{_EYES}open\w*|open eyes?)\b"
+
+GAP = 0.05  # eye distances by which lips are farther apart than the neutral picture's: an open mouth
+SHOWN_GAP = 0.03  # below it nothing of the teeth is to be seen
+TEETH = 0.45  # share of the opening
+SHUT = 0.5  # of the neutral picture's opening of the lids
+ASIDE = 0.075  # eye widths
+SMILE = 0.035
+TURN = 0.25  # radians: a face turned farther than this against the neutral one lends its parts badly
+
+
+def role_by_name(name: str) -> Role | None:
+    """The role that a file's name says, or None.
+
+    PNG-tubers' words are known, whole, in any case, and with `_`, `-`, digits or capitals between them:
+
+    - eyes_shut: blink, blinking, eyes closed, eyes shut, closed eyes, asleep, sleep, sleeping
+    - teeth: teeth, tooth, grin
+    - mouth_open: talk, talking, speak, speaking, open, mouth open, open mouth, shout, yell, aah
+    - look_aside: look, looking, gaze, glance, aside, side eye
+    - smile: smile, smiling, happy, joy
+    - neutral: neutral, idle, rest, default, normal, base, closed, mouth closed, quiet, silent, mute, calm, still
+
+    Of several the first in this order counts: `talk_blink` has its eyes shut, `happy_idle` smiles.
+    """
+    stem = re.sub(r"\.\w{2,5}$", "", name.replace("\\", "/").rsplit("/", 1)[-1])
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem)
+    words = " ".join(re.sub(r"[^a-z]+", " ", words.lower()).split())
+    words = re.sub(r"\b(eyes?|mouth)(closed?|shut|open)\b", r"\1 \2", words)
+    words = re.sub(r"\b(closed?|shut|open)(eyes?|mouth)\b", r"\1 \2", words)
+    words = re.sub(_OPEN_EYES, "neutral", words)
+    for role, pattern in _WORDS:
+        if re.search(rf"\b(?:{pattern})\b", words):
+            return role
+    return None
+
+
+def smile_of(seen: Expression) -> float:
+    """How much a mouth smiles, against another of the same face: its corners rise and part. An open one is no smile."""
+    return seen.corners - 0.2 * seen.gap + 0.5 * seen.mouth_width
+
+
+def strength(role: Role, seen: Expression, neutral: Expression) -> float:
+    """How well a face does what its role asks for, against the neutral one of the same face; 1 is enough."""
+    if role == "neutral":
+        return -unrest(seen, neutral)
+    if role == "eyes_shut":
+        closed = 1 - seen.lids / max(neutral.lids, 1e-6)
+        return closed / (1 - SHUT) - max(0.0, seen.gap - neutral.gap)
+    if role == "teeth":
+        return seen.teeth / TEETH * min(1.0, seen.gap / SHOWN_GAP)
+    if role == "mouth_open":
+        return (seen.gap - neutral.gap) / GAP
+    if role == "smile":
+        return (smile_of(seen) - smile_of(neutral)) / SMILE
+    return abs(seen.gaze[0] - neutral.gaze[0]) / ASIDE
+
+
+def role_by_face(seen: Expression, neutral: Expression) -> Role | None:
+    """What a face is good for, against the neutral one, or None where it does nothing that the other does not."""
+    if strength("eyes_shut", seen, neutral) >= 1:
+        return "eyes_shut"
+    if seen.gap - neutral.gap >= SHOWN_GAP and strength("teeth", seen, neutral) >= 1:
+        return "teeth"
+    if strength("mouth_open", seen, neutral) >= 1:
+        return "mouth_open"
+    if abs(seen.yaw - neutral.yaw) <= TURN and strength("look_aside", seen, neutral) >= 1:
+        return "look_aside"
+    if strength("smile", seen, neutral) >= 1:
+        return "smile"
+    return None
+
+
+def unrest(seen: Expression, calmest: Expression) -> float:
+    """How far a face is from neutral, 0 and up: mouth open, eyes less open, looking or turned aside, smiling.
+
+    `calmest` says what the face has of each at rest: its widest lids, its least smile.
+    """
+    return (
+        8 * max(0.0, seen.gap - 0.02)
+        + 2 * max(0.0, 1 - seen.lids / max(calmest.lids, 1e-6))
+        + 2 * max(0.0, abs(seen.gaze[0]) - 0.03)
+        + abs(seen.yaw)
+        + 6 * max(0.0, smile_of(seen) - smile_of(calmest))
+    )
