@@ -185,7 +185,7 @@ async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--generator", default="rig", choices=("rig", "neural"))
+    parser.add_argument("--generator", default="rig", choices=GENERATORS)
     parser.add_argument("--onsets", type=int, default=40)
     parser.add_argument("--barge-ins", type=int, default=12)
     options = parser.parse_args()

@@ -93,7 +93,7 @@ async def measure(url: str, rounds: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("out", type=Path)
-    options.add_argument("--generator", default="rig", choices=("rig", "neural"))
+    options.add_argument("--generator", default="rig", choices=GENERATORS)
     options.add_argument("--rounds", type=int, default=3)
     asked = options.parse_args(arguments)
     result: dict[str, Any] = {"hardware": describe(), "generator": asked.generator, "load_before": load()}
