@@ -41,7 +41,8 @@ COMFORTABLE = 0.7
 
 _WEIGHTS = Path(__file__).resolve().parent / "weights" / "nano.safetensors"
 _WARM = 10  # first frames that do not count
-_FRAMES = 100  # that do: 4 s
+_FRAMES = 75  # that do: 3 s
+_ROUNDS = 2  # at most: what else runs for a moment, as something that was just installed, is to decide nothing
 _FEWEST = 20  # of a file that is believed
 _TRIED = 6  # frames that a renderer's cost is taken from at start
 _TIMEOUT = 300.0  # seconds that measuring may take: an engine may have to compile its networks first
@@ -162,7 +163,7 @@ def _version(package: str) -> str:
 
 
 def circumstances(device: str) -> dict[str, str]:
-    """All that the times depend on, without importing any of it. Raises FileNotFoundError where there are no weights."""
+    """All that the times depend on, without importing any of it. Raises FileNotFoundError where weights are missing."""
     return {
         "cpu": _cpu(),
         "cores": str(_cores()),
@@ -269,11 +270,16 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     characters = Characters()
-    rig = generator.rig(characters.get(characters.default), DEFAULT_SIZES["neural"], True)
-    # A device's own time does not depend on what keeps a core of the CPU busy: its start-up check is enough.
+    entry, listener = characters.get(characters.default), Articulation.load()
+    rounds: list[Measured] = []
+    # A device's own time does not depend on what keeps a core of the CPU busy.
     with contextlib.nullcontext() if generator.device == "cuda" else busy_core():
-        seconds = frame_times(Articulation.load(), rig, _WARM + _FRAMES, 1 / FPS)[_WARM:]
-    print(json.dumps({"device": generator.device, "seconds": [round(one, 6) for one in seconds]}))
+        while len(rounds) < _ROUNDS and not (rounds and rounds[-1].holds()):
+            rig = generator.rig(entry, DEFAULT_SIZES["neural"], True)
+            seconds = frame_times(listener, rig, _WARM + _FRAMES, 1 / FPS)[_WARM:]
+            rounds.append(Measured(generator.device, tuple(seconds)))
+    best = min(rounds, key=lambda measured: measured.typical)
+    print(json.dumps({"device": best.device, "seconds": [round(one, 6) for one in best.seconds]}))
     return 0
 
 

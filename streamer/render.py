@@ -233,7 +233,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("speech", type=Path, help="a recording, in any format that PyAV reads")
     parser.add_argument("out", type=Path, help="the MP4 to write")
     parser.add_argument("--character", default="1", help="a seed, a shown character's name, or a picture's path")
-    parser.add_argument("--size", type=int, choices=SIZES, help="edge in pixels (default: 512 by a rig, 256 by the networks)")
+    parser.add_argument(
+        "--size", type=int, choices=SIZES, help="edge in pixels (default: 512 by a rig, 256 by the networks)"
+    )
     parser.add_argument("--emotion", default="neutral", choices=EMOTIONS)
     parser.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help=GENERATORS_HELP)
     parser.add_argument(

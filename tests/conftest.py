@@ -178,9 +178,7 @@ def any_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has servers admit sessions however busy other work keeps this machine; their number still counts."""
     from streamer.admission import admit
 
-    monkeypatch.setattr(
-        "streamer.state.admit", lambda config, sessions, load, cost: admit(config, sessions, 0, 0)
-    )
+    monkeypatch.setattr("streamer.state.admit", lambda config, sessions, load, cost: admit(config, sessions, 0, 0))
 
 
 def _udp_sockets() -> set[Any]:

@@ -111,9 +111,7 @@ def test_auto_without_networks_is_the_rigs() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.010, 0.060], ids=["fast", "slow"])
-def test_auto_keeps_to_what_was_measured(
-    seconds: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_auto_keeps_to_what_was_measured(seconds: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It measures once, says so, remembers it, and loads the networks only where they keep up; its line says why."""
     measured: list[str] = []
 
