@@ -120,13 +120,13 @@ def open_server(command: str | None = None, generator: str | None = None) -> Ite
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300  # the first start on a machine measures what can draw there
         while not _ready(url):
             if process.poll() is not None:
                 said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
                 raise NothingToMeasure(f"the server ended with status {process.returncode}: {said[-2000:]}")
             if time.monotonic() > deadline:
-                raise NothingToMeasure("the server was not ready within 60 s")
+                raise NothingToMeasure("the server was not ready within 300 s")
             time.sleep(0.1)
         yield ServerProcess(url, psutil.Process(process.pid))
     finally:
@@ -318,13 +318,17 @@ class Visit:
         url: str,
         *,
         echo_cancellation: bool = True,
-        size: int = 256,
+        size: int | None = 256,
+        character: str = "",
         keep: float = 1.0,
         every: float = 2.0,
         pixels: bool = False,
         detour: dict[str, int] | None = None,
     ) -> None:
-        """`detour`: ports of a relay (relay.py) that all media take."""
+        """
+        `size`: None for what the server gives where none is asked for; `character`: an id, or empty for the page's
+        first. `detour`: ports of a relay (relay.py) that all media take.
+        """
         self.recording = Recording()
         # The page's policy (CSP) forbids the probe's worker and would not forbid anything that a user gets.
         self._context = chromium.browser.new_context(bypass_csp=True)
@@ -336,15 +340,21 @@ class Visit:
         if detour is not None:
             self.page.evaluate("ports => probe.detour(ports)", detour)
         self.page.evaluate(
-            """([echo, size, options]) => {
+            """([echo, size, character, options]) => {
                 const element = document.querySelector("lip-stream");
                 element.setAttribute("stamp", "");
-                element.setAttribute("size", size);
+                if (size) element.setAttribute("size", size);
+                if (character) element.setAttribute("character", character);
                 element.setAttribute("echo-cancellation", echo);
                 element.hear = true;
                 probe.attach(element, options);
             }""",
-            ["on" if echo_cancellation else "off", size, {"keep": keep, "every": every, "watchPixels": pixels}],
+            [
+                "on" if echo_cancellation else "off",
+                size,
+                character,
+                {"keep": keep, "every": every, "watchPixels": pixels},
+            ],  # fmt: skip
         )
 
     def start(self, timeout: float = 20.0, meanwhile: Callable[[Recording], None] = lambda recording: None) -> None:

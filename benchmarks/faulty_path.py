@@ -103,7 +103,7 @@ def phases_of(t: np.ndarray, latency: np.ndarray, edges: Sequence[float]) -> lis
     return rows
 
 
-def run(size: int = 256, command: str | None = None) -> dict[str, Any]:
+def run(size: int | None = None, command: str | None = None) -> dict[str, Any]:
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "voice.wav"
@@ -140,7 +140,8 @@ def run(size: int = 256, command: str | None = None) -> dict[str, Any]:
     return {
         "benchmark": "faulty_path",
         "began": began,
-        "settings": {"size": size, "phases": [vars(phase) for phase in PHASES]},
+        "renderer": state["renderer"],
+        "settings": {"size": state["size"], "phases": [vars(phase) for phase in PHASES]},
         "hardware": hardware.describe(browser),
         "phases": rows,
         "after_stall": {
@@ -160,7 +161,7 @@ def run(size: int = 256, command: str | None = None) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A bad network between a real browser and a real server.")
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=int, help="edge in pixels (default: what the server gives)")
     parser.add_argument(
         "--quick", action="store_true", help="accepted for symmetry: it takes a minute and a half anyway"
     )

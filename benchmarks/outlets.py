@@ -143,7 +143,7 @@ def run(pairs: int = 8, size: int = 256, generator: str = "rig") -> dict[str, An
         try:
             with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as http:
                 session = server.app.state.lipstream.sessions[_first_session(http, speaker)]
-                feed = publisher.feed(session.size)
+                feed, renderer = publisher.feed(session.size), session.renderer
                 server.call(session.add_outlet, feed)
                 _until_connected(metrics)
                 server.call(session.remove_outlet, feed)
@@ -166,6 +166,7 @@ def run(pairs: int = 8, size: int = 256, generator: str = "rig") -> dict[str, An
                 process.wait()
     return {
         "benchmark": "outlets",
+        "renderer": renderer,
         "settings": {"pairs": pairs, "size": size, "generator": generator, "frames_a_turn": FRAMES},
         "began": began,
         "load": {"before": load, "after": hardware.load()},

@@ -36,6 +36,7 @@ from quality_lips import measure as measure_lips  # noqa: E402
 from quality_pictures import autoencoder, identity, larger  # noqa: E402
 from quality_speed import DTYPES  # noqa: E402
 from quality_speed import measure as measure_speed  # noqa: E402
+from targets import renderer_of  # noqa: E402
 
 from streamer.config import FPS  # noqa: E402
 from streamer.features import Articulation  # noqa: E402
@@ -208,7 +209,7 @@ def live(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     found = json.loads(path.read_text())
-    return {"live": found} if found["settings"]["generator"] == "neural" else {}
+    return {"live": found} if renderer_of(found) == "neural" else {}
 
 
 def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import hardware
-from mic_to_photon import TARGETS
+from targets import LATENCY
 
 Result = dict[str, Any]
 
@@ -237,7 +237,7 @@ def _speed_rows(speed: Result | None) -> list[Row]:
 
 def _live_rows(live: Result | None) -> list[Row]:
     """Of a report of `mic_to_photon.py`: server and browser on the same cores, echo cancellation on."""
-    limits = TARGETS["neural"]
+    limits = LATENCY["neural"]
     aims = [(f"live beside a browser: mic-to-photon {name}", f"≤ {limit:g} ms") for name, limit in limits.items()]
     whole = ("live beside a browser: frames seen", "25 a second")
     told = [each for each in (live or {}).get("configurations", ()) if each["echo_cancellation"]]

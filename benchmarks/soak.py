@@ -77,7 +77,9 @@ def _flat(found: dict[str, float] | None) -> bool | None:
     return abs(found["slope"]) <= max(found["confidence"], 1.0)
 
 
-def run(minutes: float = 30.0, echo_cancellation: bool = True, size: int = 256, command: str | None = None) -> dict:
+def run(
+    minutes: float = 30.0, echo_cancellation: bool = True, size: int | None = None, command: str | None = None
+) -> dict:
     """One session for `minutes`; prints a line a window."""
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     window_seconds = min(WINDOW, minutes * 60 / 12)
@@ -130,7 +132,8 @@ def run(minutes: float = 30.0, echo_cancellation: bool = True, size: int = 256, 
     return {
         "benchmark": "soak",
         "began": began,
-        "settings": {"minutes": minutes, "echo_cancellation": echo_cancellation, "size": size},
+        "renderer": state["renderer"],
+        "settings": {"minutes": minutes, "echo_cancellation": echo_cancellation, "size": state["size"]},
         "hardware": hardware.describe(browser),
         "summary": summarize(windows),
         "windows": windows,
@@ -152,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Growth of latency and memory over a long session.")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--echo", choices=("on", "off"), default="on", help="the browser's echo cancellation")
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=int, help="edge in pixels (default: what the server gives)")
     parser.add_argument("--quick", action="store_true", help="two minutes")
     parser.add_argument("--command", help="what to run instead of `lipstream`")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes (default: %(default)s)")

@@ -33,7 +33,7 @@ from hardware import describe, load  # noqa: E402
 from lipstream_client import Bot, Client, Session  # noqa: E402
 from lipstream_client.speech import RATE, read_file  # noqa: E402
 
-from streamer.config import SAMPLE_RATE, SAMPLES_PER_FRAME  # noqa: E402
+from streamer.config import GENERATORS, SAMPLE_RATE, SAMPLES_PER_FRAME  # noqa: E402
 
 _VOICED = (0.76, 2.6)  # seconds of the sample in which the voice goes on without a pause
 _LOUD = 0.02
@@ -176,7 +176,9 @@ async def barge_ins(client: Client, count: int) -> dict[str, Any]:
 
 async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
     async with Client(url) as client:
-        result = {"speech_to_first_frame_ms": await onsets(client, options.onsets)}
+        async with client.session() as session:
+            drawn = {"renderer": session.renderer, "size": session.hello["size"]}
+        result = {**drawn, "speech_to_first_frame_ms": await onsets(client, options.onsets)}
         if options.barge_ins:
             result["barge_in_ms"] = await barge_ins(client, options.barge_ins)
         return result
@@ -185,7 +187,7 @@ async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--generator", default="rig", choices=("rig", "neural"))
+    parser.add_argument("--generator", default="rig", choices=GENERATORS)
     parser.add_argument("--onsets", type=int, default=40)
     parser.add_argument("--barge-ins", type=int, default=12)
     options = parser.parse_args()
@@ -193,7 +195,6 @@ def main() -> None:
         result = asyncio.run(measure(url, options))
     result = {
         "generator": options.generator,
-        "size": 256,
         "hardware": describe(),
         "load": load(),
         **result,

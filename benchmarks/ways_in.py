@@ -27,6 +27,8 @@ from lipstream_client.speech import RATE, read_file  # noqa: E402
 from speech_in import served  # noqa: E402
 from wish import Microphone, Player  # noqa: E402
 
+from streamer.config import GENERATORS  # noqa: E402
+
 _SETTLED = 11.0  # seconds: latencies are those of the last ten
 
 Latency = dict[str, float | None]
@@ -35,6 +37,12 @@ Latency = dict[str, float | None]
 def voice() -> np.ndarray:
     """[n] float32 at 48 kHz: the sample."""
     return np.concatenate(list(read_file(ROOT / "clients" / "page" / "sample.wav")))
+
+
+async def renderer(url: str) -> dict[str, Any]:
+    """What draws the sessions that are measured, and how large."""
+    async with Client(url) as client, client.session() as session:
+        return {"renderer": session.renderer, "size": session.hello["size"]}
 
 
 async def by_webrtc(url: str) -> Latency:
@@ -93,11 +101,12 @@ async def measure(url: str, rounds: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("out", type=Path)
-    options.add_argument("--generator", default="rig", choices=("rig", "neural"))
+    options.add_argument("--generator", default="rig", choices=GENERATORS)
     options.add_argument("--rounds", type=int, default=3)
     asked = options.parse_args(arguments)
     result: dict[str, Any] = {"hardware": describe(), "generator": asked.generator, "load_before": load()}
     with served(asked.generator) as url:
+        result |= asyncio.run(renderer(url))
         result["ways"] = asyncio.run(measure(url, asked.rounds))
     result["load_after"] = load()
     asked.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -25,6 +25,8 @@ SHOWN_SEEDS = (24, 13, 71, 40, 4, 73, 3, 37, 17, 78, 45, 29)
 
 MAX_SEED = 2**31 - 1
 
+_SAMPLE_EDGE = 512
+
 
 @dataclass
 class Entry:
@@ -40,7 +42,14 @@ class Entry:
     own_mouth: bool = False
     """Whether the neural generator is to move the picture's own mouth instead of one drawn in its place."""
     built_in: bool = False
+    consent: bool | None = None
+    """Whether its user says that the picture may be used; None: nothing was said."""
     thumbnails: dict[tuple[int, bool], bytes] = field(default_factory=dict)
+
+    @property
+    def rig_name(self) -> str:
+        """Which rig `rig` gives: one of config.RENDERERS."""
+        return Rig.name if self.character is not None else StillRig.name
 
     def rig(self, size: int, background: bool) -> Rig | StillRig:
         """A fresh rig that draws it; takes tens of milliseconds."""
@@ -94,6 +103,19 @@ class Characters:
     def default(self) -> str:
         return str(SHOWN_SEEDS[0])
 
+    def samples(self) -> list[Entry]:
+        """
+        A character of each kind that the rigs draw, the default one first: what drawing costs is measured on them.
+        Blocking.
+        """
+        studio = self.get(self.default)
+        rig = studio.rig(_SAMPLE_EDGE, True)
+        try:
+            picture = rig.draw(expression("neutral", 1.0)).copy()
+        finally:
+            rig.close()
+        return [studio, Entry("sample", "Sample picture", picture=picture)]
+
     def all(self) -> list[Entry]:
         with self._lock:
             return [*self._built_in.values(), *self._added.values()]
@@ -136,12 +158,13 @@ class Characters:
         marks: Sequence[float] | None = None,
         own_mouth: bool = False,
         faced: bool = True,
+        consent: bool | None = None,
     ) -> Entry:
         """Decodes and keeps an uploaded picture. Raises `Refused`. Blocking: run it off the event loop.
 
         `marks`, where its user gave them: x, y of one eye, of the other, of the mouth, in the pixels of the picture as
         it is shown. Not `faced`: no face is looked for, and the picture is one to be shown, not to be made to talk by
-        the neural generator.
+        the neural generator. `consent`: whether its user says that it may be used.
         """
         try:
             decoded = decode_picture(data)
@@ -153,7 +176,16 @@ class Characters:
         said = repr(marks) * (marks is not None) + "own mouth" * own_mouth
         said += "no face" * (self.needs_face and face is None)
         digest = hashlib.sha256(data + said.encode()).hexdigest()[:12]
-        return self._add(Entry(f"p-{digest}", name or "My picture", picture=picture, face=face, own_mouth=own_mouth))
+        return self._add(
+            Entry(
+                f"p-{digest}",
+                name or "My picture",
+                picture=picture,
+                face=face,
+                own_mouth=own_mouth,
+                consent=consent,
+            )
+        )
 
     def _face(self, picture: np.ndarray, scale: float, marks: Sequence[float] | None, faced: bool) -> Face | None:
         if marks is not None:

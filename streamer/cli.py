@@ -12,6 +12,7 @@ from streamer import __version__
 from streamer.config import (
     DEVICES,
     GENERATORS,
+    GENERATORS_HELP,
     MAX_SESSIONS,
     MAX_VIEWERS,
     SOCKETS,
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--tls-cert", type=Path, help="certificate chain (PEM): browsers give a microphone to HTTPS only"
     )
     serve.add_argument("--tls-key", type=Path, help="its private key (PEM)")
-    serve.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help="what draws the characters")
+    serve.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help=GENERATORS_HELP)
     serve.add_argument(
         "--device",
         default=DEVICES[0],
@@ -86,6 +87,10 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--no-watermark", dest="watermark", action="store_false", help="no watermark in the picture")
     serve.add_argument("--c2pa-cert", type=Path, help="certificate chain (PEM) to sign finished recordings with")
     serve.add_argument("--c2pa-key", type=Path, help="its private key (PEM)")
+    serve.add_argument(
+        "--require-consent", action="store_true",
+        help="take no picture whose user does not say that it may be used (consent=1)",
+    )  # fmt: skip
     serve.add_argument("--max-sessions", type=int, default=MAX_SESSIONS)
     serve.add_argument("--max-viewers", type=int, default=MAX_VIEWERS, help="of one session, over WHEP")
     serve.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
@@ -162,6 +167,7 @@ def _serve(options: argparse.Namespace) -> int:
             watermark=options.watermark,
             c2pa_cert=options.c2pa_cert,
             c2pa_key=options.c2pa_key,
+            require_consent=options.require_consent,
             max_sessions=options.max_sessions,
             max_viewers=options.max_viewers,
         )
@@ -181,13 +187,16 @@ def _serve(options: argparse.Namespace) -> int:
     from streamer.generators import NotInstalled, create
     from streamer.networks import BadNetwork
 
+    def say(text: str) -> None:
+        print(f"lipstream: {text}", file=sys.stderr)
+
     try:  # here, so that what is missing is one sentence and no traceback
         listener = Articulation.load()
-        generator = create(config.generator, config.device, config.max_sessions)
+        generator = create(config.generator, config.device, config.max_sessions, say)
     except (FileNotFoundError, BadNetwork, NotInstalled) as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 1
-    print(f"lipstream: {generator.where}", file=sys.stderr)
+    say(generator.where)
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list | None = None) -> None:

@@ -21,7 +21,17 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 SIZES = (128, 192, 256, 384, 512, 768, 1024)
 """Edge lengths (pixels) that a session may ask for."""
 
-DEFAULT_SIZE = 256
+RENDERERS = ("studio_rig", "picture_rig", "still", "neural")
+"""
+What draws a frame, by name: the studio's illustrator; a picture whose own pixels move; one that moves as a whole; the
+neural generator.
+"""
+
+DEFAULT_SIZES = {"studio_rig": 512, "picture_rig": 512, "still": 512, "neural": 256}
+"""Edge length (pixels) of a session that asks for none, by the renderer that draws its first character."""
+
+THUMBNAIL_SIZE = 256
+"""Edge length (pixels) of a character's picture, where none is asked for."""
 
 VIDEO_CLOCK = 90_000
 """Rate (Hz) of the RTP timestamps of video."""
@@ -29,8 +39,13 @@ VIDEO_CLOCK = 90_000
 AUDIO_CLOCK = 48_000
 """Rate (Hz) of the RTP timestamps of Opus audio (RFC 7587)."""
 
-GENERATORS = ("neural", "rig")
-"""What can draw the characters; the first is the default."""
+GENERATORS = ("auto", "neural", "rig")
+"""What can draw the characters; the first is the default, which chooses for each character."""
+
+GENERATORS_HELP = (
+    "what draws the characters; auto: the neural generator draws those of the studio where this machine keeps up with "
+    "it beside a browser, else the rig does, which draws pictures in any case (default: %(default)s)"
+)
 
 DEVICES = ("auto", "cpu", "cuda")
 """Where the neural generator may draw; `auto`: on CUDA where that works, else on the CPU."""
@@ -120,6 +135,8 @@ class ServerConfig:
     """Seconds without any packet from the peer after which it counts as gone."""
     unattended_timeout: float = 60.0
     """Seconds after which a session without a peer ends when nobody speaks to it, views or records it."""
+    require_consent: bool = False
+    """Pictures are refused where their user does not say that they may be used."""
     max_picture_bytes: int = 10 * 2**20
     max_characters: int = 256
     """Built and uploaded characters kept; beyond it the least recently used one that no session shows is forgotten."""

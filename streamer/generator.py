@@ -22,7 +22,7 @@ from streamer.yuv import Picture
 log = logging.getLogger(__name__)
 
 _MOST_WAITING = 50  # steps a seat may have waiting (2 s); beyond it the oldest are dropped unheard
-_SMOOTHING = 0.05
+_SMOOTHING = 0.05  # a frame's weight in a seat's cost; its first frames count as much as one another
 _MOST_SPOILT = 25  # frames in a row that hold no numbers, after which a session is given up
 
 
@@ -41,7 +41,11 @@ class Seat:
     unheard: int = 0
     """Steps dropped because more than two seconds of them were waiting."""
     cost: float = 0.0
-    """Seconds of the engine's thread that a frame takes, smoothed."""
+    """Seconds of the engine's thread that a frame takes, smoothed; of the renderer that drew the last one."""
+    renderer: str = ""
+    """What drew the last frame, one of config.RENDERERS; empty before the first."""
+    drawn: int = 0
+    """Frames that it has drawn without a break."""
     spoilt: int = 0
     """Frames in a row that held no numbers (an ArithmeticError): left out, since the next may be whole again."""
     closed: bool = False
@@ -50,6 +54,13 @@ class Seat:
     def left_out(self) -> int:
         """Frames that were never drawn, for whichever reason."""
         return self.skipped + self.unheard
+
+    def took(self, renderer: str, seconds: float) -> None:
+        """Counts a drawn frame. What another renderer took says nothing of what this one takes."""
+        if renderer != self.renderer:
+            self.renderer, self.drawn, self.cost = renderer, 0, 0.0
+        self.drawn += 1
+        self.cost += max(_SMOOTHING, 1 / self.drawn) * (seconds - self.cost)
 
     def submit(self, step: Step) -> None:
         self.engine._submit(self, step)
@@ -167,7 +178,7 @@ class Engine:
             step.times.started = started
             step.times.drawn = clock.now()
             seconds = (step.times.drawn - started) / len(heard)
-            seat.cost = seconds if seat.cost == 0.0 else seat.cost + _SMOOTHING * (seconds - seat.cost)
+            seat.took(seat.avatar.renderer, seconds)
             self._on_step(seconds)
             try:
                 seat.on_frame(Frame(step.frame, step.epoch, image.copy(), step.times))
@@ -189,7 +200,7 @@ class Engine:
         """The image of each, or what went wrong with it."""
         try:
             if len(heard) > 1:
-                return draw_together([seat.avatar for seat, _, _ in heard])
+                return draw_together([(seat.avatar, controls, step.frame / FPS) for seat, step, controls in heard])
             return [seat.avatar.draw(controls, step.frame / FPS) for seat, step, controls in heard]
         except Exception as error:
             return [error] * len(heard)

@@ -18,8 +18,9 @@ import numpy as np
 
 from streamer import clock
 from streamer.admission import AdmissionConfig, admit
+from streamer.capacity import frame_costs
 from streamer.characters import Characters
-from streamer.config import DEFAULT_SIZE, DEVICES, FPS, GENERATORS, SAMPLES_PER_FRAME, SIZES
+from streamer.config import DEFAULT_SIZES, DEVICES, FPS, GENERATORS, SAMPLES_PER_FRAME, SIZES
 from streamer.encode import to_rgba
 from streamer.features import Articulation, Listener
 from streamer.generator import Engine, Seat
@@ -335,6 +336,7 @@ class Runtime:
         self._listener = listener
         self._admission = admission or AdmissionConfig()
         self._avatars: list[LocalAvatar] = []
+        self._cost_of: dict[tuple[str, int], float] = {}
         self._opening = 0
         self._engine = Engine()
         self._engine.start()
@@ -344,8 +346,8 @@ class Runtime:
         cls, generator: str = GENERATORS[0], device: str = DEVICES[0], admission: AdmissionConfig | None = None
     ) -> "Runtime":
         """
-        Loads a generator of config.GENERATORS on a device of config.DEVICES. Blocking, up to some seconds. Raises
-        ValueError, or generators.NotInstalled.
+        Loads a generator of config.GENERATORS on a device of config.DEVICES. Blocking, up to some seconds, and for
+        "auto" up to a minute the first time on a machine. Raises ValueError, or generators.NotInstalled.
         """
         admission = admission or AdmissionConfig()
         drawing = create(generator, device, admission.max_sessions)
@@ -354,19 +356,23 @@ class Runtime:
         return runtime
 
     def _warm_up(self) -> None:
-        """The first frames of a process take longest: no avatar is to be measured by them. Blocking."""
-        rig = self._generator.rig(self.characters.get(self.characters.default), DEFAULT_SIZE, True)
-        avatar = Avatar(self._listener, rig, Life(0))
-        for frame in range(3):
-            controls, _ = avatar.hear(Step(frame, 0, np.zeros(SAMPLES_PER_FRAME, np.float32)))
-            avatar.draw(controls, frame / FPS)
-        avatar.close()
+        """
+        Learns what each renderer's frames take. The first frames of a process take longest: no avatar is to be measured
+        by them. Blocking.
+        """
+        self._cost_of = frame_costs(self._generator, self._listener, self.characters)
+
+    def _cost(self, renderer: str, size: int) -> float:
+        """Estimated share of the engine's thread that an avatar takes which a renderer draws at `size`."""
+        seats = [avatar._seat for avatar in self._avatars if avatar.size == size]
+        known = [seat.cost for seat in seats if seat.renderer == renderer]
+        return FPS * max(known, default=self._cost_of.get((renderer, size), 0.0))
 
     async def avatar(
         self,
         character: str = "",
         *,
-        size: int = DEFAULT_SIZE,
+        size: int | None = None,
         sample_rate: int = 24_000,
         background: bool = True,
         label: bool = True,
@@ -374,19 +380,22 @@ class Runtime:
     ) -> LocalAvatar:
         """A character by its id in `characters`, or by seed, whose sound comes at `sample_rate`.
 
+        Without a `size` its pictures are as large as what draws it suggests: see config.DEFAULT_SIZES.
         Its pictures are marked as synthetic by a label that people see and a watermark that they do not, unless told
         otherwise. Raises ValueError, or `Refused`: 404 for a character that is none, 503 where the machine has no time
         for it.
         """
-        if size not in SIZES:
+        if size is not None and size not in SIZES:
             raise ValueError(f"size {size} is none of {', '.join(map(str, SIZES))}")
         Segments(sample_rate)  # raises before anything is loaded
         self._avatars = [avatar for avatar in self._avatars if not avatar._closed]
-        costs = [avatar._seat.cost for avatar in self._avatars]
-        verdict = admit(self._admission, len(costs) + self._opening, self._engine.load, FPS * max(costs, default=0.0))
+        entry = self.characters.get(character or self.characters.default)
+        if size is None:
+            size = DEFAULT_SIZES[self._generator.renderer(entry)]
+        count, cost = len(self._avatars) + self._opening, self._cost(self._generator.renderer(entry, size), size)
+        verdict = admit(self._admission, count, self._engine.load, cost)
         if not verdict.admitted:
             raise Refused(503, verdict.reason, verdict.detail, verdict.retry_after)
-        entry = self.characters.get(character or self.characters.default)
         self._opening += 1
         try:
             rig = await asyncio.get_running_loop().run_in_executor(None, self._generator.rig, entry, size, background)

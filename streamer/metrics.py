@@ -12,6 +12,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.sessions = Gauge("lipstream_sessions", "Sessions now, by state", ["state"], registry=registry)
+        self.renderers = Gauge(
+            "lipstream_renderer_sessions", "Sessions now, by what draws them", ["renderer"], registry=registry
+        )
         self.opened = Counter("lipstream_sessions_opened", "Sessions answered", registry=registry)
         self.closed = Counter("lipstream_sessions_closed", "Sessions closed, by reason", ["reason"], registry=registry)
         self.refused = Counter("lipstream_refused", "Requests refused, by reason", ["reason"], registry=registry)

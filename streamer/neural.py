@@ -94,7 +94,15 @@ class NeuralGenerator:
             raise NotInstalled(f"PyTorch computes no numbers here: {error}") from error
         return cls(found.painter, f"the {preset} network draws on the CPU ({reason}) by {found.line}")
 
-    def relative_cost(self, size: int) -> float:
+    @property
+    def device(self) -> str:
+        """Where it draws: "cpu" or "cuda"."""
+        return "cuda" if isinstance(self.painter, DevicePainter) else "cpu"
+
+    def renderer(self, entry: Entry, size: int | None = None) -> str:
+        return NeuralRig.name
+
+    def relative_cost(self, renderer: str, size: int) -> float:
         if self._times(size) > 1:
             return 1.6
         return 1.0 if size <= self.painter.config.size else 1.1  # drawn at the networks' size, then scaled
@@ -190,6 +198,8 @@ def _cue(controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> Cue:
 class NeuralRig:
     """One session's character on a CPU: hears every frame, draws those asked for."""
 
+    name = "neural"
+
     def __init__(
         self, painter: Painter, stream: Stream, size: int, opaque: bool, behind: np.ndarray | None = None
     ) -> None:
@@ -237,6 +247,8 @@ class NeuralRig:
 
 class DeviceRig:
     """One session's character in a slot of a device, which finishes the frames, too."""
+
+    name = "neural"
 
     def __init__(self, painter: DevicePainter, stream: Seated) -> None:
         self.size = stream.size

@@ -26,7 +26,10 @@ from streamer.yuv import Picture
 
 
 class Drawable(Protocol):
-    """What draws a character: the studio's `Rig`, or a picture that moves as a whole."""
+    """What draws a character for one session: the studio's `Rig`, a picture's, or the neural generator's."""
+
+    name: str
+    """One of config.RENDERERS."""
 
     size: int
 
@@ -130,8 +133,16 @@ class Avatar:
     def size(self) -> int:
         return self._rig.size
 
+    @property
+    def renderer(self) -> str:
+        """What draws it now, one of config.RENDERERS."""
+        return self._rig.name
+
     def wear(self, rig: Drawable) -> None:
-        """Has the next picture drawn by `rig`, which must be of the same size; the one worn until then is closed."""
+        """
+        Has the next picture drawn by `rig`, whatever drew it before; it must be of the same size. The one worn until
+        then is closed.
+        """
         if rig.size != self._rig.size:
             raise ValueError(f"rig of size {rig.size}, session of {self._rig.size}")
         displaced, self._next_rig = self._next_rig, rig
@@ -224,13 +235,33 @@ class Avatar:
             self._next_rig = None
 
 
-def draw_together(avatars: Sequence[Avatar]) -> list[Picture | Exception]:
-    """What `draw` gives for each of several avatars of the same kin, which have heard their frames."""
-    rigs = [avatar._ready() for avatar in avatars]
-    kindred = [rig for rig in rigs if isinstance(rig, Kindred)]
-    if len(kindred) < len(rigs):
-        raise TypeError(f"only {len(kindred)} of {len(rigs)} avatars can be drawn together")
-    return kindred[0].draw_together(kindred)
+def draw_together(asked: Sequence[tuple[Avatar, np.ndarray, float]]) -> list[Picture | Exception]:
+    """
+    What `draw` gives for each of several avatars with their controls [C] and seconds, which have heard their frames;
+    one's failure stands in its place.
+
+    They were of one kin when they were chosen. One that has put on a rig of another kind since is drawn by itself.
+    """
+    drawn: list[Picture | Exception | None] = [None] * len(asked)
+    kindred: dict[object, list[tuple[int, Kindred]]] = {}
+    for i, (avatar, controls, seconds) in enumerate(asked):
+        try:
+            rig = avatar._ready()
+            if isinstance(rig, Kindred):
+                kindred.setdefault(rig.kin, []).append((i, rig))
+            else:
+                drawn[i] = rig.draw(controls, seconds)
+        except Exception as error:
+            drawn[i] = error
+    for members in kindred.values():
+        rigs = [rig for _, rig in members]
+        try:
+            pictures = rigs[0].draw_together(rigs)
+        except Exception as error:
+            pictures = [error] * len(rigs)
+        for (i, _), picture in zip(members, pictures, strict=True):
+            drawn[i] = picture
+    return [each for each in drawn if each is not None]
 
 
 def steps_of(samples: np.ndarray, lookahead: int) -> Iterable[Step]:

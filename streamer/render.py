@@ -14,11 +14,11 @@ from PIL import Image
 
 from streamer import control, credentials
 from streamer.characters import MAX_SEED, Characters, Entry
-from streamer.config import DEFAULT_SIZE, DEVICES, FPS, GENERATORS, SAMPLE_RATE, SIZES
+from streamer.config import DEFAULT_SIZES, DEVICES, FPS, GENERATORS, GENERATORS_HELP, SAMPLE_RATE, SIZES
 from streamer.credentials import CannotSign
 from streamer.encode import to_rgba, to_yuv
 from streamer.features import Articulation, Listener
-from streamer.generators import Generator, NotInstalled, RigGenerator, create
+from streamer.generators import Generator, NotInstalled, RigGenerator, create, in_words
 from streamer.marking import Marker
 from streamer.networks import BadNetwork
 from streamer.pipeline import Avatar, steps_of
@@ -224,14 +224,20 @@ def _bar(total: int) -> Callable[[int], None]:
     return show
 
 
+def _say(text: str) -> None:
+    print(f"lipstream render: {text}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="lipstream render", description=__doc__)
     parser.add_argument("speech", type=Path, help="a recording, in any format that PyAV reads")
     parser.add_argument("out", type=Path, help="the MP4 to write")
     parser.add_argument("--character", default="1", help="a seed, a shown character's name, or a picture's path")
-    parser.add_argument("--size", type=int, default=DEFAULT_SIZE, choices=SIZES)
+    parser.add_argument(
+        "--size", type=int, choices=SIZES, help="edge in pixels (default: 512 by a rig, 256 by the networks)"
+    )
     parser.add_argument("--emotion", default="neutral", choices=EMOTIONS)
-    parser.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help="what draws the character")
+    parser.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help=GENERATORS_HELP)
     parser.add_argument(
         "--device",
         default=DEVICES[0],
@@ -257,20 +263,24 @@ def main(arguments: Sequence[str]) -> int:
         samples, sound = read_speech(options.speech)
         script = read_script(options.plan) if options.plan else []
         listener = Articulation.load()
-        generator = create(options.generator, options.device, sessions=1)
         entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
+        # A picture is the rig's in any case, and need not wait until something else is measured.
+        name = "rig" if options.generator == "auto" and entry.picture is not None else options.generator
+        generator = create(name, options.device, sessions=1, tell=_say)
     except (BadNetwork, BadScript, BadSpeech, FileNotFoundError, NotInstalled, Refused, CannotSign) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
-    print(f"lipstream render: {generator.where}", file=sys.stderr)
-    frames = draw_frames(samples, entry, options.size, True, listener, options.emotion, generator, script)
-    frames = mark(frames, Marker(options.size, options.label, options.watermark))
+    size = options.size or DEFAULT_SIZES[generator.renderer(entry)]
+    _say(generator.where)
+    _say(f"drawn by: {in_words(generator.renderer(entry, size))}, {size}×{size} pixels")
+    frames = draw_frames(samples, entry, size, True, listener, options.emotion, generator, script)
+    frames = mark(frames, Marker(size, options.label, options.watermark))
     if options.frames:
         options.frames.mkdir(parents=True, exist_ok=True)
         frames = _keep(frames, options.frames)
     partial = options.out.with_name(options.out.name + ".part")
     try:
-        write_video(partial, frames, sound, options.size, _bar(-(-len(samples) // (SAMPLE_RATE // FPS))))
+        write_video(partial, frames, sound, size, _bar(-(-len(samples) // (SAMPLE_RATE // FPS))))
         if options.c2pa_cert:
             credentials.sign(partial, options.c2pa_cert, options.c2pa_key, title=options.out.name)
         partial.replace(options.out)

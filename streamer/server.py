@@ -11,22 +11,20 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from streamer import __version__, clock, credentials, tracks
+from streamer import __version__, credentials, tracks
+from streamer.capacity import COMFORTABLE, frame_costs
 from streamer.characters import Characters
-from streamer.config import CLIENTS, DEFAULT_SIZE, FPS, SAMPLES_PER_FRAME, SIZES, ServerConfig
+from streamer.config import CLIENTS, DEFAULT_SIZES, FPS, ServerConfig
 from streamer.features import Articulation, Listener
 from streamer.generator import Engine
-from streamer.generators import Generator, create, faster_than
-from streamer.messages import Step
+from streamer.generators import Generator, create, faster_than, in_words
 from streamer.metrics import Metrics
-from streamer.pipeline import Avatar
 from streamer.publish import Publisher, parse_target, relay_command
 from streamer.routes import characters, recording, sessions, speech, status, tokens, whep, whip
 from streamer.routes.common import problem
@@ -34,12 +32,8 @@ from streamer.routes.guard import Guard, GuardedSockets, allowed
 from streamer.routes.openapi import REFUSALS, describe
 from streamer.signalling import Refused
 from streamer.state import State
-from streamer.studio.animate import Life
-from streamer.vad import Vad
 
 log = logging.getLogger(__name__)
-
-_COMFORTABLE = 0.7  # share of the time between two frames that drawing one may take: the rest is for all else
 
 _CSP = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; "
@@ -211,29 +205,21 @@ def create_app(
     return app
 
 
-def measure_costs(state: State) -> dict[int, float]:
-    """Runs a few steps of the default size to learn what a session costs here, in seconds a frame for each size.
-
-    It also warms up what the first session would otherwise wait for.
-    """
-    rig = state.generator.rig(state.characters.get(state.characters.default), DEFAULT_SIZE, True)
-    avatar = Avatar(state.listener, rig, Life(0), Vad())
-    seconds = []
-    for i in range(6):
-        began = clock.now()
-        controls, _ = avatar.hear(Step(i, 0, np.zeros(SAMPLES_PER_FRAME, np.float32)))
-        avatar.draw(controls, i / FPS)
-        seconds.append(clock.now() - began)
-    avatar.close()
-    typical = sorted(seconds)[len(seconds) // 2]
-    if typical > _COMFORTABLE / FPS:
-        log.warning(
-            "the %s generator takes %.0f ms a frame here, of %.0f at %d frames a second: %s%s",
-            state.generator.name,
-            1000 * typical,
-            1000 / FPS,
-            FPS,
-            "frames will be left out" if typical > 1 / FPS else "beside a browser, frames may be left out",
-            faster_than(state.generator.name),
-        )
-    return {size: typical * state.generator.relative_cost(size) for size in SIZES}
+def measure_costs(state: State) -> dict[tuple[str, int], float]:
+    """What a session costs here, in seconds a frame for each (renderer, size). Says so where one is too slow."""
+    costs = frame_costs(state.generator, state.listener, state.characters)
+    for renderer in dict.fromkeys(renderer for renderer, _ in costs):
+        size = DEFAULT_SIZES[renderer]
+        typical = costs[renderer, size]
+        if typical > COMFORTABLE / FPS:
+            log.warning(
+                "the %s takes %.0f ms a frame of %d pixels here, of %.0f at %d frames a second: %s%s",
+                in_words(renderer),
+                1000 * typical,
+                size,
+                1000 / FPS,
+                FPS,
+                "frames will be left out" if typical > 1 / FPS else "beside a browser, frames may be left out",
+                faster_than(renderer, size),
+            )
+    return costs

@@ -30,7 +30,7 @@ from streamer.characters import Characters, Entry
 from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, ServerConfig
 from streamer.features import Listener
 from streamer.generator import Engine, Seat
-from streamer.generators import Generator, faster_than
+from streamer.generators import Generator, faster_than, in_words
 from streamer.ingest import Chunk, Finished, Packet, Started
 from streamer.marking import Marker
 from streamer.messages import Frame, Sound, Step, Times
@@ -158,6 +158,7 @@ class Session:
         packed: bool,
         metrics: Metrics,
         grant: Grant | None = None,
+        may_be_drawn: Callable[["Session", str], None],
         on_closed: Callable[["Session"], None],
     ) -> None:
         self.id = secrets.token_urlsafe(12)
@@ -173,6 +174,7 @@ class Session:
         self._stamped = stamped
         self._packed = packed
         self._metrics = metrics
+        self._may_be_drawn = may_be_drawn  # by another renderer; raises `Refused`
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._born = clock.now()
@@ -189,6 +191,7 @@ class Session:
         self._attention_asked = False
         self._speech = Speech(listener.lookahead)
         self._rig_size = rig.size
+        self._renderer = rig.name
         self._engine = engine
         self._generator = generator
         self._seat: Seat | None = None
@@ -226,9 +229,15 @@ class Session:
         return self._rig_size
 
     @property
+    def renderer(self) -> str:
+        """What draws the character, one of config.RENDERERS."""
+        return self._renderer
+
+    @property
     def cost(self) -> float:
-        """Seconds of the engine's thread that a frame takes; 0.0 before the first."""
-        return self._seat.cost if self._seat is not None else 0.0
+        """Seconds of the engine's thread that a frame takes; 0.0 before the renderer's first."""
+        seat = self._seat
+        return seat.cost if seat is not None and seat.renderer == self._renderer else 0.0
 
     @property
     def entry(self) -> Entry:
@@ -368,9 +377,9 @@ class Session:
             was, behind = behind, missed > _MOST_LEFT_OUT * frames
             if behind and not was:
                 detail = (
-                    f"{missed} of {frames:.0f} frames were left out: the {self._generator.name} generator "
-                    f"takes {1000 * seat.cost:.0f} ms for one, and what else runs here its share of the processor"
-                    + faster_than(self._generator.name)
+                    f"{missed} of {frames:.0f} frames were left out: the {in_words(self._renderer)} takes "
+                    f"{1000 * seat.cost:.0f} ms for one, and what else runs here its share of the processor"
+                    + faster_than(self._renderer, self._rig_size)
                 )
                 log.warning("session %s: %s", self.id, detail)
                 self._warn("overloaded", detail)
@@ -541,6 +550,8 @@ class Session:
                 "video_rtp_offset": peer.video.timestamp_offset if peer.video else None,
                 "audio_rtp_offset": peer.audio.timestamp_offset if peer.audio else None,
                 "epoch": self._epoch,
+                "renderer": self._renderer,
+                "size": self._rig_size,
             }
         )
         self._tell({"type": "state", "state": self._state.value})
@@ -737,16 +748,32 @@ class Session:
         """Switches the character live; the old one stays until the new one can be drawn. Raises `Refused`."""
         entry = self._character(wish.id)
         shown = self._background if wish.background is None else wish.background
+        self._may_be_drawn(self, self._generator.renderer(entry, self._rig_size))
         rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
         if self._state is not State.LIVE:
             rig.close()
             raise Refused(409, "not_live", "the session ended meanwhile")
         self._avatar.wear(rig)
-        self._entry, self._background = entry, shown
+        self._entry, self._background, self._renderer = entry, shown, rig.name
+        self.log_character("changed")
         self._worn.set()
         if self._gate.away and self._away_picture is None:
             self._spawn(self._take_turn(self._leaving, partial(self._leave, control.Away(True, None)), lambda _: None))
-        return {"type": "character", "id": entry.id, "frame": self._speech.next_frame}
+        frame = self._speech.next_frame
+        return {"type": "character", "id": entry.id, "frame": frame, "renderer": self._renderer}
+
+    def log_character(self, event: str) -> None:
+        """One line: whom it shows, what draws it, and whether its user says that the picture may be used."""
+        consent = {None: "not said", True: "given", False: "not given"}[self._entry.consent]
+        log.info(
+            "session %s %s: character %s, drawn by %s at %d pixels, consent %s",
+            self.id,
+            event,
+            self._entry.id,
+            self._renderer,
+            self._rig_size,
+            consent if self._entry.picture is not None else "not needed",
+        )
 
     def _character(self, character_id: str) -> Entry:
         """One that may be shown here. Raises `Refused`."""
@@ -790,6 +817,7 @@ class Session:
             "token": self.grant.id if self.grant else None,
             "state": self._state.value,
             "character": self._entry.id,
+            "renderer": self._renderer,
             "size": self._rig_size,
             "background": self._background,
             "codec": viewer.codec if viewer else None,

@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from streamer import recording, tracks
-from streamer.characters import Characters
-from streamer.config import DEFAULT_SIZE, FPS, ServerConfig
+from streamer.admission import AdmissionConfig, admit
+from streamer.characters import Characters, Entry
+from streamer.config import DEFAULT_SIZES, FPS, ServerConfig
 from streamer.features import Listener
 from streamer.generator import Engine
 from streamer.generators import Generator
@@ -35,11 +36,14 @@ class State:
     listener: Listener
     characters: Characters
     metrics: Metrics
-    cost_of: dict[int, float] = field(default_factory=dict)
-    """Seconds of the engine's thread that a frame takes, by size: measured at start, then learnt."""
+    cost_of: dict[tuple[str, int], float] = field(default_factory=dict)
+    """Seconds of the engine's thread that a frame takes, by renderer and size: measured at start, then learnt."""
+    default_sizes: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_SIZES))
+    """Edge length of a session that asks for none, by the renderer of its first character."""
     tokens: Tokens = field(default_factory=Tokens)
     sessions: dict[str, Session] = field(default_factory=dict)
-    opening: int = 0
+    openings: list[tuple[str, int]] = field(default_factory=list)
+    """Renderer and size of each session that is being made."""
     ports: tracks.UdpPorts = field(default_factory=tracks.UdpPorts)
     drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "draw"))
     recordings: dict[str, Recording] = field(default_factory=dict)
@@ -98,12 +102,43 @@ class State:
         self.sessions.pop(session.id, None)
         self.recordings.pop(session.id, None)
 
-    def cost(self, size: int) -> float:
-        """Estimated share of the engine's thread that a session of `size` takes."""
-        known = [session.cost for session in self.sessions.values() if session.cost and session.size == size]
-        return FPS * (max(known) if known else self.cost_of.get(size, 0.0))
+    @property
+    def opening(self) -> int:
+        """Sessions that are being made."""
+        return len(self.openings)
+
+    def default_size(self, entry: Entry) -> int:
+        """Edge length of a session that begins with this character and asks for none."""
+        return self.default_sizes[self.generator.renderer(entry)]
+
+    def cost(self, renderer: str, size: int) -> float:
+        """Estimated share of the engine's thread that a session takes which a renderer draws at `size`."""
+        known = [
+            session.cost
+            for session in self.sessions.values()
+            if session.cost and (session.renderer, session.size) == (renderer, size)
+        ]
+        return FPS * (max(known) if known else self.cost_of.get((renderer, size), 0.0))
 
     def promised(self) -> float:
-        """Share of the engine's thread that is taken, with an estimate for sessions that have drawn nothing yet."""
-        fresh = [session.size for session in self.sessions.values() if not session.cost]
-        return self.engine.load + sum(map(self.cost, fresh)) + self.opening * self.cost(DEFAULT_SIZE)
+        """
+        Share of the engine's thread that is taken, with an estimate for sessions that their renderer has drawn no
+        frame of yet.
+        """
+        fresh = [(session.renderer, session.size) for session in self.sessions.values() if not session.cost]
+        return self.engine.load + sum(self.cost(*each) for each in [*fresh, *self.openings])
+
+    def check_room(self, renderer: str, size: int, instead: Session | None = None) -> None:
+        """
+        Raises `Refused` (503) where the engine has no time for one more session that `renderer` draws at `size`, or
+        for this one `instead` of the open one that it is.
+        """
+        count, taken = len(self.sessions) + self.opening, self.promised()
+        if instead is not None:
+            if instead.renderer == renderer:
+                return  # characters of one renderer cost alike
+            own = FPS * instead.cost or self.cost(instead.renderer, instead.size)
+            count, taken = count - 1, max(0.0, taken - own)
+        verdict = admit(AdmissionConfig(self.config.max_sessions), count, taken, self.cost(renderer, size))
+        if not verdict.admitted:
+            raise Refused(503, verdict.reason, verdict.detail, verdict.retry_after)

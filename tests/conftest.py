@@ -90,7 +90,10 @@ def free_port() -> int:
 
 
 class RunningServer:
-    """A lipstream server in a thread of this process; the rig draws, which takes a sixth of the neural one's time."""
+    """
+    A lipstream server in a thread of this process; the rig draws, which takes a sixth of the neural one's time, and
+    sessions that ask for no size have 256 pixels, which take a fourth of the encoder's.
+    """
 
     running: ClassVar[list["RunningServer"]] = []
 
@@ -137,6 +140,7 @@ class RunningServer:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("the server did not start")
             self._thread.join(0.02)
+        self.state.default_sizes = dict.fromkeys(self.state.default_sizes, 256)
         self.running.append(self)
         return self
 
@@ -174,9 +178,7 @@ def any_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has servers admit sessions however busy other work keeps this machine; their number still counts."""
     from streamer.admission import admit
 
-    monkeypatch.setattr(
-        "streamer.routes.sessions.admit", lambda config, sessions, load, cost: admit(config, sessions, 0, 0)
-    )
+    monkeypatch.setattr("streamer.state.admit", lambda config, sessions, load, cost: admit(config, sessions, 0, 0))
 
 
 def _udp_sockets() -> set[Any]:

@@ -141,6 +141,8 @@ def delay(returned: np.ndarray, sent: np.ndarray, most: int = RATE // 20) -> tup
 class Slate:
     """A rig that draws nothing, and notes what it should have drawn."""
 
+    name = "studio_rig"
+
     def __init__(self, size: int, seen: list[np.ndarray]) -> None:
         self.size, self._seen = size, seen
 
@@ -160,6 +162,9 @@ class Witness:
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
 
+    def renderer(self, entry: Entry, size: int | None = None) -> str:
+        return "studio_rig"
+
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         return Slate(size, self.seen)
 
@@ -169,7 +174,7 @@ class Witness:
     def still(self, entry: Entry, size: int, background: bool) -> np.ndarray:
         return np.zeros((size, size, 4), np.uint8)
 
-    def relative_cost(self, size: int) -> float:
+    def relative_cost(self, renderer: str, size: int) -> float:
         return 1.0
 
     def last(self, name: str) -> float:

@@ -23,8 +23,12 @@ class Slow(Witness):
         super().__init__()
         self.seconds = seconds
 
+    def renderer(self, entry: Entry, size: int | None = None) -> str:
+        return "neural"
+
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         slate = Slate(size, self.seen)
+        slate.name = "neural"
         draw = slate.draw
 
         def slowly(controls: np.ndarray, t: float = 0.0) -> np.ndarray:
@@ -46,7 +50,7 @@ def test_it_is_said_at_start(
     monkeypatch.setattr(server.state, "generator", Slow(seconds))
     with caplog.at_level(logging.WARNING, "streamer.server"):
         costs = measure_costs(server.state)
-    assert costs[256] >= seconds
+    assert costs["neural", 256] >= seconds and ("studio_rig", 512) not in costs
     texts = [record.getMessage() for record in caplog.records]
     if said is None:
         assert texts == []

@@ -17,6 +17,7 @@ from streamer.studio.animate import Life
 class Brush:
     """A rig whose drawing can be held up, or fail."""
 
+    name = "studio_rig"
     size = 16
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class Brush:
 class Twin(Brush):
     """A brush that is drawn together with its like, and notes how many were."""
 
+    name = "neural"
     kin: object = "twins"
     most_together = 8
 
@@ -185,6 +187,46 @@ def test_a_frame_of_no_numbers_is_left_out(engine: Engine, caplog: pytest.LogCap
     draw(50, 26)
     sitter.wait()
     assert [str(error) for error in sitter.failures] == ["no numbers"] and other.failures == []
+
+
+def test_one_that_changes_its_renderer_meanwhile_is_drawn_by_itself(engine: Engine) -> None:
+    """Chosen to be drawn with others, it puts on a rig of another kind before it is: every frame comes all the same."""
+    held = Sitter(engine)
+    held.brush.go.clear()
+    held.submit(0)
+    assert held.brush.drawing.wait(10)
+    twins, other = [Sitter(engine, Twin()) for _ in range(3)], Brush()
+    hear = twins[0].seat.avatar.hear
+
+    def hear_and_change(step: Step) -> object:
+        heard = hear(step)
+        twins[1].seat.avatar.wear(other)  # as the event loop may, between two looks at it
+        return heard
+
+    twins[0].seat.avatar.hear = hear_and_change  # type: ignore[method-assign,assignment]
+    for k, twin in enumerate(twins):
+        twin.submit(k + 5, arrived=1.0 + k)
+    held.brush.go.set()
+    for sitter in (held, *twins):
+        sitter.wait()
+    assert [[int(frame.image[0, 0, 0]) for frame in twin.frames] for twin in twins] == [[7], [6], [7]]
+    assert twins[0].brush.together == [2] and twins[1].brush.closed.is_set()
+    assert [twin.failures for twin in twins] == [[], [], []]
+    assert [twin.seat.renderer for twin in twins] == ["neural", "studio_rig", "neural"]
+
+
+def test_what_a_frame_costs_is_the_present_renderers() -> None:
+    """The first frames count alike, later ones a twentieth; another renderer's cost begins anew."""
+    seat = Sitter(Engine()).seat
+    for seconds in (0.030, 0.010, 0.020):
+        seat.took("neural", seconds)
+    assert seat.cost == pytest.approx(0.020)
+    for _ in range(40):
+        seat.took("neural", 0.020)
+    seat.took("neural", 0.040)
+    assert seat.cost == pytest.approx(0.021)
+    seat.took("studio_rig", 0.005)
+    assert (seat.cost, seat.renderer) == (0.005, "studio_rig")
 
 
 def test_leaving_closes_the_rig_and_frees_the_load(engine: Engine) -> None:

@@ -1,6 +1,9 @@
 """The choice of a generator: by name, refused by name, and every session's character comes from it."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +12,22 @@ import pytest
 from lipstream_client import Client
 from peers import SAMPLE
 
-from streamer import render
+from streamer import capacity, render
 from streamer.characters import Characters, Entry
 from streamer.cli import main
 from streamer.config import SAMPLES_PER_FRAME, ServerConfig
 from streamer.features import Loudness
-from streamer.generators import Generator, NotInstalled, create
+from streamer.generators import AutoGenerator, Generator, NotInstalled, create
 from streamer.pipeline import Drawable
 from streamer.studio.controls import rest
+
+ROOT = Path(__file__).parent.parent
 
 
 class Painted:
     """Draws one colour."""
+
+    name = "studio_rig"
 
     def __init__(self, size: int, colour: int) -> None:
         self.size = size
@@ -42,6 +49,9 @@ class Painter:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int, bool]] = []
 
+    def renderer(self, entry: Entry, size: int | None = None) -> str:
+        return Painted.name
+
     def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
         self.asked.append((entry.id, size, background))
         return Painted(size, 60 if len({one for one, _, _ in self.asked}) == 1 else 200)
@@ -62,8 +72,124 @@ def test_the_rig_draws_a_character_as_it_is() -> None:
 def test_what_does_not_exist_is_named() -> None:
     """An unknown name is an error that lists those there are, in the configuration too."""
     for make in (create, lambda name: ServerConfig(generator=name)):
-        with pytest.raises(ValueError, match="'oil' is none of neural, rig"):
+        with pytest.raises(ValueError, match="'oil' is none of auto, neural, rig"):
             make("oil")
+
+
+def picture() -> Entry:
+    return Entry("p-1", "A picture", picture=np.full((80, 80, 4), 255, np.uint8))
+
+
+class Networks(Painter):
+    """Stands for the neural generator: a frame of 512 pixels costs twice as much as one of 256."""
+
+    def renderer(self, entry: Entry, size: int | None = None) -> str:
+        return "neural"
+
+    def relative_cost(self, renderer: str, size: int) -> float:
+        return size / 256
+
+
+def test_auto_chooses_for_each_character_and_size() -> None:
+    """Studio characters are the networks' where those keep up, at the size asked for; pictures are the rig's."""
+    studio, networks = Characters().get("13"), Networks()
+    auto = AutoGenerator("", networks, lambda relative: relative <= 1.5)
+    assert [auto.renderer(studio, size) for size in (None, 128, 384, 512)] == ["neural"] * 3 + ["studio_rig"]
+    assert [auto.renderer(picture(), size) for size in (None, 256)] == ["still", "still"]
+    for entry, size in ((studio, 128), (studio, 512), (picture(), 128)):
+        drawable = auto.rig(entry, size, True)
+        drawable.close()
+        assert drawable.size == size
+    assert networks.asked == [("13", 128, True)]
+    assert auto.relative_cost("neural", 512) == 2 and auto.relative_cost("studio_rig", 512) == pytest.approx(1)
+
+
+def test_auto_without_networks_is_the_rigs() -> None:
+    """Where there are none that keep up, each character is drawn by its rig."""
+    auto = AutoGenerator("")
+    assert [auto.renderer(entry) for entry in (Characters().get("13"), picture())] == ["studio_rig", "still"]
+
+
+@pytest.mark.parametrize("seconds", [0.010, 0.060], ids=["fast", "slow"])
+def test_auto_keeps_to_what_was_measured(seconds: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It measures once, says so, remembers it, and loads the networks only where they keep up; its line says why."""
+    measured: list[str] = []
+
+    def measure(device: str) -> capacity.Measured:
+        measured.append(device)
+        return capacity.Measured("cpu", (seconds,) * 40)
+
+    def loaded(**asked: Any) -> Networks:
+        assert seconds < 0.02, "networks that do not keep up are not loaded"
+        return Networks()
+
+    monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(capacity, "measure", measure)
+    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", loaded)
+    told: list[str] = []
+    for _ in range(2):
+        auto = create("auto", "cpu", 2, told.append)
+        assert auto.renderer(Characters().get("13")) == ("neural" if seconds < 0.02 else "studio_rig")
+    assert measured == ["cpu"] and len(told) == 1 and "once" in told[0]
+    (file,) = tmp_path.glob("capacity-*.json")
+    assert f"{1000 * seconds:.0f} ms a frame beside a busy core" in auto.where
+    assert "--generator neural or rig insists" in auto.where and f"delete {file}" in auto.where
+    assert "\n" not in auto.where
+
+
+def test_auto_falls_back_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What cannot be measured is not remembered, and the rigs draw; CUDA that is insisted on and fails is an error."""
+
+    def broken(device: str) -> capacity.Measured:
+        raise capacity.NotMeasured("measuring it took more than 300 s")
+
+    def missing(**asked: Any) -> Generator:
+        raise NotInstalled("no CUDA here")
+
+    monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(capacity, "measure", broken)
+    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", missing)
+    auto = create("auto", "cpu")
+    assert auto.renderer(Characters().get("13")) == "studio_rig"
+    assert "measuring it took more than 300 s" in auto.where and not list(tmp_path.iterdir())
+    with pytest.raises(NotInstalled, match="no CUDA here"):
+        create("auto", "cuda")
+
+
+def test_a_device_that_has_gone_is_measured_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """CUDA that kept up when it was measured and now fails leaves the choice to what the CPU does."""
+
+    def loaded(device: str, sessions: int) -> Networks:
+        if device == "cuda":
+            raise NotInstalled("no CUDA any more")
+        return Networks()
+
+    monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
+    times = {"auto": capacity.Measured("cuda", (0.002,) * 40), "cpu": capacity.Measured("cpu", (0.050,) * 40)}
+    monkeypatch.setattr(capacity, "measure", times.__getitem__)
+    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", loaded)
+    assert create("auto", "auto").renderer(Characters().get("13")) == "studio_rig"
+
+
+def test_a_server_that_ends_up_with_rigs_loads_no_networks(tmp_path: Path) -> None:
+    """Where it is remembered that networks do not keep up, neither torch nor OpenVINO is imported."""
+    code = """
+import sys
+from fastapi.testclient import TestClient
+from streamer import capacity
+from streamer.config import ServerConfig
+from streamer.server import create_app
+given = capacity.circumstances("auto")
+capacity.remember(given, capacity.memory(given), capacity.Measured("cpu", (0.05,) * 40))
+with TestClient(create_app(ServerConfig()), base_url="http://127.0.0.1:8080") as client:
+    config = client.get("/v1/config").json()
+    assert (config["generator"], sorted(config["renderers"])) == ("auto", ["still", "studio_rig"]), config
+    assert config["default_size"] == 512, config
+loaded = {"torch", "openvino"} & sys.modules.keys()
+assert not loaded, loaded
+"""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=ROOT, env=environment)
 
 
 def test_a_render_is_drawn_by_the_generator_that_is_given() -> None:
@@ -81,7 +207,7 @@ def test_a_generator_that_is_not_installed_is_one_sentence(
 ) -> None:
     """Both commands end with status 1 and the generator's own sentence, before anything is served or written."""
 
-    def missing(name: str, device: str, sessions: int) -> Generator:
+    def missing(name: str, device: str, sessions: int, tell: object) -> Generator:
         raise NotInstalled(f"the {name} generator lacks its weights")
 
     import streamer.server  # noqa: F401  which keeps the true one for the tests that follow
@@ -92,8 +218,8 @@ def test_a_generator_that_is_not_installed_is_one_sentence(
 
 
 def said_in_one_line(reason: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["serve", "--port", "0", "--generator", "neural"], ["render", str(SAMPLE), str(out)]):
-        assert main(arguments) == 1
+    for command in (["serve", "--port", "0"], ["render", str(SAMPLE), str(out)]):
+        assert main([*command, "--generator", "neural"]) == 1
         error = capsys.readouterr().err
         assert reason in error and error.count("\n") == 1
     assert not out.exists()

@@ -87,6 +87,7 @@ def test_clear_silences_what_waits_and_keeps_its_pictures() -> None:
 class Face:
     """Draws how far the mouth is open, and can fail or be held up."""
 
+    name = "studio_rig"
     size = 128
     ground = 0
 
@@ -337,10 +338,13 @@ class Faces:
     name = "rig"
     where = "nowhere"
 
+    def renderer(self, entry: object, size: int | None = None) -> str:
+        return Face.name
+
     def rig(self, entry: object, size: int, background: bool) -> Face:
         return Face()
 
-    def relative_cost(self, size: int) -> float:
+    def relative_cost(self, renderer: str, size: int) -> float:
         return 1.0
 
 

@@ -14,6 +14,8 @@ from streamer.studio.controls import INDEX
 class Slate:
     """A rig that records what it was asked to draw."""
 
+    name = "studio_rig"
+
     def __init__(self, size: int = 128) -> None:
         self.size = size
         self.drawn: list[tuple[np.ndarray, float]] = []

@@ -100,7 +100,12 @@ export interface ServerConfig {
   default_size: number;
   default_character: string;
   lookahead_ms: number;
+  /** What chooses the renderers: "auto", "neural" or "rig". */
   generator: string;
+  /** What can draw characters here: edge of a session that asks for none, and milliseconds of a core for such a frame. */
+  renderers: Record<string, { default_size: number; frame_ms: number }>;
+  /** Pictures are taken with `consent=1` only. */
+  require_consent: boolean;
   ice_servers: RTCIceServer[];
   /** Seconds that the credentials in `ice_servers` hold; null: they do not lapse. */
   ice_ttl_s: number | null;
@@ -170,6 +175,8 @@ export class LipStream extends HTMLElement {
   readonly away: boolean;
   readonly speaking: boolean;
   readonly session: string | null;
+  /** What draws the character: "studio_rig", "picture_rig", "still" or "neural"; empty before it is known. */
+  readonly renderer: string;
   readonly input: MediaStream | null;
   readonly output: MediaStream | null;
   readonly records: FrameRecord[];

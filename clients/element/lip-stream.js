@@ -117,11 +117,13 @@ const SERVER_MESSAGES = {
     video_rtp_offset: isTimestamp,
     audio_rtp_offset: isTimestamp,
     epoch: isCount,
+    renderer: optional(isText),
+    size: optional(isPositive),
   },
   pong: { id: isCount, t: isNumber, server: isNumber },
   interrupted: { epoch: isCount, pts: isCount, frame: isCount },
   muted: { muted: isFlag },
-  character: { id: isText, frame: isCount },
+  character: { id: isText, frame: isCount, renderer: optional(isText) },
   emotion: { name: isText, strength: isStrength },
   plan: { frame: isCount },
   attention: { state: isText },
@@ -910,6 +912,7 @@ export class LipStream extends Base {
   #statsTimer = 0;
   #startedAt = 0;
   #firstFrameMs = NaN;
+  #renderer = ""; // what draws it, as the server says
   #worn = ""; // the character that the session was made with or changed to
   #near = 0;
   #delay = 0;
@@ -1046,6 +1049,9 @@ export class LipStream extends Base {
   }
   get session() {
     return this.#hello?.session ?? null;
+  }
+  get renderer() {
+    return this.#renderer;
   }
   get records() {
     return this.#log.records;
@@ -1303,7 +1309,7 @@ export class LipStream extends Base {
     const character = this.character || config.default_character;
     if (character) query.set("character", character);
     this.#worn = character;
-    query.set("size", String(this.size || config.default_size));
+    if (this.size) query.set("size", String(this.size));
     this.#packed = this.alpha;
     if (this.#packed) query.set("alpha", "packed");
     if (this.background === this.#packed) query.set("background", this.background ? "1" : "0");
@@ -1469,6 +1475,7 @@ export class LipStream extends Base {
       this.#report(new LipStreamError(message.reason, { detail: message.detail ?? "" }));
     }
     if (message.remote) this.#follow(message);
+    if (message.type === "hello" || message.type === "character") this.#renderer = message.renderer ?? "";
     if (message.type === "hello") {
       this.#hello = message;
       this.#log.restart();

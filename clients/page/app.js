@@ -181,6 +181,7 @@ function renderAway() {
 
 /** What a stream deck or a script has asked for is seen here, too. */
 stream.addEventListener("control", ({ detail }) => {
+  if (detail.type === "hello" || detail.type === "character") hud.drawnBy(stream.renderer);
   if (!detail.remote) return;
   if (detail.type === "character") {
     gallery.select(detail.id);
@@ -475,8 +476,9 @@ async function open() {
     const remembered = memory.get("character");
     const first =
       known.find(({ id }) => id === remembered) ?? known.find(({ id }) => id === config.default_character) ?? known[0];
-    const size = config.sizes.includes(Number(memory.get("size"))) ? Number(memory.get("size")) : config.default_size;
+    const size = config.sizes.includes(Number(memory.get("size"))) ? Number(memory.get("size")) : 0;
     $("size").replaceChildren(
+      new Option("Automatic", "0", false, size === 0),
       ...config.sizes.map((one) => new Option(`${one} × ${one}`, String(one), false, one === size)),
     );
     stream.size = size;

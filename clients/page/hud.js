@@ -18,6 +18,13 @@ const LABELS = {
   network: ["Downlink", "From the server's socket to the browser"],
   display: ["Display", "Decoding, until the compositor has the frame"],
 };
+/** @type {Record<string, string>} */
+const RENDERERS = {
+  studio_rig: "studio rig",
+  picture_rig: "picture rig",
+  still: "still picture",
+  neural: "neural generator",
+};
 const MINUTE = 60000;
 
 /** @param {string} id @returns {any} */
@@ -126,6 +133,8 @@ export function createHud() {
     },
     /** @param {boolean} on */
     visible: (on) => (shown = on),
+    /** @param {string} renderer */
+    drawnBy: (renderer) => ($("drawn-by").textContent = RENDERERS[renderer] ?? (renderer || "–")),
     /** @param {string} text */
     voice: (text) => ($("vad").textContent = text),
   };

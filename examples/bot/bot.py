@@ -170,7 +170,7 @@ if __name__ == "__main__":
     parser.add_argument("--token", help="the server's")
     parser.add_argument("--voice", default="en", help="of espeak-ng (espeak-ng --voices)")
     parser.add_argument(
-        "--generator", default="neural", choices=("neural", "rig"), help="of the server that is started"
+        "--generator", default="auto", choices=("auto", "neural", "rig"), help="of the server that is started"
     )
     options = parser.parse_args()
     server = None

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from streamer.config import DEFAULT_SIZE
 from streamer.local import LocalAvatar, Moment, Runtime
 
 try:
@@ -41,7 +40,7 @@ class CharacterVideoService(AIService):
     times a second, whether something is said or not.
     """
 
-    def __init__(self, *, runtime: Runtime, character: str = "", size: int = DEFAULT_SIZE, **kwargs: Any) -> None:
+    def __init__(self, *, runtime: Runtime, character: str = "", size: int | None = None, **kwargs: Any) -> None:
         super().__init__(settings=ServiceSettings(model=None), **kwargs)
         self._runtime = runtime
         self._character, self._size = character, size

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from streamer import __version__
+from streamer.folders import cache_folder
 from streamer.model import attention, autoencoder, cache, colour, sampler, transformer
 from streamer.model.autoencoder import Anchor, Autoencoder
 from streamer.model.cache import Cache
@@ -363,18 +364,6 @@ def _infer(request: Any, inputs: Sequence[Tensor]) -> list[np.ndarray]:
 
 
 # The cache ---------------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """The program's own, among the user's."""
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "lipstream"
 
 
 def _digest(networks: Networks, version: str) -> str:

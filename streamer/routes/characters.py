@@ -16,7 +16,7 @@ from streamer.routes.common import (
     read_json,
     state_of,
 )
-from streamer.routes.openapi import BACKGROUND, BYTES, SIZE, TEXT, gives, query, takes
+from streamer.routes.openapi import BACKGROUND, BYTES, SIZE, TEXT, flag, gives, query, takes
 from streamer.signalling import Refused
 from streamer.studio.character import TRAITS
 from streamer.studio.controls import EMOTIONS
@@ -50,6 +50,7 @@ _BUILT = {
         query("name", TEXT, "of a picture"),
         query("eyes", TEXT, "x,y,x,y in pixels of a picture whose face was marked"),
         query("mouth", TEXT, "x,y"),
+        flag("consent", False, "its user may use the picture, and whoever is in it agrees"),
         body={"application/json": _BUILT, **dict.fromkeys(_PICTURE_TYPES, BYTES)},
     ),
 )
@@ -68,10 +69,13 @@ async def add_character(request: Request) -> Response:
         else:
             raise Refused(422, "bad_traits", "give either 'seed', a whole number, or 'traits', an object")
     elif kind in _PICTURE_TYPES:
+        consent = asked_flag(request, "consent", False) if "consent" in request.query_params else None
+        if held.config.require_consent and not consent:
+            raise Refused(403, "consent_required", "this server takes no picture without consent=1: may you use it?")
         data = await read_body(request, held.config.max_picture_bytes)
         name = request.query_params.get("name", "")[:60] or None
         flags = asked_flag(request, "own_mouth", False), asked_flag(request, "face", True)
-        entry = await drawn(request, held.characters.from_picture, data, name, asked_marks(request), *flags)
+        entry = await drawn(request, held.characters.from_picture, data, name, asked_marks(request), *flags, consent)
     else:
         raise Refused(
             415, "unsupported_type", f"want application/json or {', '.join(_PICTURE_TYPES)}, got {kind[:60]!r}"

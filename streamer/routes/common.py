@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.requests import HTTPConnection
 
-from streamer.config import DEFAULT_SIZE, SIZES
+from streamer.config import SIZES, THUMBNAIL_SIZE
 from streamer.session import Session
 from streamer.signalling import Refused
 from streamer.state import State
@@ -85,7 +85,7 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def asked_size(request: Request, default: int = DEFAULT_SIZE) -> int:
+def asked_size(request: Request, default: int = THUMBNAIL_SIZE) -> int:
     text = request.query_params.get("size", str(default))
     if not text.isdecimal() or len(text) > 5 or int(text) not in SIZES:
         raise Refused(422, "bad_request", f"size {text[:20]!r} is not one of {', '.join(map(str, SIZES))}")

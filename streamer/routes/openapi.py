@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
-from streamer.config import DEFAULT_SIZE, SIZES
+from streamer.config import SIZES, THUMBNAIL_SIZE
 
 Schema = Mapping[str, Any]
 
@@ -56,7 +56,10 @@ def flag(name: str, default: bool, description: str) -> Schema:
     return query(name, {"type": "integer", "enum": [0, 1], "default": int(default)}, description)
 
 
-SIZE = query("size", {"type": "integer", "enum": list(SIZES), "default": DEFAULT_SIZE}, "edge in pixels")
+SIZE = query("size", {"type": "integer", "enum": list(SIZES), "default": THUMBNAIL_SIZE}, "edge in pixels")
+SESSION_SIZE = query(
+    "size", {"type": "integer", "enum": list(SIZES)}, "edge in pixels; by default what suits the character's renderer"
+)
 ALPHA = query("alpha", {"enum": ["none", "packed"], "default": "none"}, "packed: alpha beside the colour")
 BACKGROUND = flag("background", True, "with the painted background")
 

@@ -10,9 +10,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from streamer import clock, signalling, tracks
-from streamer.admission import AdmissionConfig, admit
 from streamer.characters import Entry
-from streamer.config import DEFAULT_SIZE, SIZES
+from streamer.config import SIZES
 from streamer.control import MAX_BYTES, TYPES
 from streamer.routes.common import (
     asked_alpha,
@@ -25,7 +24,7 @@ from streamer.routes.common import (
     state_of,
 )
 from streamer.routes.guard import grant_of
-from streamer.routes.openapi import ALPHA, ANSWERED, BACKGROUND, SIZE, TEXT, flag, query, takes
+from streamer.routes.openapi import ALPHA, ANSWERED, BACKGROUND, SESSION_SIZE, TEXT, flag, query, takes
 from streamer.routes.sdp import CANDIDATES, answer, check_exchange, read_sdp, take_candidates
 from streamer.session import Session
 from streamer.signalling import Refused
@@ -53,10 +52,10 @@ class Wish:
 
 def asked_session(request: Request) -> Wish:
     """The parameters of a request for a session. Raises `Refused`."""
-    packed = asked_alpha(request)
+    packed, entry = asked_alpha(request), _entry(request, request.query_params.get("character"))
     return Wish(
-        _entry(request, request.query_params.get("character")),
-        asked_size(request),
+        entry,
+        asked_size(request, state_of(request).default_size(entry)),
         asked_flag(request, "background", not packed),
         asked_flag(request, "stamp", False),
         grant_of(request),
@@ -90,14 +89,15 @@ async def wished_session(request: Request) -> Wish:
     character = body.get("character")
     if "character" in body and not isinstance(character, str):
         raise Refused(422, "bad_request", f"'character' is {repr(character)[:40]}: must be a character's id")
-    size = body.get("size", DEFAULT_SIZE)
+    entry = _entry(request, character)
+    size = body.get("size", state_of(request).default_size(entry))
     if isinstance(size, bool) or not isinstance(size, int) or size not in SIZES:
         raise Refused(422, "bad_request", f"'size' is {repr(size)[:40]}: must be one of {', '.join(map(str, SIZES))}")
     for name in ("background", "stamp"):
         if not isinstance(body.get(name, True), bool):
             raise Refused(422, "bad_request", f"{name!r} is {repr(body[name])[:40]}: must be true or false")
     shown, stamped = body.get("background", True), body.get("stamp", False)
-    return Wish(_entry(request, character), size, shown, stamped, grant_of(request), fed=True)
+    return Wish(entry, size, shown, stamped, grant_of(request), fed=True)
 
 
 @contextlib.asynccontextmanager
@@ -114,15 +114,9 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
 
 @contextlib.asynccontextmanager
 async def _admitted(held: State, wish: Wish) -> AsyncIterator[Session]:
-    verdict = admit(
-        AdmissionConfig(held.config.max_sessions),
-        len(held.sessions) + held.opening,
-        held.promised(),
-        held.cost(wish.size),
-    )
-    if not verdict.admitted:
-        raise Refused(503, verdict.reason, verdict.detail, verdict.retry_after)
-    held.opening += 1
+    reserved = held.generator.renderer(wish.entry, wish.size), wish.size
+    held.check_room(*reserved)
+    held.openings.append(reserved)
     session = None
     try:
         rig = await asyncio.get_running_loop().run_in_executor(  # past thumbnails
@@ -141,23 +135,25 @@ async def _admitted(held: State, wish: Wish) -> AsyncIterator[Session]:
             packed=wish.packed,
             metrics=held.metrics,
             grant=wish.grant,
+            may_be_drawn=lambda session, renderer: held.check_room(renderer, session.size, instead=session),
             on_closed=held.forget,
         )
         yield session
         held.sessions[session.id] = session
+        session.log_character("opened")
         await held.opened(session)
     except BaseException:
         if session is not None:
             await session.close("refused")
         raise
     finally:
-        held.opening -= 1
+        held.openings.remove(reserved)
     held.metrics.opened.inc()
 
 
 ASKED = (
     query("character", TEXT, "a character's id"),
-    SIZE,
+    SESSION_SIZE,
     BACKGROUND,
     ALPHA,
     flag("stamp", False, "with the frame's number in its pixels"),
@@ -170,7 +166,7 @@ _ALONE = {
     "type": "object",
     "properties": {
         "character": TEXT,
-        "size": SIZE["schema"],
+        "size": SESSION_SIZE["schema"],
         "background": {"type": "boolean", "default": True},
         "stamp": {"type": "boolean", "default": False},
     },
@@ -193,7 +189,13 @@ async def open_session(request: Request) -> Response:
         async with opening(held, await wished_session(request)) as session:
             session.stand_alone()
         path = f"/v1/sessions/{session.id}"
-        body = {"id": session.id, "speech": f"{path}/speech", "whep": f"{path}/whep"}
+        body = {
+            "id": session.id,
+            "speech": f"{path}/speech",
+            "whep": f"{path}/whep",
+            "renderer": session.renderer,
+            "size": session.size,
+        }
         return JSONResponse(body, 201, {"Location": path})
     check_exchange(request)
     wish = asked_session(request)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from streamer import __version__
-from streamer.config import DEFAULT_SIZE, FPS, SAMPLE_RATE, SIZES
+from streamer.config import FPS, RENDERERS, SAMPLE_RATE, SIZES
 from streamer.gestures import GESTURES
 from streamer.plan import RANGES
 from streamer.routes.common import state_of
@@ -25,10 +25,16 @@ async def client_config(request: Request) -> dict[str, Any]:
         "version": __version__,
         "fps": FPS,
         "sizes": SIZES,
-        "default_size": DEFAULT_SIZE,
+        "default_size": held.default_size(held.characters.get(held.characters.default)),
         "default_character": held.characters.default,
         "lookahead_ms": held.listener.lookahead * 1000 / SAMPLE_RATE,
         "generator": held.generator.name,
+        "renderers": {
+            name: {"default_size": size, "frame_ms": round(1000 * held.cost_of[name, size], 2)}
+            for name, size in held.default_sizes.items()
+            if (name, size) in held.cost_of
+        },
+        "require_consent": held.config.require_consent,
         "ice_servers": held.config.ice_servers_for(secrets.token_hex(8), time.time()),
         "ice_ttl_s": held.config.turn.ttl if held.config.turn else None,
         "max_picture_bytes": held.config.max_picture_bytes,
@@ -51,6 +57,9 @@ async def metrics_text(request: Request) -> Response:
     metrics.sessions.clear()
     for name in ("connecting", "live", "closing"):
         metrics.sessions.labels(name).set(counts.get(name, 0))
+    drawn_by = [session.renderer for session in held.sessions.values()]
+    for name in RENDERERS:
+        metrics.renderers.labels(name).set(drawn_by.count(name))
     return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
 

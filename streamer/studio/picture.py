@@ -20,6 +20,8 @@ def backdrop(size: int) -> np.ndarray:
 class StillRig:
     """Draws a picture [H, W, 4] on a square, moved by the controls. One rig per thread at a time."""
 
+    name = "still"
+
     def __init__(self, picture: np.ndarray, size: int = 256, background: bool = True) -> None:
         self.size = size
         height, width = picture.shape[:2]

@@ -65,6 +65,8 @@ class Truth:
 class Rig:
     """Draws one character. Use it from one thread at a time; as many rigs as you like may live side by side."""
 
+    name = "studio_rig"
+
     def __init__(self, character: Character, size: int = 256, background: bool = True) -> None:
         if not SIZES[0] <= size <= SIZES[1]:
             raise ValueError(f"a picture's size is between {SIZES[0]} and {SIZES[1]} pixels, not {size}")

@@ -124,11 +124,13 @@ class Client:
         name: str | None = None,
         marks: Sequence[float] | None = None,
         face: bool = True,
+        consent: bool | None = None,
     ) -> dict[str, Any]:
         """A character from a picture (PNG, JPEG or WebP): its path or its bytes.
 
         `marks`, where the server cannot tell the face: x, y of one eye, of the other, of the mouth, in pixels. Without
-        a `face` it is a picture to be shown (`Session.away`), not to be made to talk.
+        a `face` it is a picture to be shown (`Session.away`), not to be made to talk. `consent`: whether its user may
+        use it and whoever is in it agrees; some servers take no picture without.
         """
         if isinstance(picture, bytes):
             data = picture
@@ -138,6 +140,8 @@ class Client:
         params = {"name": name} if name else {}
         if not face:
             params["face"] = "0"
+        if consent is not None:
+            params["consent"] = str(int(consent))
         if marks is not None:
             texts = [f"{float(v):g}" for v in marks]
             params |= {"eyes": ",".join(texts[:4]), "mouth": ",".join(texts[4:])}
@@ -174,6 +178,7 @@ class Client:
         `frame_queue` frames wait at most for whoever is slow to take them. With `voice` "speech" it is a bot
         that speaks (see `bot`), and `speech` is what the bot's user says. With `alpha` pictures are [S, S, 4] straight
         RGBA of the character on nothing, unless a `background` is asked for; without, it has one unless told otherwise.
+        Without a `size` they are as large as suits what draws the character.
         """
         query = {"stamp": str(int(stamp))}
         if voice != "microphone":
@@ -192,9 +197,9 @@ class Client:
 
     async def open(
         self, *, character: str | None = None, size: int | None = None, background: bool = True
-    ) -> dict[str, str]:
-        """A session without a peer, for a bot: its `id`, and the paths `speech` and `whep`. It ends by `end`, or by
-        itself a while after the last bot, viewer or recording left it.
+    ) -> dict[str, Any]:
+        """A session without a peer, for a bot: its `id`, the paths `speech` and `whep`, `renderer` and `size`. It ends
+        by `end`, or by itself a while after the last bot, viewer or recording left it.
         """
         body: dict[str, Any] = {"background": background}
         if character is not None:

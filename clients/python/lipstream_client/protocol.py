@@ -92,6 +92,10 @@ _FIELDS: dict[str, dict[str, _Check]] = {
 }
 
 _OPTIONAL: dict[str, _Check] = {"detail": _any_text}
+_OPTIONAL_OF: dict[str, dict[str, _Check]] = {
+    "hello": {"renderer": _text, "size": _positive},
+    "character": {"renderer": _text},
+}
 
 _MS = {"buffered_ms": _count}
 _USER: dict[str, _Check] = {"pts": _count, "at": _positive}
@@ -148,7 +152,7 @@ def read_message(data: str | bytes, types: Mapping[str, dict[str, _Check]] = _FI
             raise BadMessage(f"{message['type']}: {name!r} is missing")
         if not check(message[name]):
             raise BadMessage(f"{message['type']}: {name!r} is {str(message[name])[:60]!r}")
-    for name, check in _OPTIONAL.items():
+    for name, check in (_OPTIONAL | _OPTIONAL_OF.get(message["type"], {})).items():
         if name in message and not check(message[name]):
             raise BadMessage(f"{message['type']}: {name!r} is {str(message[name])[:60]!r}")
     return message

@@ -80,7 +80,9 @@ class Session:
     ) -> None:
         self.id = ""
         self.hello: dict[str, Any] = {}
-        """The server's first message: version, look-ahead, timestamps."""
+        """The server's first message: version, look-ahead, timestamps, size."""
+        self.renderer = ""
+        """What draws the character: "studio_rig", "picture_rig", "still" or "neural"; empty where nobody says."""
         self._client = client
         self._query = query
         self._voice = voice
@@ -266,6 +268,8 @@ class Session:
             for row in message["rows"]:
                 self._latencies.row(row)
             return
+        if kind in ("hello", "character"):
+            self.renderer = message.get("renderer", "")
         if kind == "hello":
             self.hello = message
             self._epochs = deque([(0, message["epoch"])], maxlen=64)
