@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE.parent))  # benchmarks import each other by their fo
 import cv2  # noqa: E402
 import hardware  # noqa: E402
 import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+
 from pictures import poses, sets, sheet, table  # noqa: E402
 from pictures.judge import REQUIREMENTS, Judge, NoJudge  # noqa: E402
 from pictures.measure import NoFace, Opener, Row, Subject, measure  # noqa: E402
@@ -96,7 +96,7 @@ def look(samples: Sequence[sets.Sample], opener: Opener, curves: np.ndarray, arg
             sheet.video(args.video / f"{sample.name}.mp4", subject, spoken, start=start)
     for images, path in ((sheets, args.sheet), (strips, args.strips)):
         if images and path:
-            sheet.stacked(images).save(path)
+            sheet.save(images, path)
 
 
 def report(rows: Sequence[Row], frames: int, size: int) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def cache_folder(requirements: Sequence[str] = REQUIREMENTS) -> Path:
 
 
 def python_of_judge() -> Path:
-    """The environment's interpreter; makes the environment where it is missing (some 120 MB from PyPI). Raises NoJudge."""
+    """The environment's interpreter; makes the environment where it is missing (some 120 MB). Raises NoJudge."""
     folder = cache_folder()
     python = folder / ("Scripts" if os.name == "nt" else "bin") / ("python.exe" if os.name == "nt" else "python")
     ready = folder / "ready"  # written last: an interrupted installation is begun anew
@@ -174,7 +174,7 @@ class Judge:
         wanted = POINTS * 3 * 4
         try:
             self._process.stdin.write(json.dumps({"height": height, "width": width}).encode() + b"\n")
-            self._process.stdin.write(memoryview(frame).cast("B"))
+            self._process.stdin.write(frame.tobytes())
             self._process.stdin.flush()
             answer = self._process.stdout.read(wanted)
         except BrokenPipeError:

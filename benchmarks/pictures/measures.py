@@ -1,7 +1,7 @@
 """The figures, each a pure function of pixels and curves: no drawing, no judge.
 
-Letters used in shapes: T frames, S the frame's edge. Pictures are uint8 RGB unless said otherwise. A face in a frame is a
-`FaceFit` whose points are pixels of that frame.
+Letters used in shapes: T frames, S the frame's edge. Pictures are uint8 RGB unless said otherwise. A face in a frame is
+a `FaceFit` whose points are pixels of that frame.
 """
 
 import cv2
@@ -14,6 +14,8 @@ NOSE_BASE = 2
 MOUTH_CORNERS = (61, 291)
 NEW = 40.0
 """Distance of two colours, of 255, from which on a row of the open mouth is not one of the closed mouth's."""
+LIKE_SKIN = 16.0
+"""Distance from the commonest colour, of 255, up to which a row is skin."""
 UNLIKE = 32.0
 """Distance from the skin's colour, of 255, from which on a pixel of an eye is not skin."""
 _BREAK = 3  # rows within an opening that look like some row of the closed mouth: a tooth's edge, an outline
@@ -62,7 +64,7 @@ def outside_face(fit: FaceFit, size: int) -> np.ndarray:
     cv2.fillConvexPoly(inside, hull, 1)
     height = float(np.hypot(*(points[FOREHEAD] - points[CHIN])))
     reach = max(1, round(0.1 * height))
-    inside = cv2.dilate(inside, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
+    face = cv2.dilate(inside, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
     down = (points[CHIN] - points[FOREHEAD]) / max(height, 1e-6)
     across = np.array([-down[1], down[0]])
     y, x = np.mgrid[0:size, 0:size] + 0.5
@@ -70,7 +72,7 @@ def outside_face(fit: FaceFit, size: int) -> np.ndarray:
     aside = (x - points[CHIN, 0]) * across[0] + (y - points[CHIN, 1]) * across[1]
     reached = points @ across - points[CHIN] @ across
     neck = (along > -0.12 * height) & (aside > reached.min()) & (aside < reached.max())
-    return np.asarray((inside == 0) & ~neck)
+    return np.asarray((face == 0) & ~neck)
 
 
 def around_mouth(fit: FaceFit, size: int) -> np.ndarray:
@@ -123,10 +125,10 @@ def sharpness(still: np.ndarray, moved: np.ndarray, region: np.ndarray) -> float
 
 
 def inserted_rows(closed: np.ndarray, opened: np.ndarray) -> int:
-    """Height of the largest piece that one column of colours [n, 3] has and the other [m, 3] has not.
+    """Height of the largest piece that the second column of colours [m, 3] has and the first [n, 3] has not.
 
     The two are aligned with insertions, free at both ends, so that it does not matter how far the halves moved apart,
-    nor that they are of one colour.
+    nor that they are of one colour. Further rows of the commonest colour are skin that was stretched, not a piece.
     """
     n, m = len(closed), len(opened)
     apart = np.sqrt(((opened[:, None].astype(np.float32) - closed[None].astype(np.float32)) ** 2).sum(2) / 3)
@@ -146,6 +148,8 @@ def inserted_rows(closed: np.ndarray, opened: np.ndarray) -> int:
         else:
             partner[i - 1] = True
             i, j = i - 1, j - 1
+    skin = np.median(closed.astype(np.float32), 0)
+    partner |= np.sqrt(((opened.astype(np.float32) - skin) ** 2).sum(1) / 3) < LIKE_SKIN
     inside = np.flatnonzero(partner)
     if not len(inside):
         return 0
@@ -180,8 +184,11 @@ def opening(closed: np.ndarray, opened: np.ndarray, fit: FaceFit) -> float:
     heights = []
     for shift in np.linspace(-0.15, 0.15, 7) * wide:
         places = centre + across * shift + rows[:, None] * down
-        maps = [places[:, i].astype(np.float32)[:, None] - 0.5 for i in (0, 1)]
-        columns = [cv2.remap(f, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0] for f in (closed, opened)]
+        x, y = (places[:, i].astype(np.float32)[:, None] - 0.5 for i in (0, 1))
+        columns = [
+            cv2.remap(frame, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+            for frame in (closed, opened)
+        ]
         heights.append(inserted_rows(*columns))
     return float(np.median(heights)) / eyes
 

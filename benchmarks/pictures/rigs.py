@@ -5,7 +5,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from streamer.faces.decode import BadPicture, decode_picture
 from streamer.faces.landmarks import Landmarker
 from streamer.studio.picture_rig import PictureRig, PreparedPicture

@@ -1,4 +1,4 @@
-"""Pictures of what was drawn, to be looked at: a sheet of poses, strips round a plosive and a blink, videos with sound."""
+"""Pictures of what was drawn, to look at: sheets of poses, strips round a plosive and a blink, videos with sound."""
 
 import io
 from collections.abc import Sequence
@@ -21,6 +21,8 @@ TILE = 256
 CROP = 256
 MOUTHS = ("given", "rest", "p b m", "open", "ee", "oo", "oh", "teeth", "smile")
 EYES = ("given", "rest", "blink", "half", "aside", "down")
+ROWS = 6
+"""Pictures in one file of a sheet."""
 AROUND = 5  # frames before and after the middle of a strip
 _AUDIO_RATE = 48_000
 
@@ -54,6 +56,15 @@ def stacked(images: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(image, (0, top))
         top += image.height
     return sheet
+
+
+def save(images: Sequence[Image.Image], path: Path) -> None:
+    """Stacked into one file, or, where they are many, into several: NAME-1.png, NAME-2.png and so on."""
+    if len(images) <= ROWS:
+        stacked(images).save(path)
+        return
+    for k, first in enumerate(range(0, len(images), ROWS), 1):
+        stacked(images[first : first + ROWS]).save(path.with_stem(f"{path.stem}-{k}"))
 
 
 def mouth_of(frame: np.ndarray, fit: FaceFit) -> np.ndarray:
