@@ -104,7 +104,7 @@ def test_eyes_that_cannot_be_seen_do_not_blink() -> None:
 
 
 def test_an_unchanged_picture_leaks_nothing() -> None:
-    """Frames equal to the rest have no leak; one that moved a background pixel has, one that moved the mouth has not."""
+    """Frames equal to the rest have none; a moved pixel of the background is one, a moved mouth is not."""
     region = measures.outside_face(drawn_face(), SIZE)
     still = face()
     assert measures.leak(still, np.stack([still, still]), region) == 0.0

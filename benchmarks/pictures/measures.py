@@ -185,11 +185,11 @@ def opening(closed: np.ndarray, opened: np.ndarray, fit: FaceFit) -> float:
     for shift in np.linspace(-0.15, 0.15, 7) * wide:
         places = centre + across * shift + rows[:, None] * down
         x, y = (places[:, i].astype(np.float32)[:, None] - 0.5 for i in (0, 1))
-        columns = [
+        before, after = (
             cv2.remap(frame, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
             for frame in (closed, opened)
-        ]
-        heights.append(inserted_rows(*columns))
+        )
+        heights.append(inserted_rows(before, after))
     return float(np.median(heights)) / eyes
 
 
