@@ -414,3 +414,15 @@ def test_a_video_has_picture_and_sound(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "puppet.mp4")) as container:
         heard = sum(frame.samples for frame in container.decode(audio=0))
     assert pictures == 40 and heard / 48_000 == pytest.approx(1.6, abs=0.06)
+
+
+@pytest.mark.skipif(not (judge.cache_folder() / "ready").is_file(), reason="the judge's environment is not made here")
+def test_the_judge_sees_an_astronaut_smile_and_no_face_in_a_wall() -> None:
+    """It reads lips a tenth of an eye distance apart, open eyes, and nothing where there is nobody."""
+    with Image.open(sets.DOCS / "astronaut.jpg") as file:
+        portrait = np.asarray(file.convert("RGB"))
+    with judge.Judge() as running:
+        seen = running.read([portrait, np.zeros_like(portrait)])
+    assert seen.found.tolist() == [True, False]
+    assert 0.08 < seen.gap[0] < 0.16 and (seen.lids[0] > 0.08).all() and abs(seen.yaw[0]) < 0.15
+    assert math.isnan(seen.gap[1])

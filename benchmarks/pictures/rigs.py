@@ -3,11 +3,12 @@
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
+
 from streamer.faces.decode import BadPicture, decode_picture
 from streamer.faces.landmarks import Landmarker
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
+from streamer.studio.picture_rig.framing import FRAME
 
 from .measure import NoFace, Opener
 
@@ -29,12 +30,13 @@ class RiggedPicture:
             raise NoFace("no_face")
         began = self._took("find", began)
         prepared = PreparedPicture.build(pixels, faces[0])
-        self._rig = PictureRig(prepared, size, True)
+        self._rig = PictureRig(prepared, size, False)
         self._took("prepare", began)
-        matrix = prepared.matrix(size)  # [2, 3]: from the file's pixels to the frame's
-        self.still = _framed(pixels, matrix, size)
+        framing = prepared.framing
+        self.still = straight(framing.image(size))
+        matrix = framing.matrix * (size / FRAME)
         self.fit = faces[0].moved(matrix)
-        self.enlargement = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+        self.enlargement = float(matrix[0, 0])
 
     def draw(self, vector: np.ndarray, t: float) -> np.ndarray:
         """[C] to [S, S, 4]."""
@@ -46,8 +48,11 @@ class RiggedPicture:
         return now
 
 
-def _framed(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+def straight(premultiplied: np.ndarray) -> np.ndarray:
+    """[S, S, 4] uint8 with premultiplied to one with straight alpha."""
+    alpha = np.maximum(premultiplied[..., 3:], 1).astype(np.float32)
+    colour = np.rint(np.minimum(premultiplied[..., :3] * (255 / alpha), 255)).astype(np.uint8)
+    return np.concatenate([colour, premultiplied[..., 3:]], 2)
 
 
 def opener() -> Opener:
