@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from streamer.faces.decode import BadPicture, decode_picture
 from streamer.faces.landmarks import Landmarker
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
