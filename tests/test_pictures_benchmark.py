@@ -251,6 +251,7 @@ class Puppet:
     """A picture whose mouth opens as asked: the benchmark's subject without a rig."""
 
     enlargement = 1.0
+    matrix = np.array([[SIZE, 0, 0], [0, SIZE, 0]], float)
 
     def __init__(self) -> None:
         self.fit, self.seconds = drawn_face(), {"prepare": 0.01}
@@ -308,6 +309,25 @@ def test_a_picture_without_a_face_keeps_its_reason(tmp_path: Path) -> None:
     row = measure.measure(sets.Sample("wall", tmp_path / "w.png", "photographs"), none, Seeing(), spoken())  # type: ignore[arg-type]
     assert not row.found and "no_face" in table.line(row)
     assert table.summary([row])[0].value == 0.0
+
+
+def test_a_mouth_beside_its_mark_is_not_the_pictures_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drawing whose mouth opens elsewhere than where a person marked it does not count as opening."""
+    for mark, opens in (((128 / SIZE, 180 / SIZE), True), ((128 / SIZE, 215 / SIZE), False)):
+        monkeypatch.setattr(sets, "mouths", lambda at=mark: {"puppet": at})
+        sample = sets.Sample("puppet", tmp_path / "puppet.png", "drawings")
+        row = measure.measure(sample, lambda path, size: Puppet(), Seeing(), spoken(), SIZE)  # type: ignore[arg-type]
+        assert row.opening > table.OPENED and table.opens(row) is opens
+    assert row.misplaced == pytest.approx(0.35, abs=0.01)
+
+
+def test_every_drawing_of_the_sets_is_marked() -> None:
+    """The mouths of DiceBear's, Fluent's and the docs' drawings are known, in shares of the picture."""
+    names = {s.name for s in sets.of_docs() if s.kind == "drawings"} | {f"fluent-{name}" for name in sets.EMOJI}
+    names |= {f"dicebear-{style}-{seed}" for style in sets.STYLES for seed in sets.SEEDS}
+    marks = sets.mouths()
+    assert set(marks) == names
+    assert all(0 < v < 1 for mark in marks.values() for v in mark)
 
 
 def good(name: str, kind: str = "photographs", **changed: float) -> measure.Row:

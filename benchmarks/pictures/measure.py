@@ -15,7 +15,7 @@ import numpy as np
 from streamer.studio.controls import controls, rest
 from streamer.studio.face_fit import FaceFit
 
-from . import measures, poses
+from . import measures, poses, sets
 from .judge import Judge, Reading
 from .sets import Sample
 
@@ -38,6 +38,9 @@ class Subject(Protocol):
 
     fit: FaceFit
     """Its face; points are pixels of the frame."""
+
+    matrix: np.ndarray
+    """[2, 3]: from shares of the picture's width and height to pixels of the frame."""
 
     enlargement: float
     """Pixels of the frame per pixel of the file."""
@@ -75,6 +78,7 @@ class Row:
     gaze: float = math.nan  # shown shift of the irises between both sides, in widths of an eye
     yaw: float = math.nan  # shown turn between both sides, as a share of the asked one
     opening: float = math.nan  # by pixels, in outer-eye distances
+    misplaced: float = math.nan  # distance of the mouth from where a person marked it, in outer-eye distances
     lids_left: float = math.nan  # by pixels: share of the eye that a blink leaves
     rest: float = math.nan  # difference to the file's own pixels, of 255
     rest_elsewhere: float = math.nan  # the same without the lower face
@@ -136,6 +140,8 @@ def measure(sample: Sample, opener: Opener, judge: Judge, curves: np.ndarray, si
     _judge_speech(row, judge.read(frames), curves)
     _judge_poses(row, subject, judge)
     _compare_pixels(row, subject, curves)
+    if (mark := sets.mouths().get(sample.name)) is not None:
+        row.misplaced = measures.misplaced(subject.fit, subject.matrix @ (*mark, 1.0))
     return row
 
 

@@ -193,6 +193,12 @@ def opening(closed: np.ndarray, opened: np.ndarray, fit: FaceFit) -> float:
     return float(np.median(heights)) / eyes
 
 
+def misplaced(fit: FaceFit, mark: np.ndarray) -> float:
+    """How far the middle between the corners of the mouth is from a place [2], in outer-eye distances."""
+    centre = fit.points[list(MOUTH_CORNERS), :2].mean(0)
+    return float(np.hypot(*(centre - mark))) / max(fit.eye_distance, 1e-6)
+
+
 def eye_area(frame: np.ndarray, fit: FaceFit, side: int) -> float:
     """Share of an eye's place (an ellipse round its lids) that is not of the skin's colour: lids, lashes and iris.
 

@@ -35,6 +35,8 @@ class RiggedPicture:
         self.still = straight(framing.image(size))
         matrix = framing.matrix * (size / FRAME)
         self.fit = faces[0].moved(matrix)
+        height, width = pixels.shape[:2]
+        self.matrix = matrix * np.array([width, height, 1.0])
         self.enlargement = float(matrix[0, 0])
 
     def draw(self, vector: np.ndarray, t: float) -> np.ndarray:

@@ -20,6 +20,8 @@ SHEETS = ("overview", "talking")
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "pictures"
 PHOTOGRAPHS_OF_DOCS = ("astronaut",)
+MARKS = Path(__file__).with_name("marks.json")
+"""Where the mouths of drawings are, marked by hand: name to x and y, as shares of the picture's width and height."""
 
 Kind = str
 KINDS: tuple[Kind, ...] = ("photographs", "drawings", "rendered people")
@@ -45,6 +47,11 @@ def samples(folder: Path, kind: Kind) -> list[Sample]:
     if not found:
         raise NoSet(f"{folder} holds 0 pictures: none of its files ends in {', '.join(ENDINGS)}")
     return [Sample(p.stem, p, kind) for p in found]
+
+
+def mouths() -> dict[str, tuple[float, float]]:
+    """What MARKS says."""
+    return {name: (x, y) for name, (x, y) in json.loads(MARKS.read_text()).items()}
 
 
 def of_docs() -> list[Sample]:

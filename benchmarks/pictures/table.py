@@ -16,6 +16,8 @@ CLOSED = 0.02
 """Shown gap up to which lips count as closed, in outer-eye distances."""
 OPENED = 0.10
 """Opening from which on a mouth counts as open."""
+PLACED = 0.2
+"""Distance from its marked place up to which a drawn mouth is the picture's own, in outer-eye distances."""
 BLINKED = 0.6
 """Share of the eye that a blink leaves at most, by pixels: lashes and a line remain."""
 FOLLOWS = 0.90
@@ -31,6 +33,7 @@ _HEADS = (
     ("gaze", 5),
     ("yaw", 5),
     ("mouth", 6),
+    ("off", 5),
     ("left", 5),
     ("rest", 6),
     ("leak", 6),
@@ -78,6 +81,7 @@ def line(row: Row) -> str:
         _number(row.gaze, 2),
         _number(row.yaw, 2),
         _number(row.opening, 2),
+        _number(row.misplaced, 2),
         _number(row.lids_left, 2),
         _number(row.rest, 2),
         _number(row.leak, 3),
@@ -99,6 +103,11 @@ def follows(row: Row) -> bool:
     return row.correlation >= FOLLOWS and row.gap_open >= OPENED
 
 
+def opens(row: Row) -> bool:
+    """The picture's own mouth opens: where a person marked it, a mouth elsewhere does not count."""
+    return row.opening >= OPENED and not row.misplaced > PLACED
+
+
 def summary(rows: Sequence[Row]) -> list[Figure]:
     """Of one kind of pictures."""
     found = [row for row in rows if row.found]
@@ -106,7 +115,8 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     figures = [_share("found", [row.found for row in rows], 0.90 if drawings else 0.95)]
     if drawings:
         figures += [
-            _share(f"mouth opens by ≥ {OPENED:.2f} eye distances", [row.opening >= OPENED for row in found], 0.85),
+            _share(f"mouth opens by ≥ {OPENED:.2f} eye distances", [opens(row) for row in found], 0.85),
+            _figure("distance of the mouth from its mark, median", np.median, [row.misplaced for row in found], None),
             _share("blinks", [row.lids_left <= BLINKED for row in found], 0.70),
         ]
     else:
