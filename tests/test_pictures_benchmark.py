@@ -334,7 +334,7 @@ def good(name: str, kind: str = "photographs", **changed: float) -> measure.Row:
     """A row that reaches everything, but for what is changed."""
     row = measure.Row(name, kind, found=True, correlation=0.97, gap_rest=0.0, gap_open=0.15, gap_pressed=0.001)
     row.pressed, row.opening, row.lids_left = [0.001, 0.002], 0.2, 0.3
-    row.rest = row.rest_elsewhere = row.leak = 0.0
+    row.rest = row.leak = 0.0
     row.sharpness, row.ms, row.ms_p95, row.lids_rest, row.lids_blink = 0.99, 7.0, 9.0, 0.1, 0.01
     for key, value in changed.items():
         setattr(row, key, value)
@@ -350,12 +350,6 @@ def test_aims_are_reached_or_missed() -> None:
     nine = [good(f"p{k}") for k in range(9)]
     assert follows(*nine, good("low", correlation=0.5)) is True
     assert follows(*nine[:8], good("low", correlation=0.5), good("small", gap_open=0.05)) is False
-
-
-def test_a_mouth_shut_on_purpose_is_no_difference_at_rest() -> None:
-    """A picture given with parted lips is compared outside its lower face; one with closed lips everywhere."""
-    assert table.at_rest(good("parted", gap_rest=0.1, rest=3.0, rest_elsewhere=0.01)) == 0.01
-    assert table.at_rest(good("closed", gap_rest=0.0, rest=3.0, rest_elsewhere=0.01)) == 3.0
 
 
 def test_kinds_are_summed_up_apart() -> None:

@@ -81,7 +81,6 @@ class Row:
     misplaced: float = math.nan  # distance of the mouth from where a person marked it, in outer-eye distances
     lids_left: float = math.nan  # by pixels: share of the eye that a blink leaves
     rest: float = math.nan  # difference to the file's own pixels, of 255
-    rest_elsewhere: float = math.nan  # the same without the lower face
     leak: float = math.nan  # of 255, when only the mouth moves
     sharpness: float = math.nan  # of a slightly turned head, as a share of the still one's
     ms: float = math.nan  # a frame, of one core
@@ -178,8 +177,8 @@ def _compare_pixels(row: Row, subject: Subject, curves: np.ndarray) -> None:
     still, at_rest = measures.over(subject.still), drawn(subject, rest())
     size, fit = len(still), subject.fit
     row.rest = measures.difference(still, at_rest)
-    row.rest_elsewhere = measures.difference(still, at_rest, ~measures.around_mouth(fit, size))
-    row.opening = measures.opening(at_rest, drawn(subject, controls(open=0.9)), fit)
+    # At rest the picture's lips may be apart, as they were given: shut they are where they are pressed.
+    row.opening = measures.opening(drawn(subject, controls(press=0.5)), drawn(subject, controls(open=0.9)), fit)
     row.lids_left = measures.lids_left(at_rest, drawn(subject, controls(blink_left=1, blink_right=1)), fit)
     alone = poses.mouth_only(curves[::5])
     spoken = np.stack([drawn(subject, vector, 5 * k / 25) for k, vector in enumerate(alone)])

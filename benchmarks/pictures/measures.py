@@ -75,18 +75,6 @@ def outside_face(fit: FaceFit, size: int) -> np.ndarray:
     return np.asarray((face == 0) & ~neck)
 
 
-def around_mouth(fit: FaceFit, size: int) -> np.ndarray:
-    """[S, S] bool: the lower face, which a mouth that was shut or opened changes."""
-    points = fit.points[:, :2]
-    mask = np.zeros((size, size), np.uint8)
-    centre = points[list(MOUTH_CORNERS)].mean(0)
-    wide = float(np.hypot(*(points[MOUTH_CORNERS[0]] - points[MOUTH_CORNERS[1]])))
-    tall = float(np.hypot(*(points[CHIN] - points[NOSE_BASE])))
-    radius = (max(1, round(1.1 * wide)), max(1, round(0.9 * tall)))
-    cv2.ellipse(mask, (round(centre[0]), round(centre[1])), radius, 0, 0, 360, 1, -1)
-    return mask > 0
-
-
 def leak(rest: np.ndarray, frames: np.ndarray, region: np.ndarray) -> float:
     """How far frames [T, S, S, 3] in which only the mouth moves are from the rest [S, S, 3] in a region; of 255."""
     return float(np.mean([difference(rest, frame, region) for frame in frames])) if len(frames) else 0.0

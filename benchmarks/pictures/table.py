@@ -93,11 +93,6 @@ def line(row: Row) -> str:
     return " ".join([name, *(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _HEADS[1:], strict=True))])
 
 
-def at_rest(row: Row) -> float:
-    """Difference to the file; a mouth that was open in the picture is shut on purpose, so it is left out there."""
-    return row.rest if row.gap_rest <= CLOSED or not math.isfinite(row.gap_rest) else row.rest_elsewhere
-
-
 def follows(row: Row) -> bool:
     """The lips follow the voice, and open far enough to be seen."""
     return row.correlation >= FOLLOWS and row.gap_open >= OPENED
@@ -127,7 +122,7 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
             _share("frames of p, b and m with a gap ≤ .02", [gap <= CLOSED for gap in pressed], 0.95),
         ]
     figures += [
-        _figure("at rest, difference of 255", np.mean, [at_rest(row) for row in found], 0.1),
+        _figure("at rest, difference of 255", np.mean, [row.rest for row in found], 0.1),
         _figure("leak when the mouth moves, of 255", np.mean, [row.leak for row in found], 0.1),
         _figure("sharpness while moving", np.mean, [row.sharpness for row in found], 0.97, most=False),
         _figure("ms a frame, one core, mean", np.mean, [row.ms for row in found], None),
