@@ -1,4 +1,4 @@
-"""What becomes of pictures that the studio did not draw: `python benchmarks/pictures.py [FOLDER]`.
+"""What becomes of pictures that the studio did not draw: `python benchmarks/pictures/overview.py [FOLDER]`.
 
 Prints a line for each picture of the folder (default: docs/pictures) and draws two sheets there. `overview.jpg` shows
 each picture with its eyes and mouth as they were found, and beside it the picture as the neural generator gets it;
@@ -22,7 +22,7 @@ from streamer.model.picture import BadFace, aligned, the_face
 from streamer.render import draw_frames, read_speech
 from streamer.studio.controls import MOUTH
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "pictures"
 SAMPLE = ROOT / "clients" / "page" / "sample.wav"
 SHEETS = ("overview", "talking")

@@ -1,0 +1,185 @@
+"""The judge: MediaPipe's attention mesh, which has no part in drawing, in an environment of its own.
+
+The package wants numpy below 2 and more that the project does not have, so it lives in a virtual environment in the
+cache folder, made once, and runs as a process that frames are piped through.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+POINTS = 478
+PROCESS = Path(__file__).with_name("judge_process.py")
+PYTHONS = ((3, 9), (3, 12))
+REQUIREMENTS = (
+    "mediapipe==0.10.21",
+    "numpy==1.26.4",
+    "opencv-python-headless==4.10.0.84",
+    "absl-py==2.1.0",
+    "attrs==24.3.0",
+    "flatbuffers==24.12.23",
+    "protobuf==4.25.8",
+)
+"""Installed without their dependencies: of those the judge uses none."""
+
+UPPER_LIP, LOWER_LIP = 13, 14
+MOUTH_CORNERS = (61, 291)
+EYE_CORNERS = ((33, 133), (263, 362))
+"""Outer and inner corner of the eye on the viewer's left, then right."""
+UPPER_LIDS, LOWER_LIDS = (159, 386), (145, 374)
+IRISES = (468, 473)
+
+
+class NoJudge(RuntimeError):
+    """The judge cannot be had on this machine; the text says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the judge saw in T frames. Distances are shares of the distance between the outer eye corners."""
+
+    points: np.ndarray
+    """[T, 478, 3] float32 pixels; NaN where no face was found."""
+
+    @property
+    def found(self) -> np.ndarray:
+        """[T] bool."""
+        return np.isfinite(self.points[:, 0, 0])
+
+    @property
+    def gap(self) -> np.ndarray:
+        """[T] between the inner lips."""
+        return self._between(UPPER_LIP, LOWER_LIP)
+
+    @property
+    def lids(self) -> np.ndarray:
+        """[T, 2] between the middles of the lids of the left and the right eye (the viewer's)."""
+        return np.stack([self._between(*pair) for pair in zip(UPPER_LIDS, LOWER_LIDS, strict=True)], 1)
+
+    @property
+    def mouth_width(self) -> np.ndarray:
+        """[T] between the corners of the mouth."""
+        return self._between(*MOUTH_CORNERS)
+
+    @property
+    def gaze(self) -> np.ndarray:
+        """[T, 2] how far the irises stand to the viewer's right and up, in widths of an eye, mean of both eyes."""
+        shifts = []
+        for iris, (outer, inner) in zip(IRISES, EYE_CORNERS, strict=True):
+            left, right = (outer, inner) if iris == IRISES[0] else (inner, outer)
+            a, b, c = (self.points[:, i, :2].astype(float) for i in (left, right, iris))
+            across = b - a
+            width = np.hypot(*across.T)
+            along = across / width[:, None]
+            up = np.stack([along[:, 1], -along[:, 0]], 1)
+            offset = (c - (a + b) / 2) / width[:, None]
+            shifts.append(np.stack([(offset * along).sum(1), (offset * up).sum(1)], 1))
+        return np.mean(shifts, 0)
+
+    @property
+    def yaw(self) -> np.ndarray:
+        """[T] radians; positive: the face turns to the viewer's right. From the depths of the outer eye corners."""
+        across = self.points[:, EYE_CORNERS[1][0]] - self.points[:, EYE_CORNERS[0][0]]
+        return np.arctan2(across[:, 2].astype(float), across[:, 0])
+
+    @property
+    def roll(self) -> np.ndarray:
+        """[T] radians; positive: clockwise on the screen."""
+        across = self.points[:, EYE_CORNERS[1][0]] - self.points[:, EYE_CORNERS[0][0]]
+        return np.arctan2(across[:, 1].astype(float), across[:, 0])
+
+    def _between(self, one: int, other: int) -> np.ndarray:
+        eyes = self.points[:, EYE_CORNERS[0][0], :2] - self.points[:, EYE_CORNERS[1][0], :2]
+        apart = self.points[:, one, :2] - self.points[:, other, :2]
+        return np.asarray(np.hypot(*apart.astype(float).T) / np.hypot(*eyes.astype(float).T))
+
+
+def cache_folder(requirements: Sequence[str] = REQUIREMENTS) -> Path:
+    """Where the environment lies; its name changes with what is in it."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    digest = hashlib.sha256("\n".join((version, *requirements)).encode()).hexdigest()[:12]
+    return root / "lipstream" / f"judge-{digest}"
+
+
+def python_of_judge() -> Path:
+    """The environment's interpreter; makes the environment where it is missing (some 120 MB). Raises NoJudge."""
+    folder = cache_folder()
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / ("python.exe" if os.name == "nt" else "python")
+    ready = folder / "ready"  # written last: an interrupted installation is begun anew
+    if ready.is_file() and python.is_file():
+        return python
+    lowest, highest = PYTHONS
+    if not lowest <= sys.version_info[:2] <= highest:
+        here, least, most = ("{}.{}".format(*v[:2]) for v in (sys.version_info, lowest, highest))
+        raise NoJudge(f"mediapipe has wheels for Python {least} to {most}, and this is {here}")
+    print(f"making the judge's environment in {folder}", file=sys.stderr)
+    venv.create(folder, with_pip=True, clear=True)
+    command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    done = subprocess.run([*command, *REQUIREMENTS], capture_output=True, text=True)
+    if done.returncode:
+        says = done.stderr.strip().splitlines()[-1:]
+        raise NoJudge(f"pip could not install the judge (it ended with {done.returncode}): {' '.join(says)}")
+    ready.write_text("\n".join(REQUIREMENTS))
+    return python
+
+
+class Judge:
+    """A running judge. A context manager: leaving ends the process."""
+
+    def __init__(self, python: Path | None = None) -> None:
+        self._log = open(os.devnull, "wb")
+        self._process = subprocess.Popen(
+            [str(python or python_of_judge()), str(PROCESS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+
+    def __enter__(self) -> "Judge":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        for pipe in (self._process.stdin, self._process.stdout):
+            try:
+                pipe.close()
+            except BrokenPipeError:  # it died before it took what was still buffered
+                pass
+        self._process.wait()
+        self._log.close()
+
+    def read(self, frames: Iterable[np.ndarray]) -> Reading:
+        """[H, W, 3] uint8 RGB each. Raises NoJudge where the judge has died."""
+        read = [self._one(np.ascontiguousarray(frame)) for frame in frames]
+        return Reading(np.stack(read) if read else np.zeros((0, POINTS, 3), np.float32))
+
+    def _one(self, frame: np.ndarray) -> np.ndarray:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        height, width = frame.shape[:2]
+        wanted = POINTS * 3 * 4
+        try:
+            self._process.stdin.write(json.dumps({"height": height, "width": width}).encode() + b"\n")
+            self._process.stdin.write(frame.tobytes())
+            self._process.stdin.flush()
+            answer = self._process.stdout.read(wanted)
+        except BrokenPipeError:
+            answer = b""
+        if len(answer) != wanted:
+            code = self._process.wait()
+            raise NoJudge(f"the judge answered {len(answer)} of {wanted} bytes and ended with {code}: run it by hand")
+        return np.frombuffer(answer, np.float32).reshape(POINTS, 3).copy()

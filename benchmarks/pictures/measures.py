@@ -1,0 +1,220 @@
+"""The figures, each a pure function of pixels and curves: no drawing, no judge.
+
+Letters used in shapes: T frames, S the frame's edge. Pictures are uint8 RGB unless said otherwise. A face in a frame is
+a `FaceFit` whose points are pixels of that frame.
+"""
+
+import cv2
+import numpy as np
+
+from streamer.studio.face_fit import FaceFit
+
+CHIN, FOREHEAD = 152, 10
+NOSE_BASE = 2
+MOUTH_CORNERS = (61, 291)
+NEW = 40.0
+"""Distance of two colours, of 255, from which on a row of the open mouth is not one of the closed mouth's."""
+LIKE_SKIN = 16.0
+"""Distance from the commonest colour, of 255, up to which a row is skin."""
+UNLIKE = 32.0
+"""Distance from the skin's colour, of 255, from which on a pixel of an eye is not skin."""
+_BREAK = 3  # rows within an opening that look like some row of the closed mouth: a tooth's edge, an outline
+
+
+def over(frame: np.ndarray, ground: tuple[int, int, int] = (128, 128, 128)) -> np.ndarray:
+    """[H, W, 4] straight alpha, or [H, W, 3], to [H, W, 3] on one colour."""
+    if frame.shape[2] == 3:
+        return frame
+    alpha = frame[..., 3:].astype(np.float32) / 255
+    return np.rint(frame[..., :3] * alpha + np.array(ground) * (1 - alpha)).astype(np.uint8)
+
+
+def correlation(asked: np.ndarray, shown: np.ndarray) -> float:
+    """Pearson's, over the frames [T] in which something was shown; 0 where either never changes."""
+    seen = np.isfinite(shown)
+    a, b = asked[seen].astype(float), shown[seen].astype(float)
+    if len(a) < 3 or a.std() < 1e-6 or b.std() < 1e-6:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def mean_where(values: np.ndarray, chosen: np.ndarray) -> float:
+    """Mean over the chosen frames that have a value; NaN where there are none."""
+    kept = values[chosen & np.isfinite(values)]
+    return float(kept.mean()) if len(kept) else float("nan")
+
+
+def difference(one: np.ndarray, other: np.ndarray, region: np.ndarray | None = None) -> float:
+    """Mean absolute difference, of 255, over the pixels of `region` [S, S] bool, or over all."""
+    apart = np.abs(one.astype(np.int16) - other.astype(np.int16)).mean(2)
+    if region is not None:
+        apart = apart[region]
+    return float(apart.mean()) if apart.size else 0.0
+
+
+def outside_face(fit: FaceFit, size: int) -> np.ndarray:
+    """[S, S] bool: what must not move when only the mouth does.
+
+    That is all but the face (the hull of its landmarks, a tenth of its height wider) and the neck (below the chin, as
+    wide as the face). Hair is not left out: the mouth does not move it either.
+    """
+    inside = np.zeros((size, size), np.uint8)
+    points = fit.points[:, :2]
+    hull = cv2.convexHull(points.astype(np.float32)).astype(np.int32)
+    cv2.fillConvexPoly(inside, hull, 1)
+    height = float(np.hypot(*(points[FOREHEAD] - points[CHIN])))
+    reach = max(1, round(0.1 * height))
+    face = cv2.dilate(inside, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
+    down = (points[CHIN] - points[FOREHEAD]) / max(height, 1e-6)
+    across = np.array([-down[1], down[0]])
+    y, x = np.mgrid[0:size, 0:size] + 0.5
+    along = (x - points[CHIN, 0]) * down[0] + (y - points[CHIN, 1]) * down[1]
+    aside = (x - points[CHIN, 0]) * across[0] + (y - points[CHIN, 1]) * across[1]
+    reached = points @ across - points[CHIN] @ across
+    neck = (along > -0.12 * height) & (aside > reached.min()) & (aside < reached.max())
+    return np.asarray((face == 0) & ~neck)
+
+
+def leak(rest: np.ndarray, frames: np.ndarray, region: np.ndarray) -> float:
+    """How far frames [T, S, S, 3] in which only the mouth moves are from the rest [S, S, 3] in a region; of 255."""
+    return float(np.mean([difference(rest, frame, region) for frame in frames])) if len(frames) else 0.0
+
+
+def inside_face(fit: FaceFit, size: int) -> np.ndarray:
+    """[S, S] bool: the hull of the landmarks, an eighth of the face's height away from its outline.
+
+    So far inside that a small turn of the head puts nothing but face in it.
+    """
+    points = fit.points[:, :2]
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(points.astype(np.float32)).astype(np.int32), 1)
+    reach = max(1, round(float(np.hypot(*(points[FOREHEAD] - points[CHIN]))) / 8))
+    return cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))) > 0
+
+
+def gradient_energy(frame: np.ndarray, region: np.ndarray) -> float:
+    """Mean square of the differences between neighbouring pixels' luma, over a region [S, S] bool."""
+    luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    right, below = np.diff(luma, axis=1)[:-1], np.diff(luma, axis=0)[:, :-1]
+    chosen = region[:-1, :-1]
+    return float((right[chosen] ** 2 + below[chosen] ** 2).mean()) if chosen.any() else 0.0
+
+
+def sharpness(still: np.ndarray, moved: np.ndarray, region: np.ndarray) -> float:
+    """Root of the gradient energy of frames [T, S, S, 3] with a slightly turned head, as a share of the still one's.
+
+    Turns of some hundredths of a radian move the head by fractions of pixels and a few whole ones: whatever is lost is
+    lost in sampling. Turns to both sides are to be given: what one stretches, the other compresses.
+    """
+    own = gradient_energy(still, region)
+    if own < 1e-6:
+        return float("nan")
+    return float(np.sqrt(np.mean([gradient_energy(frame, region) for frame in moved]) / own))
+
+
+def inserted_rows(closed: np.ndarray, opened: np.ndarray) -> int:
+    """Height of the largest piece that the second column of colours [m, 3] has and the first [n, 3] has not.
+
+    The two are aligned with insertions, free at both ends, so that it does not matter how far the halves moved apart,
+    nor that they are of one colour. Further rows of the commonest colour are skin that was stretched, not a piece.
+    """
+    n, m = len(closed), len(opened)
+    apart = np.sqrt(((opened[:, None].astype(np.float32) - closed[None].astype(np.float32)) ** 2).sum(2) / 3)
+    # Gains: a row that is found again is worth NEW less its distance; rows without a partner are worth nothing.
+    gain = NEW - apart
+    best = np.zeros((m + 1, n + 1), np.float32)
+    for i in range(1, m + 1):
+        take = np.maximum(best[i - 1, :-1] + gain[i - 1], best[i - 1, 1:])
+        best[i, 1:] = np.maximum.accumulate(np.maximum(take, 0))
+    partner = np.zeros(m, bool)
+    i, j = m, n
+    while i > 0 and j > 0:
+        if best[i, j] == best[i, j - 1]:
+            j -= 1
+        elif best[i, j] == best[i - 1, j]:
+            i -= 1
+        else:
+            partner[i - 1] = True
+            i, j = i - 1, j - 1
+    skin = np.median(closed.astype(np.float32), 0)
+    partner |= np.sqrt(((opened.astype(np.float32) - skin) ** 2).sum(1) / 3) < LIKE_SKIN
+    inside = np.flatnonzero(partner)
+    if not len(inside):
+        return 0
+    longest = height = last = 0
+    for row in range(inside[0], inside[-1] + 1):
+        if partner[row]:
+            last += 1
+            if last > _BREAK:
+                height = 0
+        else:
+            height, last = height + 1, 0
+        longest = max(longest, height)
+    return longest
+
+
+def opening(closed: np.ndarray, opened: np.ndarray, fit: FaceFit) -> float:
+    """How far a mouth has opened between two frames, in outer-eye distances, by what came between the lips.
+
+    It needs no landmarks of the open mouth, so that drawings can be measured: the columns through the middle of the
+    mouth, from the base of the nose to below the chin, are aligned with those of the closed mouth.
+    """
+    points = fit.points[:, :2].astype(float)
+    eyes = max(fit.eye_distance, 1e-6)
+    down = points[CHIN] - points[FOREHEAD]
+    down /= max(float(np.hypot(*down)), 1e-6)
+    across = np.array([down[1], -down[0]])
+    centre = points[list(MOUTH_CORNERS)].mean(0)
+    wide = float(np.hypot(*(points[MOUTH_CORNERS[0]] - points[MOUTH_CORNERS[1]])))
+    above = 0.8 * abs(float((centre - points[NOSE_BASE]) @ down))
+    below = abs(float((points[CHIN] - centre) @ down)) + 0.3 * eyes
+    rows = np.arange(-above, below)
+    heights = []
+    for shift in np.linspace(-0.15, 0.15, 7) * wide:
+        places = centre + across * shift + rows[:, None] * down
+        x, y = (places[:, i].astype(np.float32)[:, None] - 0.5 for i in (0, 1))
+        before, after = (
+            cv2.remap(frame, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+            for frame in (closed, opened)
+        )
+        heights.append(inserted_rows(before, after))
+    return float(np.median(heights)) / eyes
+
+
+def misplaced(fit: FaceFit, mark: np.ndarray) -> float:
+    """How far the middle between the corners of the mouth is from a place [2], in outer-eye distances."""
+    centre = fit.points[list(MOUTH_CORNERS), :2].mean(0)
+    return float(np.hypot(*(centre - mark))) / max(fit.eye_distance, 1e-6)
+
+
+def eye_area(frame: np.ndarray, fit: FaceFit, side: int) -> float:
+    """Share of an eye's place (an ellipse round its lids) that is not of the skin's colour: lids, lashes and iris.
+
+    The skin's colour is the commonest along the ellipse's own edge.
+    """
+    lids = fit.lids[side]
+    centre, (low, high) = lids.mean(0), (lids.min(0), lids.max(0))
+    radius = np.maximum((high - low) * (0.62, 0.75), 2.0)
+    box = [int(v) for v in (*np.floor(centre - radius), *np.ceil(centre + radius))]
+    height, width = frame.shape[:2]
+    x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
+    if x1 - x0 < 3 or y1 - y0 < 3:
+        return 0.0
+    y, x = np.mgrid[y0:y1, x0:x1] + 0.5
+    away = np.hypot((x - centre[0]) / radius[0], (y - centre[1]) / radius[1])
+    colours = frame[y0:y1, x0:x1].astype(np.float32)
+    rim = colours[(away > 0.85) & (away <= 1.05)]
+    if not len(rim):
+        return 0.0
+    skin = np.median(rim, 0)
+    unlike = np.sqrt(((colours - skin) ** 2).sum(2) / 3) > UNLIKE
+    return float(unlike[away <= 0.85].mean())
+
+
+def lids_left(rest: np.ndarray, blink: np.ndarray, fit: FaceFit) -> float:
+    """What a blink leaves of the eyes, as a share of what is there at rest; 1 where nothing shuts."""
+    shares = []
+    for side in (0, 1):
+        open_eye = eye_area(rest, fit, side)
+        shares.append(eye_area(blink, fit, side) / open_eye if open_eye > 0.02 else 1.0)
+    return float(np.mean(shares))

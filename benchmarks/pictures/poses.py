@@ -1,0 +1,89 @@
+"""What pictures are asked to do: a piece of speech, the same for all, and single poses."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from streamer.config import FPS
+from streamer.features import Articulation
+from streamer.pipeline import Avatar, steps_of
+from streamer.render import read_speech
+from streamer.studio.animate import Life
+from streamer.studio.controls import INDEX, MOUTH, controls, rest
+
+VOICE = Path(__file__).resolve().parents[2] / "clients" / "page" / "sample.wav"
+SPOKEN = 160
+"""Frames of speech that each picture is measured by."""
+
+_TURN = math.radians(12)
+POSES: Mapping[str, np.ndarray] = {
+    "rest": rest(),
+    "p b m": controls(press=0.9),
+    "open": controls(open=0.85),
+    "ee": controls(open=0.28, wide=0.8, teeth=0.35),
+    "oo": controls(open=0.25, round=0.9),
+    "oh": controls(open=0.55, round=0.5),
+    "teeth": controls(open=0.12, teeth=0.9, wide=0.3),
+    "smile": controls(smile=0.9, squint=0.3),
+    "blink": controls(blink_left=1, blink_right=1),
+    "half": controls(blink_left=0.5, blink_right=0.5),
+    "aside": controls(gaze_x=0.9),
+    "down": controls(gaze_x=-0.5, gaze_y=-0.8),
+    "yaw -": controls(yaw=-_TURN),
+    "yaw +": controls(yaw=_TURN, open=0.3),
+    "pitch +": controls(pitch=math.radians(10)),
+    "pitch -": controls(pitch=-math.radians(10)),
+    "roll": controls(roll=0.15, brow_left=0.8, brow_right=0.8),
+}
+
+SMALL_TURNS: tuple[np.ndarray, ...] = tuple(
+    controls(**{axis: sign * angle})
+    for axis in ("yaw", "pitch", "roll")
+    for angle in (0.013, 0.031, 0.047)
+    for sign in (-1, 1)
+)
+"""Head motions of fractions of pixels up to a few, in pairs to both sides."""
+
+
+class _Nobody:
+    """Takes the place of what draws: here only the controls are wanted."""
+
+    size = 512
+
+    def draw(self, controls: np.ndarray, t: float = 0.0) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+def speech(path: Path = VOICE, frames: int = SPOKEN) -> np.ndarray:
+    """[T, C] the controls that a live session gives for a recording, gestures and blinks included."""
+    return with_start(path, frames)[0]
+
+
+def with_start(path: Path = VOICE, frames: int = SPOKEN) -> tuple[np.ndarray, float]:
+    """`speech`, and the second of the recording that it begins at: where p, b and m are heard most."""
+    samples, _ = read_speech(path)
+    listener = Articulation.load()
+    avatar = Avatar(listener, _Nobody(), Life(0))  # type: ignore[arg-type]  # nothing is drawn
+    heard = np.array([avatar.hear(step)[0].copy() for step in steps_of(samples, listener.lookahead)])
+    if len(heard) <= frames:
+        return heard, 0.0
+    closures = np.convolve(heard[:, INDEX["press"]] > 0.35, np.ones(frames), "valid")
+    begin = int(closures.argmax())
+    return heard[begin : begin + frames], begin / FPS
+
+
+def mouth_only(curves: np.ndarray) -> np.ndarray:
+    """[T, C] with everything at rest but the mouth."""
+    alone = np.zeros_like(curves)
+    alone[:, : len(MOUTH)] = curves[:, : len(MOUTH)]
+    return alone
+
+
+def named(curves: np.ndarray, name: str) -> np.ndarray:
+    """[T] one control."""
+    return np.asarray(curves[:, INDEX[name]])

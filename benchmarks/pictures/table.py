@@ -1,0 +1,165 @@
+"""Figures of many pictures: a line for each, and the summary against what they must reach.
+
+Photographs, drawings and rendered people are summed up apart.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .measure import Row
+
+CLOSED = 0.02
+"""Shown gap up to which lips count as closed, in outer-eye distances."""
+OPENED = 0.10
+"""Opening from which on a mouth counts as open."""
+PLACED = 0.2
+"""Distance from its marked place up to which a drawn mouth is the picture's own, in outer-eye distances."""
+BLINKED = 0.6
+"""Share of the eye that a blink leaves at most, by pixels: lashes and a line remain."""
+FOLLOWS = 0.90
+"""Correlation of asked opening and shown gap from which on lips follow the voice."""
+
+_HEADS = (
+    ("picture", 34),
+    ("corr", 6),
+    ("open", 5),
+    ("p b m", 6),
+    ("lids", 5),
+    ("blink", 6),
+    ("gaze", 5),
+    ("yaw", 5),
+    ("mouth", 6),
+    ("off", 5),
+    ("left", 5),
+    ("rest", 6),
+    ("leak", 6),
+    ("sharp", 6),
+    ("×", 5),
+    ("ms", 5),
+    ("p95", 5),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of a summary. `reached` is None where there is no aim, or nothing to judge it by."""
+
+    what: str
+    value: float
+    n: int
+    aim: str = ""
+    reached: bool | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        value = round(self.value, 4) if math.isfinite(self.value) else None
+        return {"what": self.what, "value": value, "n": self.n, "aim": self.aim, "reached": self.reached}
+
+
+def _number(value: float, places: int) -> str:
+    return f"{value:.{places}f}" if math.isfinite(value) else "–"
+
+
+def head() -> str:
+    return " ".join(f"{name:<{width}}" if name == "picture" else f"{name:>{width}}" for name, width in _HEADS)
+
+
+def line(row: Row) -> str:
+    """One picture."""
+    name = f"{row.name[:33]:<34}"
+    if not row.found:
+        return f"{name} not found: {row.reason}"
+    cells = [
+        _number(row.correlation, 3),
+        _number(row.gap_open, 2),
+        _number(row.gap_pressed, 3),
+        _number(row.lids_rest, 2),
+        _number(row.lids_blink, 3),
+        _number(row.gaze, 2),
+        _number(row.yaw, 2),
+        _number(row.opening, 2),
+        _number(row.misplaced, 2),
+        _number(row.lids_left, 2),
+        _number(row.rest, 2),
+        _number(row.leak, 3),
+        _number(row.sharpness, 3),
+        _number(row.enlargement, 1),
+        _number(row.ms, 1),
+        _number(row.ms_p95, 1),
+    ]
+    return " ".join([name, *(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _HEADS[1:], strict=True))])
+
+
+def follows(row: Row) -> bool:
+    """The lips follow the voice, and open far enough to be seen."""
+    return row.correlation >= FOLLOWS and row.gap_open >= OPENED
+
+
+def opens(row: Row) -> bool:
+    """The picture's own mouth opens: where a person marked it, a mouth elsewhere does not count."""
+    return row.opening >= OPENED and not row.misplaced > PLACED
+
+
+def summary(rows: Sequence[Row]) -> list[Figure]:
+    """Of one kind of pictures."""
+    found = [row for row in rows if row.found]
+    drawings = bool(rows) and rows[0].kind == "drawings"
+    figures = [_share("found", [row.found for row in rows], 0.90 if drawings else 0.95)]
+    if drawings:
+        figures += [
+            _share(f"mouth opens by ≥ {OPENED:.2f} eye distances", [opens(row) for row in found], 0.85),
+            _figure("distance of the mouth from its mark, median", np.median, [row.misplaced for row in found], None),
+            _share("blinks", [row.lids_left <= BLINKED for row in found], 0.70),
+        ]
+    else:
+        pressed = [gap for row in found for gap in row.pressed]
+        figures += [
+            _share("correlation ≥ .90 and open ≥ .10", [follows(row) for row in found], 0.90),
+            _figure("correlation, median", np.median, [row.correlation for row in found], 0.96, most=False),
+            _share("frames of p, b and m with a gap ≤ .02", [gap <= CLOSED for gap in pressed], 0.95),
+        ]
+    figures += [
+        _figure("at rest, difference of 255", np.mean, [row.rest for row in found], 0.1),
+        _figure("leak when the mouth moves, of 255", np.mean, [row.leak for row in found], 0.1),
+        _figure("sharpness while moving", np.mean, [row.sharpness for row in found], 0.97, most=False),
+        _figure("ms a frame, one core, mean", np.mean, [row.ms for row in found], None),
+        _figure("ms a frame, one core, p95 of the slowest", np.max, [row.ms_p95 for row in found], None),
+        _figure("seconds once a picture, mean", np.mean, [sum(row.seconds.values()) for row in found], 0.5),
+        _figure("gap when open, mean", np.mean, [row.gap_open for row in found], None),
+        _figure("gap of p, b and m, mean", np.mean, [row.gap_pressed for row in found], None),
+        _figure("lids in a blink, of those at rest", np.mean, [row.lids_blink / row.lids_rest for row in found], None),
+        _figure("gaze, shift in eye widths", np.mean, [row.gaze for row in found], None),
+        _figure("yaw shown of asked", np.mean, [row.yaw for row in found], None),
+    ]
+    return figures
+
+
+def _share(what: str, held: Sequence[bool], aim: float) -> Figure:
+    share = float(np.mean(held)) if held else math.nan
+    return Figure(what, share, len(held), f"≥ {100 * aim:.0f} %", share >= aim - 1e-9 if held else None)
+
+
+def _figure(
+    what: str, of: Callable[[Sequence[float]], Any], values: Sequence[float], aim: float | None, most: bool = True
+) -> Figure:
+    read = [value for value in values if math.isfinite(value)]
+    if not read:
+        return Figure(what, math.nan, 0)
+    value = float(of(read))
+    if aim is None:
+        return Figure(what, value, len(read))
+    return Figure(what, value, len(read), f"{'≤' if most else '≥'} {aim:g}", value <= aim if most else value >= aim)
+
+
+def text(kind: str, rows: Sequence[Row]) -> str:
+    """The summary of one kind, as it is printed."""
+    lines = [f"{kind}: n = {len(rows)}"]
+    for figure in summary(rows):
+        share = figure.aim.endswith("%")
+        value = _number(100 * figure.value, 1) + " %" if share else _number(figure.value, 3)
+        mark = {True: "reached", False: "MISSED", None: ""}[figure.reached]
+        lines.append(f"  {figure.what:46} {value:>9}  n {figure.n:<5} {figure.aim:9} {mark}")
+    return "\n".join(lines)
