@@ -24,6 +24,7 @@ CHEEKS = (234, 454)
 FOREHEAD, CHIN = 10, 152
 
 _LOWER, _UPPER = slice(2, 7), slice(10, 15)  # of lids [16, 2]: the middle five of each edge
+_CLOSED = 0.02  # eye distances between the inner lips: below it the opening is a landmark's error
 _PATCH = 64  # pixels: the edge at which a face's sharpness is measured, so that sizes compare
 _PATCH_SPAN = 2.2  # eye distances across the patch
 _CHEEK_SPOTS = (50, 280, 205, 425, 117, 346)  # landmarks on skin that seldom has a beard or hair before it
@@ -37,7 +38,7 @@ class Expression:
     """Between the inner lips."""
 
     teeth: float
-    """0..1: how much of the mouth's opening is bright and hardly coloured."""
+    """0..1: how much of the mouth's opening is bright and hardly coloured; 0 where the lips touch."""
 
     lids: float
     """Opening of the more open eye, as a share of its width: 0.2–0.4 in most open eyes, below 0.1 in shut ones."""
@@ -125,6 +126,8 @@ def median_colour(pixels: np.ndarray, centre: np.ndarray, radius: float) -> np.n
 
 
 def _teeth(pixels: np.ndarray, fit: FaceFit) -> float:
+    if fit.lip_gap < _CLOSED:
+        return 0.0
     polygon = fit.points[list(INNER_LIP_EDGE), :2]
     (x0, y0), (x1, y1) = np.floor(polygon.min(0)).astype(int), np.ceil(polygon.max(0)).astype(int) + 1
     x0, y0, x1, y1 = max(0, x0), max(0, y0), min(pixels.shape[1], x1), min(pixels.shape[0], y1)

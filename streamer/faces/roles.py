@@ -21,18 +21,17 @@ SAYS: dict[Role, str] = {
 }
 """What people call them."""
 
-_EYES = r"eyes? (?:is |are )?"
-_MOUTH = r"(?:mouth|lips?) (?:is |are )?"
+_STATE = r"(open|opened|closed?|shut)"
+_PAIR = re.compile(rf"\b(eyes?|mouth|lips?) ?(?:is |are )?{_STATE}\b|\b{_STATE} ?(eyes?|mouth|lips?)\b")
 _WORDS: tuple[tuple[Role, str], ...] = (
-    ("eyes_shut", rf"blink\w*|{_EYES}(?:closed?|shut)|(?:closed?|shut) eyes?|asleep|sleep\w*"),
+    ("eyes_shut", r"eyesshut|blink\w*|asleep|sleep\w*"),
     ("teeth", r"teeth|tooth|grin\w*"),
-    ("mouth_open", rf"{_MOUTH}open\w*|open mouth|talk\w*|speak\w*|open|shout\w*|yell\w*|aa+h?|ah"),
+    ("mouth_open", r"mouthopen|talk\w*|speak\w*|open|shout\w*|yell\w*|aa+h?"),
     ("look_aside", r"look(?:s|ing)?|gaz(?:e|es|ing)|glanc\w+|aside|side ?eye"),
     ("smile", r"smil\w+|happy|joy\w*"),
-    ("neutral", rf"{_MOUTH}(?:closed?|shut)|closed? mouth|closed|shut|neutral|idle|rest|resting|default|normal|base"
+    ("neutral", r"mouthshut|eyesopen|closed|shut|neutral|idle|rest|resting|default|normal|base"
                 r"|quiet|silent|silence|mute|muted|calm|still"),
 )  # fmt: skip
-_OPEN_EYES = rf"\b(?:{_EYES}open\w*|open eyes?)\b"
 
 GAP = 0.05  # eye distances by which lips are farther apart than the neutral picture's: an open mouth
 SHOWN_GAP = 0.03  # below it nothing of the teeth is to be seen
@@ -60,13 +59,16 @@ def role_by_name(name: str) -> Role | None:
     stem = re.sub(r"\.\w{2,5}$", "", name.replace("\\", "/").rsplit("/", 1)[-1])
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem)
     words = " ".join(re.sub(r"[^a-z]+", " ", words.lower()).split())
-    words = re.sub(r"\b(eyes?|mouth)(closed?|shut|open)\b", r"\1 \2", words)
-    words = re.sub(r"\b(closed?|shut|open)(eyes?|mouth)\b", r"\1 \2", words)
-    words = re.sub(_OPEN_EYES, "neutral", words)
+    words = _PAIR.sub(_paired, words)  # from left to right: `mouth open eyes closed` has no open eyes
     for role, pattern in _WORDS:
         if re.search(rf"\b(?:{pattern})\b", words):
             return role
     return None
+
+
+def _paired(found: re.Match[str]) -> str:
+    part, state = found[1] or found[4], found[2] or found[3]
+    return ("eyes" if part.startswith("eye") else "mouth") + ("open" if state.startswith("open") else "shut")
 
 
 def smile_of(seen: Expression) -> float:
