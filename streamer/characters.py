@@ -13,11 +13,15 @@ from PIL import Image
 
 from streamer.base.errors import BadPicture
 from streamer.faces.decode import decode_picture
-from streamer.model.face import Face, FaceDetector
-from streamer.model.picture import marked, the_face
+from streamer.faces.pack import Pack
+from streamer.faces.pose import face_of, placed
+from streamer.faces.reading import PictureReader, Upload
+from streamer.model.face import Face
+from streamer.model.picture import PLACES
 from streamer.signalling import Refused
 from streamer.studio.character import Character
 from streamer.studio.picture import StillRig
+from streamer.studio.picture_rig import PictureRig, PreparedPicture
 from streamer.studio.rig import Rig, expression
 
 SHOWN_SEEDS = (24, 13, 71, 40, 4, 73, 3, 37, 17, 78, 45, 29)
@@ -30,31 +34,50 @@ _SAMPLE_EDGE = 512
 
 @dataclass
 class Entry:
-    """One character: either the studio's traits, or a picture [H, W, 4] uint8 RGBA and, where known, its face."""
+    """One character: either the studio's traits, or a picture [H, W, 4] uint8 RGBA and, where it has one, its face."""
 
     id: str
     name: str
     character: Character | None = None
     seed: int | None = None
     picture: np.ndarray | None = None
-    face: Face | None = None
-    """In the picture's pixels."""
+    pack: Pack | None = None
+    """The picture's face, further pictures, and what to tell of them; None where no face is known."""
     own_mouth: bool = False
     """Whether the neural generator is to move the picture's own mouth instead of one drawn in its place."""
     built_in: bool = False
     consent: bool | None = None
     """Whether its user says that the picture may be used; None: nothing was said."""
     thumbnails: dict[tuple[int, bool], bytes] = field(default_factory=dict)
+    _prepared: PreparedPicture | None = field(default=None, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def face(self) -> Face | None:
+        """The picture's eyes and mouth, in its pixels."""
+        return None if self.pack is None else face_of(self.pack.fit)
+
+    def prepared(self) -> PreparedPicture:
+        """What the picture rig needs of it, computed once. Blocking: some 0.3 s the first time."""
+        assert self.pack is not None
+        with self._lock:
+            if self._prepared is None:
+                self._prepared = PreparedPicture.build(self.pack.neutral, self.pack.fit)
+            return self._prepared
 
     @property
     def rig_name(self) -> str:
         """Which rig `rig` gives: one of config.RENDERERS."""
-        return Rig.name if self.character is not None else StillRig.name
+        if self.character is not None:
+            return Rig.name
+        return StillRig.name if self.pack is None else PictureRig.name
 
-    def rig(self, size: int, background: bool) -> Rig | StillRig:
-        """A fresh rig that draws it; takes tens of milliseconds."""
+    def rig(self, size: int, background: bool) -> Rig | PictureRig | StillRig:
+        """A fresh rig that draws it; takes tens of milliseconds, and for a picture 0.3 s more the first time."""
         if self.character is not None:
             return Rig(self.character, size, background)
+        if self.pack is not None:
+            return PictureRig(self.prepared(), size, background)
         assert self.picture is not None
         return StillRig(self.picture, size, background)
 
@@ -65,12 +88,13 @@ class Entry:
             "kind": "studio" if self.character is not None else "picture",
             "traits": dict(self.character.traits) if self.character is not None else None,
             "seed": self.seed,
-            "face": self.face is not None or self.character is not None,
+            "face": self.pack is not None or self.character is not None,
+            "pack": None if self.pack is None else self.pack.to_json(),
             "picture": f"/v1/characters/{self.id}/picture",
         }
 
 
-def portrait(drawable: Rig | StillRig, emotion: str = "neutral") -> bytes:
+def portrait(drawable: Rig | PictureRig | StillRig, emotion: str = "neutral") -> bytes:
     """A PNG of what `drawable` draws at rest, in an emotion of `controls.EMOTIONS`. Closes it."""
     try:
         image = drawable.draw(expression(emotion, 1.0), 0.0)
@@ -84,14 +108,14 @@ def portrait(drawable: Rig | StillRig, emotion: str = "neutral") -> bytes:
 class Characters:
     """The store. Thread-safe. Past `most` built or uploaded characters the least recently used is forgotten.
 
-    Where `needs_face`, uploaded pictures without one that is found or marked are refused: the neural generator would
-    not know what to move.
+    Where `needs_face`, uploaded pictures without one that is found or marked are refused: nothing would make them talk.
+    Elsewhere they move as a whole.
     """
 
     def __init__(self, most: int = 256, needs_face: bool = False) -> None:
         self._most = most
         self.needs_face = needs_face
-        self._detector: FaceDetector | None = None  # loaded by the first upload that needs it
+        self._reader = PictureReader()
         self._lock = threading.Lock()
         self._built_in: dict[str, Entry] = {}
         self._added: OrderedDict[str, Entry] = OrderedDict()
@@ -114,7 +138,8 @@ class Characters:
             picture = rig.draw(expression("neutral", 1.0)).copy()
         finally:
             rig.close()
-        return [studio, Entry("sample", "Sample picture", picture=picture)]
+        pack = Pack(picture, placed(Face(1.0, PLACES[:2] * _SAMPLE_EDGE, PLACES[2] * _SAMPLE_EDGE)), {}, (), ())
+        return [studio, Entry("sample", "Sample picture", picture=picture, pack=pack)]
 
     def all(self) -> list[Entry]:
         with self._lock:
@@ -166,39 +191,33 @@ class Characters:
         it is shown. Not `faced`: no face is looked for, and the picture is one to be shown, not to be made to talk by
         the neural generator. `consent`: whether its user says that it may be used.
         """
+        picture, pack, reason = None, None, None
         try:
-            decoded = decode_picture(data)
-            picture, scale = decoded.pixels, decoded.scale
-            face = self._face(picture, scale, marks, faced)
+            if faced:
+                pack = self._reader.read([Upload(data)], marks)
+                picture = pack.neutral
+            else:
+                picture = decode_picture(data).pixels
         except BadPicture as error:
-            faces = [face.moved(_enlarged(1 / scale)).to_json() for face in getattr(error, "faces", ())]
-            raise Refused(422, error.reason, str(error), more={"faces": faces} if faces else {}) from None
-        said = repr(marks) * (marks is not None) + "own mouth" * own_mouth
-        said += "no face" * (self.needs_face and face is None)
+            reason = getattr(error, "reason", BadPicture.reason)
+            if reason != "no_face" or self.needs_face:
+                faces = [face.to_json() for face in getattr(error, "faces", ())]
+                raise Refused(422, reason, str(error), more={"faces": faces} if faces else {}) from None
+            picture = decode_picture(data).pixels  # the rig moves it as a whole
+        except FileNotFoundError as error:
+            raise Refused(500, "no_face_networks", f"pictures cannot be read: {error}") from None
+        said = repr(marks) * (marks is not None) + "own mouth" * own_mouth + "no face" * (pack is None)
         digest = hashlib.sha256(data + said.encode()).hexdigest()[:12]
         return self._add(
             Entry(
                 f"p-{digest}",
                 name or "My picture",
                 picture=picture,
-                face=face,
+                pack=pack,
                 own_mouth=own_mouth,
                 consent=consent,
             )
         )
-
-    def _face(self, picture: np.ndarray, scale: float, marks: Sequence[float] | None, faced: bool) -> Face | None:
-        if marks is not None:
-            height, width = (round(edge / scale) for edge in picture.shape[:2])
-            return marked(marks, width, height).moved(_enlarged(scale))
-        if not (self.needs_face and faced):
-            return None
-        try:
-            with self._lock:
-                self._detector = self._detector or FaceDetector.load()
-        except (FileNotFoundError, ValueError) as error:
-            raise Refused(500, "no_face_detector", f"{error}: mark the eyes and the mouth") from None
-        return the_face(picture, self._detector)
 
     def _add(self, entry: Entry) -> Entry:
         with self._lock:
@@ -214,10 +233,6 @@ class Characters:
         if key not in entry.thumbnails:
             entry.thumbnails[key] = portrait(entry.rig(size, background))
         return entry.thumbnails[key]
-
-
-def _enlarged(scale: float) -> np.ndarray:
-    return np.array([[scale, 0, 0], [0, scale, 0]])
 
 
 def checked_traits(traits: Mapping[str, Any]) -> Character:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamer.faces.kinds import Notice, described, drawing_score
+from streamer.faces.kinds import described, drawing_score
 from streamer.faces.landmarks import Landmarker, on_ground, roll_of
+from streamer.faces.notice import Notice
 from streamer.faces.pose import face_of, placed, turned
 from streamer.model.face import FOUND, Face, FaceDetector
 from streamer.model.picture import MIN_EYES, BadFace, check_colours

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from streamer.faces.landmarks import box_of, on_ground
+from streamer.faces.notice import Notice
 from streamer.faces.pose import turned
 from streamer.studio.face_fit import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceFit
 
@@ -31,14 +32,6 @@ _DRAWING_BIAS = -5.403
 
 _UPRIGHT = (96, 112)  # width and height of the view that the other tests look at
 _CORNER, _CORNERS_APART = (16.0, 40.0), 64.0  # the left eye's outer corner in it, and the right one's distance from it
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What the user should know of a picture before it talks."""
-
-    code: str
-    text: str
 
 
 _TEXTS = {
@@ -79,9 +72,7 @@ def described(picture: np.ndarray, fit: FaceFit, sure: bool = True) -> tuple[Fac
             codes.append("mouth_covered")
         elif fit.lip_gap > _PARTED:
             codes.append("teeth_shown" if view.teeth() > _TEETH else "mouth_open")
-    fit = replace(
-        fit, style="drawing" if drawn else "photo", eyes_covered=eyes_covered, mouth_covered=mouth_covered
-    )
+    fit = replace(fit, style="drawing" if drawn else "photo", eyes_covered=eyes_covered, mouth_covered=mouth_covered)
     return fit, [Notice(code, _TEXTS[code].format(yaw=abs(math.degrees(yaw)))) for code in codes]
 
 
@@ -165,7 +156,9 @@ class _View:
     @classmethod
     def of(cls, rgb: np.ndarray, fit: FaceFit) -> "_View":
         """From a picture [H, W, 3] uint8."""
-        left, right = (fit.points[corners[0], :2].astype(np.float64) for corners in (LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS))
+        left, right = (
+            fit.points[corners[0], :2].astype(np.float64) for corners in (LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS)
+        )
         across = (right - left) * _CORNERS_APART / max(float((right - left) @ (right - left)), 1e-6)
         turn = np.array([[across[0], across[1]], [-across[1], across[0]]])
         shift = np.array(_CORNER) - turn @ left

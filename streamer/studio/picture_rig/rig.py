@@ -57,6 +57,8 @@ class PreparedPicture:
 class PictureRig:
     """Draws one session's frames of a prepared picture. One thread at a time."""
 
+    name = "picture_rig"
+
     def __init__(self, prepared: PreparedPicture, size: int = FRAME, background: bool = True) -> None:
         """Cut-outs stand before a plain backdrop where `background`, else on nothing."""
         self.size = size

@@ -1,0 +1,125 @@
+"""Uploaded files become one character's pictures: decoded, their faces found, and what they are good for.
+
+files ─▶ decode ─▶ the face meant in each ─▶ Pack (a single picture is a pack of one)
+a clip ─▶ frames ─▶ faces ─▶ Pack of the best frames
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from streamer.base.errors import BadPicture
+from streamer.faces.clip import choose_frames, read_clip
+from streamer.faces.decode import decode_picture
+from streamer.faces.finder import FoundFace, find_face, find_faces, marked_face
+from streamer.faces.kinds import described
+from streamer.faces.landmarks import Landmarker
+from streamer.faces.notice import Notice
+from streamer.faces.pack import MAX_PICTURES, Given, Pack, make_pack
+from streamer.faces.roles import Role
+from streamer.model.face import Face, FaceDetector
+from streamer.model.picture import BadFace, marked
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that a user gives."""
+
+    data: bytes
+    name: str = ""
+    role: Role | None = None
+
+
+class PictureReader:
+    """Reads uploads. Thread-safe; its networks are loaded by the first one. FileNotFoundError where they are missing."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._landmarker: Landmarker | None = None
+        self._detector: FaceDetector | None = None
+
+    def _networks(self) -> tuple[Landmarker, FaceDetector]:
+        with self._lock:
+            if self._landmarker is None or self._detector is None:
+                self._landmarker, self._detector = Landmarker.load(), FaceDetector.load()
+            return self._landmarker, self._detector
+
+    def read(
+        self,
+        uploads: Sequence[Upload],
+        marks: Sequence[float] | None = None,
+        at: tuple[float, float] | None = None,
+    ) -> Pack:
+        """One character from 1 to 8 pictures. Of the first, a person may have marked eyes and mouth (`marks`: six
+        numbers), or which of several faces is meant (`at`); both in pixels of that file.
+
+        Raises BadPicture and BadFace; faces that the latter holds are in the file's pixels.
+        """
+        if not 1 <= len(uploads) <= MAX_PICTURES:
+            raise BadPicture(f"a pack has 1 to {MAX_PICTURES} pictures, not {len(uploads)}")
+        found, notices = [], []
+        for number, upload in enumerate(uploads):
+            one, told = self._read(upload, marks if number == 0 else None, at if number == 0 else None,
+                                   alone=len(uploads) == 1)  # fmt: skip
+            found.append(one)
+            if number == 0:
+                notices += told
+        pack = make_pack(found)
+        return replace(pack, notices=(*notices, *pack.notices))
+
+    def read_clip(self, data: bytes, name: str = "") -> Pack:
+        """The best frames of a clip as a pack. Raises BadPicture."""
+        landmarker, detector = self._networks()
+        clip = read_clip(data, name)
+        faces = [find_faces(frame.pixels, landmarker, detector) for frame in clip.frames]
+        fits = [seen.candidates[0].fit if seen.candidates and not seen.turns else None for seen in faces]
+        pack = choose_frames(clip.frames, fits)
+        fit, told = described(pack.neutral, pack.fit)
+        return replace(pack, fit=fit, notices=(*clip.notices, *told, *pack.notices))
+
+    def _read(
+        self, upload: Upload, marks: Sequence[float] | None, at: tuple[float, float] | None, alone: bool
+    ) -> tuple[Given, list[Notice]]:
+        decoded = decode_picture(upload.data, upload.name)
+        pixels, scale = decoded.pixels, decoded.scale
+        landmarker, detector = self._networks()
+        told = [Notice("picture", note) for note in decoded.notes]
+        try:
+            if marks is not None:
+                height, width = (round(edge / scale) for edge in pixels.shape[:2])
+                face = marked_face(pixels, marked(marks, width, height).moved(enlarged(scale)), landmarker)
+            else:
+                face = _meant(
+                    pixels, landmarker, detector, None if at is None else (at[0] * scale, at[1] * scale), alone
+                )
+        except BadFace as error:
+            if not alone and error.reason == "no_face":
+                return Given(pixels, None, upload.name, upload.role), told
+            back = enlarged(1 / scale)
+            raise BadFace(error.reason, str(error), [each.moved(back) for each in error.faces]) from None
+        return Given(face.picture, face.fit, upload.name, upload.role), told + face.notices
+
+
+def _meant(
+    pixels: np.ndarray,
+    landmarker: Landmarker,
+    detector: FaceDetector,
+    at: tuple[float, float] | None,
+    alone: bool,
+) -> FoundFace:
+    """The face that is meant; in one of several pictures, the largest where there is more than one."""
+    try:
+        return find_face(pixels, landmarker, detector, at)
+    except BadFace as error:
+        if alone or error.reason != "several_faces":
+            raise
+        largest: Face = max(error.faces, key=lambda face: face.eye_distance)
+        middle = largest.middle
+        return find_face(pixels, landmarker, detector, (float(middle[0]), float(middle[1])))
+
+
+def enlarged(scale: float) -> np.ndarray:
+    """[2, 3]: the matrix of an enlargement."""
+    return np.array([[scale, 0, 0], [0, scale, 0]])
