@@ -12,7 +12,7 @@ import numpy as np
 
 from streamer.studio.picture_rig import anatomy
 from streamer.studio.picture_rig.anatomy import LOWER_TEETH, TONGUE, UPPER_TEETH
-from streamer.studio.picture_rig.colours import Colours
+from streamer.studio.picture_rig.colours import Colours, luma
 from streamer.studio.picture_rig.expression import JAW
 from streamer.studio.picture_rig.field import Grid, cover
 from streamer.studio.picture_rig.framing import FRAME
@@ -31,6 +31,8 @@ _SMOOTH = 41  # points along each lip
 _SUPERSAMPLED = 4  # the opening's mask
 _LEAST = 0.125  # pixels between the lips below which the mouth is shut
 _SOFT = 0.0085  # mouth widths: how soft the lips' edge is
+_SHADOW = (0.035, 0.5, 0.46)  # mouth widths: how far the lips' shadow reaches, how far down; and the light it leaves
+_TEETH_LIGHT, _TEETH_SHARE = 0.8, 0.25  # of an opening, this share is as light, beside the skin, where teeth show
 _HALO = (0.018, 0.22)  # mouth widths and share: skin at the opening's rim is a little darker
 
 
@@ -123,13 +125,14 @@ class Inside:
 
     def _light(self, opening: np.ndarray, gap: float, width: float) -> np.ndarray:
         """[h, w] 0..1: what the lips, the upper one above all, leave of the light."""
-        blur = max(0.6, min(0.045 * width, 0.22 * gap))
+        reach, down, least = _SHADOW
+        blur = max(0.6, min(reach * width, 0.22 * gap))
         soft = cv2.GaussianBlur(opening, (0, 0), blur)
-        below = cv2.warpAffine(soft, np.array([[1, 0, 0], [0, 1, 0.65 * blur]]), soft.shape[::-1])
+        below = cv2.warpAffine(soft, np.array([[1, 0, 0], [0, 1, down * blur]]), soft.shape[::-1])
         light = np.clip((below - 0.25) / 0.55, 0, 1) * np.clip((soft - 0.1) / 0.45, 0, 1)
         if self.drawing:
             return 0.75 + 0.25 * light
-        least = 0.6 if self.own_teeth else 0.36
+        least = max(least, 0.6 * self.own_teeth)
         return least + (1 - least) * light**1.1
 
 
@@ -157,7 +160,7 @@ def prepare_inside(
     """For frames as large as `image` [S, S, 4], the square at rest; `enlargement` as Framing says it."""
     size = len(image)
     layers = {part: _rendered(part, geometry, colours, size, drawing) for part in (UPPER_TEETH, LOWER_TEETH, TONGUE)}
-    own = _own_teeth(geometry, image) if geometry.open and not drawing else None
+    own = _own_teeth(geometry, image, colours) if geometry.open and not drawing else None
     if own is not None:
         layers[UPPER_TEETH] = own
     if drawing:  # one row of teeth says it
@@ -216,7 +219,14 @@ def _rendered(part: int, geometry: Geometry, colours: Colours, size: int, drawin
     return _Layer(pixels, grid, float(np.percentile(used[:, 2], 20)), jaw, raised)
 
 
-def _own_teeth(geometry: Geometry, image: np.ndarray) -> _Layer | None:
+def _within(image: np.ndarray, outline: np.ndarray) -> np.ndarray:
+    """[n, 3]: the pixels of an image inside an outline."""
+    mask = np.zeros(image.shape[:2], np.uint8)
+    cv2.fillPoly(mask, [np.round(outline - 0.5).astype(np.int32)], 1)
+    return image[mask > 0, :3].astype(np.float64)
+
+
+def _own_teeth(geometry: Geometry, image: np.ndarray, colours: Colours) -> _Layer | None:
     """What the picture shows between its lips, carried on upwards under the upper lip; None where that is too little."""
     size, mesh = len(image), topology()
     scale = size / FRAME
@@ -224,6 +234,9 @@ def _own_teeth(geometry: Geometry, image: np.ndarray) -> _Layer | None:
     outline = np.concatenate([upper, lower[::-1]])
     high = float(np.abs(lower[:, 1] - upper[:, 1]).max())
     if high < 2.5:
+        return None
+    shown = _within(image, outline)
+    if (luma(shown) > _TEETH_LIGHT * luma(colours.skin)).mean() < _TEETH_SHARE:
         return None
     more = int(np.ceil(0.5 * high))
     x0, y0 = np.floor(outline.min(0)).astype(int) - [2, more]

@@ -12,8 +12,8 @@ import numpy as np
 from streamer.studio.picture_rig.topology import LEFT_CORNER, LOWER_LIP, RIGHT_CORNER, UPPER_LIP
 
 _OPEN = {"photo": 0.13, "drawing": 0.25}  # gap, in mouth widths, from which on the mouth is open whatever is in it
-_PARTED = 0.06  # from which on it is, if something brighter than the skin shows
-_BRIGHTER = 1.08
+_PARTED = 0.05  # from which on it is, if something brighter than the skin shows, or nothing but darkness
+_BRIGHTER, _DARKER = 1.08, 0.3
 _REACH = 0.16  # mouth widths above and below the mesh's own line where the seam is looked for
 _STEP = 0.008
 _ALONG = 97  # places along the mouth
@@ -96,10 +96,14 @@ def _is_open(
     at = across[None] + middle[:, None]
     inside = (at > top[:, None]) & (at < bottom[:, None])
     centre = slice(_ALONG // 4, _ALONG * 3 // 4)
-    brightest = np.where(inside, light, -1.0).max(1)[centre]
-    brightest = brightest[brightest >= 0]
-    around = light[:, np.abs(across) > 0.1].mean(1)[centre]
-    return bool(len(brightest) and np.median(brightest) > _BRIGHTER * np.median(around))
+    inside = inside[centre]
+    if not inside.any(1).all():
+        return False
+    seen = light[centre]
+    around = np.median(seen[:, np.abs(across) > 0.1].mean(1))
+    brightest = np.median(np.where(inside, seen, -1.0).max(1))
+    typical = np.median((seen * inside).sum(1) / inside.sum(1))
+    return bool(brightest > _BRIGHTER * around or typical < _DARKER * around)
 
 
 def _darkest_path(light: np.ndarray, across: np.ndarray) -> np.ndarray:
