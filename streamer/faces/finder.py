@@ -33,7 +33,7 @@ _AGREED = (0.25, 0.35)  # distances between the eyes: how far a mesh's eyes and 
 _MARKED = (0.3, 0.4)  # and off what a person marked
 _LIKELY = 0.7  # of the surest face's score: beside a sure one, a doubtful one is none
 _BYSTANDER = 0.4  # of another face's size: smaller ones beside it are passed over
-_TURNED = 0.6  # of the detector's score, in a picture that was turned for it
+_TURNED = 0.75  # of the detector's score, in a picture that was turned for it
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,12 +16,12 @@ import numpy as np
 from streamer.faces.landmarks import box_of, on_ground
 from streamer.faces.notice import Notice
 from streamer.faces.pose import turned
-from streamer.studio.face_fit import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceFit
+from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
 
 TURNED = math.radians(25)
 """Yaw from which on the far side of a face shows its limits."""
 
-_CLOSED_EYE = 0.10  # height of the open eye over its width: 0.13 and more in the portraits, whose eyes are all open
+_CLOSED_EYE = 0.125  # height of an open eye over its width: 0.14 and more in the portraits, whose eyes are all open
 _ASIDE = math.radians(30)  # yaw from which on the mouth's far half says nothing
 _PARTED = 0.06  # lip gap, in distances between the eyes
 _TEETH = 0.12  # share of bright, colourless pixels between the lips
@@ -66,7 +66,7 @@ def described(picture: np.ndarray, fit: FaceFit, sure: bool = True) -> tuple[Fac
             codes.append("sunglasses" if eyes_covered else "glasses")
         # A drawn mouth may be a single line, and drawn lids are not where the network for irises thinks they are.
         mouth_covered = not drawn and abs(yaw) < _ASIDE and view.mouth_covered()
-        if not drawn and not eyes_covered and max(openness(fit)) < _CLOSED_EYE:
+        if not drawn and not eyes_covered and sum(openness(fit)) / 2 < _CLOSED_EYE:
             codes.append("eyes_closed")
         if mouth_covered:
             codes.append("mouth_covered")
@@ -77,12 +77,14 @@ def described(picture: np.ndarray, fit: FaceFit, sure: bool = True) -> tuple[Fac
 
 
 def openness(fit: FaceFit) -> tuple[float, float]:
-    """Mean height of the left and of the right eye's opening, as a share of its width."""
-    heights = []
-    for lids in fit.lids:
+    """Mean height of the left and of the right eye's opening, as a share of its width: by both networks that see lids."""
+    meshed = np.stack([fit.points[list(eye), :2] for eye in (LEFT_EYE, RIGHT_EYE)])
+    heights = np.empty((2, 2))
+    for i, lids in enumerate((*fit.lids, *meshed)):
         width = max(float(np.hypot(*(lids[8] - lids[0]))), 1e-6)
-        heights.append(float(np.hypot(*(lids[9:] - lids[1:8]).T).mean()) / width)
-    return heights[0], heights[1]
+        heights[i // 2, i % 2] = np.hypot(*(lids[9:] - lids[1:8]).T).mean() / width
+    left, right = heights.mean(0)
+    return float(left), float(right)
 
 
 # Drawings ---------------------------------------------------------------------------------------------------------
