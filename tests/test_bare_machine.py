@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from streamer import capacity
+
 HIDDEN = ("libEGL.so.1", "libGL.so.1", "libGLX.so.0", "libexpat.so.1", "libX11.so.6", "libfontconfig.so.1")
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="hides libraries from Linux's loader")
@@ -38,11 +40,19 @@ def test_hiding_hides(hiding: dict[str, str]) -> None:
     assert subprocess.run([sys.executable, "-c", code, *HIDDEN], env=hiding, timeout=30).returncode == 0
 
 
-def test_it_serves_and_draws_without_them(hiding: dict[str, str]) -> None:
-    """`lipstream` comes up, announces its address and draws a character; none of the libraries is ever mapped."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamer", "--port", "0"], env=hiding, stdout=subprocess.PIPE, text=True
-    )
+@pytest.mark.parametrize("generator", ["auto", "neural"])
+def test_it_serves_and_draws_without_them(hiding: dict[str, str], tmp_path: Path, generator: str) -> None:
+    """
+    `lipstream` comes up, announces its address and draws a character; none of the libraries is ever mapped, nor are the
+    networks' engines where it is remembered that they do not keep up here.
+    """
+    command = [sys.executable, "-m", "streamer", "--port", "0", "--generator", generator]
+    if generator == "auto":
+        hiding = hiding | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        given = capacity.circumstances("auto")
+        path = capacity.memory(given, tmp_path / "cache" / "lipstream")
+        capacity.remember(given, path, capacity.Measured("cpu", (0.05,) * 40))
+    process = subprocess.Popen(command, env=hiding, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -53,6 +63,8 @@ def test_it_serves_and_draws_without_them(hiding: dict[str, str]) -> None:
             assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
         mapped = Path(f"/proc/{process.pid}/maps").read_text()
         assert "thorvg" in mapped
+        assert ("libtorch" in mapped) == (generator == "neural")
+        assert generator == "neural" or "openvino" not in mapped
         assert not [name for name in HIDDEN if name.partition(".")[0] + ".so" in mapped]
     finally:
         process.terminate()

@@ -122,7 +122,7 @@ class TestTokens:
         )
         with monkeypatch.context() as patch:
             patch.setattr(
-                "streamer.routes.sessions.admit",
+                "streamer.state.admit",
                 lambda *_: SimpleNamespace(admitted=False, reason="overloaded", detail="busy", retry_after=1),
             )
             async with asked(http, token) as refused:

@@ -104,3 +104,44 @@ def test_a_new_rig_is_worn_with_the_next_picture() -> None:
         avatar.wear(Slate(256))
     avatar.close()
     assert second.closed == 1
+
+
+class Listening(Slate):
+    """A rig that wants to know what was heard."""
+
+    name = "neural"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[np.ndarray] = []
+
+    def hear(self, controls: np.ndarray, curves: object, emotion: np.ndarray) -> None:
+        self.heard.append(controls)
+
+
+def test_a_rig_of_another_kind_takes_over_between_any_two_steps() -> None:
+    """
+    One that listens hears every frame that it draws, whether it came before the frame was heard or after; every frame
+    is drawn, by the old rig or by the new one, and each rig that was worn is closed once.
+    """
+    plain, listening, last = Slate(), Listening(), Slate()
+    avatar = Avatar(Loudness(), plain, Life(0))
+    steps = list(steps_of(_voice(0.4), Loudness().lookahead))
+
+    def frame(step: Step, before: object = None, between: object = None) -> str:
+        if before is not None:
+            avatar.wear(before)  # type: ignore[arg-type]
+        controls, _ = avatar.hear(step)
+        if between is not None:
+            avatar.wear(between)  # type: ignore[arg-type]
+        avatar.draw(controls, step.frame / 25)
+        return avatar.renderer
+
+    seen = [frame(steps[0]), frame(steps[1], between=listening), frame(steps[2]), frame(steps[3], before=last)]
+    assert seen == ["studio_rig", "neural", "neural", "studio_rig"]
+    assert [len(rig.drawn) for rig in (plain, listening, last)] == [1, 2, 1]
+    assert len(listening.heard) == 2
+    assert all((heard == drawn).all() for heard, (drawn, _) in zip(listening.heard, listening.drawn, strict=True))
+    again = Listening()
+    assert frame(steps[4], before=again) == "neural" and len(again.heard) == len(again.drawn) == 1
+    assert [rig.closed for rig in (plain, listening, last, again)] == [1, 1, 1, 0]

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from streamer import render
 from streamer.characters import Characters
@@ -89,10 +90,16 @@ def test_the_same_speech_gives_the_same_frames() -> None:
     assert max(changes) > 0
 
 
-def test_render_writes_a_playable_file(tmp_path: Path) -> None:
-    """The MP4 holds H.264 at 25 fps and AAC, of equal length; nothing else is left behind."""
+@pytest.mark.parametrize("drawn", ["studio rig", "neural generator"])
+def test_render_writes_a_playable_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: str) -> None:
+    """
+    The MP4 holds H.264 at 25 fps and AAC, of equal length; nothing else is left behind. A line says what drew, and how
+    large.
+    """
     speech, out = _wav(tmp_path / "a.wav", seconds=1.5), tmp_path / "out.mp4"
-    assert render.main([str(speech), str(out), "--character", "3", "--size", "128"]) == 0
+    asked = ["--character", "3", "--size", "128", "--generator", "rig" if drawn == "studio rig" else "neural"]
+    assert render.main([str(speech), str(out), *asked]) == 0
+    assert f"drawn by: {drawn}, 128×128 pixels\n" in capsys.readouterr().err
     with av.open(str(out)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
@@ -101,6 +108,24 @@ def test_render_writes_a_playable_file(tmp_path: Path) -> None:
     assert float(video.average_rate or 0) == 25
     assert abs(float((audio.duration or 0) * (audio.time_base or 0)) - 1.5) < 0.1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "out.mp4"]
+
+
+def test_a_picture_is_drawn_by_its_rig_without_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default, since nothing else would draw it here, and at the rig's default size."""
+
+    def measure(device: str) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("streamer.capacity.measure", measure)
+    monkeypatch.setattr("streamer.capacity.cache_folder", lambda: tmp_path / "cache")
+    Image.new("RGB", (90, 120), "orange").save(tmp_path / "me.png")
+    speech, out = _wav(tmp_path / "a.wav", seconds=0.2), tmp_path / "out.mp4"
+    assert render.main([str(speech), str(out), "--character", str(tmp_path / "me.png")]) == 0
+    assert "drawn by: picture that moves as a whole, 512×512 pixels\n" in capsys.readouterr().err
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.width == 512
 
 
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,7 @@ def test_the_page_is_served_over_https(certificate: tuple[Path, Path]) -> None:
     """With a certificate the command announces https, and serves the page under it to whoever trusts it."""
     cert, key = certificate
     command = [sys.executable, "-u", "-m", "streamer", "--port", "0", "--tls-cert", str(cert), "--tls-key", str(key)]
+    command += ["--generator", "rig"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
