@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from streamer.faces.decode import BadPicture, decode_picture
+
 from streamer.faces.landmarks import Landmarker
-from streamer.studio.picture_rig import PictureRig, PreparedPicture
 from streamer.studio.picture_rig.framing import FRAME
+from streamer.studio.picture_rig.rig import PictureRig, PreparedPicture
 
 from .measure import NoFace, Opener
 
