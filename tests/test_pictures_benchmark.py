@@ -254,7 +254,7 @@ class Puppet:
     matrix = np.array([[SIZE, 0, 0], [0, SIZE, 0]], float)
 
     def __init__(self) -> None:
-        self.fit, self.seconds = drawn_face(), {"prepare": 0.01}
+        self.fit, self.seconds, self.notices = drawn_face(), {"prepare": 0.01}, ["drawing"]
         self.still = self._frame(rest())
 
     def draw(self, vector: np.ndarray, t: float) -> np.ndarray:
@@ -292,7 +292,7 @@ def test_a_picture_is_measured_from_end_to_end(tmp_path: Path) -> None:
         spoken(),
         SIZE,
     )
-    assert row.found and row.judged == 1.0
+    assert row.found and row.judged == 1.0 and row.notices == ["drawing"]
     assert row.correlation > 0.99 and row.gap_open > 0.15 and row.gap_pressed == 0.0
     assert row.opening == pytest.approx(0.27, abs=0.03) and row.lids_left < 0.5
     assert row.rest == 0.0 and row.leak == 0.0 and row.sharpness == pytest.approx(1.0)

@@ -101,7 +101,8 @@ def line(row: Row) -> str:
         _number(row.ms, 1),
         _number(row.ms_p95, 1),
     ]
-    return " ".join([name, *(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _HEADS[1:], strict=True))])
+    figures = (f"{cell:>{width}}" for cell, (_, width) in zip(cells, _HEADS[1:], strict=True))
+    return " ".join([name, *figures, *row.notices])
 
 
 def follows(row: Row) -> bool:
