@@ -254,7 +254,7 @@ class Puppet:
     matrix = np.array([[SIZE, 0, 0], [0, SIZE, 0]], float)
 
     def __init__(self) -> None:
-        self.fit, self.seconds = drawn_face(), {"prepare": 0.01}
+        self.fit, self.seconds, self.notices = drawn_face(), {"prepare": 0.01}, ["drawing"]
         self.still = self._frame(rest())
 
     def draw(self, vector: np.ndarray, t: float) -> np.ndarray:
@@ -292,7 +292,7 @@ def test_a_picture_is_measured_from_end_to_end(tmp_path: Path) -> None:
         spoken(),
         SIZE,
     )
-    assert row.found and row.judged == 1.0
+    assert row.found and row.judged == 1.0 and row.notices == ["drawing"]
     assert row.correlation > 0.99 and row.gap_open > 0.15 and row.gap_pressed == 0.0
     assert row.opening == pytest.approx(0.27, abs=0.03) and row.lids_left < 0.5
     assert row.rest == 0.0 and row.leak == 0.0 and row.sharpness == pytest.approx(1.0)
@@ -330,7 +330,7 @@ def test_every_drawing_of_the_sets_is_marked() -> None:
     assert all(0 < v < 1 for mark in marks.values() for v in mark)
 
 
-def good(name: str, kind: str = "photographs", **changed: float) -> measure.Row:
+def good(name: str, kind: str = "photographs", **changed: object) -> measure.Row:
     """A row that reaches everything, but for what is changed."""
     row = measure.Row(name, kind, found=True, correlation=0.97, gap_rest=0.0, gap_open=0.15, gap_pressed=0.001)
     row.pressed, row.opening, row.lids_left = [0.001, 0.002], 0.2, 0.3
@@ -350,6 +350,15 @@ def test_aims_are_reached_or_missed() -> None:
     nine = [good(f"p{k}") for k in range(9)]
     assert follows(*nine, good("low", correlation=0.5)) is True
     assert follows(*nine[:8], good("low", correlation=0.5), good("small", gap_open=0.05)) is False
+
+
+def test_a_missed_aim_names_who_missed_it() -> None:
+    """The printed summary tells the names of failing pictures, and how many more there are."""
+    rows = [good("fine"), good("asleep", kind="drawings", lids_left=1.0)]
+    assert "asleep" in table.text("drawings", rows[1:]) and "MISSED" in table.text("drawings", rows[1:])
+    assert "fine" not in table.text("photographs", rows[:1]) and "MISSED" not in table.text("photographs", rows[:1])
+    many = [good(f"open{k}", pressed=[0.05]) for k in range(table.NAMED + 3)]
+    assert "and 3 more" in table.text("photographs", many)
 
 
 def test_kinds_are_summed_up_apart() -> None:

@@ -45,6 +45,9 @@ class Subject(Protocol):
     enlargement: float
     """Pixels of the frame per pixel of the file."""
 
+    notices: list[str]
+    """Codes of what its user is told before it talks."""
+
     seconds: dict[str, float]
     """What was done once for the picture: its name and the seconds of one core that it took."""
 
@@ -66,6 +69,7 @@ class Row:
     found: bool = False
     reason: str = ""
     style: str = ""
+    notices: list[str] = field(default_factory=list)
     enlargement: float = math.nan
     judged: float = 0.0  # share of the speech's frames in which the judge found a face
     correlation: float = math.nan  # of asked opening and shown gap
@@ -130,7 +134,7 @@ def measure(sample: Sample, opener: Opener, judge: Judge, curves: np.ndarray, si
     except NoFace as error:
         row.reason = str(error)
         return row
-    row.found, row.style = True, subject.fit.style
+    row.found, row.style, row.notices = True, subject.fit.style, subject.notices
     row.enlargement, row.seconds = subject.enlargement, subject.seconds
     for _ in range(5):
         subject.draw(rest(), 0.0)  # what is compiled or cached on first use is no frame's cost

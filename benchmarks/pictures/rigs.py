@@ -4,10 +4,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from streamer.faces.decode import BadPicture, decode_picture
+from streamer.faces.finder import FoundFace, find_face, quarter
 from streamer.faces.landmarks import Landmarker
-from streamer.studio.picture_rig import PictureRig, PreparedPicture
+from streamer.model.face import FaceDetector
+from streamer.model.picture import BadFace
 from streamer.studio.picture_rig.framing import FRAME
+from streamer.studio.picture_rig.rig import PictureRig, PreparedPicture
 
 from .measure import NoFace, Opener
 
@@ -15,7 +19,7 @@ from .measure import NoFace, Opener
 class RiggedPicture:
     """A picture in the picture rig, as the benchmark sees it."""
 
-    def __init__(self, path: Path, size: int, landmarker: Landmarker) -> None:
+    def __init__(self, path: Path, size: int, landmarker: Landmarker, detector: FaceDetector) -> None:
         """Raises NoFace."""
         self.seconds: dict[str, float] = {}
         began = time.process_time()
@@ -24,19 +28,22 @@ class RiggedPicture:
         except BadPicture as error:
             raise NoFace(str(error)) from None
         began = self._took("decode", began)
-        faces = landmarker.find(pixels)
-        if not faces:
-            raise NoFace("no_face")
+        try:
+            found = _found(pixels, landmarker, detector)
+        except BadFace as error:
+            raise NoFace(error.reason) from None
         began = self._took("find", began)
-        prepared = PreparedPicture.build(pixels, faces[0])
+        self.notices = [notice.code for notice in found.notices]
+        prepared = PreparedPicture.build(found.picture, found.fit)
         self._rig = PictureRig(prepared, size, False)
         self._took("prepare", began)
         framing = prepared.framing
         self.still = straight(framing.image(size))
         matrix = framing.matrix * (size / FRAME)
-        self.fit = faces[0].moved(matrix)
+        self.fit = found.fit.moved(matrix)
         height, width = pixels.shape[:2]
-        self.matrix = matrix * np.array([width, height, 1.0])
+        turned = np.vstack([quarter(found.turns, pixels), [0, 0, 1]])
+        self.matrix = matrix @ turned @ np.diag([width, height, 1.0])
         self.enlargement = float(matrix[0, 0])
 
     def draw(self, vector: np.ndarray, t: float) -> np.ndarray:
@@ -49,6 +56,17 @@ class RiggedPicture:
         return now
 
 
+def _found(pixels: np.ndarray, landmarker: Landmarker, detector: FaceDetector) -> FoundFace:
+    """The one face; of several the largest, as a user would choose. Raises BadFace."""
+    try:
+        return find_face(pixels, landmarker, detector)
+    except BadFace as error:
+        if error.reason != "several_faces":
+            raise
+        x, y = error.faces[0].eyes.mean(0)
+        return find_face(pixels, landmarker, detector, (float(x), float(y)))
+
+
 def straight(premultiplied: np.ndarray) -> np.ndarray:
     """[S, S, 4] uint8 with premultiplied to one with straight alpha."""
     alpha = np.maximum(premultiplied[..., 3:], 1).astype(np.float32)
@@ -58,5 +76,5 @@ def straight(premultiplied: np.ndarray) -> np.ndarray:
 
 def opener() -> Opener:
     """Opens pictures in the picture rig."""
-    landmarker = Landmarker.load()
-    return lambda path, size: RiggedPicture(path, size, landmarker)
+    landmarker, detector = Landmarker.load(), FaceDetector.load()
+    return lambda path, size: RiggedPicture(path, size, landmarker, detector)

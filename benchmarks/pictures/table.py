@@ -5,7 +5,7 @@ Photographs, drawings and rendered people are summed up apart.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ PLACED = 0.2
 """Distance from its marked place up to which a drawn mouth is the picture's own, in outer-eye distances."""
 BLINKED = 0.6
 """Share of the eye that a blink leaves at most, by pixels: lashes and a line remain."""
+NAMED = 12
+"""Names of failing pictures that are printed; all of them are in the JSON."""
 FOLLOWS = 0.90
 """Correlation of asked opening and shown gap from which on lips follow the voice."""
 
@@ -53,10 +55,19 @@ class Figure:
     n: int
     aim: str = ""
     reached: bool | None = None
+    failing: list[str] = field(default_factory=list)
+    """Names of pictures that, taken alone, do not reach the aim."""
 
     def as_json(self) -> dict[str, Any]:
         value = round(self.value, 4) if math.isfinite(self.value) else None
-        return {"what": self.what, "value": value, "n": self.n, "aim": self.aim, "reached": self.reached}
+        return {
+            "what": self.what,
+            "value": value,
+            "n": self.n,
+            "aim": self.aim,
+            "reached": self.reached,
+            "failing": self.failing,
+        }
 
 
 def _number(value: float, places: int) -> str:
@@ -90,7 +101,8 @@ def line(row: Row) -> str:
         _number(row.ms, 1),
         _number(row.ms_p95, 1),
     ]
-    return " ".join([name, *(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _HEADS[1:], strict=True))])
+    figures = (f"{cell:>{width}}" for cell, (_, width) in zip(cells, _HEADS[1:], strict=True))
+    return " ".join([name, *figures, *row.notices])
 
 
 def follows(row: Row) -> bool:
@@ -107,59 +119,79 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     """Of one kind of pictures."""
     found = [row for row in rows if row.found]
     drawings = bool(rows) and rows[0].kind == "drawings"
-    figures = [_share("found", [row.found for row in rows], 0.90 if drawings else 0.95)]
+    figures = [_share("found", rows, lambda row: row.found, 0.90 if drawings else 0.95)]
     if drawings:
         figures += [
-            _share(f"mouth opens by ≥ {OPENED:.2f} eye distances", [opens(row) for row in found], 0.85),
-            _figure("distance of the mouth from its mark, median", np.median, [row.misplaced for row in found], None),
-            _share("blinks", [row.lids_left <= BLINKED for row in found], 0.70),
+            _share(f"mouth opens by ≥ {OPENED:.2f} eye distances", found, opens, 0.85),
+            _figure("distance of the mouth from its mark, median", found, lambda row: row.misplaced, None, np.median),
+            _share("blinks", found, lambda row: row.lids_left <= BLINKED, 0.70),
         ]
     else:
-        pressed = [gap for row in found for gap in row.pressed]
         figures += [
-            _share("correlation ≥ .90 and open ≥ .10", [follows(row) for row in found], 0.90),
-            _figure("correlation, median", np.median, [row.correlation for row in found], 0.96, most=False),
-            _share("frames of p, b and m with a gap ≤ .02", [gap <= CLOSED for gap in pressed], 0.95),
+            _share("correlation ≥ .90 and open ≥ .10", found, follows, 0.90),
+            _figure("correlation, median", found, lambda row: row.correlation, 0.96, np.median, most=False),
+            _closures(found),
         ]
     figures += [
-        _figure("at rest, difference of 255", np.mean, [row.rest for row in found], 0.1),
-        _figure("leak when the mouth moves, of 255", np.mean, [row.leak for row in found], 0.1),
-        _figure("sharpness while moving", np.mean, [row.sharpness for row in found], 0.97, most=False),
-        _figure("ms a frame, one core, mean", np.mean, [row.ms for row in found], None),
-        _figure("ms a frame, one core, p95 of the slowest", np.max, [row.ms_p95 for row in found], None),
-        _figure("seconds once a picture, mean", np.mean, [sum(row.seconds.values()) for row in found], 0.5),
-        _figure("gap when open, mean", np.mean, [row.gap_open for row in found], None),
-        _figure("gap of p, b and m, mean", np.mean, [row.gap_pressed for row in found], None),
-        _figure("lids in a blink, of those at rest", np.mean, [row.lids_blink / row.lids_rest for row in found], None),
-        _figure("gaze, shift in eye widths", np.mean, [row.gaze for row in found], None),
-        _figure("yaw shown of asked", np.mean, [row.yaw for row in found], None),
+        _figure("at rest, difference of 255", found, lambda row: row.rest, 0.1),
+        _figure("leak when the mouth moves, of 255", found, lambda row: row.leak, 0.1),
+        _figure("sharpness while moving", found, lambda row: row.sharpness, 0.97, most=False),
+        _figure("ms a frame, one core, mean", found, lambda row: row.ms, None),
+        _figure("ms a frame, one core, p95 of the slowest", found, lambda row: row.ms_p95, None, np.max),
+        _figure("seconds once a picture, mean", found, lambda row: sum(row.seconds.values()), 0.5),
+        _figure("gap when open, mean", found, lambda row: row.gap_open, None),
+        _figure("gap of p, b and m, mean", found, lambda row: row.gap_pressed, None),
+        _figure("lids in a blink, of those at rest", found, lambda row: row.lids_blink / row.lids_rest, None),
+        _figure("gaze, shift in eye widths", found, lambda row: row.gaze, None),
+        _figure("yaw shown of asked", found, lambda row: row.yaw, None),
     ]
     return figures
 
 
-def _share(what: str, held: Sequence[bool], aim: float) -> Figure:
-    share = float(np.mean(held)) if held else math.nan
-    return Figure(what, share, len(held), f"≥ {100 * aim:.0f} %", share >= aim - 1e-9 if held else None)
+def _share(what: str, rows: Sequence[Row], holds: Callable[[Row], bool], aim: float) -> Figure:
+    failing = [row.name for row in rows if not holds(row)]
+    share = 1 - len(failing) / len(rows) if rows else math.nan
+    return Figure(what, share, len(rows), f"≥ {100 * aim:.0f} %", share >= aim - 1e-9 if rows else None, failing)
+
+
+def _closures(rows: Sequence[Row]) -> Figure:
+    """Of all frames of p, b and m; failing is a picture with more than one such frame in ten."""
+    gaps = [gap for row in rows for gap in row.pressed]
+    share = float(np.mean(np.array(gaps) <= CLOSED)) if gaps else math.nan
+    failing = [row.name for row in rows if row.pressed and np.mean(np.array(row.pressed) > CLOSED) > 0.1]
+    what = f"frames of p, b and m with a gap ≤ {CLOSED:.2f}"
+    return Figure(what, share, len(gaps), "≥ 95 %", share >= 0.95 if gaps else None, failing)
 
 
 def _figure(
-    what: str, of: Callable[[Sequence[float]], Any], values: Sequence[float], aim: float | None, most: bool = True
+    what: str,
+    rows: Sequence[Row],
+    value_of: Callable[[Row], float],
+    aim: float | None,
+    over: Callable[[Sequence[float]], Any] = np.mean,
+    most: bool = True,
 ) -> Figure:
-    read = [value for value in values if math.isfinite(value)]
+    read = {row.name: value for row in rows if math.isfinite(value := value_of(row))}
     if not read:
         return Figure(what, math.nan, 0)
-    value = float(of(read))
+    value = float(over(list(read.values())))
     if aim is None:
         return Figure(what, value, len(read))
-    return Figure(what, value, len(read), f"{'≤' if most else '≥'} {aim:g}", value <= aim if most else value >= aim)
+    failing = [name for name, one in read.items() if (one > aim if most else one < aim)]
+    reached = value <= aim if most else value >= aim
+    return Figure(what, value, len(read), f"{'≤' if most else '≥'} {aim:g}", reached, failing)
 
 
 def text(kind: str, rows: Sequence[Row]) -> str:
-    """The summary of one kind, as it is printed."""
+    """The summary of one kind, as it is printed, with the names of those that fail where an aim is missed."""
     lines = [f"{kind}: n = {len(rows)}"]
     for figure in summary(rows):
         share = figure.aim.endswith("%")
         value = _number(100 * figure.value, 1) + " %" if share else _number(figure.value, 3)
         mark = {True: "reached", False: "MISSED", None: ""}[figure.reached]
-        lines.append(f"  {figure.what:46} {value:>9}  n {figure.n:<5} {figure.aim:9} {mark}")
+        lines.append(f"  {figure.what:46} {value:>9}  n {figure.n:<5} {figure.aim:9} {mark}".rstrip())
+        if figure.reached is False and figure.failing:
+            shown = ", ".join(figure.failing[:NAMED])
+            rest = len(figure.failing) - NAMED
+            lines.append(f"      {shown}{f' and {rest} more' if rest > 0 else ''}")
     return "\n".join(lines)
