@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_ROUNDS = 5
+_ROUNDS = 4
+_NOTHING = (np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,24 +85,29 @@ def cover(grid: Grid, vertices: np.ndarray, triangles: np.ndarray) -> Cover:
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
     number = np.flatnonzero((first <= last).all(1) & (np.abs(area) > 1e-9))
     first, last, area, a, b, c = first[number], last[number], area[number], a[number], b[number], c[number]
-    # Every cell that a triangle's box reaches is asked whether it lies inside: [n, cells].
-    wide, high = (last - first).max(0) + 1
-    dy, dx = (offsets.ravel() for offsets in np.mgrid[0:high, 0:wide])
-    x, y = first[:, :1] + dx, first[:, 1:] + dy
-    ax, ay = x - a[:, :1], y - a[:, 1:]
-    second = (ax * (c - a)[:, 1:] - ay * (c - a)[:, :1]) / area[:, None]
-    third = (ay * (b - a)[:, :1] - ax * (b - a)[:, 1:]) / area[:, None]
-    weights = np.stack([1 - second - third, second, third], -1)
-    inside = (weights.min(-1) >= -1e-6) & (x <= last[:, :1]) & (y <= last[:, 1:])
-    of, place = np.nonzero(inside)
-    weights = weights[of, place]
-    cells = y[of, place] * grid.columns + x[of, place]
-    depth = (weights * vertices[triangles[number[of]], 2]).sum(1)
+    # Every cell that a triangle's box reaches is asked whether it lies inside, for triangles of like sizes at a time.
+    classes = np.ceil(np.log2((last - first).max(1) + 1)).astype(int)
+    found = []
+    for size in np.unique(classes):
+        like = np.flatnonzero(classes == size)
+        dy, dx = (offsets.ravel() for offsets in np.mgrid[0 : 2**size, 0 : 2**size])
+        x, y = first[like, :1] + dx, first[like, 1:] + dy
+        ax, ay = x - a[like, :1], y - a[like, 1:]
+        ab, ac = (b - a)[like], (c - a)[like]
+        second = (ax * ac[:, 1:] - ay * ac[:, :1]) / area[like, None]
+        third = (ay * ab[:, :1] - ax * ab[:, 1:]) / area[like, None]
+        inside = (np.minimum(second, third) >= -1e-6) & (second + third <= 1 + 1e-6)
+        of, place = np.nonzero(inside & (x <= last[like, :1]) & (y <= last[like, 1:]))
+        second, third = second[of, place], third[of, place]
+        found.append((number[like[of]], y[of, place] * grid.columns + x[of, place], second, third))
+    of, cells, second, third = (np.concatenate(parts) for parts in zip(*found, strict=True)) if found else _NOTHING
+    weights = np.stack([1 - second - third, second, third], 1)
+    depth = (weights * vertices[triangles[of], 2]).sum(1)
     order = np.lexsort((depth, cells))
     cells, nearest = np.unique(cells[order], return_index=True)
     chosen = order[nearest]
     covered = np.zeros(grid.rows * grid.columns, bool)
     covered[cells] = True
     return Cover(
-        covered.reshape(grid.rows, grid.columns), triangles[number[of[chosen]]], weights[chosen].astype(np.float32)
+        covered.reshape(grid.rows, grid.columns), triangles[of[chosen]], weights[chosen].astype(np.float32)
     )

@@ -37,6 +37,9 @@ class Framing:
     fit: FaceFit
     """The face, in frame units."""
 
+    matte: np.ndarray | None = None
+    """[H, W] uint8: the person's share of each pixel of an opaque picture; None: nothing is known of a background."""
+
     @property
     def scale(self) -> float:
         """Frame units of a pixel of the picture."""
@@ -75,7 +78,7 @@ class Framing:
         return out
 
 
-def frame(picture: np.ndarray, fit: FaceFit) -> Framing:
+def frame(picture: np.ndarray, fit: FaceFit, matte: np.ndarray | None = None) -> Framing:
     """The square round a face of a picture [H, W, 4] uint8 straight RGBA; `fit` is in the picture's pixels."""
     height, width = picture.shape[:2]
     forehead, chin = fit.points[FOREHEAD, :2], fit.points[CHIN, :2]
@@ -87,7 +90,7 @@ def frame(picture: np.ndarray, fit: FaceFit) -> Framing:
     y = np.clip(middle[1], min(half, height / 2), max(height - half, height / 2))
     scale = FRAME / edge
     matrix = np.array([[scale, 0, FRAME / 2 - x * scale], [0, scale, FRAME / 2 - y * scale]])
-    return Framing(premultiplied(picture), matrix, fit.moved(matrix))
+    return Framing(premultiplied(picture), matrix, fit.moved(matrix), matte)
 
 
 def premultiplied(picture: np.ndarray) -> np.ndarray:

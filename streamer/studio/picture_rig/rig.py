@@ -13,6 +13,7 @@ from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, strengths
 from streamer.studio.picture_rig.eyes import EyePainter, Eyes, prepare_eyes
 from streamer.studio.picture_rig.framing import FRAME, Framing, enlarged, frame
 from streamer.studio.picture_rig.geometry import Geometry, fit_geometry
+from streamer.studio.picture_rig.layers import joined, split
 from streamer.studio.picture_rig.motion import Flow, Motion, Pose, prepare_motion
 from streamer.studio.picture_rig.mouth import prepare_inside
 from streamer.studio.picture_rig.seam import find_seam, smoothstep
@@ -39,9 +40,12 @@ class PreparedPicture:
         return self.motion.geometry
 
     @classmethod
-    def build(cls, picture: np.ndarray, fit: FaceFit) -> "PreparedPicture":
-        """Of a picture [H, W, 4] uint8 straight RGBA and a face in its pixels. Takes some 0.2 s."""
-        framing = frame(picture, fit)
+    def build(cls, picture: np.ndarray, fit: FaceFit, matte: np.ndarray | None = None) -> "PreparedPicture":
+        """
+        Of a picture [H, W, 4] uint8 straight RGBA and a face in its pixels. With a `matte` [H, W] uint8 of the person, the
+        background of an opaque picture stays still. Takes some 0.2 s.
+        """
+        framing = frame(picture, fit, matte)
         image = np.ascontiguousarray(framing.image(FRAME)[..., :3])
         drawing = fit.style == "drawing"
         landmarks = framing.fit.points.copy()
@@ -70,7 +74,14 @@ class PictureRig:
         framing = prepared.framing
         image = framing.image(size)
         self._margin = size // _MARGIN
-        self._texture = enlarged(framing.image(size, margin=self._margin))
+        self._plate = None
+        shown = framing.image(size, margin=self._margin)
+        if framing.matte is not None and framing.opaque:
+            matte = framing.image(size, framing.matte, self._margin)
+            shown, plate = split(shown, matte)
+            inner = slice(self._margin, self._margin + size)
+            self._plate = np.ascontiguousarray(plate[inner, inner])
+        self._texture = enlarged(shown)
         self._drawing = framing.fit.style == "drawing"
         self._inside = prepare_inside(
             prepared.geometry, prepared.colours, image, framing.enlargement(size), self._drawing
@@ -98,6 +109,8 @@ class PictureRig:
         pose = prepared.motion.pose(strengths(controls, fit.mouth_covered), 1 - given, lifting, controls)
         places = self._places(prepared.motion.flow(pose), pose)
         out = cv2.remap(self._texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if self._plate is not None:
+            out = joined(out, self._plate)
         shifts = prepared.motion.shifts(pose, _EYES)
         blinks, gaze = (value["blink_left"], value["blink_right"]), (value["gaze_x"], value["gaze_y"])
         self._eyes.paint(out, places, shifts, blinks, gaze)
@@ -125,9 +138,8 @@ class PictureRig:
     def _places(self, flow: Flow, pose: Pose) -> np.ndarray:
         """[S, S, 2] float32: where in the texture each pixel comes from."""
         size, scale = self.size, self.size / FRAME
-        places = cv2.resize(flow.whole, (size, size), interpolation=cv2.INTER_LINEAR)
-        places *= 2 * scale
-        places += self._still
+        places = cv2.resize(flow.whole * np.float32(2 * scale), (size, size), interpolation=cv2.INTER_LINEAR)
+        cv2.add(places, self._still, dst=places)
         mouth = flow.mouth
         x0, y0 = (max(0, int(np.ceil(at * scale))) for at in (mouth.x, mouth.y))
         x1 = min(size, int((mouth.x + mouth.cell * mouth.columns) * scale))
@@ -139,11 +151,11 @@ class PictureRig:
             [per_pixel, 0, ((x0 + 0.5) / scale - mouth.x) / mouth.cell - 0.5],
             [0, per_pixel, ((y0 + 0.5) / scale - mouth.y) / mouth.cell - 0.5],
         ])  # fmt: skip
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         upper, lower = (
-            cv2.warpAffine(half, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                           borderMode=cv2.BORDER_REPLICATE)
-            for half in (flow.upper, flow.lower)
-        )  # fmt: skip
+            cv2.warpAffine(half, matrix, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            for half in (flow.upper * np.float32(2 * scale), flow.lower * np.float32(2 * scale))
+        )
         line = (pose.upper[:, :2] + pose.lower[:, :2]) / 2 * scale - [x0, y0]
         along = line[-1] - line[0]
         down = np.array([-along[1], along[0]])
@@ -151,8 +163,8 @@ class PictureRig:
         below = np.concatenate([below, below[[-1, 0]] + 3 * down])
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
         cv2.fillPoly(mask, [np.round(below * 16 - 8).astype(np.int32)], 1, cv2.LINE_8, 4)
-        chosen = np.where(mask[..., None] > 0, lower, upper)
-        places[y0:y1, x0:x1] = self._still[y0:y1, x0:x1] + 2 * scale * chosen
+        cv2.copyTo(lower, mask, upper)
+        np.add(self._still[y0:y1, x0:x1], upper, out=places[y0:y1, x0:x1])
         return places
 
     def close(self) -> None:
