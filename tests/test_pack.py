@@ -1,4 +1,4 @@
-"""One character from several pictures: roles by name, by request, by what the face does; aligned; nothing lost unsaid."""
+"""One character from several pictures: roles by name, by request, by what is seen; aligned; nothing lost unsaid."""
 
 import math
 from dataclasses import replace
@@ -27,13 +27,16 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "role"),
         [
-            ("idle.png", "neutral"), ("Neutral.PNG", "neutral"), ("mouth_closed.png", "neutral"), ("closed.png", "neutral"),
-            ("eyes-open_mouth-closed.png", "neutral"), ("EyesOpenMouthClosed.png", "neutral"), ("default2.webp", "neutral"),
+            ("idle.png", "neutral"), ("Neutral.PNG", "neutral"), ("mouth_closed.png", "neutral"),
+            ("closed.png", "neutral"), ("closed_eyes_open_mouth.png", "eyes_shut"),
+            ("eyes-open_mouth-closed.png", "neutral"), ("EyesOpenMouthClosed.png", "neutral"),
+            ("default2.webp", "neutral"),
             ("talk.png", "mouth_open"), ("Talking 01.png", "mouth_open"), ("speaking.gif", "mouth_open"),
             ("open.png", "mouth_open"), ("mouthOpen.png", "mouth_open"), ("open-mouth.png", "mouth_open"),
             ("eyes_open_mouth_open.png", "mouth_open"), ("happy_talk.png", "mouth_open"),
             ("blink.png", "eyes_shut"), ("eyes_closed.png", "eyes_shut"), ("closedEyes.png", "eyes_shut"),
-            ("eyesclosed.png", "eyes_shut"), ("talk_blink.png", "eyes_shut"), ("mouth_open_eyes_closed.png", "eyes_shut"),
+            ("eyesclosed.png", "eyes_shut"), ("talk_blink.png", "eyes_shut"),
+            ("mouth_open_eyes_closed.png", "eyes_shut"),
             ("smile.jpg", "smile"), ("happy_idle.png", "smile"), ("smiling.png", "smile"),
             ("teeth.png", "teeth"), ("big-grin.png", "teeth"), ("look_left.png", "look_aside"),
             ("C:\\Users\\open\\mia.png", None), ("IMG_2041.jpg", None), ("angry.png", None), ("", None),
@@ -154,7 +157,7 @@ class TestRoles:
 
 class TestAlignment:
     def test_of_another_size_and_crop(self) -> None:
-        """A picture of another size, crop and tilt comes to lie on the neutral one, with its landmarks, clear beyond."""
+        """A picture of another size, crop and tilt comes to lie on the neutral one, with its landmarks."""
         neutral = given("idle.png")
         other = given("talk.png", gap=0.2, roll=0.2, eyes=170.0, centre=(260.0, 240.0), size=(540, 620))
         member = make_pack([neutral, other]).others["mouth_open"]
