@@ -131,8 +131,9 @@ def make_pack(pictures: Sequence[Given]) -> Pack:
 
 
 def calmest(seen: Sequence[Expression]) -> Expression:
-    """The widest lids and the least smile of several pictures of one face: what its rest may be like."""
-    return replace(min(seen, key=smile_of), lids=max(one.lids for one in seen))
+    """Least smile, median lids and gaze of several pictures of one face: what its rest may be like."""
+    lids, x, y = np.median([(one.lids, *one.gaze) for one in seen], axis=0)
+    return replace(min(seen, key=smile_of), lids=float(lids), gaze=(float(x), float(y)))
 
 
 def _the_neutral(seen: Sequence[_Seen]) -> _Seen:
