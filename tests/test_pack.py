@@ -191,6 +191,12 @@ class TestAlignment:
         member = make_pack([neutral, replace(other, fit=off)]).others["mouth_open"]
         assert (member.pixels == other.pixels).all()
 
+    def test_of_one_size_though_moved(self) -> None:
+        """Two photographs of one size in which the person moved lie on each other all the same."""
+        for place in ({"centre": (330.0, 170.0)}, {"centre": (208.0, 176.0), "eyes": 126.0}):
+            member = make_pack([given("idle.png"), given("talk.png", gap=0.2, **place)]).others["mouth_open"]
+            assert member.fit.points == pytest.approx(Drawn(gap=0.2).picture()[1].points, abs=0.2)
+
     def test_bad_landmarks_do_not_count(self) -> None:
         """A quarter of landmarks that lie somewhere else do not move the alignment."""
         _, fit = Drawn().picture()
