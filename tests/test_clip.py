@@ -17,7 +17,7 @@ from PIL import Image
 
 from streamer.base.errors import BadPicture
 from streamer.faces import clip
-from streamer.faces.clip import MAX_AREA, MAX_EDGE, MAX_SECONDS, RATE, Frame, choose_frames, read_clip
+from streamer.faces.clip import MAX_AREA, MAX_EDGE, MAX_SECONDS, RATE, Frame, choose_frames, follow_face, read_clip
 from streamer.faces.roles import ROLES
 from streamer.studio.face_fit import FaceFit
 
@@ -239,6 +239,51 @@ def filmed(*moments: dict[str, object]) -> tuple[list[Frame], list[FaceFit | Non
     return [Frame(i / RATE, pixels) for i, (pixels, _) in enumerate(drawn)], [fit for _, fit in drawn]
 
 
+class _Finder:
+    """Finds the drawn face where it is looked for, with what was asked recorded."""
+
+    def __init__(self, fits: Sequence[FaceFit | None]) -> None:
+        self.fits = list(fits)
+        self.asked: list[str] = []
+
+    def find(self, picture: np.ndarray) -> list[FaceFit]:
+        self.asked.append("find")
+        fit = self.fits[int(picture[0, 0, 0])]
+        return [] if fit is None else [fit]
+
+    def look(self, picture: np.ndarray, box: Sequence[float], roll: float = 0.0) -> FaceFit | None:
+        self.asked.append("look")
+        fit = self.fits[int(picture[0, 0, 0])]
+        if fit is None:
+            return None
+        x, y = fit.points[4, :2]
+        return fit if box[0] < x < box[2] and box[1] < y < box[3] else None
+
+
+class TestFollowing:
+    def followed(self, places: Sequence[float | None]) -> tuple[list[bool], list[str]]:
+        """Which frames have a face that lies at this column, and what was asked."""
+        fits = [None if x is None else Drawn(centre=(x, 170.0)).picture()[1] for x in places]
+        frames = [Frame(i / RATE, np.full((400, 400, 4), i, np.uint8)) for i in range(len(places))]
+        finder = _Finder(fits)
+        return [fit is not None for fit in follow_face(frames, finder)], finder.asked
+
+    def test_where_it_was(self) -> None:
+        """A face that moves a little is searched for once, then looked at where it was."""
+        seen, asked = self.followed([150, 160, 175, 170])
+        assert seen == [True] * 4
+        assert asked == ["find", "look", "look", "look"]
+
+    def test_lost_and_found(self) -> None:
+        """A face that is gone is searched for no more than once a second, and found again."""
+        seen, asked = self.followed([None] * 7 + [150] * 5)
+        assert seen == [False] * 10 + [True] * 2
+        assert asked == ["find"] * 3 + ["look"]
+        seen, asked = self.followed([150, None, None, 150, 150])
+        assert seen == [True, False, False, True, True]
+        assert asked == ["find", "look", "look", "look", "look"]
+
+
 class TestChoosing:
     def test_the_best_for_each_role(self) -> None:
         """The calm frame is animated, widest mouth, most closed eyes and so on are lent, the rest is forgotten."""
@@ -290,6 +335,13 @@ class TestChoosing:
         }
         with pytest.raises(BadPicture, match="any of the clip's 6 frames"):
             choose_frames(frames, [None] * 6)
+
+    def test_a_glance_is_not_rest(self) -> None:
+        """Where the landmarks' idea of straight ahead is off, what a face does most of the time is its rest."""
+        frames, fits = filmed(*[{"gaze": 0.08, "gap": 0.03 * (i != 3)} for i in range(6)], {"gaze": 0.0})
+        pack = choose_frames(frames, fits)
+        assert pack.neutral is frames[3].pixels
+        assert pack.chosen[1].role == "look_aside"
 
     def test_one_frame(self) -> None:
         """A clip of one frame is a picture."""

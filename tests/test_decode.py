@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import struct
 import sys
 import threading
@@ -84,14 +85,30 @@ def grey_profile(gamma: float) -> bytes:
     return _icc(b"GRAY", {b"desc": text, b"cprt": b"text\0\0\0\0x\0\0\0", b"wtpt": white, b"kTRC": curve})
 
 
-def _icc(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+def cmyk_profile(cyan: tuple[int, int, int]) -> bytes:
+    """A printer whose full cyan is this L*, a*, b*, whose paper is white and whose other inks are black."""
+    corners = []
+    for inks in itertools.product((0, 1), repeat=4):
+        corners += [255, 128, 128] if not any(inks) else [0, 128, 128]
+        if inks == (1, 0, 0, 0):
+            corners[-3:] = [round(cyan[0] * 2.55), cyan[1] + 128, cyan[2] + 128]
+    straight = bytes(range(256))
+    identity = struct.pack(">9i", *(65536 * (i in (0, 4, 8)) for i in range(9)))
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + 4 * straight + bytes(corners) + 3 * straight
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    text = b"desc\0\0\0\0" + struct.pack(">I", 2) + b"x\0" + bytes(4 + 4 + 2 + 1 + 67 + 1)
+    tags = {b"desc": text, b"cprt": b"text\0\0\0\0x\0\0\0", b"wtpt": white, b"A2B0": table}
+    return _icc(b"CMYK", tags, b"prtr", b"Lab ")
+
+
+def _icc(space: bytes, tags: dict[bytes, bytes], device: bytes = b"mntr", through: bytes = b"XYZ ") -> bytes:
     table, body, at = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for name, data in tags.items():
         data += b"\0" * (-len(data) % 4)
         table += name + struct.pack(">II", at + len(body), len(data))
         body += data
     head = struct.pack(
-        ">I4sI4s4s4s12s4s", at + len(body), b"lcms", 0x02400000, b"mntr", space, b"XYZ ", bytes(12), b"acsp"
+        ">I4sI4s4s4s12s4s", at + len(body), b"lcms", 0x02400000, device, space, through, bytes(12), b"acsp"
     )
     head += bytes(128 - len(head) - 60) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
     return head + table + body
@@ -249,6 +266,16 @@ class TestColours:
         decoded = decode_picture(saved(noise(mode="CMYK"), "JPEG", quality=95))
         assert np.abs(decoded.pixels[..., :3].astype(int) - np.asarray(noise(), int)).mean() < 5
         assert "CMYK" in decoded.notes[0]
+
+    def test_cmyk_by_its_profile(self) -> None:
+        """CMYK with a profile has the colours that its inks have on paper."""
+        image = Image.new("CMYK", (160, 80))
+        image.paste((255, 0, 0, 0), (80, 0, 160, 80))
+        decoded = decode_picture(saved(image, "JPEG", quality=98, icc_profile=cmyk_profile((54, -36, -50))))
+        assert decoded.notes == ()
+        assert decoded.pixels[40, 20].tolist() == pytest.approx([255, 255, 255, 255], abs=3)
+        # L* 54, a* -36, b* -50 lies outside of sRGB's gamut, by its red alone.
+        assert decoded.pixels[40, 140].tolist() == pytest.approx([0, 147, 215, 255], abs=12)
 
 
 class TestSize:

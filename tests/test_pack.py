@@ -12,11 +12,24 @@ from streamer.faces.expression import expression
 from streamer.faces.pack import MAX_PICTURES, STABLE, Given, make_pack, similarity_between
 from streamer.faces.roles import ROLES, role_by_face, role_by_name
 from streamer.model.face import similarity
+from streamer.studio.character import Character
+from streamer.studio.controls import controls
+from streamer.studio.rig import Rig
 
 
 def given(name: str = "", role: str | None = None, **face: object) -> Given:
     pixels, fit = Drawn(**face).picture()  # type: ignore[arg-type]
     return Given(pixels, fit, name, role)  # type: ignore[arg-type]
+
+
+STUDIO: dict[str, dict[str, float]] = {
+    "neutral": {},
+    "mouth_open": {"open": 0.9},
+    "teeth": {"open": 0.35, "teeth": 1.0, "wide": 0.6},
+    "eyes_shut": {"blink_left": 1.0, "blink_right": 1.0},
+    "smile": {"smile": 1.0, "wide": 0.4},
+    "look_aside": {"gaze_x": 1.0},
+}
 
 
 def codes(pack: object) -> list[str]:
@@ -178,6 +191,12 @@ class TestAlignment:
         member = make_pack([neutral, replace(other, fit=off)]).others["mouth_open"]
         assert (member.pixels == other.pixels).all()
 
+    def test_of_one_size_though_moved(self) -> None:
+        """Two photographs of one size in which the person moved lie on each other all the same."""
+        for place in ({"centre": (330.0, 170.0)}, {"centre": (208.0, 176.0), "eyes": 126.0}):
+            member = make_pack([given("idle.png"), given("talk.png", gap=0.2, **place)]).others["mouth_open"]
+            assert member.fit.points == pytest.approx(Drawn(gap=0.2).picture()[1].points, abs=0.2)
+
     def test_bad_landmarks_do_not_count(self) -> None:
         """A quarter of landmarks that lie somewhere else do not move the alignment."""
         _, fit = Drawn().picture()
@@ -223,6 +242,23 @@ class TestPeople:
             points[:, 1] = 170 + (points[:, 1] - 170) * 1.35
             pack = make_pack([given("idle.png", style=style), replace(other, fit=replace(other.fit, points=points))])
             assert codes(pack) == said
+
+
+class TestStudio:
+    @pytest.mark.parametrize("seed", [13, 71, 40])
+    def test_drawn_characters(self, seed: int) -> None:
+        """The studio's characters, whose landmarks are found as those of any picture, are told apart role by role."""
+        landmarks = pytest.importorskip("streamer.faces.landmarks", reason="no landmarker")
+        landmarker, pictures = landmarks.Landmarker.load(), []
+        rig = Rig(Character.from_seed(seed), 512)
+        for role, pose in STUDIO.items():
+            pixels = rig.draw(controls(**pose)).copy()
+            [fit] = landmarker.find(pixels)
+            pictures.append(Given(pixels, fit, f"{len(pictures)} {role[::-1]}.png"))
+        rig.close()
+        pack = make_pack(pictures[::-1])
+        assert {one.role: one.name[2:-4][::-1] for one in pack.chosen} == {role: role for role in ROLES}
+        assert pack.notices == ()
 
 
 class TestRefused:

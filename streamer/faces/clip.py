@@ -1,7 +1,7 @@
 """A few seconds of somebody before a camera: the best frame for each role of a pack, the rest is forgotten.
 
     bytes ─▶ container by signature ─▶ the first seconds, at most five frames a second, upright, made smaller
-          ─▶ faces (the caller's) ─▶ choose_frames ─▶ Pack
+          ─▶ follow_face ─▶ choose_frames ─▶ Pack
 
 What is read is bounded in seconds, in decoded pixels and in kept frames, whatever the file says of itself. FFmpeg is
 told which container it is: left to guess, it would follow playlists to other files.
@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -22,7 +22,7 @@ from PIL import Image, ImageSequence
 
 from streamer.base.errors import BadPicture
 from streamer.faces.decode import MAX_PIXELS, MIN_EDGE, brief, decoding, opened, picture_format
-from streamer.faces.expression import Expression, expression
+from streamer.faces.expression import Expression, axes, expression
 from streamer.faces.notice import Notice
 from streamer.faces.pack import Given, Pack, calmest, make_pack
 from streamer.faces.roles import ROLES, SAYS, TURN, Role, role_by_face, strength, unrest
@@ -202,6 +202,38 @@ def _read_pictures(data: bytes, what: str, sampler: _Sampler) -> None:
             if sampler.cut:
                 return
             time += float(picture.info.get("duration") or 1000 / _USUAL_RATE) / 1000
+
+
+class FaceFinder(Protocol):
+    """What finds faces: `streamer.faces.landmarks.Landmarker`, say."""
+
+    def find(self, picture: np.ndarray) -> list[FaceFit]:
+        """All faces of a picture [H, W, 4] uint8, the one that is meant first."""
+
+    def look(self, picture: np.ndarray, box: Sequence[float], roll: float = 0.0) -> FaceFit | None:
+        """The face in a box x0, y0, x1, y1, tilted by `roll` radians: much quicker than `find`."""
+
+
+def follow_face(frames: Sequence[Frame], finder: FaceFinder) -> list[FaceFit | None]:
+    """One person's face in each frame, None where it is not seen: it is looked for where it was in the frame before.
+
+    The whole frame is searched in the first one and, while the face is lost, once a second.
+    """
+    fits: list[FaceFit | None] = []
+    last: FaceFit | None = None
+    searched = -math.inf
+    for frame in frames:
+        fit = None
+        if last is not None:
+            low, high = last.points[:, :2].min(0), last.points[:, :2].max(0)
+            x, y = axes(last)[0]
+            fit = finder.look(frame.pixels, (*low.tolist(), *high.tolist()), math.atan2(y, x))
+        if fit is None and frame.time >= searched + 1:
+            searched = frame.time
+            fit = next(iter(finder.find(frame.pixels)), None)
+        fits.append(fit)
+        last = fit or last
+    return fits
 
 
 def choose_frames(frames: Sequence[Frame], fits: Sequence[FaceFit | None]) -> Pack:

@@ -31,6 +31,7 @@ STABLE = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 98, 327, 10, 109, 338, 1
 """Landmarks that stay where they are while a face speaks, smiles and blinks: eye corners, nose, forehead, temples."""
 
 _KEPT = 0.75  # share of them that an alignment trusts: those that agree best
+_NEAR = 0.08  # eye distances by which landmarks of two drawings on one canvas may differ
 _LOOK_EDGE = 256  # pixels: pictures are compared at this size
 _NAMED = {"mouth_open", "eyes_shut"}  # roles whose absence in a photograph is told from its landmarks with certainty
 
@@ -131,8 +132,9 @@ def make_pack(pictures: Sequence[Given]) -> Pack:
 
 
 def calmest(seen: Sequence[Expression]) -> Expression:
-    """The widest lids and the least smile of several pictures of one face: what its rest may be like."""
-    return replace(min(seen, key=smile_of), lids=max(one.lids for one in seen))
+    """Least smile, median lids and gaze of several pictures of one face: what its rest may be like."""
+    lids, x, y = np.median([(one.lids, *one.gaze) for one in seen], axis=0)
+    return replace(min(seen, key=smile_of), lids=float(lids), gaze=(float(x), float(y)))
 
 
 def _the_neutral(seen: Sequence[_Seen]) -> _Seen:
@@ -229,7 +231,9 @@ def _aligned(one: _Seen, neutral: _Seen) -> Member:
     moved = _moved(one.pixels, matrix, width, height)
     if one.pixels.shape == neutral.pixels.shape:
         # Pictures drawn on one canvas lie on each other already, more exactly than landmarks can say.
-        if _difference(one.pixels, neutral) <= _difference(moved, neutral):
+        off = np.hypot(*(one.fit.points[points, :2] - neutral.fit.points[points, :2]).T)
+        near = float(np.median(off)) <= _NEAR * neutral.fit.eye_distance
+        if near and _difference(one.pixels, neutral) <= _difference(moved, neutral):
             return Member(one.pixels, one.fit)
     return Member(moved, one.fit.moved(matrix))
 
@@ -250,7 +254,8 @@ def _difference(pixels: np.ndarray, neutral: _Seen) -> float:
         view = Image.fromarray(np.ascontiguousarray(picture[y0:y1, x0:x1])).convert("RGBa")
         view.thumbnail((_LOOK_EDGE, _LOOK_EDGE))
         views.append(np.asarray(view, np.float32))
-    return float(np.abs(views[0] - views[1]).mean()) if views[0].size else 0.0
+    both = (views[0][..., 3] > 250) == (views[1][..., 3] > 250)  # what one of them does not reach says nothing
+    return float(np.abs(views[0] - views[1])[both].mean()) if both.any() else 255.0
 
 
 _SKIN, _LIGHT, _HAIR, _SHAPE = 16.0, 32.0, 38.0, 0.065

@@ -110,12 +110,12 @@ def role_by_face(seen: Expression, neutral: Expression) -> Role | None:
 def unrest(seen: Expression, calmest: Expression) -> float:
     """How far a face is from neutral, 0 and up: mouth open, eyes less open, looking or turned aside, smiling.
 
-    `calmest` says what the face has of each at rest: its widest lids, its least smile.
+    `calmest` says what the face has of each at rest: its usual lids and gaze, its least smile.
     """
     return (
         8 * max(0.0, seen.gap - 0.02)
-        + 2 * max(0.0, 1 - seen.lids / max(calmest.lids, 1e-6))
-        + 2 * max(0.0, abs(seen.gaze[0]) - 0.03)
+        + 2 * max(0.0, 0.9 - seen.lids / max(calmest.lids, 1e-6))
+        + 2 * max(0.0, abs(seen.gaze[0] - calmest.gaze[0]) - 0.02)
         + abs(seen.yaw)
         + 6 * max(0.0, smile_of(seen) - smile_of(calmest))
     )
