@@ -38,6 +38,7 @@ LAYERS = [
     {"streamer.features", "streamer.ingest", "streamer.vad", "streamer.pacing", "streamer.control"},
     {"streamer.studio"},
     {"streamer.model"},
+    {"streamer.faces"},
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
     {"streamer.generator", "streamer.signalling", "streamer.mux"},
     {"streamer.characters", "streamer.tokens"},
@@ -100,6 +101,7 @@ def test_imports_flow_down() -> None:
     [
         ("streamer/model", {"asyncio", "aiortc", "fastapi"}),
         ("streamer/studio", {"asyncio", "aiortc", "fastapi"}),
+        ("streamer/faces", {"asyncio", "aiortc", "fastapi"}),
         ("streamer/ingest", {"asyncio", "aiortc", "fastapi"}),
         ("kernels", {"streamer", "asyncio", "aiortc"}),
     ],

@@ -89,7 +89,8 @@ class _Pyramid:
             last = self._levels[-1]
             if min(last.shape[:2]) < 4:
                 break
-            self._levels.append(cv2.resize(last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA))
+            half = (last.shape[1] // 2, last.shape[0] // 2)
+            self._levels.append(cv2.resize(last, half, interpolation=cv2.INTER_AREA))
         source = self._levels[min(level, len(self._levels) - 1)]
         scale = np.array([self.size[0] / source.shape[1], self.size[1] / source.shape[0]])
         # OpenCV's pixels are points at whole numbers, ours at whole numbers and a half.
@@ -156,7 +157,8 @@ class _Detector:
         places = []
         for crop in crops:
             view = picture.crop(crop, size, cv2.BORDER_CONSTANT)
-            boxes, scores = self._session.run(["boxes", "scores"], {"picture": view[None].astype(np.float32) / 127.5 - 1})
+            given = {"picture": view[None].astype(np.float32) / 127.5 - 1}
+            boxes, scores = self._session.run(["boxes", "scores"], given)
             sure = 1 / (1 + np.exp(-np.clip(scores[0, :, 0], -50, 50)))
             for i in np.nonzero(sure >= _LIKELY)[0]:
                 middle = boxes[0, i, :2] + self._anchors[i]
@@ -181,9 +183,7 @@ def _distinct(places: Sequence[_Place]) -> list[_Place]:
     kept: list[_Place] = []
     for place in sorted(places, key=lambda p: -p.score):
         roll = place.crop.angle
-        if all(
-            _shared(place.box, other.box) < _OVERLAP or math.cos(roll - other.crop.angle) < 0.5 for other in kept
-        ):
+        if all(_shared(place.box, other.box) < _OVERLAP or math.cos(roll - other.crop.angle) < 0.5 for other in kept):
             kept.append(place)
     return kept
 
@@ -259,7 +259,7 @@ class Landmarker:
         places = next(iter(self._levels(_Pyramid(on_ground(picture)))))
         return [Face(place.score, place.eyes.astype(np.float32), place.mouth.astype(np.float32)) for place in places]
 
-    def look(self, picture: np.ndarray, box: Sequence[float], roll: float = 0.0, least: float = FOUND) -> FaceFit | None:
+    def look(self, picture: np.ndarray, box: Sequence[float], roll: float, least: float = FOUND) -> FaceFit | None:
         """The face in a picture [H, W, 4] uint8 that something else saw in a box x0, y0, x1, y1, tilted by `roll`."""
         x0, y0, x1, y1 = box
         crop = _Crop(np.array([(x0 + x1) / 2, (y0 + y1) / 2]), _MARGIN * max(x1 - x0, y1 - y0, 1.0), roll)
@@ -273,13 +273,14 @@ class Landmarker:
                 return None
             crop = _crop_of(points)
             points, score = self._look(pyramid, [crop])
-        looks = [_Crop(crop.centre + crop.edge * np.array([x, y]), crop.edge * size, crop.angle) for x, y, size in _LOOKS]
+        shifts = ((crop.edge * np.array(shift), size) for *shift, size in _LOOKS)
+        looks = [_Crop(crop.centre + shift, crop.edge * size, crop.angle) for shift, size in shifts]
         points, score = self._look(pyramid, looks)
         # A nonsensical mesh, of a network that saw none of a face.
         if score < least or not np.isfinite(points).all():
             return None
         lids, irises = zip(*(self._eye(pyramid, points, side) for side in (0, 1)), strict=True)
-        return FaceFit(points.astype(np.float32), np.float32(lids), np.float32(irises), score)
+        return FaceFit(points.astype(np.float32), np.array(lids, np.float32), np.array(irises, np.float32), score)
 
     def _look(self, pyramid: _Pyramid, crops: Sequence[_Crop]) -> tuple[np.ndarray, float]:
         """[468, 3] and the score: the means over the crops."""

@@ -1,7 +1,7 @@
 """A mean face: how a face is turned against it, and what it looks like laid on three points.
 
-    turned:  landmarks ─▶ rotation that brings the mean face onto them ─▶ yaw, pitch
-    placed:  eyes and mouth of a drawing, or marks by hand ─▶ the mean face's 468 landmarks there
+turned:  landmarks ─▶ rotation that brings the mean face onto them ─▶ yaw, pitch
+placed:  eyes and mouth of a drawing, or marks by hand ─▶ the mean face's 468 landmarks there
 """
 
 import math
@@ -11,7 +11,15 @@ import numpy as np
 
 from streamer.faces.landmarks import WEIGHTS
 from streamer.model.face import Face
-from streamer.studio.face_fit import INNER_LIPS, LEFT_EYE, LEFT_EYE_CORNERS, POINTS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
+from streamer.studio.face_fit import (
+    INNER_LIPS,
+    LEFT_EYE,
+    LEFT_EYE_CORNERS,
+    POINTS,
+    RIGHT_EYE,
+    RIGHT_EYE_CORNERS,
+    FaceFit,
+)
 
 _STABLE = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 10, 109, 338, 127, 356, 70, 105, 107, 336, 334, 300, 116, 345,
            50, 280, 98, 327)  # fmt: skip
@@ -26,7 +34,7 @@ def mean_face() -> np.ndarray:
     with np.load(WEIGHTS / "canonical.npz") as stored:
         points = stored["points"].astype(np.float64)
     if points.shape != (POINTS, 3):
-        raise ValueError(f"the mean face in {WEIGHTS / 'canonical.npz'} has the shape {list(points.shape)}, not [468, 3]")
+        raise ValueError(f"the mean face in canonical.npz has the shape {list(points.shape)}, not [468, 3]")
     return points
 
 
@@ -72,9 +80,9 @@ def placed(face: Face) -> FaceFit:
     follows = np.clip(along, 0, 1) ** 1.5
     points[:, :2] += follows[:, None] * (face.mouth - mouth)
     lids = np.stack([points[list(eye), :2] for eye in (LEFT_EYE, RIGHT_EYE)])
-    irises = []
+    irises: list[np.ndarray] = []
     for side, corners in enumerate((LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS)):
         radius = _IRIS * float(np.hypot(*(points[corners[1], :2] - points[corners[0], :2])))
         rim = np.array([[0, 0], [1, 0], [0, -1], [-1, 0], [0, 1]]) * radius
         irises.append(lids[side].mean(0) + rim)
-    return FaceFit(points.astype(np.float32), lids.astype(np.float32), np.float32(irises), face.score)
+    return FaceFit(points.astype(np.float32), lids.astype(np.float32), np.array(irises, np.float32), face.score)

@@ -5,8 +5,8 @@
     pip download --no-deps mediapipe==0.10.14
     python -m streamer.training.face_models mediapipe-0.10.14-*.whl
 
-Needs the packages `onnx` and `tflite` (the extra `[train]`), and nothing of the wheel but its five files: any platform's
-wheel of this version has the same. The converter knows the operators of these files and refuses others.
+Needs the packages `onnx` and `tflite` (the extra `[train]`), and nothing of the wheel but its five files: those of any
+platform are the same. The converter knows the operators of these files and refuses others.
 
 TensorFlow Lite keeps channels last, ONNX first. Tensors of four dimensions are turned where they enter; inputs and
 outputs stay as MediaPipe documents them, and the number of pictures becomes free.
