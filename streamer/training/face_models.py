@@ -252,7 +252,11 @@ class _Converter:
         if activation == kinds.NONE:
             return f"t{output}", lambda: None
         if activation == kinds.RELU:
-            return f"t{output}.raw", lambda: void(self.add("Relu", [f"t{output}.raw"], f"t{output}"))
+
+            def rectify() -> None:
+                self.add("Relu", [f"t{output}.raw"], f"t{output}")
+
+            return f"t{output}.raw", rectify
         raise Unknown(f"the activation {activation} of {self._kind} is not known")
 
     def _folded(self, operator: Any, inputs: list[int], output: int) -> None:
@@ -367,10 +371,6 @@ class _Converter:
     def _alone(self, operator: Any, inputs: list[int], output: int) -> None:
         kind = {"RELU": "Relu", "HARD_SWISH": "HardSwish", "LOGISTIC": "Sigmoid"}[self._kind]
         self.add(kind, [f"t{inputs[0]}"], f"t{output}")
-
-
-def void(_: Any) -> None:
-    """For a call whose result is of no use."""
 
 
 # Files ------------------------------------------------------------------------------------------------------------
