@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from streamer.faces.kinds import described, drawing_score
@@ -84,7 +85,10 @@ def find_faces(picture: np.ndarray, landmarker: Landmarker, detector: FaceDetect
     found += [Candidate(f) for f in fits if f.score >= _FAIR and not any(_same(face_of(f), m) for m in middles)]
     if found:
         return _upright(picture, found)
+    small = _reduced(picture)
     for turns in (1, 2, 3):
+        if not detector.detect(np.ascontiguousarray(np.rot90(small, turns)), _TURNED):
+            continue
         view = np.ascontiguousarray(np.rot90(picture, turns))
         drawn = [face for face in detector.detect(view, _TURNED) if face.eye_distance >= MIN_EYES]
         found = [_second_opinion(view, face, [], landmarker) for face in drawn]
@@ -134,7 +138,7 @@ def marked_face(picture: np.ndarray, face: Face, landmarker: Landmarker) -> Foun
 
 
 def quarter(turns: int, picture: np.ndarray) -> np.ndarray:
-    """[2, 3]: where the points of a picture [H, W, ...] go when it is turned to the left this often, as np.rot90 does."""
+    """[2, 3]: where points of a picture [H, W, ...] go when it is turned to the left this often, as np.rot90 does."""
     height, width = picture.shape[:2]
     return np.array(
         [
@@ -173,6 +177,12 @@ def _drawn(picture: np.ndarray, landmarker: Landmarker, detector: FaceDetector) 
         for face in faces
         if any(np.hypot(*(other.eyes - face.eyes).T).max() < _SAME_EYES * face.eye_distance for other in glimpses)
     ]
+
+
+def _reduced(picture: np.ndarray) -> np.ndarray:
+    """A copy whose longest edge is 512 at most: a face that fills a part of it is still seen, much sooner."""
+    scale = 512 / max(picture.shape[:2])
+    return picture if scale >= 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _misread(picture: np.ndarray, fit: FaceFit) -> bool:
@@ -225,6 +235,7 @@ def _check(face: Face, given: Sequence[Face]) -> None:
     if face.eye_distance <= MIN_EYES:
         raise BadFace(
             "small_face",
-            f"the face is too small: its eyes are {face.eye_distance:.1f} pixels apart, more than {MIN_EYES:.0f} are needed",
+            f"the face is too small: its eyes are {face.eye_distance:.1f} pixels apart, "
+            f"more than {MIN_EYES:.0f} are needed",
             given,
         )

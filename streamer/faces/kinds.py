@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from streamer.faces.landmarks import box_of, on_ground
 from streamer.faces.notice import Notice
+from streamer.faces.landmarks import box_of, on_ground
 from streamer.faces.pose import turned
 from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
 
@@ -40,7 +40,7 @@ _TEXTS = {
     "sunglasses": "The eyes are covered: they neither blink nor look anywhere.",
     "mouth_covered": "The mouth seems to be covered: the jaw moves, but the lips cannot part.",
     "turned": "The face is turned by {yaw:.0f}°: its far side is less sharp, and the head turns less far.",
-    "eyes_closed": "The eyes are closed in the picture: opened ones are made up; a picture with open eyes looks better.",
+    "eyes_closed": "The eyes are closed in the picture: open ones are made up; one with open eyes looks better.",
     "mouth_open": "The mouth is open in the picture: it is closed by moving the lips; a closed mouth looks better.",
     "teeth_shown": "The teeth show in the picture: the closed mouth is made from the smile.",
 }
@@ -61,7 +61,7 @@ def described(picture: np.ndarray, fit: FaceFit, sure: bool = True) -> tuple[Fac
     if sure:
         view = _View.of(rgb, fit)
         glasses = view.drawn_glasses() if drawn else view.glasses()
-        eyes_covered = glasses and (view.shaded_lenses() if drawn else view.dark_lenses())
+        eyes_covered = glasses and view.shaded_lenses() if drawn else view.dark_lenses(glasses)
         if eyes_covered or glasses:
             codes.append("sunglasses" if eyes_covered else "glasses")
         # A drawn mouth may be a single line, and drawn lids are not where the network for irises thinks they are.
@@ -77,7 +77,7 @@ def described(picture: np.ndarray, fit: FaceFit, sure: bool = True) -> tuple[Fac
 
 
 def openness(fit: FaceFit) -> tuple[float, float]:
-    """Mean height of the left and of the right eye's opening, as a share of its width: by both networks that see lids."""
+    """Mean height of the left and of the right eye's opening, as a share of its width: by both networks."""
     meshed = np.stack([fit.points[list(eye), :2] for eye in (LEFT_EYE, RIGHT_EYE)])
     heights = np.empty((2, 2))
     for i, lids in enumerate((*fit.lids, *meshed)):
@@ -158,9 +158,7 @@ class _View:
     @classmethod
     def of(cls, rgb: np.ndarray, fit: FaceFit) -> "_View":
         """From a picture [H, W, 3] uint8."""
-        left, right = (
-            fit.points[corners[0], :2].astype(np.float64) for corners in (LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS)
-        )
+        left, right = fit.points[[LEFT_EYE_CORNERS[0], RIGHT_EYE_CORNERS[0]], :2].astype(np.float64)
         across = (right - left) * _CORNERS_APART / max(float((right - left) @ (right - left)), 1e-6)
         turn = np.array([[across[0], across[1]], [-across[1], across[0]]])
         shift = np.array(_CORNER) - turn @ left
@@ -181,7 +179,7 @@ class _View:
         return max(float(self.skin[0]), 15.0)
 
     def _dip(self, start: np.ndarray, end: np.ndarray, inner: slice) -> float:
-        """How much darker than both sides of it a line across the way between two points is, in shares of the skin's."""
+        """How much darker than both its sides a line across the way between two points is, in shares of the skin's."""
         way = _sampled(self.lab, start + np.linspace(0, 1, 30)[:, None] * (end - start))[:, 0]
         left, right = np.maximum.accumulate(way), np.maximum.accumulate(way[::-1])[::-1]
         return float((np.minimum(left, right) - way)[inner].max()) / self._light
@@ -223,14 +221,16 @@ class _View:
         """In drawings: darker than the cheeks."""
         return bool(self._lenses()[0] < 0.8 * self._light)
 
-    def dark_lenses(self) -> bool:
+    def dark_lenses(self, glasses: bool) -> bool:
         """
         Whether the skin between lid and rim is much darker than the cheeks or of another colour. Right on the three
         pairs of sunglasses and on the 14 clear ones: too few to be sure; light lenses are likely to be missed.
         """
         colour = self._lenses()
         apart = float(np.hypot(*(colour - self.skin)[1:]))
-        return self._rim() > _RIM and bool(colour[0] < 0.3 * self._light or apart > 18)
+        shade = float(colour[0]) / self._light
+        # A dark lens has no rim that is darker than it; deep shadows under the brows reach down to 0.28.
+        return shade < 0.25 or (glasses and self._rim() > _RIM and (shade < 0.3 or apart > 18))
 
     def mouth_covered(self) -> bool:
         """

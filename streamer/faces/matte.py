@@ -88,10 +88,10 @@ class Matting:
         inside = np.zeros((_INPUT, _INPUT), np.float32)
         border = _INPUT // 8
         inside[border:-border, border:-border] = 1
-        inside = cv2.blur(inside, (border, border))
+        weight = cv2.blur(inside, (border, border))
         back = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
         seen = cv2.warpAffine(person, matrix, (width, height), flags=back, borderMode=cv2.BORDER_REPLICATE)
-        return seen, cv2.warpAffine(inside, matrix, (width, height), flags=back)
+        return seen, cv2.warpAffine(weight, matrix, (width, height), flags=back)
 
 
 @cache
@@ -126,15 +126,14 @@ def cut_out(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
 
 def _of_this_face(coarse: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Without other people, that is what does not hang together with the face; its own inside is always there."""
-    out = coarse.copy()
     hull = cv2.convexHull(points.astype(np.int32))
     face = cv2.fillConvexPoly(np.zeros(coarse.shape, np.uint8), hull, 1)
-    out = np.maximum(out, face)
+    out: np.ndarray = np.maximum(coarse, face)
     count, labels = cv2.connectedComponents((out > 0.4).astype(np.uint8))
     if count > 2:
         own = labels == np.bincount(labels[face > 0]).argmax()
         near = cv2.dilate(own.astype(np.uint8), np.ones((15, 15), np.uint8))
-        out *= near
+        out = out * near
     return out.astype(np.float32)
 
 
@@ -164,8 +163,14 @@ def _refined(rgb: np.ndarray, coarse: np.ndarray, size: float) -> np.ndarray:
 
 def _spread(rgb: np.ndarray, known: np.ndarray, radius: int) -> np.ndarray:
     """[h, w, 3]: the colours where `known` [h, w] is 1, carried on smoothly to where it is 0."""
-    out, weight = np.zeros_like(rgb), np.zeros(known.shape, np.float32)
-    held = rgb * known[..., None]
+    height, width = known.shape
+    # Such smooth colours are the same at a fraction of the size, and sooner there.
+    factor = min(max(1, radius // 3), 8)
+    size = (max(1, width // factor), max(1, height // factor))
+    held = cv2.resize(rgb * known[..., None], size, interpolation=cv2.INTER_AREA)
+    known = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+    radius = max(1, round(radius / factor))
+    out, weight = np.zeros_like(held), np.zeros(known.shape, np.float32)
     # From near to far: what a small window reaches is not mixed with what is farther.
     for times in (1, 2, 4, 8):
         window = (2 * times * radius + 1,) * 2
@@ -176,7 +181,7 @@ def _spread(rgb: np.ndarray, known: np.ndarray, radius: int) -> np.ndarray:
         weight += room
     if known.any():
         out += (1 - weight)[..., None] * (held.sum((0, 1)) / known.sum())
-    return out
+    return cv2.resize(out, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _guided(guide: np.ndarray, image: np.ndarray, radius: int, smooth: float) -> np.ndarray:

@@ -34,9 +34,7 @@ def mean_face() -> np.ndarray:
     with np.load(WEIGHTS / "canonical.npz") as stored:
         points = stored["points"].astype(np.float64)
     if points.shape != (POINTS, 3):
-        raise ValueError(
-            f"the mean face in {WEIGHTS / 'canonical.npz'} has the shape {list(points.shape)}, not [468, 3]"
-        )
+        raise ValueError(f"the mean face in canonical.npz has the shape {list(points.shape)}, not [468, 3]")
     return points
 
 
@@ -82,9 +80,9 @@ def placed(face: Face) -> FaceFit:
     follows = np.clip(along, 0, 1) ** 1.5
     points[:, :2] += follows[:, None] * (face.mouth - mouth)
     lids = np.stack([points[list(eye), :2] for eye in (LEFT_EYE, RIGHT_EYE)])
-    irises = []
+    irises: list[np.ndarray] = []
     for side, corners in enumerate((LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS)):
         radius = _IRIS * float(np.hypot(*(points[corners[1], :2] - points[corners[0], :2])))
         rim = np.array([[0, 0], [1, 0], [0, -1], [-1, 0], [0, 1]]) * radius
         irises.append(lids[side].mean(0) + rim)
-    return FaceFit(points.astype(np.float32), lids.astype(np.float32), np.float32(irises), face.score)
+    return FaceFit(points.astype(np.float32), lids.astype(np.float32), np.array(irises, np.float32), face.score)

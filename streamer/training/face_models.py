@@ -5,8 +5,8 @@
     pip download --no-deps mediapipe==0.10.14
     python -m streamer.training.face_models mediapipe-0.10.14-*.whl
 
-Needs the packages `onnx` and `tflite` (the extra `[train]`), and nothing of the wheel but its five files: any platform's
-wheel of this version has the same. The converter knows the operators of these files and refuses others.
+Needs the packages `onnx` and `tflite` (the extra `[train]`), and nothing of the wheel but its five files: those of any
+platform are the same. The converter knows the operators of these files and refuses others.
 
 TensorFlow Lite keeps channels last, ONNX first. Tensors of four dimensions are turned where they enter; inputs and
 outputs stay as MediaPipe documents them, and the number of pictures becomes free.
@@ -252,7 +252,11 @@ class _Converter:
         if activation == kinds.NONE:
             return f"t{output}", lambda: None
         if activation == kinds.RELU:
-            return f"t{output}.raw", lambda: void(self.add("Relu", [f"t{output}.raw"], f"t{output}"))
+
+            def rectify() -> None:
+                self.add("Relu", [f"t{output}.raw"], f"t{output}")
+
+            return f"t{output}.raw", rectify
         raise Unknown(f"the activation {activation} of {self._kind} is not known")
 
     def _folded(self, operator: Any, inputs: list[int], output: int) -> None:
@@ -367,10 +371,6 @@ class _Converter:
     def _alone(self, operator: Any, inputs: list[int], output: int) -> None:
         kind = {"RELU": "Relu", "HARD_SWISH": "HardSwish", "LOGISTIC": "Sigmoid"}[self._kind]
         self.add(kind, [f"t{inputs[0]}"], f"t{output}")
-
-
-def void(_: Any) -> None:
-    """For a call whose result is of no use."""
 
 
 # Files ------------------------------------------------------------------------------------------------------------
