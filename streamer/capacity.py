@@ -223,7 +223,9 @@ def measure(device: str, timeout: float = _TIMEOUT) -> Measured:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "streamer.capacity", device]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, env=environment, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         raise NotMeasured(f"measuring it took more than {timeout:.0f} s") from None
     except OSError as error:

@@ -194,8 +194,10 @@ def _serve(options: argparse.Namespace) -> int:
         listener = Articulation.load()
         generator = create(config.generator, config.device, config.max_sessions, say)
     except (FileNotFoundError, BadNetwork, NotInstalled) as error:
-        print(f"lipstream: {error}", file=sys.stderr)
+        say(str(error))
         return 1
+    except KeyboardInterrupt:  # while it measures
+        return 130
     say(generator.where)
 
     class Announcing(uvicorn.Server):

@@ -143,6 +143,11 @@ class LocalAvatar:
         self._failure: BaseException | None = None
         self._closed = False
 
+    @property
+    def renderer(self) -> str:
+        """What draws it, one of config.RENDERERS."""
+        return self._avatar.renderer
+
     # Speech in
 
     async def push(self, pcm: np.ndarray, rate: int | None = None) -> int | None:
@@ -365,7 +370,7 @@ class Runtime:
     def _cost(self, renderer: str, size: int) -> float:
         """Estimated share of the engine's thread that an avatar takes which a renderer draws at `size`."""
         seats = [avatar._seat for avatar in self._avatars if avatar.size == size]
-        known = [seat.cost for seat in seats if seat.renderer == renderer]
+        known = [seat.cost for seat in seats if seat.renderer == renderer and seat.cost]
         return FPS * max(known, default=self._cost_of.get((renderer, size), 0.0))
 
     async def avatar(
@@ -393,7 +398,8 @@ class Runtime:
         if size is None:
             size = DEFAULT_SIZES[self._generator.renderer(entry)]
         count, cost = len(self._avatars) + self._opening, self._cost(self._generator.renderer(entry, size), size)
-        verdict = admit(self._admission, count, self._engine.load, cost)
+        fresh = sum(self._cost(each.renderer, each.size) for each in self._avatars if each._seat.cost == 0.0)
+        verdict = admit(self._admission, count, self._engine.load + fresh, cost)
         if not verdict.admitted:
             raise Refused(503, verdict.reason, verdict.detail, verdict.retry_after)
         self._opening += 1

@@ -15,6 +15,7 @@ LAYERS = [
     {
         "streamer",
         "streamer.config",
+        "streamer.folders",
         "streamer.clock",
         "streamer.channel",
         "streamer.stamp",
@@ -43,7 +44,7 @@ LAYERS = [
     {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
     {"streamer.generator", "streamer.signalling", "streamer.mux"},
     {"streamer.characters", "streamer.tokens"},
-    {"streamer.generators", "streamer.neural"},
+    {"streamer.capacity", "streamer.generators", "streamer.neural"},
     {"streamer.viewer", "streamer.microphone", "streamer.speech_in", "streamer.bot"},
     {"streamer.broadcast", "streamer.recording"},
     {"streamer.publish", "streamer.audience"},

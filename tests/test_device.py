@@ -22,11 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from streamer import render, stamp
-from streamer.characters import Characters
+from streamer.characters import Characters, Entry
 from streamer.encode import VideoEncoder, to_yuv
 from streamer.features import EMBEDDING, PROSODY, Curves, Loudness
 from streamer.generator import Engine
-from streamer.generators import NotInstalled, create
+from streamer.generators import AutoGenerator, NotInstalled, create
 from streamer.messages import Frame, Step
 from streamer.model import device as device_module
 from streamer.model import fused
@@ -484,6 +484,24 @@ def test_the_engine_and_the_encoder_take_planes(networks: Networks) -> None:
         assert isinstance(frame.image, Yuv) and frame.image.planes.base is None  # its own
         assert stamp.read(frame.image.brightness) == 7
         assert VideoEncoder("H264", frame.image.size).encode(frame.image, 7).is_keyframe
+    assert len(painter._slots) == 0
+
+
+def test_a_slot_is_given_back_with_a_change_of_renderer(networks: Networks) -> None:
+    """A session goes to and fro between a device and a rig: each frame is drawn, planes or RGBA, and coded."""
+    painter = DevicePainter(networks, 1, "cpu", torch.float32)
+    generator = AutoGenerator("", NeuralGenerator(painter))
+    studio, picture = Characters().get("24"), Entry("p", "p", picture=np.full((80, 80, 4), 255, np.uint8))
+    avatar, encoder = Avatar(Loudness(), generator.rig(studio, 128, True), Life(0)), VideoEncoder("H264", 128)
+    for frame, entry in enumerate((studio, picture, studio, picture, studio)):
+        if frame:
+            avatar.wear(generator.rig(entry, 128, True))
+        controls, _ = avatar.hear(Step(frame, 0, np.zeros(640, np.float32)))
+        image = avatar.draw(controls, frame / 25).copy()
+        assert isinstance(image, Yuv) == (entry is studio) == (avatar.renderer == "neural")
+        assert len(painter._slots) == (entry is studio)
+        assert encoder.encode(image, frame).size > 0
+    avatar.close()
     assert len(painter._slots) == 0
 
 

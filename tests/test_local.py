@@ -400,6 +400,17 @@ async def test_a_machine_without_time_for_another_says_so(leaves_nothing: None) 
     await runtime.aclose()
 
 
+async def test_an_avatar_costs_what_its_renderer_was_measured_at(leaves_nothing: None) -> None:
+    """Before any has drawn, what its renderer was measured at counts, at the size asked for or the default one."""
+    runtime = Runtime(Faces(), Loudness())
+    runtime._cost_of = {("studio_rig", 128): 0.020, ("studio_rig", 512): 0.030, ("studio_rig", 256): 0.001}
+    assert (await runtime.avatar("24")).renderer == "studio_rig"  # drawn at 128 pixels, whatever is asked for
+    with pytest.raises(Refused, match="75% of the generator's time, 50% is taken"):
+        await runtime.avatar("13")
+    await runtime.avatar("13", size=256)
+    await runtime.aclose()
+
+
 async def test_what_cannot_be_is_refused_with_a_reason(runtime: Runtime) -> None:
     with pytest.raises(Refused, match="nobody"):
         await runtime.avatar("nobody")
