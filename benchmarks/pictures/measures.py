@@ -23,10 +23,11 @@ _BREAK = 3  # rows within an opening that look like some row of the closed mouth
 
 def over(frame: np.ndarray, ground: tuple[int, int, int] = (128, 128, 128)) -> np.ndarray:
     """[H, W, 4] straight alpha, or [H, W, 3], to [H, W, 3] on one colour."""
-    if frame.shape[2] == 3:
-        return frame
-    alpha = frame[..., 3:].astype(np.float32) / 255
-    return np.rint(frame[..., :3] * alpha + np.array(ground) * (1 - alpha)).astype(np.uint8)
+    if frame.shape[2] == 3 or frame[..., 3].min() == 255:
+        return np.ascontiguousarray(frame[..., :3])
+    alpha = frame[..., 3:].astype(np.uint16)
+    below = np.array(ground, np.uint16) * (255 - alpha)
+    return ((frame[..., :3] * alpha + below + 127) // 255).astype(np.uint8)
 
 
 def correlation(asked: np.ndarray, shown: np.ndarray) -> float:
