@@ -13,6 +13,7 @@ from PIL import Image
 
 from streamer.base.errors import BadPicture
 from streamer.faces.decode import decode_picture
+from streamer.faces.matte import matte
 from streamer.faces.pack import Pack
 from streamer.faces.pose import face_of, placed
 from streamer.faces.reading import PictureReader, Upload
@@ -62,7 +63,9 @@ class Entry:
         assert self.pack is not None
         with self._lock:
             if self._prepared is None:
-                self._prepared = PreparedPicture.build(self.pack.neutral, self.pack.fit)
+                pack = self.pack
+                person = matte(pack.neutral, pack.fit) if pack.fit.style == "photo" else None
+                self._prepared = PreparedPicture.build(pack.neutral, pack.fit, person)
             return self._prepared
 
     @property

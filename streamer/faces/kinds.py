@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from streamer.faces.notice import Notice
 from streamer.faces.landmarks import box_of, on_ground
+from streamer.faces.notice import Notice
 from streamer.faces.pose import turned
 from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streamer.base.errors import BadPicture
-from streamer.faces.clip import choose_frames, read_clip
+from streamer.faces.clip import choose_frames, follow_face, read_clip
 from streamer.faces.decode import decode_picture
-from streamer.faces.finder import FoundFace, find_face, find_faces, marked_face
+from streamer.faces.finder import FoundFace, find_face, marked_face
 from streamer.faces.kinds import described
 from streamer.faces.landmarks import Landmarker
 from streamer.faces.notice import Notice
@@ -71,11 +71,9 @@ class PictureReader:
 
     def read_clip(self, data: bytes, name: str = "") -> Pack:
         """The best frames of a clip as a pack. Raises BadPicture."""
-        landmarker, detector = self._networks()
+        landmarker, _ = self._networks()
         clip = read_clip(data, name)
-        faces = [find_faces(frame.pixels, landmarker, detector) for frame in clip.frames]
-        fits = [seen.candidates[0].fit if seen.candidates and not seen.turns else None for seen in faces]
-        pack = choose_frames(clip.frames, fits)
+        pack = choose_frames(clip.frames, follow_face(clip.frames, landmarker))
         fit, told = described(pack.neutral, pack.fit)
         return replace(pack, fit=fit, notices=(*clip.notices, *told, *pack.notices))
 
