@@ -65,7 +65,8 @@ class Entry:
             if self._prepared is None:
                 pack = self.pack
                 person = matte(pack.neutral, pack.fit) if pack.fit.style == "photo" else None
-                self._prepared = PreparedPicture.build(pack.neutral, pack.fit, person)
+                others = {role: (member.pixels, member.fit) for role, member in pack.others.items()}
+                self._prepared = PreparedPicture.build(pack.neutral, pack.fit, person, others)
             return self._prepared
 
     @property

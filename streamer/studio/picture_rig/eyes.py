@@ -14,6 +14,7 @@ import numpy as np
 from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig.colours import Colours, luma
 from streamer.studio.picture_rig.framing import FRAME
+from streamer.studio.picture_rig.lent import Lent
 from streamer.studio.picture_rig.seam import smoothstep
 from streamer.studio.picture_rig.topology import EYES
 
@@ -25,6 +26,7 @@ _GAZE = (0.17, 0.11)  # eye widths that a gaze of 1 moves the iris, sideways and
 _RIM = 0.035  # eye widths of the lower lid's bright rim: it stays under the upper lid
 _STRETCH = 0.3  # eye widths of cheek below the eye that follow the lower lid
 _LASHES = (0.08, 0.2)  # least and most height of the upper lashes, eye widths
+_OWN_LID = 0.4  # eye widths above the eye that a picture with shut eyes is shown in
 _COVERED = 0.58  # of the skin's brightness: where four fifths round the eye are darker, something covers it
 
 
@@ -157,11 +159,19 @@ def _is_covered(image: np.ndarray, eye: Eye, colours: Colours) -> bool:
 class EyePainter:
     """Paints both eyes into frames of one size."""
 
-    def __init__(self, eyes: Eyes, texture: np.ndarray, margin: int, size: int) -> None:
-        """`texture` as framing.enlarged gives it, with `margin` pixels of the frame on each side."""
+    def __init__(self, eyes: Eyes, texture: np.ndarray, margin: int, size: int, shut: Lent | None = None) -> None:
+        """
+        `texture` as framing.enlarged gives it, with `margin` pixels of the frame on each side; `shut`: a picture of the
+        same face whose lids are.
+        """
         self._eyes = eyes
         self._texture = texture
         self._margin, self._scale, self._size = margin, size / FRAME, size
+        self._shut = None if shut is None else shut.image(size, margin)
+        self._shut_lines = []
+        for side, eye in enumerate(eyes.eyes if shut is not None else ()):
+            t, v = eye.local(shut.shut_line(side))  # type: ignore[union-attr]
+            self._shut_lines.append(np.interp(np.linspace(0, 1, _TABLE), t, v))
         self._blurred = []
         for eye in eyes.eyes:
             x0, y0, x1, y1 = self._box(eye, np.zeros(2), self._margin, 2, texture.shape[0])
@@ -248,7 +258,18 @@ class EyePainter:
             rim = _RIM * float(smoothstep(2 * blink))
             cheek = self._read(eye, t, bottom - _STRETCH + f * (_STRETCH - rim))
             out = out + (cheek - out) * below[..., None]
+            if self._shut is not None:
+                own = self._read_shut(eye, t, v + along(self._shut_lines[i]) - edge)
+                whole = float(smoothstep((blink - 0.5) / 0.5)) * (v <= edge) * smoothstep((v - bottom + 0.4) / 0.2)
+                out = out + (own - out) * whole[..., None]
         return before + (out - before) * fading[..., None]
+
+    def _read_shut(self, eye: Eye, t: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """[h, w, 3] float32: the picture with shut eyes at t, v."""
+        assert self._shut is not None
+        at = eye.place(t, v) * self._scale + (self._margin - 0.5)
+        out = cv2.remap(self._shut, at.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return out[..., :3].astype(np.float32)
 
     def _ball(self, eye: Eye, t: np.ndarray, v: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:
         """[h, w, 3]: the eyeball turned; the iris keeps its shape, the white beside it is stretched and squeezed."""
@@ -266,6 +287,10 @@ class EyePainter:
     ) -> np.ndarray:  # fmt: skip
         """`out` with the upper lid's skin and lashes down to `edge`."""
         pixel = 1 / (eye.width * self._scale)
+        if self._shut is not None:
+            lid = self._read_shut(eye, t, v + along(self._shut_lines[i]) - edge)
+            covered = np.clip((v - edge) / pixel + 0.5, 0, 1) * smoothstep((top + _OWN_LID - v) / (0.5 * _OWN_LID))
+            return out + (lid - out) * (covered * acting)[..., None]
         ends = top + eye.lashes
         f = np.clip((ends - v) / np.maximum(ends - edge, 1e-3), 0, 1)
         skin = along(eye.lid) + (along(eye.cheek) - along(eye.lid)) * (0.55 * f)[..., None]

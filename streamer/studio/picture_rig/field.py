@@ -108,6 +108,4 @@ def cover(grid: Grid, vertices: np.ndarray, triangles: np.ndarray) -> Cover:
     chosen = order[nearest]
     covered = np.zeros(grid.rows * grid.columns, bool)
     covered[cells] = True
-    return Cover(
-        covered.reshape(grid.rows, grid.columns), triangles[of[chosen]], weights[chosen].astype(np.float32)
-    )
+    return Cover(covered.reshape(grid.rows, grid.columns), triangles[of[chosen]], weights[chosen].astype(np.float32))

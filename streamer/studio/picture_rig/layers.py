@@ -1,7 +1,7 @@
 """A person before a background that stays where it is: two layers that together are the picture, to the last bit.
 
-    image, matte ─▶ plate: the background, filled in behind the person
-                 ─▶ person: premultiplied, so that person + plate × (1 - alpha) is the image
+image, matte ─▶ plate: the background, filled in behind the person
+             ─▶ person: premultiplied, so that person + plate × (1 - alpha) is the image
 """
 
 import cv2

@@ -17,6 +17,7 @@ from streamer.studio.picture_rig.expression import JAW
 from streamer.studio.picture_rig.field import Grid, cover
 from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.geometry import Geometry
+from streamer.studio.picture_rig.lent import Lent
 from streamer.studio.picture_rig.motion import Pose
 from streamer.studio.picture_rig.seam import smoothstep
 from streamer.studio.picture_rig.topology import topology
@@ -33,6 +34,8 @@ _LEAST = 0.125  # pixels between the lips below which the mouth is shut
 _SOFT = 0.0085  # mouth widths: how soft the lips' edge is
 _SHADOW = (0.035, 0.5, 0.46)  # mouth widths: how far the lips' shadow reaches, how far down; and the light it leaves
 _TEETH_LIGHT, _TEETH_SHARE = 0.8, 0.25  # of an opening, this share is as light, beside the skin, where teeth show
+_LINE = (0.014, 0.014, 0.6)  # mouth widths: how thick and soft the line of shut lips is, and how dark
+_LINE_UNTIL = 0.05  # mouth widths between the lips at which it is gone
 _HALO = (0.018, 0.22)  # mouth widths and share: skin at the opening's rim is a little darker
 
 
@@ -68,14 +71,19 @@ class Inside:
 
     drawing: bool
 
+    open_mouth: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    """Another picture's square [S, S, 4] and its lips' inner edges [41, 2] in pixels: shown where the mouth opens."""
+
     def paint(self, frame: np.ndarray, pose: Pose, geometry: Geometry, tongue: float) -> None:
         """Into a frame [S, S, 4] uint8 premultiplied whose lips already lie as `pose` says."""
         size = len(frame)
         scale = size / FRAME
-        if pose.gap * scale < _LEAST:
-            return
         upper, lower = (_curve(lip[::2, :2], _SMOOTH) * scale for lip in (pose.upper, pose.lower))
         width = geometry.mouth_width * scale
+        if geometry.open and not self.drawing and pose.gap < _LINE_UNTIL * geometry.mouth_width:
+            _darken_line(frame, (upper + lower) / 2, width, 1 - pose.gap / (_LINE_UNTIL * geometry.mouth_width))
+        if pose.gap * scale < _LEAST:
+            return
         down = -(pose.turn @ geometry.up)[:2]
         crossed = (lower - upper) @ down < 0
         middle = (upper + lower) / 2
@@ -87,8 +95,12 @@ class Inside:
         if x1 - x0 < 4 or y1 - y0 < 4:
             return
         opening = _mask(outline - [x0, y0], x1 - x0, y1 - y0)
-        inside = self._inside(pose, geometry, tongue, Grid(x0 / scale, y0 / scale, 1 / scale, y1 - y0, x1 - x0))
-        inside *= self._light(opening, pose.gap * scale, width)[..., None]
+        on = Grid(x0 / scale, y0 / scale, 1 / scale, y1 - y0, x1 - x0)
+        if self.open_mouth is not None:
+            inside = self._lent(upper - [x0, y0], lower - [x0, y0], on)
+        else:
+            inside = self._inside(pose, geometry, tongue, on)
+            inside *= self._light(opening, pose.gap * scale, width)[..., None]
         edge = max(0.45, _SOFT * width, 0.8 * self.softness)
         if self.softness > 0.5:
             inside = cv2.GaussianBlur(inside, (0, 0), self.softness)
@@ -123,6 +135,27 @@ class Inside:
             out = out * (1 - pixels[..., 3:]) + pixels[..., :3]
         return out
 
+    def _lent(self, upper: np.ndarray, lower: np.ndarray, on: Grid) -> np.ndarray:
+        """[h, w, 3] float32: the other picture's open mouth between lips [41, 2] in pixels of the region."""
+        assert self.open_mouth is not None
+        image, above, below = self.open_mouth
+        along, theirs = upper[-1] - upper[0], above[-1] - above[0]
+        axes = np.stack([along, [-along[1], along[0]]], 1) / (along @ along)
+        places = np.stack(np.meshgrid(np.arange(on.columns) + 0.5, np.arange(on.rows) + 0.5), -1)
+        x, y = np.moveaxis((places - upper[0]) @ axes, -1, 0)
+        top, bottom = ((lip - upper[0]) @ axes for lip in (upper, lower))
+        first, last = (np.interp(x, lip[:, 0], lip[:, 1]) for lip in (top, bottom))
+        their_axes = np.stack([theirs, [-theirs[1], theirs[0]]], 1) / (theirs @ theirs)
+        their_top, their_bottom = ((lip - above[0]) @ their_axes for lip in (above, below))
+        their_first, their_last = (np.interp(x, lip[:, 0], lip[:, 1]) for lip in (their_top, their_bottom))
+        # Drawn mouths are stretched as a whole; teeth keep their size and what is below them is cut off.
+        share = (y - first) / np.maximum(last - first, 1e-3)
+        down = share * (their_last - their_first) if self.drawing else np.minimum(y - first, their_last - their_first)
+        source = np.clip(their_first + down, their_first + 0.01, np.maximum(their_last - 0.01, their_first + 0.01))
+        at = above[0] + x[..., None] * theirs + source[..., None] * np.array([-theirs[1], theirs[0]])
+        out = cv2.remap(image, (at - 0.5).astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return out[..., :3].astype(np.float32)
+
     def _light(self, opening: np.ndarray, gap: float, width: float) -> np.ndarray:
         """[h, w] 0..1: what the lips, the upper one above all, leave of the light."""
         reach, down, least = _SHADOW
@@ -134,6 +167,24 @@ class Inside:
             return 0.75 + 0.25 * light
         least = max(least, 0.6 * self.own_teeth)
         return least + (1 - least) * light**1.1
+
+
+def _darken_line(frame: np.ndarray, line: np.ndarray, width: float, strength: float) -> None:
+    """Where lips that the picture shows apart are brought together: the dark line between them [n, 2], in pixels."""
+    margin = int(3 + 0.1 * width)
+    x0, y0 = np.maximum(np.floor(line.min(0)).astype(int) - margin, 0)
+    x1, y1 = np.minimum(np.ceil(line.max(0)).astype(int) + margin, len(frame))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    k = _SUPERSAMPLED
+    drawn = np.zeros(((y1 - y0) * k, (x1 - x0) * k), np.uint8)
+    thick = max(1, round(_LINE[0] * width * k))
+    points = np.round((line[2:-2] - [x0, y0]) * k * 16 - 8).astype(np.int32)
+    cv2.polylines(drawn, [points], False, 255, thick, cv2.LINE_AA, 4)
+    soft = cv2.resize(drawn, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA).astype(np.float32)
+    soft = cv2.GaussianBlur(soft, (0, 0), max(0.5, _LINE[1] * width)) * (_LINE[2] * strength / 255)
+    region = frame[y0:y1, x0:x1, :3]
+    region[:] = (region * (1 - soft)[..., None] + 0.5).astype(np.uint8)
 
 
 def _curve(points: np.ndarray, count: int) -> np.ndarray:
@@ -155,9 +206,17 @@ def _mask(outline: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def prepare_inside(
-    geometry: Geometry, colours: Colours, image: np.ndarray, enlargement: float, drawing: bool
+    geometry: Geometry,
+    colours: Colours,
+    image: np.ndarray,
+    enlargement: float,
+    drawing: bool,
+    open_mouth: Lent | None = None,
 ) -> Inside:
-    """For frames as large as `image` [S, S, 4], the square at rest; `enlargement` as Framing says it."""
+    """
+    For frames as large as `image` [S, S, 4], the square at rest; `enlargement` as Framing says it; `open_mouth`: another
+    picture of the face that shows one.
+    """
     size = len(image)
     layers = {part: _rendered(part, geometry, colours, size, drawing) for part in (UPPER_TEETH, LOWER_TEETH, TONGUE)}
     own = _own_teeth(geometry, image, colours) if geometry.open and not drawing else None
@@ -166,7 +225,11 @@ def prepare_inside(
     if drawing:  # one row of teeth says it
         del layers[LOWER_TEETH]
     softness = 0.33 * enlargement if enlargement > 1.6 else 0.0
-    return Inside(layers, colours, own is not None, softness, drawing)
+    lent = None
+    if open_mouth is not None:
+        upper, lower = (_curve(lip, _SMOOTH) * size / FRAME for lip in open_mouth.lips())
+        lent = (open_mouth.image(size), upper, lower)
+    return Inside(layers, colours, own is not None, softness, drawing, lent)
 
 
 def _anchor(geometry: Geometry) -> np.ndarray:

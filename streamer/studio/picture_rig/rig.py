@@ -1,5 +1,6 @@
 """A picture that talks: prepared once, then drawn frame by frame by moving its own pixels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +15,7 @@ from streamer.studio.picture_rig.eyes import EyePainter, Eyes, prepare_eyes
 from streamer.studio.picture_rig.framing import FRAME, Framing, enlarged, frame
 from streamer.studio.picture_rig.geometry import Geometry, fit_geometry
 from streamer.studio.picture_rig.layers import joined, split
+from streamer.studio.picture_rig.lent import Lent, Others, lent, mouth_of
 from streamer.studio.picture_rig.motion import Flow, Motion, Pose, prepare_motion
 from streamer.studio.picture_rig.mouth import prepare_inside
 from streamer.studio.picture_rig.seam import find_seam, smoothstep
@@ -34,16 +36,19 @@ class PreparedPicture:
     motion: Motion
     colours: Colours
     eyes: Eyes
+    lent: Mapping[str, Lent]
 
     @property
     def geometry(self) -> Geometry:
         return self.motion.geometry
 
     @classmethod
-    def build(cls, picture: np.ndarray, fit: FaceFit, matte: np.ndarray | None = None) -> "PreparedPicture":
+    def build(
+        cls, picture: np.ndarray, fit: FaceFit, matte: np.ndarray | None = None, others: Others | None = None
+    ) -> "PreparedPicture":
         """
         Of a picture [H, W, 4] uint8 straight RGBA and a face in its pixels. With a `matte` [H, W] uint8 of the person, the
-        background of an opaque picture stays still. Takes some 0.2 s.
+        background of an opaque picture stays still; `others`: further pictures of the face. Takes some 0.2 s.
         """
         framing = frame(picture, fit, matte)
         image = np.ascontiguousarray(framing.image(FRAME)[..., :3])
@@ -55,7 +60,7 @@ class PreparedPicture:
         geometry = fit_geometry(seam)
         colours = read_colours(image, framing.fit.points, framing.fit.eye_distance, drawing)
         eyes = prepare_eyes(image, landmarks, framing.fit, colours, framing.scale)
-        return cls(framing, prepare_motion(geometry), colours, eyes)
+        return cls(framing, prepare_motion(geometry), colours, eyes, lent(framing, others or {}, colours))
 
 
 class PictureRig:
@@ -84,9 +89,14 @@ class PictureRig:
         self._texture = enlarged(shown)
         self._drawing = framing.fit.style == "drawing"
         self._inside = prepare_inside(
-            prepared.geometry, prepared.colours, image, framing.enlargement(size), self._drawing
+            prepared.geometry,
+            prepared.colours,
+            image,
+            framing.enlargement(size),
+            self._drawing,
+            mouth_of(prepared.lent),
         )
-        self._eyes = EyePainter(prepared.eyes, self._texture, self._margin, size)
+        self._eyes = EyePainter(prepared.eyes, self._texture, self._margin, size, prepared.lent.get("eyes_shut"))
         places = 2 * np.arange(self._margin, self._margin + size, dtype=np.float32)
         self._still = np.stack(np.meshgrid(places, places), -1)
 

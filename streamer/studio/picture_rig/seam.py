@@ -14,6 +14,7 @@ from streamer.studio.picture_rig.topology import LEFT_CORNER, LOWER_LIP, RIGHT_C
 _OPEN = {"photo": 0.13, "drawing": 0.25}  # gap, in mouth widths, from which on the mouth is open whatever is in it
 _PARTED = 0.05  # from which on it is, if something brighter than the skin shows, or nothing but darkness
 _BRIGHTER, _DARKER = 1.08, 0.3
+_WIDER, _GAPING = 0.09, 0.6  # or, where it is wider than this, something so dark
 _REACH = 0.16  # mouth widths above and below the mesh's own line where the seam is looked for
 _STEP = 0.008
 _ALONG = 97  # places along the mouth
@@ -102,7 +103,10 @@ def _is_open(
     seen = light[centre]
     around = np.median(seen[:, np.abs(across) > 0.1].mean(1))
     brightest = np.median(np.where(inside, seen, -1.0).max(1))
+    darkest = np.median(np.where(inside, seen, np.inf).min(1))
     typical = np.median((seen * inside).sum(1) / inside.sum(1))
+    if gap > _WIDER and darkest < _GAPING * around:
+        return True
     return bool(brightest > _BRIGHTER * around or typical < _DARKER * around)
 
 
