@@ -206,12 +206,22 @@ def remember(given: dict[str, str], path: Path, measured: Measured) -> None:
 
 
 def known_or_measured(given: dict[str, str], path: Path, tell: Callable[[str], None]) -> Measured:
-    """What is remembered, or is measured and remembered now, which is told first. Blocking. Raises NotMeasured."""
+    """
+    What is remembered, or is measured and remembered now, which is told first. That it does not keep up on a crowded
+    machine holds for this start only. Blocking. Raises NotMeasured.
+    """
     if (measured := recall(given, path)) is None:
         tell("measuring once, for up to a minute, whether the neural generator keeps up here beside a browser")
+        disturbed = crowded()
         measured = measure(given["device"])
-        remember(given, path, measured)
+        if measured.holds() or not disturbed:
+            remember(given, path, measured)
     return measured
+
+
+def crowded() -> bool:
+    """Whether more wants to run at present than this machine has cores for. False where the system does not say."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > _cores()
 
 
 # Measuring ----------------------------------------------------------------------------------------------------------

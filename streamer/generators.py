@@ -213,4 +213,6 @@ _INSIST = "--generator neural or rig insists"
 
 
 def _again(path: Path) -> str:
-    return f"{_INSIST}; to measure again, delete {path}"
+    """How to insist, and how to have it measured again."""
+    kept = path.is_file()
+    return f"{_INSIST}; " + (f"to measure again, delete {path}" if kept else "the next start measures again")

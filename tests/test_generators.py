@@ -124,6 +124,7 @@ def test_auto_keeps_to_what_was_measured(seconds: float, monkeypatch: pytest.Mon
         return Networks()
 
     monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(capacity, "crowded", lambda: False)
     monkeypatch.setattr(capacity, "measure", measure)
     monkeypatch.setattr("streamer.neural.NeuralGenerator.load", loaded)
     told: list[str] = []
@@ -135,6 +136,18 @@ def test_auto_keeps_to_what_was_measured(seconds: float, monkeypatch: pytest.Mon
     assert f"{1000 * seconds:.0f} ms a frame beside a busy core" in auto.where
     assert "--generator neural or rig insists" in auto.where and f"delete {file}" in auto.where
     assert "\n" not in auto.where
+
+
+def test_a_crowded_machine_is_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What other programs made slow is not remembered, and the line says so; what keeps up beside them is."""
+    monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(capacity, "crowded", lambda: True)
+    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", lambda **asked: Networks())
+    monkeypatch.setattr(capacity, "measure", lambda device: capacity.Measured("cpu", (0.080,) * 40))
+    auto = create("auto", "cpu")
+    assert auto.where.endswith("the next start measures again") and not list(tmp_path.iterdir())
+    monkeypatch.setattr(capacity, "measure", lambda device: capacity.Measured("cpu", (0.010,) * 40))
+    assert "delete" in create("auto", "cpu").where and len(list(tmp_path.iterdir())) == 1
 
 
 def test_auto_falls_back_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
