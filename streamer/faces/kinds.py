@@ -242,7 +242,7 @@ class _View:
     def mouth_covered(self) -> bool:
         """
         Whether there are neither a line between the lips nor lips in another colour. Of smooth masks, hands and
-        microphones painted over the portraits 87 % are told of where the mesh was found at all (four fifths of the
+        microphones painted over the portraits 87 % are told of where the mesh was found at all (seven tenths of the
         masks, all others), and no bare mouth is; what has folds of its own is likely to be missed.
         """
         ways = [(self.points[a], self.points[b]) for a, b in zip(_UPPER_LIP, _LOWER_LIP, strict=True)]
