@@ -10,6 +10,8 @@ from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGH
 from streamer.studio.picture import backdrop
 from streamer.studio.picture_rig.colours import Colours, read_colours
 from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, strengths
+from streamer.studio.picture_rig.drawn_eyes import DrawnEyes, prepare_drawn_eyes
+from streamer.studio.picture_rig.drawn_lids import DrawnEyePainter
 from streamer.studio.picture_rig.eyes import EyePainter, Eyes, prepare_eyes
 from streamer.studio.picture_rig.framing import FRAME, Framing, enlarged, frame
 from streamer.studio.picture_rig.geometry import Geometry, fit_geometry
@@ -32,7 +34,8 @@ class PreparedPicture:
     framing: Framing
     motion: Motion
     colours: Colours
-    eyes: Eyes
+    eyes: Eyes | DrawnEyes | None
+    """None: they stay as the picture shows them."""
 
     @property
     def geometry(self) -> Geometry:
@@ -50,7 +53,8 @@ class PreparedPicture:
         seam = find_seam(image, landmarks, framing.scale, drawing)
         geometry = fit_geometry(seam)
         colours = read_colours(image, framing.fit.points, framing.fit.eye_distance, drawing)
-        eyes = prepare_eyes(image, landmarks, framing.fit, colours, framing.scale)
+        prepare = prepare_drawn_eyes if drawing else prepare_eyes
+        eyes = prepare(image, landmarks, framing.fit, colours, framing.scale)
         return cls(framing, prepare_motion(geometry), colours, eyes)
 
 
@@ -75,7 +79,11 @@ class PictureRig:
         self._inside = prepare_inside(
             prepared.geometry, prepared.colours, image, framing.enlargement(size), self._drawing
         )
-        self._eyes = EyePainter(prepared.eyes, self._texture, self._margin, size)
+        self._eyes: EyePainter | DrawnEyePainter | None = None
+        if isinstance(prepared.eyes, Eyes):
+            self._eyes = EyePainter(prepared.eyes, self._texture, self._margin, size)
+        elif prepared.eyes is not None:
+            self._eyes = DrawnEyePainter(prepared.eyes, self._texture, self._margin, size)
         places = 2 * np.arange(self._margin, self._margin + size, dtype=np.float32)
         self._still = np.stack(np.meshgrid(places, places), -1)
 
@@ -98,9 +106,10 @@ class PictureRig:
         pose = prepared.motion.pose(strengths(controls, fit.mouth_covered), 1 - given, lifting, controls)
         places = self._places(prepared.motion.flow(pose), pose)
         out = cv2.remap(self._texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        shifts = prepared.motion.shifts(pose, _EYES)
-        blinks, gaze = (value["blink_left"], value["blink_right"]), (value["gaze_x"], value["gaze_y"])
-        self._eyes.paint(out, places, shifts, blinks, gaze)
+        if self._eyes is not None:
+            shifts = prepared.motion.shifts(pose, _EYES)
+            blinks, gaze = (value["blink_left"], value["blink_right"]), (value["gaze_x"], value["gaze_y"])
+            self._eyes.paint(out, places, shifts, blinks, gaze)
         if given < 1 and not fit.mouth_covered:
             self._inside.paint(out, pose, prepared.geometry, value["tongue"])
         return self._finished(out)
