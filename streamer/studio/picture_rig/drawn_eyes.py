@@ -18,14 +18,18 @@ from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig.colours import Colours, luma
 
 _EDGE = 16  # levels within three pixels from which on there is an edge between two regions
-_SAME = 20  # levels up to which a region has the colour of the skin round it
+_SAME = 12  # levels up to which a region has the colour of the skin round it
 _AROUND = (1.0, 0.7)  # eye distances beside and above the middle between the eyes that are searched
 _NEAR = 0.2  # eye distances up to which what is no skin may lie beside the mesh's eye
 _WIDE, _HIGH = (0.045, 0.72), (0.03, 0.72)  # eye distances: how wide and how high an eye may be
 _LINE = 0.36  # of its length that a patch is thick up to which it is a line: a shut eye
+_BULGE = (0.22, 1.8)  # but not one thicker than this that somewhere is so many times as thick as mostly
 _PATCH = 0.35  # eye distances: a dark patch higher than this with something in it is fur round an eye
 _RING = 0.55  # share of the eye's surroundings that has to be skin
 _WHITE = 0.1  # share of an eye that has to be light for it to have a white
+_CUTS = (0.0, 0.012, 0.02, 0.03, 0.045)  # eye distances: thickness of lines that are cut off where they tie eyes to hair
+_TRIED = 3  # pieces that are tried each time
+_CUT_COST, _SHUT_COST, _DOUBTFUL = 0.04, 0.12, 0.9
 _TABLE = 65  # places along the eye
 
 
@@ -119,13 +123,8 @@ def prepare_drawn_eyes(
     regions = _divided(image, landmarks, fit, enlargement)
     if regions is None:
         return None
-    found = []
-    for side in (0, 1):
-        seen = _search(regions, (fit.lids[side].mean(0) + fit.irises[side, 0]) / 2)
-        if seen is None:
-            return None
-        found.append(seen)
-    if all(patch.shut for patch in found) or not _alike(found, regions.unit):
+    found = _pair(regions, fit)
+    if found is None or all(patch.shut for patch in found):
         return None
     middles = [patch.middle for patch in found]
     along = fit.lids[1].mean(0) - fit.lids[0].mean(0)
@@ -210,23 +209,44 @@ class _Patch:
     """[2]: width and height of its box, frame units."""
 
     shut: bool
+    cost: float
+    """How badly it fits the mesh's eye."""
 
 
-def _search(regions: _Regions, near: np.ndarray) -> _Patch | None:
-    at = near - regions.corner
-    nonskin = ~regions.skin
-    for cut in (0.0, 0.012, 0.02, 0.03):
-        mask = _component(nonskin, at, regions.unit, cut)
-        if mask is None:
-            continue
-        skin = regions.skin
-        inner = _in_fur(regions, mask, at)
-        if inner is not None:
-            mask, skin = inner
-        patch = _patch(regions, mask, skin)
-        if patch is not None:
-            return patch
-    return None
+def _pair(regions: _Regions, fit: FaceFit) -> tuple[_Patch, _Patch] | None:
+    """The two patches that are most likely the eyes of one face."""
+    near = (fit.lids.mean(1) + fit.irises[:, 0]) / 2
+    sides: tuple[list[_Patch], list[_Patch]] = ([], [])
+    for i, cut in enumerate(_CUTS):
+        whole = (~regions.skin).astype(np.uint8)
+        if cut:
+            whole = cv2.morphologyEx(whole, cv2.MORPH_OPEN, _disc(cut * regions.unit))
+        pieces = cv2.connectedComponentsWithStats(whole, connectivity=8)
+        for patches, at in zip(sides, near - regions.corner, strict=True):
+            for number, cost in _near(pieces, at, regions.unit)[:_TRIED]:
+                patch = _grown(regions, pieces[1] == number, cut, at, cost + _CUT_COST * i)
+                if patch is not None:
+                    patches.append(patch)
+    best, found = _DOUBTFUL, None
+    for left in sides[0]:
+        for right in sides[1]:
+            cost = left.cost + right.cost + _unlike(left, right, near, regions.unit)
+            if cost < best:
+                best, found = cost, (left, right)
+    return found
+
+
+def _unlike(left: _Patch, right: _Patch, near: np.ndarray, unit: float) -> float:
+    """How little two patches look like the eyes of one face."""
+    mesh, apart = near[1] - near[0], right.middle - left.middle
+    off = apart - mesh
+    if apart @ mesh <= 0 or not 0.25 * unit < float(np.hypot(*apart)) < 1.3 * unit or (left.mask & right.mask).any():
+        return np.inf
+    across = abs(float(off[0] * mesh[1] - off[1] * mesh[0])) / float(np.hypot(*mesh)) / unit
+    wide, high = np.abs(np.log(left.size / right.size))
+    if left.shut != right.shut:  # one that winks
+        return 1.2 * across + 0.5 * wide + 0.3
+    return 2 * across + 0.5 * wide + 0.5 * high
 
 
 def _disc(radius: float) -> np.ndarray:
@@ -234,41 +254,41 @@ def _disc(radius: float) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (edge, edge))
 
 
-def _component(nonskin: np.ndarray, at: np.ndarray, unit: float, cut: float) -> np.ndarray | None:
-    """[h, w] bool: the connected piece that best fits an eye at `at`, once lines thinner than `cut` are cut off."""
-    whole = nonskin.astype(np.uint8)
-    if cut:
-        whole = cv2.morphologyEx(whole, cv2.MORPH_OPEN, _disc(cut * unit))
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(whole, connectivity=8)
+def _near(pieces: tuple, at: np.ndarray, unit: float) -> list[tuple[int, float]]:
+    """Numbers of OpenCV's connected components that may be the eye at `at`, and how badly each fits; best first."""
+    _, labels, stats, centres = pieces
     rows, columns = labels.shape
-    best, found = np.inf, 0
-    for i in range(1, count):
-        x, y, wide, high, area = (int(value) for value in stats[i])
-        border = x <= 0 or y <= 0 or x + wide >= columns or y + high >= rows
-        if border or not (_WIDE[0] < wide / unit < _WIDE[1] and _HIGH[0] < high / unit < _HIGH[1]):
-            continue
-        beyond = np.maximum(np.maximum([x, y] - at, at - [x + wide, y + high]), 0)
-        away = centres[i] - at
-        if np.hypot(*beyond) > _NEAR * unit or away[1] < -0.3 * unit:
-            continue
-        # Brows lie above the mesh's eye: what is above counts as farther away.
-        cost = float(np.hypot(away[0], away[1] * (1.6 if away[1] < 0 else 1.0))) / unit - 0.5 * min(
-            (area / unit**2) ** 0.5, 0.3
-        )
-        if cost < best:
-            best, found = cost, i
-    if not found:
-        return None
-    mask = labels == found
-    if cut:  # give back what the cutting took from its own edge
-        mask = cv2.dilate(mask.astype(np.uint8), _disc(cut * unit * 1.5)).astype(bool) & nonskin
-    return _without_holes(mask)
+    low, size, area = stats[:, :2], stats[:, 2:4], stats[:, 4]
+    share = size / unit
+    allowed = (low > 0).all(1) & (low + size < [columns, rows]).all(1)
+    allowed &= (share[:, 0] > _WIDE[0]) & (share[:, 0] < _WIDE[1]) & (share[:, 1] > _HIGH[0]) & (share[:, 1] < _HIGH[1])
+    beyond = np.maximum(np.maximum(low - at, at - low - size), 0)
+    away = centres - at
+    allowed &= np.hypot(*beyond.T) < _NEAR * unit
+    allowed[0] = False
+    # Brows lie above the mesh's eye: what is above counts as farther away.
+    away[:, 1] *= np.where(away[:, 1] < 0, 1.6, 1.0)
+    cost = np.hypot(*away.T) / unit - 0.5 * np.minimum(np.sqrt(area) / unit, 0.3)
+    order = np.argsort(cost)
+    return [(int(i), float(cost[i])) for i in order if allowed[i]]
 
 
 def _without_holes(mask: np.ndarray) -> np.ndarray:
     padded = np.pad(mask.astype(np.uint8), 1)
     cv2.floodFill(padded, None, (0, 0), 2)
     return (padded != 2)[1:-1, 1:-1]
+
+
+def _grown(regions: _Regions, mask: np.ndarray, cut: float, at: np.ndarray, cost: float) -> _Patch | None:
+    """The patch of a piece that was left when lines thinner than `cut` had been cut off."""
+    skin = regions.skin
+    if cut:  # give back what the cutting took from its own edge
+        mask = cv2.dilate(mask.astype(np.uint8), _disc(1.5 * cut * regions.unit)).astype(bool) & ~skin
+    mask = _without_holes(mask)
+    inner = _in_fur(regions, mask, at)
+    if inner is not None:
+        mask, skin = inner
+    return _patch(regions, mask, skin, cost)
 
 
 def _in_fur(regions: _Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -280,45 +300,40 @@ def _in_fur(regions: _Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.nda
     counts[0] = 0
     main = int(counts.argmax())
     ground = regions.labels == main
-    inner = cv2.erode(mask.astype(np.uint8), _disc(3)).astype(bool)
-    rim = inner & ~cv2.erode(inner.astype(np.uint8), _disc(2)).astype(bool)
-    colour = np.median(regions.image[ground], 0)
-    skin = np.median(regions.image[regions.skin], 0)
-    darker = luma(colour) < luma(skin) - 10
+    inner = cv2.erode(mask.astype(np.uint8), _disc(4 + regions.soft))
+    rim = (inner > 0) & (cv2.erode(inner, _disc(2)) == 0)
+    darker = luma(np.median(regions.image[ground], 0)) < luma(np.median(regions.image[regions.skin], 0)) - 10
     if counts[main] < 0.4 * mask.sum() or not darker or (ground & rim).sum() < 0.7 * rim.sum():
         return None
-    within = _component(mask & ~ground & inner, at, regions.unit, 0.0)
-    return None if within is None else (within, ground)
+    pieces = cv2.connectedComponentsWithStats((inner & ~ground).astype(np.uint8), connectivity=8)
+    within = _near(pieces, at, regions.unit)
+    return (_without_holes(pieces[1] == within[0][0]), ground) if within else None
 
 
-def _patch(regions: _Regions, mask: np.ndarray, skin: np.ndarray) -> _Patch | None:
+def _patch(regions: _Regions, mask: np.ndarray, skin: np.ndarray, cost: float) -> _Patch | None:
     """Its measures, if it can be an eye."""
-    unit = regions.unit
+    unit, soft = regions.unit, regions.soft
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     size = np.array([columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1], float)
     if not (_WIDE[0] < size[0] / unit < _WIDE[1] and _HIGH[0] < size[1] / unit < _HIGH[1]):
         return None
-    whole = mask.astype(np.uint8)
+    around = int(0.05 * unit) + 6
+    window = np.s_[max(rows[0] - around, 0) : rows[-1] + around, max(columns[0] - around, 0) : columns[-1] + around]
+    whole = mask[window].astype(np.uint8)
     near = cv2.dilate(whole, _disc(2))
     ring = (cv2.dilate(near, _disc(0.04 * unit)) > 0) & (near == 0)
-    if skin[ring].mean() < _RING:
+    share = float(skin[window][ring].mean())
+    if share < _RING:
         return None
-    thick = 2 * float(cv2.distanceTransform(np.pad(whole, 1), cv2.DIST_L2, 5).max()) - 2 * regions.soft
+    depth = cv2.distanceTransform(whole, cv2.DIST_L2, 5)
+    thick = 2 * float(depth.max()) - 2 * soft
+    long = float(np.hypot(*(size - 2 * soft)))
+    shut = thick < _LINE * long
+    if shut and thick > _BULGE[0] * long:
+        ridge = depth[(depth > 1.5) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
+        shut = thick < _BULGE[1] * (2 * float(np.median(ridge)) - 2 * soft)
     middle = regions.corner + [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2]
-    return _Patch(mask, skin, middle, size, thick < _LINE * float(np.hypot(*(size - 2 * regions.soft))) / 1.0)
-
-
-def _alike(pair: list[_Patch], unit: float) -> bool:
-    """Whether two patches can be the eyes of one face."""
-    left, right = pair
-    apart = right.middle - left.middle
-    if not 0.25 * unit < float(np.hypot(*apart)) < 1.3 * unit or (left.mask & right.mask).any():
-        return False
-    if left.shut or right.shut:
-        return True
-    ratio = float(np.prod(left.size) / np.prod(right.size))
-    high = float(left.size[1] / right.size[1])
-    return 0.3 < ratio < 3.3 and 0.45 < high < 2.2
+    return _Patch(mask, skin, middle, size, shut, cost + 0.6 * (1 - share) + (_SHUT_COST if shut else 0))
 
 
 def _measured(regions: _Regions, patch: _Patch, along: np.ndarray) -> DrawnEye:
@@ -361,16 +376,19 @@ def _measured(regions: _Regions, patch: _Patch, along: np.ndarray) -> DrawnEye:
     line = np.median(image[darkest], 0)
     rim = float(np.median(luma(plate[mask])))
     above = below = 0.0
+    drawn = _stroke(regions, line)
     if not solid:
         white = float(np.median(light[pale]))
         bound = min(rim, white)
         above = _outline(light, whole, pale, dark, bound, 1)
-        below = _outline(light, whole, pale, dark, bound, -1)
+        below = _outline(light, whole, pale, dark, bound, -1) if above else 0.0
     outlined = max(above, below) > 0
     if solid:
-        thick = float(np.clip(0.3 * min(wide, tall), 0.016 * unit, 0.045 * unit))
+        thick = float(np.clip(max(0.3 * min(wide, tall), drawn), 0.016 * unit, 0.05 * unit))
+        thick = min(thick, 0.8 * tall)
     else:
-        thick = float(np.clip(above, 0.02 * unit, 0.06 * unit)) if above else float(np.clip(0.11 * tall, 2, 0.04 * unit))
+        thick = max(above, 0.13 * tall) if above else 0.13 * tall
+        thick = float(np.clip(max(thick, min(drawn, 0.2 * tall)), 0.016 * unit, 0.05 * unit))
     shut = _shut(upper, lower, wide, tall, thick)
     patch_corner = (int(regions.corner[0] + low[0]), int(regions.corner[1] + low[1]))
     iris = None if solid else _iris(image, whole, pale, plate, outlined, above, along, soft)
@@ -380,6 +398,15 @@ def _measured(regions: _Regions, patch: _Patch, along: np.ndarray) -> DrawnEye:
         upper.astype(np.float32), lower.astype(np.float32), shut.astype(np.float32), line.astype(np.float32),
         thick, min(below, thick), outlined, bool(solid), iris, travel,
     )  # fmt: skip
+
+
+def _stroke(regions: _Regions, colour: np.ndarray) -> float:
+    """Frame units: how thick lines of that colour are round the eyes; 0 where there are none."""
+    inked = (np.abs(regions.image.astype(np.int16) - colour).max(2) < 40).astype(np.uint8)
+    depth = cv2.distanceTransform(inked, cv2.DIST_L2, 5)
+    ridge = (depth > 0.9) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))
+    ridge &= depth < 0.04 * regions.unit
+    return 2 * float(np.median(depth[ridge])) if ridge.sum() > 0.3 * regions.unit else 0.0
 
 
 def _core(mask: np.ndarray, unit: float) -> np.ndarray:
