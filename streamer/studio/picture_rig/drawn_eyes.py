@@ -9,7 +9,7 @@ dot. One that is a mere line is shut already. Where anything is doubtful nothing
 Letters used in shapes: h, w rows and columns of an eye's patch, a pixel of which is a frame unit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,8 +17,9 @@ import numpy as np
 from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig.colours import Colours, luma
 
-_EDGE = 16  # levels within three pixels from which on there is an edge between two regions
-_SAME = 12  # levels up to which a region has the colour of the skin round it
+_EDGE = (6, 9, 16)  # levels within three pixels from which on there is an edge: above a picture's usual; least, most
+_SAME = 16  # levels up to which a region has the colour of the skin round it
+_OTHER = 22  # levels from which on a pixel is no skin
 _AROUND = (1.0, 0.7)  # eye distances beside and above the middle between the eyes that are searched
 _NEAR = 0.2  # eye distances up to which what is no skin may lie beside the mesh's eye
 _WIDE, _HIGH = (0.045, 0.72), (0.03, 0.72)  # eye distances: how wide and how high an eye may be
@@ -147,13 +148,16 @@ def _divided(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, enlargement
     calm = cv2.GaussianBlur(part, (0, 0), 0.6)
     square = np.ones((3, 3), np.uint8)
     steps = (cv2.dilate(calm, square) - cv2.erode(calm, square)).max(2)
-    smooth = (steps < _EDGE).astype(np.uint8)
+    inside = np.zeros(steps.shape, np.uint8)
+    hull = cv2.convexHull((landmarks[:, :2] - low).astype(np.float32))
+    cv2.fillConvexPoly(inside, np.round(hull).astype(np.int32), 1)
+    if not inside.any():
+        return None
+    edge = np.clip(_EDGE[0] + 3 * np.median(steps[inside > 0]), _EDGE[1], _EDGE[2])
+    smooth = (steps < edge).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(smooth, connectivity=4)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    inside = np.zeros(labels.shape, np.uint8)
-    hull = cv2.convexHull((landmarks[:, :2] - low).astype(np.float32))
-    cv2.fillConvexPoly(inside, np.round(hull).astype(np.int32), 1)
     counts = np.bincount(labels[inside > 0], minlength=len(areas))
     counts[0] = 0
     main = int(counts.argmax())
@@ -166,7 +170,10 @@ def _divided(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, enlargement
     distance = np.bincount(flat, away, len(areas)) / np.maximum(np.bincount(flat, minlength=len(areas)), 1)
     like = distance < _SAME
     like[0] = False
-    return _Regions(part, low, labels, areas, like[labels], unit, max(1.0, enlargement))
+    plate = filled(part.astype(np.float32), like[labels])
+    small = areas < (0.03 * unit) ** 2  # and edges
+    tight = like[labels] | small[labels] & (np.abs(part - plate).max(2) < _OTHER)
+    return _Regions(part, low, labels, areas, tight, unit, max(1.0, enlargement))
 
 
 def filled(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -233,6 +240,8 @@ def _pair(regions: _Regions, fit: FaceFit) -> tuple[_Patch, _Patch] | None:
             cost = left.cost + right.cost + _unlike(left, right, near, regions.unit)
             if cost < best:
                 best, found = cost, (left, right)
+    if found is not None and found[0].shut != found[1].shut and np.abs(np.log(found[0].size / found[1].size)).max() < 0.3:
+        return replace(found[0], shut=False), replace(found[1], shut=False)
     return found
 
 
@@ -300,7 +309,7 @@ def _in_fur(regions: _Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.nda
     counts[0] = 0
     main = int(counts.argmax())
     ground = regions.labels == main
-    inner = cv2.erode(mask.astype(np.uint8), _disc(4 + regions.soft))
+    inner = cv2.erode(mask.astype(np.uint8), _disc(3 + regions.soft))
     rim = (inner > 0) & (cv2.erode(inner, _disc(2)) == 0)
     darker = luma(np.median(regions.image[ground], 0)) < luma(np.median(regions.image[regions.skin], 0)) - 10
     if counts[main] < 0.4 * mask.sum() or not darker or (ground & rim).sum() < 0.7 * rim.sum():
@@ -326,12 +335,12 @@ def _patch(regions: _Regions, mask: np.ndarray, skin: np.ndarray, cost: float) -
     if share < _RING:
         return None
     depth = cv2.distanceTransform(whole, cv2.DIST_L2, 5)
-    thick = 2 * float(depth.max()) - 2 * soft
-    long = float(np.hypot(*(size - 2 * soft)))
+    thick = 2 * float(depth.max()) - 0.8 * soft
+    long = float(np.hypot(*(size - 0.8 * soft)))
     shut = thick < _LINE * long
     if shut and thick > _BULGE[0] * long:
         ridge = depth[(depth > 1.5) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
-        shut = thick < _BULGE[1] * (2 * float(np.median(ridge)) - 2 * soft)
+        shut = thick < _BULGE[1] * (2 * float(np.median(ridge)) - 0.8 * soft)
     middle = regions.corner + [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2]
     return _Patch(mask, skin, middle, size, shut, cost + 0.6 * (1 - share) + (_SHUT_COST if shut else 0))
 
@@ -360,7 +369,7 @@ def _measured(regions: _Regions, patch: _Patch, along: np.ndarray) -> DrawnEye:
     core = _core(whole, unit)
     upper, lower, left, right = _profile(core, origin - regions.corner - low, along)
     origin = origin + (left + right) / 2 * along
-    inset = 0.5 * soft  # of what was found, this much is the blur of its edge
+    inset = 0.3 * soft  # of what was found, this much is the blur of its edge
     wide = max(right - left - 2 * inset, 2.0)
     upper, lower = upper - inset, np.minimum(lower + inset, upper - inset)
     tall = float(upper.max() - lower.min())
