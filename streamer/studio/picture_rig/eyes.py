@@ -27,8 +27,6 @@ _RIM = 0.035  # eye widths of the lower lid's bright rim: it stays under the upp
 _STRETCH = 0.3  # eye widths of cheek below the eye that follow the lower lid
 _LASHES = (0.08, 0.2)  # least and most height of the upper lashes, eye widths
 _OWN_LID = 0.4  # eye widths above the eye that a picture with shut eyes is shown in
-_DIFFERENT = 12  # levels: two drawings differ where they differ by more
-_DRAWN_REACH = 1.4  # eye widths round a drawn eye in which they are compared
 _COVERED = 0.58  # of the skin's brightness: where four fifths round the eye are darker, something covers it
 
 
@@ -170,7 +168,6 @@ class EyePainter:
         self._texture = texture
         self._margin, self._scale, self._size = margin, size / FRAME, size
         self._shut = None if shut is None else shut.image(size, margin)
-        self._wiped = _differences(self._shut, texture[::2, ::2], eyes, size, margin) if eyes.drawing else None
         self._shut_lines = []
         for side, eye in enumerate(eyes.eyes if shut is not None else ()):
             t, v = eye.local(shut.shut_line(side))  # type: ignore[union-attr]
@@ -197,9 +194,6 @@ class EyePainter:
     ) -> None:  # fmt: skip
         """Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]: by how
         much each eye has moved, in frame units."""
-        if self._wiped is not None:
-            self._wipe(frame, places, shifts, blinks)
-            return
         if self._eyes.covered:
             return
         for i, eye in enumerate(self._eyes.eyes):
@@ -211,29 +205,6 @@ class EyePainter:
             region = frame[y0:y1, x0:x1]
             painted = self._paint(i, eye, region, places[y0:y1, x0:x1], float(np.clip(blinks[i], 0, 1)), gaze)
             region[..., :3] = np.clip(painted + 0.5, 0, 255).astype(np.uint8)
-
-    def _wipe(self, frame: np.ndarray, places: np.ndarray, shifts: np.ndarray, blinks: tuple[float, float]) -> None:
-        """
-        The drawn picture with shut eyes instead of this one, from above downwards. Where a drawing's lids are, landmarks
-        of faces do not say: what differs between the two pictures does.
-        """
-        assert self._wiped is not None and self._shut is not None
-        for (x, y, mask), shift, blink in zip(self._wiped, shifts, blinks, strict=True):
-            if blink < 0.01 or not mask.any():
-                continue
-            reach = np.array([3, 3])
-            low = np.clip(
-                np.floor(np.array([x, y]) - self._margin + shift * self._scale).astype(int) - reach, 0, self._size
-            )
-            high = np.clip(low + 2 * reach + mask.shape[::-1], 0, self._size)
-            region = np.s_[low[1] : high[1], low[0] : high[0]]
-            at = (places[region] / 2).astype(np.float32)
-            shut = cv2.remap(self._shut, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            covered = cv2.remap(mask, at - np.float32([x, y]), None, cv2.INTER_LINEAR, borderValue=0)
-            edge = y + blink * (mask.shape[0] + 1)
-            covered = covered * np.clip(edge - at[..., 1] + 0.5, 0, 1)
-            before = frame[region].astype(np.float32)
-            frame[region] = np.clip(before + (shut - before) * covered[..., None] + 0.5, 0, 255).astype(np.uint8)
 
     def _read(self, eye: Eye, t: np.ndarray, v: np.ndarray) -> np.ndarray:
         """[h, w, 3] float32: the picture at t, v."""
@@ -334,32 +305,3 @@ class EyePainter:
         covered = np.clip((v - edge) / pixel + 0.5, 0, 1) * smoothstep((ends + 0.02 - v) / (0.30 * eye.lashes))
         covered = covered * acting * smoothstep(np.minimum(t + 0.1, 1.1 - t) / 0.16)
         return out + (lid - out) * covered[..., None]
-
-
-def _differences(
-    shut: np.ndarray | None, open_: np.ndarray, eyes: Eyes, size: int, margin: int
-) -> list[tuple[int, int, np.ndarray]] | None:
-    """For each eye where two pictures [S + 2 margin, .., 4] differ: x, y of a box and how much [h, w] float32, 0..1."""
-    if shut is None:
-        return None
-    different = (np.abs(shut.astype(np.int16) - open_).max(-1) > _DIFFERENT).astype(np.uint8)
-    different = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-    found = []
-    for eye in eyes.eyes:
-        middle = (eye.origin + 0.5 * eye.width * eye.along) * (size / FRAME) + margin
-        reach = _DRAWN_REACH * eye.width * size / FRAME
-        x0, y0 = np.clip(np.floor(middle - reach).astype(int), 0, len(shut))
-        x1, y1 = np.clip(np.ceil(middle + reach).astype(int), 0, len(shut))
-        part = different[y0:y1, x0:x1]
-        rows, columns = np.nonzero(part)
-        if not len(rows):
-            found.append((0, 0, np.zeros((1, 1), np.float32)))
-            continue
-        grow = max(1, round(0.006 * size))
-        top, left = max(0, rows.min() - 2 * grow), max(0, columns.min() - 2 * grow)
-        part = part[top : rows.max() + 2 * grow + 1, left : columns.max() + 2 * grow + 1]
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1))
-        mask = cv2.GaussianBlur(cv2.morphologyEx(part, cv2.MORPH_CLOSE, kernel).astype(np.float32), (0, 0), 0.5 * grow)
-        mask = np.maximum(mask, cv2.dilate(part, kernel).astype(np.float32) * 0.999)
-        found.append((int(x0 + left), int(y0 + top), np.ascontiguousarray(cv2.GaussianBlur(mask, (0, 0), 0.7))))
-    return found

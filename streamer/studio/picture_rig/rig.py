@@ -10,6 +10,8 @@ from streamer.studio.controls import INDEX
 from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
 from streamer.studio.picture import backdrop
 from streamer.studio.picture_rig.colours import Colours, read_colours
+from streamer.studio.picture_rig.drawn_eyes import DrawnEyes, prepare_drawn_eyes
+from streamer.studio.picture_rig.drawn_lids import DrawnEyePainter
 from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, strengths
 from streamer.studio.picture_rig.eyes import EyePainter, Eyes, prepare_eyes
 from streamer.studio.picture_rig.framing import FRAME, Framing, enlarged, frame
@@ -19,6 +21,7 @@ from streamer.studio.picture_rig.lent import Lent, Others, lent, mouth_of
 from streamer.studio.picture_rig.motion import Flow, Motion, Pose, prepare_motion
 from streamer.studio.picture_rig.mouth import prepare_inside
 from streamer.studio.picture_rig.seam import find_seam, smoothstep
+from streamer.studio.picture_rig.wiped_lids import WipedLids
 
 _EYES = np.array([LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS])
 _SPEAKS = 0.01  # of any of the mouth's controls: from here on the lips leave what the picture shows
@@ -35,7 +38,8 @@ class PreparedPicture:
     framing: Framing
     motion: Motion
     colours: Colours
-    eyes: Eyes
+    eyes: Eyes | DrawnEyes | None
+    """None: they stay as the picture shows them."""
     lent: Mapping[str, Lent]
 
     @property
@@ -59,7 +63,8 @@ class PreparedPicture:
         seam = find_seam(image, landmarks, framing.scale, drawing)
         geometry = fit_geometry(seam)
         colours = read_colours(image, framing.fit.points, framing.fit.eye_distance, drawing)
-        eyes = prepare_eyes(image, landmarks, framing.fit, colours, framing.scale)
+        prepare = prepare_drawn_eyes if drawing else prepare_eyes
+        eyes = prepare(image, landmarks, framing.fit, colours, framing.scale)
         return cls(framing, prepare_motion(geometry), colours, eyes, lent(framing, others or {}, colours))
 
 
@@ -96,7 +101,15 @@ class PictureRig:
             self._drawing,
             mouth_of(prepared.lent),
         )
-        self._eyes = EyePainter(prepared.eyes, self._texture, self._margin, size, prepared.lent.get("eyes_shut"))
+        shut = prepared.lent.get("eyes_shut")
+        self._eyes: EyePainter | DrawnEyePainter | None = None
+        self._wiped: WipedLids | None = None
+        if isinstance(prepared.eyes, Eyes):
+            self._eyes = EyePainter(prepared.eyes, self._texture, self._margin, size, shut)
+        elif prepared.eyes is not None:
+            self._eyes = DrawnEyePainter(prepared.eyes, self._texture, self._margin, size)
+        if self._drawing and shut is not None:
+            self._wiped = WipedLids(framing.fit, shown, shut.image(size, self._margin), self._margin, size)
         places = 2 * np.arange(self._margin, self._margin + size, dtype=np.float32)
         self._still = np.stack(np.meshgrid(places, places), -1)
 
@@ -123,7 +136,10 @@ class PictureRig:
             out = joined(out, self._plate)
         shifts = prepared.motion.shifts(pose, _EYES)
         blinks, gaze = (value["blink_left"], value["blink_right"]), (value["gaze_x"], value["gaze_y"])
-        self._eyes.paint(out, places, shifts, blinks, gaze)
+        if self._eyes is not None:
+            self._eyes.paint(out, places, shifts, blinks if self._wiped is None else (0.0, 0.0), gaze)
+        if self._wiped is not None:
+            self._wiped.paint(out, places, shifts, blinks)
         if given < 1 and not fit.mouth_covered:
             self._inside.paint(out, pose, prepared.geometry, value["tongue"])
         return self._finished(out)
