@@ -19,6 +19,7 @@ from streamer.faces.decode import SUFFIXES, decode_picture
 from streamer.faces.pack import MAX_PICTURES, Pack
 from streamer.faces.pose import face_of, placed
 from streamer.faces.reading import PictureReader, Upload
+from streamer.faces.roles import ROLES
 from streamer.model.face import Face
 from streamer.model.picture import PLACES
 from streamer.signalling import Refused
@@ -47,6 +48,8 @@ class Entry:
     picture: np.ndarray | None = None
     pack: Pack | None = None
     """The picture's face, further pictures, and what to tell of them; None where no face is known."""
+    unfound: str = ""
+    """Why no face is known of a picture in which one was looked for."""
     own_mouth: bool = False
     """Whether the neural generator is to move the picture's own mouth instead of one drawn in its place."""
     built_in: bool = False
@@ -108,7 +111,12 @@ class Entry:
 
     def _pack_to_json(self) -> dict[str, Any] | None:
         if self.pack is None:
-            return None
+            if not self.unfound:
+                return None
+            text = f"{self.unfound[0].upper()}{self.unfound[1:]}. Without one the picture moves as a whole."
+            size = [self.picture.shape[1], self.picture.shape[0]] if self.picture is not None else None
+            notices = [{"code": "no_face", "text": text}]
+            return {"size": size, "chosen": [], "missing": list(ROLES), "notices": notices}
         told = self.pack.to_json()
         for chosen in told["chosen"]:
             chosen["picture"] = f"/v1/characters/{self.id}/pack/{chosen['role']}"
@@ -233,13 +241,14 @@ class Characters:
         """
         first = uploads[0].data if uploads else b""
         with _refusing():
-            pack = None
+            pack, unfound = None, ""
             try:
                 if faced:
                     pack = self._reader.read(uploads, marks, at)
             except BadPicture as error:
                 if error.reason != "no_face" or self.needs_face or len(uploads) > 1:
                     raise
+                unfound = str(error)
             # The rig moves one without a face as a whole.
             picture = decode_picture(first).pixels if pack is None else pack.neutral
         said = repr(marks) * (marks is not None) + repr(at) * (at is not None)
@@ -248,7 +257,9 @@ class Characters:
             said += repr([(hashlib.sha256(one.data).hexdigest(), one.name, one.role) for one in uploads])
         elif uploads[0].role:
             said += uploads[0].role
-        return self._add(_uploaded(first, said, name or "My picture", picture, pack, own_mouth, consent))
+        entry = _uploaded(first, said, name or "My picture", picture, pack, own_mouth, consent)
+        entry.unfound = unfound
+        return self._add(entry)
 
     def from_clip(
         self,

@@ -122,6 +122,7 @@ def create_app(
             await asyncio.gather(*watches, return_exceptions=True)
             await loop.run_in_executor(None, engine.close)
             state.drawing.shutdown()
+            state.reading.shutdown()
             sys.setswitchinterval(interval)
             gc.unfreeze()
 

@@ -23,6 +23,7 @@ from streamer.routes.common import (
     read_body,
     read_json,
     state_of,
+    taken,
 )
 from streamer.routes.form import Form, FormLimits, read_form
 from streamer.routes.openapi import BACKGROUND, BYTES, SIZE, TEXT, Schema, flag, gives, query, takes
@@ -99,8 +100,8 @@ async def add_character(request: Request) -> Response:
     elif kind in _PICTURE_TYPES or kind in _CLIP_TYPES or kind == _FORM:
         entry = await _uploaded(request, kind)
     else:
-        taken = ", ".join(("application/json", *_PICTURE_TYPES, *_CLIP_TYPES, _FORM))
-        raise Refused(415, "unsupported_type", f"want one of {taken}, got {kind[:60]!r}")
+        known = ", ".join(("application/json", *_PICTURE_TYPES, *_CLIP_TYPES, _FORM))
+        raise Refused(415, "unsupported_type", f"want one of {known}, got {kind[:60]!r}")
     return JSONResponse(entry.to_json(), 201, {"Location": f"/v1/characters/{entry.id}"})
 
 
@@ -122,11 +123,11 @@ async def _uploaded(request: Request, kind: str) -> Entry:
     consent = _check_consent(asked, config)
     name, own_mouth = asked.get("name", "")[:60] or None, flag_in(asked, "own_mouth", False)
     if clip is not None:
-        return await drawn(request, known.from_clip, clip.data, name, own_mouth, consent, clip.name)
+        return await taken(request, known.from_clip, clip.data, name, own_mouth, consent, clip.name)
     marks, at, faced = marks_in(asked), place_in(asked), flag_in(asked, "face", True)
     if len(uploads) > 1 and not faced:
         raise Refused(422, "bad_request", f"face=0 is for 1 picture, not for {len(uploads)}")
-    return await drawn(request, known.from_pictures, uploads, name, marks, at, own_mouth, faced, consent)
+    return await taken(request, known.from_pictures, uploads, name, marks, at, own_mouth, faced, consent)
 
 
 def _check_consent(asked: Mapping[str, str], config: ServerConfig) -> bool | None:

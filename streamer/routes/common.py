@@ -38,6 +38,11 @@ async def drawn(request: Request, function: Callable[..., T], *arguments: Any) -
     return await asyncio.get_running_loop().run_in_executor(state_of(request).drawing, function, *arguments)
 
 
+async def taken(request: Request, function: Callable[..., T], *arguments: Any) -> T:
+    """Runs what reads an upload in the thread for it."""
+    return await asyncio.get_running_loop().run_in_executor(state_of(request).reading, function, *arguments)
+
+
 def problem(refused: Refused) -> JSONResponse:
     """RFC 9457."""
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
