@@ -20,7 +20,7 @@ const REASONS = /** @type {Record<string, string>} */ ({
 });
 
 /** Whether this browser can record here: pages that came over plain HTTP from another machine have no camera. */
-export const canRecord = () => Boolean(navigator.mediaDevices?.getUserMedia && globalThis.MediaRecorder);
+export const canRecord = () => Boolean(navigator.mediaDevices && globalThis.MediaRecorder);
 
 /** @returns {Promise<MediaStream>} without sound */
 export async function openCamera() {

@@ -128,9 +128,10 @@ export function createUploader({ stream, icon, onMade }) {
   function show(step) {
     for (const one of ["choose", "busy", "camera", "preview"]) $(`upload-${one}`).hidden = one !== step;
     dialog.setAttribute("aria-busy", String(step === "busy"));
-    const titles = { choose: "Your own pictures", busy: "Your own pictures", camera: "Five seconds of you" };
-    $("uploader-title").textContent = step === "preview" ? previewTitle() : titles[step];
-    if (dialog.open) ({ choose: $("upload-pick"), camera: $("upload-camera-start"), preview: $("upload-use") })[step]?.focus();
+    const title = step === "camera" ? "Five seconds of you" : "Your own pictures";
+    $("uploader-title").textContent = step === "preview" ? previewTitle() : title;
+    const first = { choose: "upload-pick", busy: "upload-close", camera: "upload-camera-start", preview: "upload-use" };
+    if (dialog.open) $(first[step]).focus();
   }
 
   const previewTitle = () => ((made?.pack?.chosen.length ?? 0) > 1 ? "What was taken for what" : "Before it speaks");
@@ -306,7 +307,10 @@ export function createUploader({ stream, icon, onMade }) {
     $("pack").replaceChildren(...(await Promise.all(figures)));
     const missing = pack.missing.filter((role) => role in ROLES && role !== "neutral");
     const list = missing.map((role) => ROLES[role].toLowerCase()).join(", ");
-    $("pack-missing").textContent = character.face && missing.length ? `Not in ${files.length > 1 || clip ? "them" : "it"}, so made up: ${list}.` : "";
+    $("pack-missing").textContent =
+      character.face && missing.length
+        ? `Not in ${files.length > 1 || clip ? "them" : "it"}, so made up: ${list}.`
+        : "";
     $("notices").replaceChildren(...pack.notices.map(notice));
     $("own-mouth-line").hidden = !character.face || limits?.generator !== "neural";
     $("own-mouth").checked = ownMouth;
