@@ -61,7 +61,7 @@ def described(picture: np.ndarray, fit: FaceFit, sure: bool = True) -> tuple[Fac
     if sure:
         view = _View.of(rgb, fit)
         glasses = view.drawn_glasses() if drawn else view.glasses()
-        eyes_covered = glasses and (view.shaded_lenses() if drawn else view.dark_lenses())
+        eyes_covered = glasses and view.shaded_lenses() if drawn else view.dark_lenses()
         if eyes_covered or glasses:
             codes.append("sunglasses" if eyes_covered else "glasses")
         # A drawn mouth may be a single line, and drawn lids are not where the network for irises thinks they are.
@@ -224,11 +224,12 @@ class _View:
     def dark_lenses(self) -> bool:
         """
         Whether the skin between lid and rim is much darker than the cheeks or of another colour. Right on the three
-        pairs of sunglasses and on the 14 clear ones: too few to be sure; light lenses are likely to be missed.
+        pairs of sunglasses and on the 14 clear ones: too few to be sure; light lenses are likely to be missed. Lenses
+        that are nearly black hide their own rims.
         """
         colour = self._lenses()
         apart = float(np.hypot(*(colour - self.skin)[1:]))
-        return self._rim() > _RIM and bool(colour[0] < 0.3 * self._light or apart > 18)
+        return bool(colour[0] < 0.3 * self._light or (self._rim() > _RIM and apart > 18))
 
     def mouth_covered(self) -> bool:
         """
