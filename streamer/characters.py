@@ -4,23 +4,28 @@ import hashlib
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from streamer.base.errors import BadPicture
-from streamer.faces.decode import decode_picture
+from streamer.faces.clip import is_video
+from streamer.faces.decode import SUFFIXES, decode_picture
 from streamer.faces.matte import matte
-from streamer.faces.pack import Pack
+from streamer.faces.pack import MAX_PICTURES, Pack
 from streamer.faces.pose import face_of, placed
 from streamer.faces.reading import PictureReader, Upload
+from streamer.faces.roles import ROLES
 from streamer.model.face import Face
 from streamer.model.picture import PLACES
 from streamer.signalling import Refused
 from streamer.studio.character import Character
+from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture import StillRig
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
 from streamer.studio.rig import Rig, expression
@@ -44,6 +49,8 @@ class Entry:
     picture: np.ndarray | None = None
     pack: Pack | None = None
     """The picture's face, further pictures, and what to tell of them; None where no face is known."""
+    unfound: str = ""
+    """Why no face is known of a picture in which one was looked for."""
     own_mouth: bool = False
     """Whether the neural generator is to move the picture's own mouth instead of one drawn in its place."""
     built_in: bool = False
@@ -57,6 +64,15 @@ class Entry:
     def face(self) -> Face | None:
         """The picture's eyes and mouth, in its pixels."""
         return None if self.pack is None else face_of(self.pack.fit)
+
+    def member(self, role: str) -> tuple[np.ndarray, FaceFit]:
+        """The picture [H, W, 4] uint8 that was taken for a role, and its face. Raises `Refused` (404)."""
+        if self.pack is not None and role == "neutral":
+            return self.pack.neutral, self.pack.fit
+        member = self.pack.others.get(role) if self.pack is not None else None  # type: ignore[call-overload]
+        if member is None:
+            raise Refused(404, "unknown_role", f"character {self.id} has no picture for {role[:40]!r}")
+        return member.pixels, member.fit
 
     def prepared(self) -> PreparedPicture:
         """What the picture rig needs of it, computed once. Blocking: some 0.3 s the first time."""
@@ -93,20 +109,37 @@ class Entry:
             "traits": dict(self.character.traits) if self.character is not None else None,
             "seed": self.seed,
             "face": self.pack is not None or self.character is not None,
-            "pack": None if self.pack is None else self.pack.to_json(),
+            "pack": self._pack_to_json(),
             "picture": f"/v1/characters/{self.id}/picture",
         }
+
+    def _pack_to_json(self) -> dict[str, Any] | None:
+        if self.pack is None:
+            if not self.unfound:
+                return None
+            text = f"{self.unfound[0].upper()}{self.unfound[1:]}. Without one the picture moves as a whole."
+            size = [self.picture.shape[1], self.picture.shape[0]] if self.picture is not None else None
+            notices = [{"code": "no_face", "text": text}]
+            return {"size": size, "chosen": [], "missing": list(ROLES), "notices": notices}
+        told = self.pack.to_json()
+        for chosen in told["chosen"]:
+            chosen["picture"] = f"/v1/characters/{self.id}/pack/{chosen['role']}"
+        return told
 
 
 def portrait(drawable: Rig | PictureRig | StillRig, emotion: str = "neutral") -> bytes:
     """A PNG of what `drawable` draws at rest, in an emotion of `controls.EMOTIONS`. Closes it."""
     try:
-        image = drawable.draw(expression(emotion, 1.0), 0.0)
-        stream = io.BytesIO()
-        Image.fromarray(image).save(stream, "PNG", compress_level=3)
-        return stream.getvalue()
+        return png(drawable.draw(expression(emotion, 1.0), 0.0))
     finally:
         drawable.close()
+
+
+def png(image: np.ndarray) -> bytes:
+    """A PNG of a picture [H, W, 4] uint8."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG", compress_level=3)
+    return stream.getvalue()
 
 
 class Characters:
@@ -189,39 +222,80 @@ class Characters:
         faced: bool = True,
         consent: bool | None = None,
     ) -> Entry:
-        """Decodes and keeps an uploaded picture. Raises `Refused`. Blocking: run it off the event loop.
+        """`from_pictures` with one."""
+        return self.from_pictures([Upload(data)], name, marks, None, own_mouth, faced, consent)
 
-        `marks`, where its user gave them: x, y of one eye, of the other, of the mouth, in the pixels of the picture as
-        it is shown. Not `faced`: no face is looked for, and the picture is one to be shown, not to be made to talk by
-        the neural generator. `consent`: whether its user says that it may be used.
+    def from_pictures(
+        self,
+        uploads: Sequence[Upload],
+        name: str | None = None,
+        marks: Sequence[float] | None = None,
+        at: tuple[float, float] | None = None,
+        own_mouth: bool = False,
+        faced: bool = True,
+        consent: bool | None = None,
+    ) -> Entry:
+        """Decodes and keeps 1 to 8 uploaded pictures of one character. Raises `Refused`. Blocking: run it off the event
+        loop.
+
+        Of the first picture, in the pixels of it as it is shown: `marks`, where its user gave them, are x, y of one
+        eye, of the other, of the mouth; `at` is x, y of the face that is meant, where there are several. Not `faced`:
+        no face is looked for, and the (one) picture is to be shown, not to be made to talk. `consent`: whether its user
+        says that it may be used.
         """
-        picture, pack, reason = None, None, None
+        first = uploads[0].data if uploads else b""
+        with _refusing():
+            pack, unfound = None, ""
+            try:
+                if faced:
+                    pack = self._reader.read(uploads, marks, at)
+            except BadPicture as error:
+                if error.reason != "no_face" or self.needs_face or len(uploads) > 1:
+                    raise
+                unfound = str(error)
+            # The rig moves one without a face as a whole.
+            picture = decode_picture(first).pixels if pack is None else pack.neutral
+        said = repr(marks) * (marks is not None) + repr(at) * (at is not None)
+        said += "own mouth" * own_mouth + "no face" * (pack is None)
+        if len(uploads) > 1:
+            said += repr([(hashlib.sha256(one.data).hexdigest(), one.name, one.role) for one in uploads])
+        elif uploads[0].role:
+            said += uploads[0].role
+        entry = _uploaded(first, said, name or "My picture", picture, pack, own_mouth, consent)
+        entry.unfound = unfound
+        return self._add(entry)
+
+    def from_clip(
+        self,
+        data: bytes,
+        name: str | None = None,
+        own_mouth: bool = False,
+        consent: bool | None = None,
+        file: str = "",
+    ) -> Entry:
+        """Keeps the best frames of a video, and nothing else of it; `file` stands for it in errors. Raises `Refused`.
+        Blocking, up to some seconds: run it off the event loop."""
+        with _refusing():
+            pack = self._reader.read_clip(data, file)
+        said = "clip" + "own mouth" * own_mouth
+        return self._add(_uploaded(data, said, name or "My clip", pack.neutral, pack, own_mouth, consent))
+
+    def from_files(self, paths: Sequence[Path], name: str | None = None) -> Entry:
+        """What lies at paths: a picture, several of one character, a folder with them, or a clip. Raises `Refused`.
+        Blocking."""
+        files = [file for path in paths for file in (_pictures_in(path) if path.is_dir() else [path])]
+        if not files:
+            raise Refused(422, "bad_picture", f"0 pictures were found in {', '.join(map(str, paths))}")
+        if len(files) > MAX_PICTURES:
+            raise Refused(422, "bad_picture", f"a pack has 1 to {MAX_PICTURES} pictures, not {len(files)}")
         try:
-            if faced:
-                pack = self._reader.read([Upload(data)], marks)
-                picture = pack.neutral
-            else:
-                picture = decode_picture(data).pixels
-        except BadPicture as error:
-            reason = getattr(error, "reason", BadPicture.reason)
-            if reason != "no_face" or self.needs_face:
-                faces = [face.to_json() for face in getattr(error, "faces", ())]
-                raise Refused(422, reason, str(error), more={"faces": faces} if faces else {}) from None
-            picture = decode_picture(data).pixels  # the rig moves it as a whole
-        except FileNotFoundError as error:
-            raise Refused(500, "no_face_networks", f"pictures cannot be read: {error}") from None
-        said = repr(marks) * (marks is not None) + "own mouth" * own_mouth + "no face" * (pack is None)
-        digest = hashlib.sha256(data + said.encode()).hexdigest()[:12]
-        return self._add(
-            Entry(
-                f"p-{digest}",
-                name or "My picture",
-                picture=picture,
-                pack=pack,
-                own_mouth=own_mouth,
-                consent=consent,
-            )
-        )
+            uploads = [Upload(file.read_bytes(), file.name) for file in files]
+        except OSError as error:
+            raise Refused(422, "bad_picture", f"{error.filename} could not be read: {error.strerror}") from None
+        name = name or paths[0].stem
+        if len(uploads) == 1 and is_video(uploads[0].data):
+            return self.from_clip(uploads[0].data, name, file=uploads[0].name)
+        return self.from_pictures(uploads, name)
 
     def _add(self, entry: Entry) -> Entry:
         with self._lock:
@@ -237,6 +311,37 @@ class Characters:
         if key not in entry.thumbnails:
             entry.thumbnails[key] = portrait(entry.rig(size, background))
         return entry.thumbnails[key]
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Has what is wrong with a picture refused in the API's form, with the faces that could be meant."""
+    try:
+        yield
+    except BadPicture as error:
+        faces = [face.to_json() for face in getattr(error, "faces", ())]
+        raise Refused(422, error.reason, str(error), more={"faces": faces} if faces else {}) from None
+    except FileNotFoundError as error:
+        raise Refused(500, "no_face_networks", f"pictures cannot be read: {error}") from None
+
+
+def _uploaded(
+    data: bytes,
+    said: str,
+    name: str,
+    picture: np.ndarray,
+    pack: Pack | None,
+    own_mouth: bool,
+    consent: bool | None,
+) -> Entry:
+    """An entry whose id is the same for the same bytes of which the same was said."""
+    digest = hashlib.sha256(data + said.encode()).hexdigest()[:12]
+    return Entry(f"p-{digest}", name, picture=picture, pack=pack, own_mouth=own_mouth, consent=consent)
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """By name; what is no picture by its suffix is passed over."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def checked_traits(traits: Mapping[str, Any]) -> Character:

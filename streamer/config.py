@@ -138,6 +138,8 @@ class ServerConfig:
     require_consent: bool = False
     """Pictures are refused where their user does not say that they may be used."""
     max_picture_bytes: int = 10 * 2**20
+    """Of each picture; a form may hold eight of them."""
+    max_clip_bytes: int = 64 * 2**20
     max_characters: int = 256
     """Built and uploaded characters kept; beyond it the least recently used one that no session shows is forgotten."""
 

@@ -12,7 +12,9 @@ Letters used in shapes: S the picture's edge, n samples, c channels.
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -375,7 +377,7 @@ class Runtime:
 
     async def avatar(
         self,
-        character: str = "",
+        character: str | Path | Sequence[Path] = "",
         *,
         size: int | None = None,
         sample_rate: int = 24_000,
@@ -383,7 +385,8 @@ class Runtime:
         label: bool = True,
         watermark: bool = True,
     ) -> LocalAvatar:
-        """A character by its id in `characters`, or by seed, whose sound comes at `sample_rate`.
+        """A character by its id in `characters`, or by seed, whose sound comes at `sample_rate`; or by a path, or
+        several: pictures of one character, a folder with them, or a clip.
 
         Without a `size` its pictures are as large as what draws it suggests: see config.DEFAULT_SIZES.
         Its pictures are marked as synthetic by a label that people see and a watermark that they do not, unless told
@@ -394,7 +397,11 @@ class Runtime:
             raise ValueError(f"size {size} is none of {', '.join(map(str, SIZES))}")
         Segments(sample_rate)  # raises before anything is loaded
         self._avatars = [avatar for avatar in self._avatars if not avatar._closed]
-        entry = self.characters.get(character or self.characters.default)
+        if isinstance(character, str):
+            entry = self.characters.get(character or self.characters.default)
+        else:
+            paths = [character] if isinstance(character, Path) else character
+            entry = await asyncio.get_running_loop().run_in_executor(None, self.characters.from_files, paths)
         if size is None:
             size = DEFAULT_SIZES[self._generator.renderer(entry)]
         count, cost = len(self._avatars) + self._opening, self._cost(self._generator.renderer(entry, size), size)

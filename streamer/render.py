@@ -161,11 +161,13 @@ def mark(frames: Iterator[Picture], marker: Marker) -> Iterator[Picture]:
         yield marked
 
 
-def find_character(text: str, characters: Characters) -> Entry:
-    """A seed, a shown character's name, or the path of a picture. Raises `Refused`."""
-    path = Path(text)
-    if path.is_file():
-        return characters.from_picture(path.read_bytes(), path.stem)
+def find_character(texts: Sequence[str], characters: Characters) -> Entry:
+    """A seed, a shown character's name, or paths: pictures of one character, a folder with them, a clip. Raises
+    `Refused`."""
+    paths = [Path(text) for text in texts]
+    if any(path.exists() for path in paths):
+        return characters.from_files(paths)
+    text = " ".join(texts)
     if text.isdecimal():
         return characters.get(text)
     named = [entry for entry in characters.all() if entry.name.lower() == text.lower()]
@@ -232,7 +234,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="lipstream render", description=__doc__)
     parser.add_argument("speech", type=Path, help="a recording, in any format that PyAV reads")
     parser.add_argument("out", type=Path, help="the MP4 to write")
-    parser.add_argument("--character", default="1", help="a seed, a shown character's name, or a picture's path")
+    parser.add_argument(
+        "--character",
+        nargs="+",
+        default=["1"],
+        metavar="FILE",
+        help="pictures of one character, a folder with them, or a clip; or a seed, or a shown character's name",
+    )
     parser.add_argument(
         "--size", type=int, choices=SIZES, help="edge in pixels (default: 512 by a rig, 256 by the networks)"
     )
@@ -271,6 +279,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
     size = options.size or DEFAULT_SIZES[generator.renderer(entry)]
+    for notice in (entry.to_json()["pack"] or {}).get("notices", []):
+        _say(notice["text"])
     _say(generator.where)
     _say(f"drawn by: {in_words(generator.renderer(entry, size))}, {size}×{size} pixels")
     frames = draw_frames(samples, entry, size, True, listener, options.emotion, generator, script)

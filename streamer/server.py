@@ -122,6 +122,7 @@ def create_app(
             await asyncio.gather(*watches, return_exceptions=True)
             await loop.run_in_executor(None, engine.close)
             state.drawing.shutdown()
+            state.reading.shutdown()
             sys.setswitchinterval(interval)
             gc.unfreeze()
 
@@ -155,7 +156,7 @@ def create_app(
         response.headers.setdefault("Content-Security-Policy", _CSP)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "no-referrer")
-        response.headers.setdefault("Permissions-Policy", "microphone=(self)")
+        response.headers.setdefault("Permissions-Policy", "microphone=(self), camera=(self)")
         return response
 
     app.add_middleware(GuardedSockets, guard=guard, metrics=metrics)

@@ -46,6 +46,8 @@ class State:
     """Renderer and size of each session that is being made."""
     ports: tracks.UdpPorts = field(default_factory=tracks.UdpPorts)
     drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "draw"))
+    reading: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "read"))
+    """Reads uploads, one at a time: a clip takes seconds, for which no character's picture is to wait."""
     recordings: dict[str, Recording] = field(default_factory=dict)
     """The newest of each session that has one."""
     publishers: list[Publisher] = field(default_factory=list)

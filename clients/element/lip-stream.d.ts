@@ -110,6 +110,9 @@ export interface ServerConfig {
   /** Seconds that the credentials in `ice_servers` hold; null: they do not lapse. */
   ice_ttl_s: number | null;
   max_picture_bytes: number;
+  /** Pictures that one character may be made of. */
+  max_pictures: number;
+  max_clip_bytes: number;
   emotions: string[];
   /** What `gesture` may name, and how many seconds each takes. */
   gestures: Record<string, number>;

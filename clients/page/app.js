@@ -8,6 +8,7 @@ import { askedBy, keyLines } from "./hotkeys.js";
 import { createHud } from "./hud.js";
 import { SampleVoice } from "./sample.js";
 import { createSteering } from "./steer.js";
+import { createUploader } from "./upload.js";
 
 /** @typedef {import("../element/lip-stream.js").LipStream} LipStream */
 
@@ -296,7 +297,15 @@ TABS.forEach((name, i) => {
 });
 
 const hud = createHud();
-const gallery = createGallery({ stream, icon, choose });
+const uploader = createUploader({
+  stream,
+  icon,
+  onMade: (character) => {
+    gallery.add(character);
+    choose(character.id);
+  },
+});
+const gallery = createGallery({ stream, icon, choose, onFiles: uploader.open });
 const builder = createBuilder({
   stream,
   onOpen: () => ($("gallery-view").hidden = true),
@@ -307,6 +316,7 @@ const builder = createBuilder({
   },
 });
 $("open-builder").onclick = () => builder.open();
+$("upload").onclick = () => uploader.open();
 
 /** @param {string} id */
 async function choose(id) {
@@ -482,7 +492,7 @@ async function open() {
       ...config.sizes.map((one) => new Option(`${one} × ${one}`, String(one), false, one === size)),
     );
     stream.size = size;
-    gallery.limit(config.max_picture_bytes);
+    uploader.limit(config);
     fillEmotions(config.emotions);
     steering.limit(config.plan);
     gestures = Object.keys(config.gestures);

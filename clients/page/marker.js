@@ -8,7 +8,7 @@
  */
 
 /** Refusals of a picture that marks can help against. */
-export const MARKABLE = new Set(["no_face", "several_faces", "sideways", "no_face_detector"]);
+export const MARKABLE = new Set(["no_face", "several_faces"]);
 
 const NAMES = ["left eye", "right eye", "mouth"];
 const USUAL = [
@@ -30,7 +30,7 @@ const MARKUP = `
       <svg id="marker-guide" role="group" aria-label="Faces that were found" preserveAspectRatio="none"></svg>
     </div>
     <p class="marker-step" id="marker-step" role="status" aria-live="polite"></p>
-    <label class="switch">
+    <label class="switch" id="marker-own-mouth-line">
       <input type="checkbox" role="switch" id="marker-own-mouth" />
       <span class="track" aria-hidden="true"></span>
       <span>
@@ -59,6 +59,7 @@ export function createMarker() {
   const image = /** @type {HTMLImageElement} */ ($("marker-image"));
   const marks = NAMES.map(makeMark);
   /** @type {Face[]} */ let faces = [];
+  /** The one that was chosen, unless a mark was moved since. @type {Face | null} */ let chosen = null;
 
   /** @param {string} name @param {number} i @returns {Mark} */
   function makeMark(name, i) {
@@ -96,6 +97,7 @@ export function createMarker() {
   function place(mark, point) {
     mark.point = { x: within(point.x), y: within(point.y) };
     mark.set = true;
+    chosen = null;
     render();
   }
 
@@ -104,6 +106,7 @@ export function createMarker() {
     [...face.eyes, face.mouth].forEach(([x, y], i) =>
       place(marks[i], { x: x / image.naturalWidth, y: y / image.naturalHeight }),
     );
+    chosen = faces.length > 1 ? face : null;
   }
 
   function render() {
@@ -181,8 +184,9 @@ export function createMarker() {
    * @template T
    * @param {File} file
    * @param {{ message: string, faces: Face[] }} error why it is asked, and what could be meant
-   * @param {boolean} ownMouth whether the picture's own mouth is kept, unless the user chooses otherwise
-   * @param {(marks: { eyes: string, mouth: string }, ownMouth: boolean) => Promise<T>} send
+   * @param {boolean | null} ownMouth whether the picture's own mouth is kept, unless the user chooses otherwise; null:
+   * that makes no difference here
+   * @param {(meant: { eyes: string, mouth: string } | { at: string }, ownMouth: boolean) => Promise<T>} send
    * @returns {Promise<T | null>} what `send` gave; null where the user gave up
    */
   function ask(file, error, ownMouth, send) {
@@ -191,7 +195,9 @@ export function createMarker() {
     marks.forEach((mark, i) => Object.assign(mark, { point: USUAL[i], set: false }));
     complain("");
     $("marker-why").textContent = error.message;
-    $("marker-own-mouth").checked = ownMouth;
+    $("marker-own-mouth-line").hidden = ownMouth === null;
+    $("marker-own-mouth").checked = Boolean(ownMouth);
+    image.onerror = () => complain("This browser cannot show this kind of picture: save it as JPEG to mark the face.");
     image.onload = () => {
       picture.style.setProperty("--aspect", String(image.naturalWidth / image.naturalHeight));
       faces = error.faces.length > 1 ? error.faces : [];
@@ -212,8 +218,9 @@ export function createMarker() {
         $("marker-use").disabled = true;
         complain("");
         const [left, right, mouth] = marks.map(({ point }) => pixels(point).map(number).join(","));
+        const meant = chosen ? { at: middle(chosen).map(number).join(",") } : { eyes: `${left},${right}`, mouth };
         try {
-          answer = await send({ eyes: `${left},${right}`, mouth }, $("marker-own-mouth").checked);
+          answer = await send(meant, $("marker-own-mouth").checked);
           dialog.close();
         } catch (refused) {
           complain(/** @type {Error} */ (refused).message);
@@ -232,6 +239,9 @@ export function createMarker() {
 
   return { ask };
 }
+
+/** Between eyes and mouth. @param {Face} face */
+const middle = ({ eyes: [left, right], mouth }) => [0, 1].map((i) => ((left[i] + right[i]) / 2 + mouth[i]) / 2);
 
 /** The face as the server will see it, by the proportions of `streamer/model/picture.py`. @param {number[][]} points */
 function ellipse([left, right, mouth]) {

@@ -10,6 +10,7 @@ video_out_height=256, video_out_framerate=25`. `await runtime.aclose()` at the p
 
 import asyncio
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class CharacterVideoService(AIService):
     times a second, whether something is said or not.
     """
 
-    def __init__(self, *, runtime: Runtime, character: str = "", size: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, runtime: Runtime, character: str | Path = "", size: int | None = None, **kwargs: Any) -> None:
         super().__init__(settings=ServiceSettings(model=None), **kwargs)
         self._runtime = runtime
         self._character, self._size = character, size

@@ -26,6 +26,7 @@ from streamer.faces.expression import Expression, axes, expression
 from streamer.faces.notice import Notice
 from streamer.faces.pack import Given, Pack, calmest, make_pack
 from streamer.faces.roles import ROLES, SAYS, TURN, Role, role_by_face, strength, unrest
+from streamer.model.picture import BadFace
 from streamer.studio.face_fit import FaceFit
 
 MAX_SECONDS = 12.0
@@ -131,6 +132,11 @@ def _check_size(width: int, height: int, what: str) -> None:
 def _kept_size(width: int, height: int) -> tuple[int, int]:
     scale = min(1.0, MAX_EDGE / max(width, height), math.sqrt(MAX_AREA / (width * height)))
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def is_video(data: bytes) -> bool:
+    """Whether its signature is that of a video that `read_clip` reads."""
+    return bool(_container(data)) and not picture_format(data)
 
 
 def _container(data: bytes) -> str:
@@ -245,7 +251,7 @@ def choose_frames(frames: Sequence[Frame], fits: Sequence[FaceFit | None]) -> Pa
         (frame, fit, expression(frame.pixels, fit)) for frame, fit in zip(frames, fits, strict=True) if fit is not None
     ]
     if not seen:
-        raise BadPicture(f"no face was found in any of the clip's {len(frames)} frames")
+        raise BadFace("no_face", f"no face was found in any of the clip's {len(frames)} frames")
     sharp = _SHARP * float(np.quantile([one.sharpness for _, _, one in seen], 0.9))
     expressions = [one for _, _, one in seen]
     rest = calmest(expressions)

@@ -48,6 +48,8 @@ MAX_SCANS = 50
 """Of a progressive JPEG. Encoders write about ten; each costs a pass over the whole picture, and few bytes."""
 
 FORMATS = "PNG, JPEG, WebP, AVIF, HEIC or GIF"
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".heic", ".heif", ".gif"}
+"""How files of these are called."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 _ORIENTATION = 0x0112

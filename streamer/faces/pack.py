@@ -23,6 +23,7 @@ from streamer.faces.expression import Expression, axes, expression, median_colou
 from streamer.faces.notice import Notice
 from streamer.faces.roles import ROLES, SAYS, TURN, Role, role_by_face, role_by_name, smile_of, strength, unrest
 from streamer.model.face import sampled
+from streamer.model.picture import BadFace
 from streamer.studio.face_fit import FaceFit
 
 MAX_PICTURES = 8
@@ -116,7 +117,7 @@ def make_pack(pictures: Sequence[Given]) -> Pack:
         seen.append(_Seen(given.pixels, given.fit, name, role, by if role else "face",  # type: ignore[arg-type]
                           expression(given.pixels, given.fit)))  # fmt: skip
     if not seen:
-        raise BadPicture(f"no face was found in any of the {len(pictures)} pictures")
+        raise BadFace("no_face", f"no face was found in any of the {len(pictures)} pictures")
     neutral = _the_neutral(seen)
     others = _others([one for one in seen if one is not neutral], neutral, notices)
     if neutral.role not in (None, "neutral"):

@@ -59,15 +59,14 @@ class PictureReader:
         """
         if not 1 <= len(uploads) <= MAX_PICTURES:
             raise BadPicture(f"a pack has 1 to {MAX_PICTURES} pictures, not {len(uploads)}")
-        found, notices = [], []
-        for number, upload in enumerate(uploads):
-            one, told = self._read(upload, marks if number == 0 else None, at if number == 0 else None,
-                                   alone=len(uploads) == 1)  # fmt: skip
-            found.append(one)
-            if number == 0:
-                notices += told
-        pack = make_pack(found)
-        return replace(pack, notices=(*notices, *pack.notices))
+        found = [
+            self._read(upload, marks if first else None, at if first else None, alone=len(uploads) == 1)
+            for first, upload in zip([True] + [False] * MAX_PICTURES, uploads, strict=False)
+        ]
+        pack = make_pack([given for given, _ in found])
+        # What a face does counts in the picture that is animated alone: in others shut eyes are what is wanted.
+        told = next(notices for given, notices in found if given.pixels is pack.neutral)
+        return replace(pack, notices=(*told, *pack.notices))
 
     def read_clip(self, data: bytes, name: str = "") -> Pack:
         """The best frames of a clip as a pack. Raises BadPicture."""

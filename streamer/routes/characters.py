@@ -1,22 +1,32 @@
 """Characters: listed, built, uploaded, pictured."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from streamer.characters import checked_traits, portrait
+from streamer.characters import Entry, checked_traits, png, portrait
+from streamer.config import ServerConfig
+from streamer.faces.pack import MAX_PICTURES
+from streamer.faces.preview import face_preview
+from streamer.faces.reading import Upload
+from streamer.faces.roles import ROLES
 from streamer.routes.common import (
     asked_flag,
-    asked_marks,
     asked_size,
     content_type,
     drawn,
+    flag_in,
+    marks_in,
+    place_in,
     read_body,
     read_json,
     state_of,
+    taken,
 )
-from streamer.routes.openapi import BACKGROUND, BYTES, SIZE, TEXT, flag, gives, query, takes
+from streamer.routes.form import Form, FormLimits, read_form
+from streamer.routes.openapi import BACKGROUND, BYTES, SIZE, TEXT, Schema, flag, gives, query, takes
 from streamer.signalling import Refused
 from streamer.studio.character import TRAITS
 from streamer.studio.controls import EMOTIONS
@@ -24,7 +34,11 @@ from streamer.studio.rig import Rig
 
 router = APIRouter()
 
-_PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp")
+_PICTURE_TYPES = tuple(f"image/{kind}" for kind in ("png", "jpeg", "webp", "avif", "heic", "heif", "gif"))
+_CLIP_TYPES = tuple(f"video/{kind}" for kind in ("webm", "mp4", "quicktime", "x-matroska"))
+_FORM = "multipart/form-data"
+_OPTIONS = ("name", "at", "eyes", "mouth", "own_mouth", "face", "consent")
+"""What may be said of pictures, in the query or in a form's fields."""
 
 
 @router.get("/v1/characters")
@@ -42,16 +56,31 @@ _BUILT = {
     },
 }
 
+_PICTURES: Schema = {
+    "type": "object",
+    "description": f"1 to {MAX_PICTURES} pictures of one character, or a clip; the query's parameters may be fields",
+    "properties": {
+        "picture": {
+            "type": "array",
+            "items": BYTES,
+            "description": "its file's name, or its face, says what it is for",
+        },
+        **{role: {"type": "array", "items": BYTES} for role in ROLES},
+        "clip": {**BYTES, "description": "a video: the best of its frames are kept"},
+    },
+}
+
 
 @router.post(
     "/v1/characters",
     status_code=201,
     openapi_extra=takes(
         query("name", TEXT, "of a picture"),
+        query("at", TEXT, "x,y in pixels of the (first) picture: which of several faces is meant"),
         query("eyes", TEXT, "x,y,x,y in pixels of a picture whose face was marked"),
         query("mouth", TEXT, "x,y"),
         flag("consent", False, "its user may use the picture, and whoever is in it agrees"),
-        body={"application/json": _BUILT, **dict.fromkeys(_PICTURE_TYPES, BYTES)},
+        body={"application/json": _BUILT, **dict.fromkeys((*_PICTURE_TYPES, *_CLIP_TYPES), BYTES), _FORM: _PICTURES},
     ),
 )
 async def add_character(request: Request) -> Response:
@@ -68,19 +97,68 @@ async def add_character(request: Request) -> Response:
             entry = held.characters.from_traits(traits, name)
         else:
             raise Refused(422, "bad_traits", "give either 'seed', a whole number, or 'traits', an object")
-    elif kind in _PICTURE_TYPES:
-        consent = asked_flag(request, "consent", False) if "consent" in request.query_params else None
-        if held.config.require_consent and not consent:
-            raise Refused(403, "consent_required", "this server takes no picture without consent=1: may you use it?")
-        data = await read_body(request, held.config.max_picture_bytes)
-        name = request.query_params.get("name", "")[:60] or None
-        flags = asked_flag(request, "own_mouth", False), asked_flag(request, "face", True)
-        entry = await drawn(request, held.characters.from_picture, data, name, asked_marks(request), *flags, consent)
+    elif kind in _PICTURE_TYPES or kind in _CLIP_TYPES or kind == _FORM:
+        entry = await _uploaded(request, kind)
     else:
-        raise Refused(
-            415, "unsupported_type", f"want application/json or {', '.join(_PICTURE_TYPES)}, got {kind[:60]!r}"
-        )
+        known = ", ".join(("application/json", *_PICTURE_TYPES, *_CLIP_TYPES, _FORM))
+        raise Refused(415, "unsupported_type", f"want one of {known}, got {kind[:60]!r}")
     return JSONResponse(entry.to_json(), 201, {"Location": f"/v1/characters/{entry.id}"})
+
+
+async def _uploaded(request: Request, kind: str) -> Entry:
+    """The character of a body that holds pictures or a clip. Raises `Refused`."""
+    held = state_of(request)
+    config, known = held.config, held.characters
+    asked: Mapping[str, str] = request.query_params
+    if kind != _FORM or "consent" in asked:
+        _check_consent(asked, config)  # before anything of it is read
+    if kind == _FORM:
+        form = await read_form(request, _limits(config))
+        asked = {**asked, **form.fields}
+        clip, uploads = _sorted(form)
+    elif kind in _CLIP_TYPES:
+        clip, uploads = Upload(await read_body(request, config.max_clip_bytes)), []
+    else:
+        clip, uploads = None, [Upload(await read_body(request, config.max_picture_bytes))]
+    consent = _check_consent(asked, config)
+    name, own_mouth = asked.get("name", "")[:60] or None, flag_in(asked, "own_mouth", False)
+    if clip is not None:
+        return await taken(request, known.from_clip, clip.data, name, own_mouth, consent, clip.name)
+    marks, at, faced = marks_in(asked), place_in(asked), flag_in(asked, "face", True)
+    if len(uploads) > 1 and not faced:
+        raise Refused(422, "bad_request", f"face=0 is for 1 picture, not for {len(uploads)}")
+    return await taken(request, known.from_pictures, uploads, name, marks, at, own_mouth, faced, consent)
+
+
+def _check_consent(asked: Mapping[str, str], config: ServerConfig) -> bool | None:
+    """Whether the user says that pictures may be used; None: nothing was said. Raises `Refused` (403)."""
+    consent = flag_in(asked, "consent", False) if "consent" in asked else None
+    if config.require_consent and not consent:
+        raise Refused(403, "consent_required", "this server takes no picture without consent=1: may you use it?")
+    return consent
+
+
+def _limits(config: ServerConfig) -> FormLimits:
+    files = dict.fromkeys(("picture", *ROLES), config.max_picture_bytes) | {"clip": config.max_clip_bytes}
+    most = max(MAX_PICTURES * config.max_picture_bytes, config.max_clip_bytes)
+    return FormLimits(files, frozenset(_OPTIONS), MAX_PICTURES, most)
+
+
+def _sorted(form: Form) -> tuple[Upload | None, list[Upload]]:
+    """A form's clip, or its pictures. Raises `Refused` where it holds neither, or both."""
+    clips = [Upload(file.data, file.name) for file in form.files if file.field == "clip"]
+    uploads = [
+        Upload(file.data, file.name, file.field if file.field in ROLES else None)  # type: ignore[arg-type]
+        for file in form.files
+        if file.field != "clip"
+    ]
+    if len(clips) > 1 or (clips and uploads) or not form.files:
+        raise Refused(
+            422,
+            "bad_request",
+            f"the form holds {len(uploads)} pictures and {len(clips)} clips: want 1 to {MAX_PICTURES} or 1",
+        )
+    return (clips[0] if clips else None), uploads
 
 
 _LOOK = {
@@ -125,6 +203,20 @@ async def picture(character_id: str, request: Request) -> Response:
     size, background = asked_size(request), asked_flag(request, "background", True)
     png = await drawn(request, held.characters.thumbnail, entry, size, background)
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@router.get(
+    "/v1/characters/{character_id}/pack/{role}",
+    response_class=Response,
+    responses=gives(200, "image/png", BYTES),
+    openapi_extra=takes(SIZE),
+)
+async def member(character_id: str, role: str, request: Request) -> Response:
+    """The face in the picture that was taken for a role."""
+    entry, size = state_of(request).characters.get(character_id), asked_size(request)
+    pixels, fit = entry.member(role)
+    data = await drawn(request, lambda: png(face_preview(pixels, fit, size)))
+    return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
 
 @router.get("/v1/traits")

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -35,6 +36,11 @@ def session_of(request: HTTPConnection, session_id: str) -> Session:
 async def drawn(request: Request, function: Callable[..., T], *arguments: Any) -> T:
     """Runs what draws, and so takes long, in the thread for it."""
     return await asyncio.get_running_loop().run_in_executor(state_of(request).drawing, function, *arguments)
+
+
+async def taken(request: Request, function: Callable[..., T], *arguments: Any) -> T:
+    """Runs what reads an upload in the thread for it."""
+    return await asyncio.get_running_loop().run_in_executor(state_of(request).reading, function, *arguments)
 
 
 def problem(refused: Refused) -> JSONResponse:
@@ -93,7 +99,11 @@ def asked_size(request: Request, default: int = THUMBNAIL_SIZE) -> int:
 
 
 def asked_flag(request: Request, name: str, default: bool) -> bool:
-    text = request.query_params.get(name, "1" if default else "0")
+    return flag_in(request.query_params, name, default)
+
+
+def flag_in(asked: Mapping[str, str], name: str, default: bool) -> bool:
+    text = asked.get(name, "1" if default else "0")
     if text not in ("0", "1"):
         raise Refused(422, "bad_request", f"{name}={text[:20]!r}: must be 0 or 1")
     return text == "1"
@@ -107,16 +117,31 @@ def asked_alpha(request: Request) -> bool:
     return text == "packed"
 
 
-def asked_marks(request: Request) -> list[float] | None:
+def marks_in(asked: Mapping[str, str]) -> list[float] | None:
     """`eyes=x,y,x,y&mouth=x,y` as six numbers, where the face was marked by hand."""
-    parts = [request.query_params.get(name) for name in ("eyes", "mouth")]
+    parts = [asked.get(name) for name in ("eyes", "mouth")]
     if parts == [None, None]:
         return None
-    try:
-        eyes, mouth = ([float(number) for number in (part or "").split(",")] for part in parts)
-    except ValueError:
-        eyes = mouth = []
+    eyes, mouth = (_numbers(part or "") for part in parts)
     if (len(eyes), len(mouth)) != (4, 2):
         given = "&".join(f"{name}={part[:40]}" for name, part in zip(("eyes", "mouth"), parts, strict=True) if part)
         raise Refused(422, "bad_marks", f"want eyes=x,y,x,y&mouth=x,y in pixels of the picture, got {given!r}")
     return eyes + mouth
+
+
+def place_in(asked: Mapping[str, str]) -> tuple[float, float] | None:
+    """`at=x,y`, where one of several faces was chosen."""
+    text = asked.get("at")
+    if text is None:
+        return None
+    numbers = _numbers(text)
+    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
+        raise Refused(422, "bad_marks", f"want at=x,y in pixels of the picture, got {text[:40]!r}")
+    return numbers[0], numbers[1]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        return []

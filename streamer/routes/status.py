@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from streamer import __version__
 from streamer.config import FPS, RENDERERS, SAMPLE_RATE, SIZES
+from streamer.faces.pack import MAX_PICTURES
 from streamer.gestures import GESTURES
 from streamer.plan import RANGES
 from streamer.routes.common import state_of
@@ -38,6 +39,8 @@ async def client_config(request: Request) -> dict[str, Any]:
         "ice_servers": held.config.ice_servers_for(secrets.token_hex(8), time.time()),
         "ice_ttl_s": held.config.turn.ttl if held.config.turn else None,
         "max_picture_bytes": held.config.max_picture_bytes,
+        "max_pictures": MAX_PICTURES,
+        "max_clip_bytes": held.config.max_clip_bytes,
         "marked": held.config.marked,
         "emotions": EMOTIONS,
         "plan": RANGES,

@@ -16,7 +16,14 @@ from lipstream_client.errors import Refused, Unreachable
 from lipstream_client.session import Session
 from lipstream_client.speech import RATE, Source, Voice
 
-_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+_TYPES = {
+    b"\x89PNG": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"RIFF": "image/webp",
+    b"GIF8": "image/gif",
+    b"\x1aE\xdf\xa3": "video/webm",
+}
+_BRANDS = {b"avif": "image/avif", b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heic"}
 
 
 def _is_loopback(host: str) -> bool:
@@ -77,6 +84,7 @@ class Client:
             problem.get("reason", "unknown"),
             problem.get("detail", response.text[:200]),
             float(after) if after.isdecimal() else None,
+            problem.get("faces") or [],
         )
 
     # Characters
@@ -126,27 +134,54 @@ class Client:
         face: bool = True,
         consent: bool | None = None,
     ) -> dict[str, Any]:
-        """A character from a picture (PNG, JPEG or WebP): its path or its bytes.
+        """A character from one picture: its path or its bytes. See `add_character`.
 
-        `marks`, where the server cannot tell the face: x, y of one eye, of the other, of the mouth, in pixels. Without
-        a `face` it is a picture to be shown (`Session.away`), not to be made to talk. `consent`: whether its user may
-        use it and whoever is in it agrees; some servers take no picture without.
+        Without a `face` it is a picture to be shown (`Session.away`), not to be made to talk.
         """
-        if isinstance(picture, bytes):
-            data = picture
-        else:
-            data = await asyncio.to_thread(Path(picture).read_bytes)
-        kind = next((kind for magic, kind in _TYPES.items() if data.startswith(magic)), "application/octet-stream")
-        params = {"name": name} if name else {}
-        if not face:
-            params["face"] = "0"
-        if consent is not None:
-            params["consent"] = str(int(consent))
-        if marks is not None:
-            texts = [f"{float(v):g}" for v in marks]
-            params |= {"eyes": ",".join(texts[:4]), "mouth": ",".join(texts[4:])}
-        options = {"content": data, "headers": {"Content-Type": kind}, "params": params}
+        _, data = await _read(picture)
+        params = _said(name, marks, None, consent) | ({} if face else {"face": "0"})
+        options = {"content": data, "headers": {"Content-Type": _type(data)}, "params": params}
         return (await self.request("POST", "/v1/characters", **options)).json()
+
+    async def add_character(
+        self,
+        pictures: str | Path | bytes | Sequence[str | Path | bytes] = (),
+        *,
+        roles: Sequence[str | None] | None = None,
+        clip: str | Path | bytes | None = None,
+        name: str | None = None,
+        marks: Sequence[float] | None = None,
+        at: tuple[float, float] | None = None,
+        consent: bool | None = None,
+    ) -> dict[str, Any]:
+        """A character from 1 to 8 pictures (PNG, JPEG, WebP, AVIF, HEIC), or from a `clip` (WebM, MP4, MOV), by their
+        paths or their bytes. Its "pack" tells what each was taken for, and what its user should know.
+
+        `roles`, one for each picture: "neutral", "mouth_open", "teeth", "eyes_shut", "smile" or "look_aside"; None, or
+        none given: the file's name or the face says it. Of the first picture, in its pixels: `marks`, where the server
+        cannot tell the face, are x, y of one eye, of the other, of the mouth; `at` is x, y of the one that is meant of
+        several (`Refused.faces` has them). `consent`: whether its user may use the pictures and whoever is in them
+        agrees; some servers take none without.
+
+        Of a clip the server keeps the frames that it chooses, and nothing else.
+        """
+        given = [pictures] if isinstance(pictures, str | Path | bytes) else list(pictures)
+        if bool(given) == (clip is not None):
+            raise ValueError(f"give either pictures or a clip: these are {len(given)} and {int(clip is not None)}")
+        fields = list(roles) if roles is not None else [None] * len(given)
+        if len(fields) != len(given):
+            raise ValueError(f"{len(fields)} roles for {len(given)} pictures")
+        if clip is not None:
+            given, fields = [clip], ["clip"]
+        files = [
+            (field or "picture", (file, data, _type(data)))
+            for field, (file, data) in zip(fields, [await _read(one) for one in given], strict=True)
+        ]
+        if name is None and not isinstance(given[0], bytes):
+            name = Path(given[0]).stem
+        data = _said(name, marks, at, consent)
+        # A clip is read for seconds.
+        return (await self.request("POST", "/v1/characters", files=files, data=data, timeout=120)).json()
 
     async def preview(self, traits: Mapping[str, Any], emotion: str = "neutral", size: int = 256) -> bytes:
         """A PNG of a character that is not kept."""
@@ -250,3 +285,31 @@ class Client:
             await self.request("DELETE", f"/v1/sessions/{session_id}")
         except (Refused, Unreachable):
             pass
+
+
+async def _read(file: str | Path | bytes) -> tuple[str, bytes]:
+    """A file's name, without its folders, and its bytes."""
+    if isinstance(file, bytes):
+        return "", file
+    return Path(file).name, await asyncio.to_thread(Path(file).read_bytes)
+
+
+def _type(data: bytes) -> str:
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12], "video/mp4")
+    return next((kind for magic, kind in _TYPES.items() if data.startswith(magic)), "application/octet-stream")
+
+
+def _said(
+    name: str | None, marks: Sequence[float] | None, at: tuple[float, float] | None, consent: bool | None
+) -> dict[str, str]:
+    """What goes with pictures."""
+    said = {"name": name[:60]} if name else {}
+    if consent is not None:
+        said["consent"] = str(int(consent))
+    if marks is not None:
+        texts = [f"{float(v):g}" for v in marks]
+        said |= {"eyes": ",".join(texts[:4]), "mouth": ",".join(texts[4:])}
+    if at is not None:
+        said["at"] = ",".join(f"{float(v):g}" for v in at)
+    return said

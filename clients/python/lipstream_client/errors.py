@@ -1,5 +1,8 @@
 """What can go wrong, one class each; all are `LipstreamError`."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class LipstreamError(Exception):
     """Base of all that this package raises on purpose."""
@@ -10,14 +13,25 @@ class Unreachable(LipstreamError):
 
 
 class Refused(LipstreamError):
-    """The server said no: an HTTP status, a stable reason, a sentence, and when to come back (seconds), if ever."""
+    """The server said no: an HTTP status, a stable reason, a sentence, and when to come back (seconds), if ever.
 
-    def __init__(self, status: int, reason: str, detail: str, retry_after: float | None = None) -> None:
+    `faces`: those of a picture that could be meant, as the protocol has them.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        retry_after: float | None = None,
+        faces: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         super().__init__(f"{status} {reason}: {detail}")
         self.status = status
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
+        self.faces = list(faces)
 
 
 class SessionLost(LipstreamError):
