@@ -9,9 +9,9 @@ from streamer.studio.controls import INDEX
 from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
 from streamer.studio.picture import backdrop
 from streamer.studio.picture_rig.colours import Colours, read_colours
-from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, strengths
 from streamer.studio.picture_rig.drawn_eyes import DrawnEyes, prepare_drawn_eyes
 from streamer.studio.picture_rig.drawn_lids import DrawnEyePainter
+from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, strengths
 from streamer.studio.picture_rig.eyes import EyePainter, Eyes, prepare_eyes
 from streamer.studio.picture_rig.framing import FRAME, Framing, enlarged, frame
 from streamer.studio.picture_rig.geometry import Geometry, fit_geometry
