@@ -9,34 +9,16 @@ dot. One that is a mere line is shut already. Where anything is doubtful nothing
 Letters used in shapes: h, w rows and columns of an eye's patch, a pixel of which is a frame unit.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig.colours import Colours, luma
+from streamer.studio.picture_rig.drawn_patches import Patch, Regions, disc, divided, filled, find_pair
 
-_EDGE = (6, 9, 16)  # levels within three pixels from which on there is an edge: above a picture's usual; least, most
-_SAME = 16  # levels up to which a region has the colour of the skin round it
-_OTHER = 22  # levels from which on a pixel is no skin
-_AROUND = (1.0, 0.7)  # eye distances beside and above the middle between the eyes that are searched
-_NEAR = 0.2  # eye distances up to which what is no skin may lie beside the mesh's eye
-_WIDE, _HIGH = (0.045, 0.72), (0.03, 0.72)  # eye distances: how wide and how high an eye may be
-_LINE = 0.36  # of its length that a patch is thick up to which it is a line: a shut eye
-_BULGE = (0.22, 1.8)  # but not one thicker than this that somewhere is so many times as thick as mostly
-_PATCH = 0.35  # eye distances: a dark patch higher than this with something in it is fur round an eye
-_RING = 0.55  # share of the eye's surroundings that has to be skin
 _WHITE = 0.1  # share of an eye that has to be light for it to have a white
-_CUTS = (
-    0.0,
-    0.012,
-    0.02,
-    0.03,
-    0.045,
-)  # eye distances: thickness of lines that are cut off where they tie eyes to hair
-_TRIED = 3  # pieces that are tried each time
-_CUT_COST, _SHUT_COST, _DOUBTFUL = 0.04, 0.12, 0.9
 _TABLE = 65  # places along the eye
 
 
@@ -61,6 +43,9 @@ class DrawnEye:
 
     plate: np.ndarray
     """[h, w, 4] float32: the skin without the eye, and where the eye has to be covered by it, 0..1."""
+
+    body: np.ndarray
+    """[h, w] float32: how much of a pixel belongs to the eye, 0..1."""
 
     origin: np.ndarray
     """[2]: the eye's middle, frame units."""
@@ -100,26 +85,6 @@ class DrawnEyes:
     """The viewer's left and right; None is shut in the picture."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Regions:
-    """The neighbourhood of both eyes, divided where its colours change."""
-
-    image: np.ndarray
-    corner: np.ndarray
-    labels: np.ndarray
-    """[h, w] int32: smooth regions; 0 are edges."""
-
-    areas: np.ndarray
-    skin: np.ndarray
-    """[h, w] bool."""
-
-    unit: float
-    """The eye distance."""
-
-    soft: float
-    """Frame units over which the picture's edges are spread."""
-
-
 def prepare_drawn_eyes(
     image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, colours: Colours, enlargement: float
 ) -> DrawnEyes | None:
@@ -127,10 +92,10 @@ def prepare_drawn_eyes(
     pixel of the file is. None where no pair of eyes is sure."""
     if fit.eyes_covered:
         return None
-    regions = _divided(image, landmarks, fit, enlargement)
+    regions = divided(image, landmarks, fit, enlargement)
     if regions is None:
         return None
-    found = _pair(regions, fit)
+    found = find_pair(regions, fit)
     if found is None or all(patch.shut for patch in found):
         return None
     middles = [patch.middle for patch in found]
@@ -142,220 +107,7 @@ def prepare_drawn_eyes(
     return DrawnEyes((eyes[0], eyes[1]))
 
 
-def _divided(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, enlargement: float) -> _Regions | None:
-    unit = fit.eye_distance
-    middle = fit.lids.mean((0, 1))
-    reach = np.array(_AROUND) * unit
-    low = np.maximum(np.floor(middle - reach).astype(int), 0)
-    high = np.minimum(np.ceil(middle + reach).astype(int), image.shape[1::-1])
-    if (high - low).min() < 16:
-        return None
-    part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0], :3])
-    calm = cv2.GaussianBlur(part, (0, 0), 0.6)
-    square = np.ones((3, 3), np.uint8)
-    steps = (cv2.dilate(calm, square) - cv2.erode(calm, square)).max(2)
-    inside = np.zeros(steps.shape, np.uint8)
-    hull = cv2.convexHull((landmarks[:, :2] - low).astype(np.float32))
-    cv2.fillConvexPoly(inside, np.round(hull).astype(np.int32), 1)
-    if not inside.any():
-        return None
-    edge = np.clip(_EDGE[0] + 3 * np.median(steps[inside > 0]), _EDGE[1], _EDGE[2])
-    smooth = (steps < edge).astype(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(smooth, connectivity=4)
-    areas = stats[:, cv2.CC_STAT_AREA].copy()
-    areas[0] = 0
-    counts = np.bincount(labels[inside > 0], minlength=len(areas))
-    counts[0] = 0
-    main = int(counts.argmax())
-    if counts[main] < 0.1 * unit**2:
-        return None
-    regions = _Regions(part, low, labels, areas, labels == main, unit, max(1.0, enlargement))
-    plate = filled(part.astype(np.float32), regions.skin)
-    away = np.abs(calm - plate).max(2).ravel()
-    flat = labels.ravel()
-    distance = np.bincount(flat, away, len(areas)) / np.maximum(np.bincount(flat, minlength=len(areas)), 1)
-    like = distance < _SAME
-    like[0] = False
-    plate = filled(part.astype(np.float32), like[labels])
-    small = areas < (0.03 * unit) ** 2  # and edges
-    tight = like[labels] | small[labels] & (np.abs(part - plate).max(2) < _OTHER)
-    return _Regions(part, low, labels, areas, tight, unit, max(1.0, enlargement))
-
-
-def filled(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """[h, w, n] float32 values with what is not `known` [h, w] filled smoothly from all round it."""
-    weight = known.astype(np.float32)
-    levels = [(values * weight[..., None], weight)]
-    while min(levels[-1][1].shape) > 2:
-        total, weight = levels[-1]
-        size = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
-        levels.append((cv2.resize(total, size, interpolation=cv2.INTER_AREA),
-                       cv2.resize(weight, size, interpolation=cv2.INTER_AREA)))  # fmt: skip
-    total, weight = levels[-1]
-    out = total / np.maximum(weight, 1e-6)[..., None]
-    if weight.max() > 0:
-        out[weight < 1e-6] = total.sum((0, 1)) / weight.sum()
-    for total, weight in reversed(levels[:-1]):
-        out = cv2.resize(out, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        share = np.minimum(weight, 1)[..., None]
-        out = total / np.maximum(weight, 1e-6)[..., None] * share + out * (1 - share)
-    missing = ~known
-    soft = cv2.GaussianBlur(out, (0, 0), max(1.0, 0.03 * min(known.shape)))
-    ease = cv2.GaussianBlur(missing.astype(np.float32), (0, 0), 2.0)[..., None] * missing[..., None]
-    return out + (soft - out) * ease
-
-
-@dataclass(frozen=True, eq=False)
-class _Patch:
-    """What is not skin at one eye."""
-
-    mask: np.ndarray
-    """[h, w] bool, of the regions' image."""
-
-    skin: np.ndarray
-    """[h, w] bool: what lies round it."""
-
-    middle: np.ndarray
-    """[2], frame units."""
-
-    size: np.ndarray
-    """[2]: width and height of its box, frame units."""
-
-    shut: bool
-    cost: float
-    """How badly it fits the mesh's eye."""
-
-
-def _pair(regions: _Regions, fit: FaceFit) -> tuple[_Patch, _Patch] | None:
-    """The two patches that are most likely the eyes of one face."""
-    near = (fit.lids.mean(1) + fit.irises[:, 0]) / 2
-    sides: tuple[list[_Patch], list[_Patch]] = ([], [])
-    for i, cut in enumerate(_CUTS):
-        whole = (~regions.skin).astype(np.uint8)
-        if cut:
-            whole = cv2.morphologyEx(whole, cv2.MORPH_OPEN, _disc(cut * regions.unit))
-        pieces = cv2.connectedComponentsWithStats(whole, connectivity=8)
-        for patches, at in zip(sides, near - regions.corner, strict=True):
-            for number, cost in _near(pieces, at, regions.unit)[:_TRIED]:
-                patch = _grown(regions, pieces[1] == number, cut, at, cost + _CUT_COST * i)
-                if patch is not None:
-                    patches.append(patch)
-    best, found = _DOUBTFUL, None
-    for left in sides[0]:
-        for right in sides[1]:
-            cost = left.cost + right.cost + _unlike(left, right, near, regions.unit)
-            if cost < best:
-                best, found = cost, (left, right)
-    if (
-        found is not None
-        and found[0].shut != found[1].shut
-        and np.abs(np.log(found[0].size / found[1].size)).max() < 0.3
-    ):
-        return replace(found[0], shut=False), replace(found[1], shut=False)
-    return found
-
-
-def _unlike(left: _Patch, right: _Patch, near: np.ndarray, unit: float) -> float:
-    """How little two patches look like the eyes of one face."""
-    mesh, apart = near[1] - near[0], right.middle - left.middle
-    off = apart - mesh
-    if apart @ mesh <= 0 or not 0.25 * unit < float(np.hypot(*apart)) < 1.3 * unit or (left.mask & right.mask).any():
-        return np.inf
-    across = abs(float(off[0] * mesh[1] - off[1] * mesh[0])) / float(np.hypot(*mesh)) / unit
-    wide, high = np.abs(np.log(left.size / right.size))
-    if left.shut != right.shut:  # one that winks
-        return 1.2 * across + 0.5 * wide + 0.3
-    return 2 * across + 0.5 * wide + 0.5 * high
-
-
-def _disc(radius: float) -> np.ndarray:
-    edge = 2 * max(1, round(radius)) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (edge, edge))
-
-
-def _near(pieces: tuple, at: np.ndarray, unit: float) -> list[tuple[int, float]]:
-    """Numbers of OpenCV's connected components that may be the eye at `at`, and how badly each fits; best first."""
-    _, labels, stats, centres = pieces
-    rows, columns = labels.shape
-    low, size, area = stats[:, :2], stats[:, 2:4], stats[:, 4]
-    share = size / unit
-    allowed = (low > 0).all(1) & (low + size < [columns, rows]).all(1)
-    allowed &= (share[:, 0] > _WIDE[0]) & (share[:, 0] < _WIDE[1]) & (share[:, 1] > _HIGH[0]) & (share[:, 1] < _HIGH[1])
-    beyond = np.maximum(np.maximum(low - at, at - low - size), 0)
-    away = centres - at
-    allowed &= np.hypot(*beyond.T) < _NEAR * unit
-    allowed[0] = False
-    # Brows lie above the mesh's eye: what is above counts as farther away.
-    away[:, 1] *= np.where(away[:, 1] < 0, 1.6, 1.0)
-    cost = np.hypot(*away.T) / unit - 0.5 * np.minimum(np.sqrt(area) / unit, 0.3)
-    order = np.argsort(cost)
-    return [(int(i), float(cost[i])) for i in order if allowed[i]]
-
-
-def _without_holes(mask: np.ndarray) -> np.ndarray:
-    padded = np.pad(mask.astype(np.uint8), 1)
-    cv2.floodFill(padded, None, (0, 0), 2)
-    return (padded != 2)[1:-1, 1:-1]
-
-
-def _grown(regions: _Regions, mask: np.ndarray, cut: float, at: np.ndarray, cost: float) -> _Patch | None:
-    """The patch of a piece that was left when lines thinner than `cut` had been cut off."""
-    skin = regions.skin
-    if cut:  # give back what the cutting took from its own edge
-        mask = cv2.dilate(mask.astype(np.uint8), _disc(1.5 * cut * regions.unit)).astype(bool) & ~skin
-    mask = _without_holes(mask)
-    inner = _in_fur(regions, mask, at)
-    if inner is not None:
-        mask, skin = inner
-    return _patch(regions, mask, skin, cost)
-
-
-def _in_fur(regions: _Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of a dark patch of fur: the eye in it, and the patch, which is its skin."""
-    rows = np.flatnonzero(mask.any(1))
-    if rows[-1] - rows[0] < _PATCH * regions.unit:
-        return None
-    counts = np.bincount(regions.labels[mask], minlength=len(regions.areas))
-    counts[0] = 0
-    main = int(counts.argmax())
-    ground = regions.labels == main
-    inner = cv2.erode(mask.astype(np.uint8), _disc(3 + regions.soft))
-    rim = (inner > 0) & (cv2.erode(inner, _disc(2)) == 0)
-    darker = luma(np.median(regions.image[ground], 0)) < luma(np.median(regions.image[regions.skin], 0)) - 10
-    if counts[main] < 0.4 * mask.sum() or not darker or (ground & rim).sum() < 0.7 * rim.sum():
-        return None
-    pieces = cv2.connectedComponentsWithStats((inner & ~ground).astype(np.uint8), connectivity=8)
-    within = _near(pieces, at, regions.unit)
-    return (_without_holes(pieces[1] == within[0][0]), ground) if within else None
-
-
-def _patch(regions: _Regions, mask: np.ndarray, skin: np.ndarray, cost: float) -> _Patch | None:
-    """Its measures, if it can be an eye."""
-    unit, soft = regions.unit, regions.soft
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    size = np.array([columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1], float)
-    if not (_WIDE[0] < size[0] / unit < _WIDE[1] and _HIGH[0] < size[1] / unit < _HIGH[1]):
-        return None
-    around = int(0.05 * unit) + 6
-    window = np.s_[max(rows[0] - around, 0) : rows[-1] + around, max(columns[0] - around, 0) : columns[-1] + around]
-    whole = mask[window].astype(np.uint8)
-    near = cv2.dilate(whole, _disc(2))
-    ring = (cv2.dilate(near, _disc(0.04 * unit)) > 0) & (near == 0)
-    share = float(skin[window][ring].mean())
-    if share < _RING:
-        return None
-    depth = cv2.distanceTransform(whole, cv2.DIST_L2, 5)
-    thick = 2 * float(depth.max()) - 0.8 * soft
-    long = float(np.hypot(*(size - 0.8 * soft)))
-    shut = thick < _LINE * long
-    if shut and thick > _BULGE[0] * long:
-        ridge = depth[(depth > 1.5) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
-        shut = thick < _BULGE[1] * (2 * float(np.median(ridge)) - 0.8 * soft)
-    middle = regions.corner + [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2]
-    return _Patch(mask, skin, middle, size, shut, cost + 0.6 * (1 - share) + (_SHUT_COST if shut else 0))
-
-
-def _measured(regions: _Regions, patch: _Patch, along: np.ndarray) -> DrawnEye:
+def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
     unit, soft = regions.unit, regions.soft
     around = 0.1 * unit + 4
     half = patch.size / 2 + around
@@ -366,14 +118,16 @@ def _measured(regions: _Regions, patch: _Patch, along: np.ndarray) -> DrawnEye:
     mask, skin = patch.mask[window], patch.skin[window]
 
     whole = mask.astype(np.uint8)
-    reach = cv2.dilate(whole, _disc(1 + 0.5 * soft))
-    others = ~skin & ~mask & (reach == 0)
+    reach = cv2.dilate(whole, disc(1 + 0.5 * soft))
+    others = ~skin & ~mask
     known = skin & (reach == 0)
     if known.sum() < 8:
         known = skin & ~mask
     plate = filled(image, known)
     covered = reach & ~cv2.dilate(others.astype(np.uint8), np.ones((3, 3), np.uint8)) | whole
     covered = cv2.GaussianBlur(covered.astype(np.float32), (0, 0), 0.8)
+
+    body = cv2.GaussianBlur(whole.astype(np.float32), (0, 0), 0.5 + 0.2 * soft)
 
     origin = patch.middle
     core = _core(whole, unit)
@@ -384,7 +138,7 @@ def _measured(regions: _Regions, patch: _Patch, along: np.ndarray) -> DrawnEye:
     upper, lower = upper - inset, np.minimum(lower + inset, upper - inset)
     tall = float(upper.max() - lower.min())
 
-    eroded = cv2.erode(whole, _disc(1 + soft)).astype(bool)
+    eroded = cv2.erode(whole, disc(1 + soft)).astype(bool)
     if eroded.sum() < 6:
         eroded = mask
     light, spread = luma(image), np.ptp(image, 2)
@@ -413,13 +167,13 @@ def _measured(regions: _Regions, patch: _Patch, along: np.ndarray) -> DrawnEye:
     iris = None if solid else _iris(image, whole, pale, plate, outlined, above, along, soft)
     travel = min(0.14 * wide, 0.03 * unit) if solid and wide < 1.4 * tall else 0.0
     return DrawnEye(
-        patch_corner, np.dstack([plate, covered]).astype(np.float32), origin, along, wide, tall,
+        patch_corner, np.dstack([plate, covered]).astype(np.float32), body, origin, along, wide, tall,
         upper.astype(np.float32), lower.astype(np.float32), shut.astype(np.float32), line.astype(np.float32),
         thick, min(below, thick), outlined, bool(solid), iris, travel,
     )  # fmt: skip
 
 
-def _stroke(regions: _Regions, colour: np.ndarray) -> float:
+def _stroke(regions: Regions, colour: np.ndarray) -> float:
     """Frame units: how thick lines of that colour are round the eyes; 0 where there are none."""
     inked = (np.abs(regions.image.astype(np.int16) - colour).max(2) < 40).astype(np.uint8)
     depth = cv2.distanceTransform(inked, cv2.DIST_L2, 5)
@@ -431,7 +185,7 @@ def _stroke(regions: _Regions, colour: np.ndarray) -> float:
 def _core(mask: np.ndarray, unit: float) -> np.ndarray:
     """The patch without lashes."""
     thick = float(cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 5).max())
-    core = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(min(0.03 * unit, 0.35 * thick)))
+    core = cv2.morphologyEx(mask, cv2.MORPH_OPEN, disc(min(0.03 * unit, 0.35 * thick)))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(core, connectivity=8)
     if count < 2:
         return mask
@@ -495,11 +249,11 @@ def _iris(
     """What lies on the white, with the white filled in below it; None where a gaze would move nothing."""
     white = np.median(image[pale], 0)
     away = np.abs(image - white).max(2)
-    body = cv2.erode(mask, _disc(max(0.5 * soft, above))) if outlined else mask
+    body = cv2.erode(mask, disc(max(0.5 * soft, above))) if outlined else mask
     other = ((away > 45) & (body > 0)).astype(np.uint8)
     if not outlined:
-        other &= cv2.erode(mask, _disc(1 + 0.6 * soft))
-    other = cv2.morphologyEx(other, cv2.MORPH_OPEN, _disc(max(1.0, 0.8 * above)))
+        other &= cv2.erode(mask, disc(1 + 0.6 * soft))
+    other = cv2.morphologyEx(other, cv2.MORPH_OPEN, disc(max(1.0, 0.8 * above)))
     count, labels, stats, centres = cv2.connectedComponentsWithStats(other, connectivity=8)
     if count < 2:
         return None
@@ -509,41 +263,44 @@ def _iris(
     points = np.argwhere(labels == number)[:, ::-1].astype(np.int32)
     hull = np.zeros_like(mask)
     cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
-    iris = hull & mask
-    ball = cv2.morphologyEx(pale.astype(np.uint8) | iris, cv2.MORPH_CLOSE, _disc(2 + soft)) & mask
+    iris = hull & body
+    square = np.ones((3, 3), np.uint8)
+    # The eyeball is the white and the iris; between them and beside them lie blurred edges.
+    ball = cv2.morphologyEx(pale.astype(np.uint8) | iris, cv2.MORPH_CLOSE, disc(1 + soft)) & mask
+    edge = disc(0.6 + 0.5 * soft)
 
-    spread = cv2.dilate(iris, _disc(0.8 + 0.5 * soft))
+    spread = cv2.dilate(iris, edge)
     clear = pale & (spread == 0)
     if clear.sum() < 6:
         return None
     empty = filled(image, clear)
-    # Beyond what the lids cut off, the iris goes on as the circle of which it is a part.
-    (x, y), radius = cv2.minEnclosingCircle(points.astype(np.float32))
-    rows, columns = np.indices(mask.shape)
-    circle = np.hypot(columns - x, rows - y) < radius
-    kept = cv2.erode(iris, _disc(1 + 0.5 * soft)).astype(bool)
+    kept = cv2.erode(iris, edge).astype(bool)
     if not kept.any():
-        kept = iris.astype(bool)
-    beyond = circle & ~cv2.erode(ball, _disc(1 + 0.5 * soft)).astype(bool)
-    colours = np.where(spread[..., None] > 0, image, 0)
-    colours[beyond] = filled(image, kept)[beyond]
-    shown = (iris > 0) | beyond
-    shown = cv2.dilate(shown.astype(np.uint8), _disc(0.5 + 0.4 * soft))
-    layer = np.dstack([np.where((spread > 0)[..., None] | beyond[..., None], colours, filled(image, kept)),
-                       cv2.GaussianBlur(shown.astype(np.float32), (0, 0), 0.7)])  # fmt: skip
+        return None
+    # What the lids cut off the iris goes on as the circle of which it is a part.
+    rows, columns = np.indices(mask.shape)
+    (x, y), radius = cv2.minEnclosingCircle(points.astype(np.float32))
+    free = cv2.erode(ball, edge)
+    cut = (iris > 0) & (free == 0)
+    beyond = _continued(cut, iris > 0) & (np.hypot(columns - x, rows - y) < radius + 0.5) & (spread == 0)
+    beyond |= (spread > 0) & (free == 0)
+    inner = filled(image, kept & (free > 0))
+    colours = np.where(beyond[..., None] | (spread == 0)[..., None], inner, image)
+    shown = cv2.dilate(((iris > 0) | beyond).astype(np.uint8), square)
+    layer = np.dstack([colours, cv2.GaussianBlur(shown.astype(np.float32), (0, 0), 0.7)])
 
+    # Where the eyeball touches skin, its blurred edge counts by how far it has come from the skin's colour.
+    target = np.where((spread > 0)[..., None], inner, empty)
+    way = np.abs(target - plate).sum(2)
+    come = np.clip(np.abs(image - plate).sum(2) / np.maximum(way, 30), 0, 1)
     if outlined:
-        share = cv2.GaussianBlur(ball.astype(np.float32), (0, 0), 0.7)
-    else:  # how far each pixel of the blurred edge has come from the skin to the eye
-        inner = cv2.erode(mask, _disc(1 + 0.6 * soft)).astype(bool)
-        target = filled(image, inner)
-        way = np.abs(target - plate).sum(2)
-        share = np.where(inner, 1, np.clip(np.abs(image - plate).sum(2) / np.maximum(way, 30), 0, 1)) * (mask > 0)
-    inside = ball > 0
+        share = cv2.GaussianBlur(cv2.dilate(free, square).astype(np.float32), (0, 0), 0.6)
+    else:
+        share = np.where(free > 0, 1, come) * cv2.dilate(ball, disc(0.6 + 0.3 * soft))
     middle = centres[number]
     across = (columns - middle[0]) * along[0] + (rows - middle[1]) * along[1]
     upwards = (columns - middle[0]) * along[1] - (rows - middle[1]) * along[0]
-    taken = iris > 0
+    taken, inside = iris > 0, ball > 0
 
     def room(values: np.ndarray, other: np.ndarray) -> tuple[float, float]:
         """Before and behind the iris, in the strip that it lies in."""
@@ -556,8 +313,17 @@ def _iris(
 
     left, right = room(across, upwards)
     down, up = room(upwards, across)
-    return Iris(
-        layer.astype(np.float32),
-        np.dstack([empty, share]).astype(np.float32),
-        (left, right, min(up, 0.7 * max(left, right) + up * 0.3), down),
-    )
+    travel = left, right, up, down
+    return Iris(layer.astype(np.float32), np.dstack([empty, share]).astype(np.float32), travel)
+
+
+def _continued(cut: np.ndarray, iris: np.ndarray) -> np.ndarray:
+    """[h, w] bool: places above and below the iris in columns where a lid cuts it off."""
+    out = np.zeros_like(cut)
+    for column in np.flatnonzero(cut.any(0)):
+        rows = np.flatnonzero(iris[:, column])
+        if cut[rows[0], column]:
+            out[: rows[0], column] = True
+        if cut[rows[-1], column]:
+            out[rows[-1] + 1 :, column] = True
+    return out

@@ -12,8 +12,8 @@ from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.seam import smoothstep
 
 _LEAST = 0.01  # below which a blink or a gaze is none
-_LINED = 0.6  # of a solid eye's blink after which the line takes its place
-_STAYS = 0.35  # of a solid eye's squeezing that happens at its lower edge
+_LINED = 0.75  # of a dot's blink after which the line takes its place
+_LONG = 1.4  # times its height that a solid eye is wide from which on it has lashes, and keeps their shape
 
 
 class DrawnEyePainter:
@@ -64,6 +64,7 @@ class _Painted:
             return cv2.warpAffine(patch, matrix, edges, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
         self._plate = enlarged(eye.plate)
+        self._body = enlarged(eye.body) if eye.solid else None
         self._iris: Iris | None = None
         if eye.iris is not None:
             self._iris = Iris(enlarged(eye.iris.layer), enlarged(eye.iris.white), eye.iris.travel)
@@ -77,7 +78,7 @@ class _Painted:
         return x0, y0, x1, y1
 
     def _read(self, of: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """[h, w, 4] of an enlarged patch at places of the texture [h, w, 2]."""
+        """[h, w(, n)] of an enlarged patch at places of the texture [h, w, 2]."""
         local = (at - self._first).astype(np.float32)
         return cv2.remap(of, local, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
@@ -164,8 +165,10 @@ class _Painted:
         # What is at height v comes from where it was before: the eye shrinks towards the shut lid's line.
         high = 1 - (1 - min(1.0, eye.thick / eye.height)) * blink
         middle = (eye.upper + eye.lower)[len(eye.upper) // 2] / 2
-        to = middle + (shut - middle) * blink
-        wide = 1 + 0.12 * blink if eye.width < 1.4 * eye.height else 1.0
+        dot = eye.width < _LONG * eye.height
+        level = float(eye.shut.min())
+        to = middle + (level - middle) * blink + (shut - level) * blink**3
+        wide = 1 + 0.12 * blink if dot else 1.0
         x = u / wide - u
         y = middle + (v - to) / high - v
         moved = 2 * self._scale * np.stack([
@@ -173,13 +176,17 @@ class _Painted:
         ], -1)  # fmt: skip
         at = places + moved - self._moved(gaze[0] * eye.travel, gaze[1] * eye.travel)
         at = at.astype(np.float32)
+        at = np.ascontiguousarray(at)
         there = self._read(self._plate, at)[..., 3:]
         seen = cv2.remap(self._texture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[..., :3]
         bare = out + (plate[..., :3] - out) * plate[..., 3:]
         squeezed = bare + (seen - bare) * there
-        lined = float(smoothstep((blink - _LINED) / (1 - _LINED)))
-        if lined > 0:
+        ending = float(smoothstep((blink - _LINED) / (1 - _LINED)))
+        if ending == 0:
+            return squeezed
+        if dot:
             line = self._line(u, v, shut, slope, eye.thick)
-            ready = bare + (eye.line - bare) * line[..., None]
-            squeezed += (ready - squeezed) * lined
-        return squeezed
+        else:
+            line = self._read(self._body, at)
+        ready = bare + (eye.line - bare) * line[..., None]
+        return squeezed + (ready - squeezed) * ending

@@ -1,0 +1,307 @@
+"""Where a drawing's eyes are: patches of what is not skin, near the mesh's eyes and with skin all round them.
+
+    image ─▶ regions of one colour, the skin among them ─▶ pieces of what is no skin ─▶ the pair most like two eyes
+
+The mesh's own eyes lie beside drawn ones and have the wrong size, so that they only say where to look. What ties an eye
+to hair or to lines is cut off, thin ties first.
+
+Letters used in shapes: h, w rows and columns of the neighbourhood of both eyes, a pixel of which is a frame unit.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from streamer.studio.face_fit import FaceFit
+from streamer.studio.picture_rig.colours import luma
+
+_EDGE = (6, 9, 16)  # levels within three pixels from which on there is an edge: above a picture's usual; least, most
+_SAME = (12, 30)  # levels up to which a region, small or large, has the colour of the skin round it
+_LARGE = 0.05  # squared eye distances
+_OTHER = 22  # levels from which on a pixel is no skin
+_AROUND = (1.0, 0.7)  # eye distances beside and above the middle between the eyes that are searched
+_NEAR = 0.2  # eye distances up to which what is no skin may lie beside the mesh's eye
+_WIDE, _HIGH = (0.045, 0.72), (0.03, 0.72)  # eye distances: how wide and how high an eye may be
+_LINE = 0.36  # of its length that a patch is thick up to which it is a line: a shut eye
+_BULGE = (0.22, 1.8)  # but not one thicker than this that somewhere is so many times as thick as mostly
+_PATCH = 0.35  # eye distances: a dark patch higher than this with something in it is fur round an eye
+_RING = 0.55  # share of the eye's surroundings that has to be skin
+_CUTS = (
+    0.0,
+    0.008,
+    0.015,
+    0.025,
+    0.04,
+    0.06,
+    0.085,
+)  # eye distances: thickness of lines that are cut off where they tie eyes to hair
+_TRIED = 3  # pieces that are tried each time
+_GIVEN_BACK = 0.04  # eye distances of lashes that are given back to such an eye
+_CUT_COST, _SHUT_COST, _DOUBTFUL = 0.02, 0.12, 0.75
+_BRIDGE = 0.14  # eye distances above and below the eyes' middle where glasses have their bridge
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The neighbourhood of both eyes, divided where its colours change."""
+
+    image: np.ndarray
+    corner: np.ndarray
+    labels: np.ndarray
+    """[h, w] int32: smooth regions; 0 are edges."""
+
+    areas: np.ndarray
+    skin: np.ndarray
+    """[h, w] bool."""
+
+    beyond: np.ndarray
+    """[h, w] bool: what is no skin and goes on beyond the image, like hair."""
+
+    unit: float
+    """The eye distance."""
+
+    soft: float
+    """Frame units over which the picture's edges are spread."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """What is not skin at one eye."""
+
+    mask: np.ndarray
+    """[h, w] bool, of the regions' image."""
+
+    skin: np.ndarray
+    """[h, w] bool: what lies round it."""
+
+    middle: np.ndarray
+    """[2], frame units."""
+
+    size: np.ndarray
+    """[2]: width and height of its box, frame units."""
+
+    shut: bool
+    cost: float
+    """How badly it fits the mesh's eye."""
+
+
+def divided(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, enlargement: float) -> Regions | None:
+    unit = fit.eye_distance
+    middle = fit.lids.mean((0, 1))
+    reach = np.array(_AROUND) * unit
+    low = np.maximum(np.floor(middle - reach).astype(int), 0)
+    high = np.minimum(np.ceil(middle + reach).astype(int), image.shape[1::-1])
+    if (high - low).min() < 16:
+        return None
+    part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0], :3])
+    calm = cv2.GaussianBlur(part, (0, 0), 0.6)
+    square = np.ones((3, 3), np.uint8)
+    steps = (cv2.dilate(calm, square) - cv2.erode(calm, square)).max(2)
+    inside = np.zeros(steps.shape, np.uint8)
+    hull = cv2.convexHull((landmarks[:, :2] - low).astype(np.float32))
+    cv2.fillConvexPoly(inside, np.round(hull).astype(np.int32), 1)
+    if not inside.any():
+        return None
+    edge = np.clip(_EDGE[0] + 3 * np.median(steps[inside > 0]), _EDGE[1], _EDGE[2])
+    smooth = (steps < edge).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(smooth, connectivity=4)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    counts = np.bincount(labels[inside > 0], minlength=len(areas))
+    counts[0] = 0
+    main = int(counts.argmax())
+    if counts[main] < 0.1 * unit**2:
+        return None
+    plate = filled(part.astype(np.float32), labels == main)
+    away = np.abs(calm - plate).max(2).ravel()
+    flat = labels.ravel()
+    distance = np.bincount(flat, away, len(areas)) / np.maximum(np.bincount(flat, minlength=len(areas)), 1)
+    like = distance < np.where(areas < _LARGE * unit**2, *_SAME)
+    like[0] = False
+    plate = filled(part.astype(np.float32), like[labels])
+    small = areas < (0.03 * unit) ** 2  # and edges
+    tight = like[labels] | small[labels] & (np.abs(part - plate).max(2) < _OTHER)
+    # Between two colours of an eye an edge may pass through the skin's.
+    other = cv2.morphologyEx((~tight).astype(np.uint8), cv2.MORPH_CLOSE, square) > 0
+    tight = like[labels] | ~other
+    outer = np.zeros(len(areas), bool)
+    outer[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
+    beyond = (outer & ~like & (areas > 0))[labels]
+    return Regions(part, low, labels, areas, tight, beyond, unit, max(1.0, enlargement))
+
+
+def filled(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """[h, w, n] float32 values with what is not `known` [h, w] filled smoothly from all round it."""
+    weight = known.astype(np.float32)
+    levels = [(values * weight[..., None], weight)]
+    while min(levels[-1][1].shape) > 2:
+        total, weight = levels[-1]
+        size = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
+        levels.append((cv2.resize(total, size, interpolation=cv2.INTER_AREA),
+                       cv2.resize(weight, size, interpolation=cv2.INTER_AREA)))  # fmt: skip
+    total, weight = levels[-1]
+    out = total / np.maximum(weight, 1e-6)[..., None]
+    if weight.max() > 0:
+        out[weight < 1e-6] = total.sum((0, 1)) / weight.sum()
+    for total, weight in reversed(levels[:-1]):
+        out = cv2.resize(out, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        share = np.minimum(weight, 1)[..., None]
+        out = total / np.maximum(weight, 1e-6)[..., None] * share + out * (1 - share)
+    missing = ~known
+    soft = cv2.GaussianBlur(out, (0, 0), max(1.0, 0.03 * min(known.shape)))
+    ease = cv2.GaussianBlur(missing.astype(np.float32), (0, 0), 2.0)[..., None] * missing[..., None]
+    return out + (soft - out) * ease
+
+
+def find_pair(regions: Regions, fit: FaceFit) -> tuple[Patch, Patch] | None:
+    """The two patches that are most likely the eyes of one face."""
+    near = (fit.lids.mean(1) + fit.irises[:, 0]) / 2
+    sides: tuple[list[Patch], list[Patch]] = ([], [])
+    depth = cv2.distanceTransform((~regions.skin & ~regions.beyond).astype(np.uint8), cv2.DIST_L2, 5)
+    for i, cut in enumerate(_CUTS):
+        whole = _opened(depth, cut * regions.unit)
+        pieces = cv2.connectedComponentsWithStats(whole, connectivity=8)
+        for patches, at in zip(sides, near - regions.corner, strict=True):
+            for number, cost in _near(pieces, at, regions.unit)[:_TRIED]:
+                patch = _grown(regions, pieces[1] == number, cut, at, cost + _CUT_COST * i)
+                if patch is not None:
+                    patches.append(patch)
+    best, found = _DOUBTFUL, None
+    for left in sides[0]:
+        for right in sides[1]:
+            cost = left.cost + right.cost + _unlike(left, right, near, regions.unit)
+            if cost < best:
+                best, found = cost, (left, right)
+    if found is not None and _tied(regions, *found):
+        return None
+    if (
+        found is not None
+        and found[0].shut != found[1].shut
+        and np.abs(np.log(found[0].size / found[1].size)).max() < 0.3
+    ):
+        return replace(found[0], shut=False), replace(found[1], shut=False)
+    return found
+
+
+def _tied(regions: Regions, left: Patch, right: Patch) -> bool:
+    """Whether something goes on from one to the other: glasses."""
+    high = (left.middle[1] + right.middle[1]) / 2 - regions.corner[1]
+    rows = slice(max(int(high - _BRIDGE * regions.unit), 0), int(high + _BRIDGE * regions.unit) + 1)
+    columns = slice(int(left.middle[0] - regions.corner[0]), int(right.middle[0] - regions.corner[0]))
+    between = (~regions.skin[rows, columns] & ~regions.beyond[rows, columns]).astype(np.uint8)
+    _, labels = cv2.connectedComponents(between, connectivity=8)
+    ends = [set(labels[patch.mask[rows, columns]]) - {0} for patch in (left, right)]
+    return bool(ends[0] & ends[1])
+
+
+def _unlike(left: Patch, right: Patch, near: np.ndarray, unit: float) -> float:
+    """How little two patches look like the eyes of one face."""
+    mesh, apart = near[1] - near[0], right.middle - left.middle
+    off = apart - mesh
+    if apart @ mesh <= 0 or not 0.25 * unit < float(np.hypot(*apart)) < 1.3 * unit or (left.mask & right.mask).any():
+        return np.inf
+    across = abs(float(off[0] * mesh[1] - off[1] * mesh[0])) / float(np.hypot(*mesh)) / unit
+    wide, high = np.abs(np.log(left.size / right.size))
+    if left.shut != right.shut:  # one that winks
+        return 1.2 * across + 0.5 * wide + 0.1
+    return 2 * across + 0.5 * wide + 0.5 * high
+
+
+def disc(radius: float) -> np.ndarray:
+    edge = 2 * max(1, round(radius)) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (edge, edge))
+
+
+def _opened(depth: np.ndarray, radius: float) -> np.ndarray:
+    """[h, w] uint8: an area of this depth [h, w] without what no disc of that radius fits into."""
+    if radius < 1:
+        return (depth > 0).astype(np.uint8)
+    away = cv2.distanceTransform((depth <= radius).astype(np.uint8), cv2.DIST_L2, 5)
+    return ((away < radius) & (depth > 0)).astype(np.uint8)
+
+
+def _near(pieces: tuple, at: np.ndarray, unit: float) -> list[tuple[int, float]]:
+    """Numbers of OpenCV's connected components that may be the eye at `at`, and how badly each fits; best first."""
+    _, labels, stats, centres = pieces
+    rows, columns = labels.shape
+    low, size, area = stats[:, :2], stats[:, 2:4], stats[:, 4]
+    share = size / unit
+    allowed = (low > 0).all(1) & (low + size < [columns, rows]).all(1)
+    allowed &= (share[:, 0] > _WIDE[0]) & (share[:, 0] < _WIDE[1]) & (share[:, 1] > _HIGH[0]) & (share[:, 1] < _HIGH[1])
+    beyond = np.maximum(np.maximum(low - at, at - low - size), 0)
+    away = centres - at
+    allowed &= np.hypot(*beyond.T) < _NEAR * unit
+    allowed[0] = False
+    # Brows lie above the mesh's eye: what is above counts as farther away.
+    away[:, 1] *= np.where(away[:, 1] < 0, 1.6, 1.0)
+    cost = np.hypot(*away.T) / unit - 0.5 * np.minimum(np.sqrt(area) / unit, 0.3)
+    order = np.argsort(cost)
+    return [(int(i), float(cost[i])) for i in order if allowed[i]]
+
+
+def _without_holes(mask: np.ndarray) -> np.ndarray:
+    padded = np.pad(mask.astype(np.uint8), 1)
+    cv2.floodFill(padded, None, (0, 0), 2)
+    return (padded != 2)[1:-1, 1:-1]
+
+
+def _grown(regions: Regions, mask: np.ndarray, cut: float, at: np.ndarray, cost: float) -> Patch | None:
+    """The patch of a piece that was left when lines thinner than `cut` had been cut off."""
+    skin = regions.skin
+    if cut:  # give back what the cutting took from its own edge
+        mask = (
+            cv2.dilate(mask.astype(np.uint8), disc(min(1.5 * cut, _GIVEN_BACK) * regions.unit)).astype(bool)
+            & ~skin
+            & ~regions.beyond
+        )
+    mask = _without_holes(mask)
+    inner = _in_fur(regions, mask, at)
+    if inner is not None:
+        mask, skin = inner
+    return _patch(regions, mask, skin, cost)
+
+
+def _in_fur(regions: Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of a dark patch of fur: the eye in it, and the patch, which is its skin."""
+    rows = np.flatnonzero(mask.any(1))
+    if rows[-1] - rows[0] < _PATCH * regions.unit:
+        return None
+    counts = np.bincount(regions.labels[mask], minlength=len(regions.areas))
+    counts[0] = 0
+    main = int(counts.argmax())
+    ground = regions.labels == main
+    inner = cv2.erode(mask.astype(np.uint8), disc(3 + regions.soft))
+    rim = (inner > 0) & (cv2.erode(inner, disc(2)) == 0)
+    darker = luma(np.median(regions.image[ground], 0)) < luma(np.median(regions.image[regions.skin], 0)) - 10
+    if counts[main] < 0.4 * mask.sum() or not darker or (ground & rim).sum() < 0.7 * rim.sum():
+        return None
+    pieces = cv2.connectedComponentsWithStats((inner & ~ground).astype(np.uint8), connectivity=8)
+    within = _near(pieces, at, regions.unit)
+    return (_without_holes(pieces[1] == within[0][0]), ground) if within else None
+
+
+def _patch(regions: Regions, mask: np.ndarray, skin: np.ndarray, cost: float) -> Patch | None:
+    """Its measures, if it can be an eye."""
+    unit, soft = regions.unit, regions.soft
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    size = np.array([columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1], float)
+    if not (_WIDE[0] < size[0] / unit < _WIDE[1] and _HIGH[0] < size[1] / unit < _HIGH[1]):
+        return None
+    around = int(0.05 * unit) + 6
+    window = np.s_[max(rows[0] - around, 0) : rows[-1] + around, max(columns[0] - around, 0) : columns[-1] + around]
+    whole = mask[window].astype(np.uint8)
+    near = cv2.dilate(whole, disc(2))
+    ring = (cv2.dilate(near, disc(0.04 * unit)) > 0) & (near == 0)
+    share = float(skin[window][ring].mean())
+    if share < _RING:
+        return None
+    depth = cv2.distanceTransform(whole, cv2.DIST_L2, 5)
+    thick = 2 * float(depth.max()) - 0.8 * soft
+    long = float(np.hypot(*(size - 0.8 * soft)))
+    shut = thick < _LINE * long
+    if shut and thick > _BULGE[0] * long:
+        ridge = depth[(depth > 1.5) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
+        shut = thick < _BULGE[1] * (2 * float(np.median(ridge)) - 0.8 * soft)
+    middle = regions.corner + [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2]
+    return Patch(mask, skin, middle, size, shut, cost + 0.6 * (1 - share) + (_SHUT_COST if shut else 0))
