@@ -193,7 +193,8 @@ def misplaced(fit: FaceFit, mark: np.ndarray) -> float:
 def eye_area(frame: np.ndarray, fit: FaceFit, side: int) -> float:
     """Area of an eye in squares of the outer-eye distance: what hangs together at the lids' place and is not skin.
 
-    Skin is the median of what lies below the eye, farther below it, and between both eyes. A drawn eye may be several times as large as the lids that a fitter puts there; its white counts, too.
+    Skin is the median of what lies below the eye, farther below it, and between both eyes. A drawn eye may be several
+    times as large as the lids that a fitter puts there; its white counts, too.
     """
     eyes = max(fit.eye_distance, 1e-6)
     lids = fit.lids[side]
