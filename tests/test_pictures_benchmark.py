@@ -97,6 +97,18 @@ def test_a_blink_is_told_from_open_eyes() -> None:
     assert measures.lids_left(face(), face(), fit) == 1.0
 
 
+def test_a_large_drawn_eye_does_not_blink_by_its_pupil_alone() -> None:
+    """Where the white of an eye stays, as large as it was, the eye is open, whatever happens to the iris in it."""
+    fit, staring, pale = drawn_face(), face(), face(shut=True)
+    for image in (staring, pale):
+        for x in (93, 163):
+            inner = image[92:109, x - 12 : x + 13].copy()
+            cv2.circle(image, (x, 100), 24, (255, 255, 255), -1)
+            image[92:109, x - 12 : x + 13] = np.where((inner < 60).all(2, keepdims=True), inner, 255)
+    assert measures.lids_left(staring, pale, fit) > 0.9
+    assert measures.lids_left(staring, face(shut=True), fit) < 0.4
+
+
 def test_eyes_that_cannot_be_seen_do_not_blink() -> None:
     """Where the place of an eye has one colour nothing can shut."""
     blank = np.full((SIZE, SIZE, 3), 200, np.uint8)

@@ -18,6 +18,8 @@ LIKE_SKIN = 16.0
 """Distance from the commonest colour, of 255, up to which a row is skin."""
 UNLIKE = 32.0
 """Distance from the skin's colour, of 255, from which on a pixel of an eye is not skin."""
+_CHEEK = (0.38, 0.55)  # outer-eye distances below the eye
+_EYE = 0.32  # outer-eye distances: half the edge of the square that an eye is looked for in
 _BREAK = 3  # rows within an opening that look like some row of the closed mouth: a tooth's edge, an outline
 
 
@@ -189,27 +191,37 @@ def misplaced(fit: FaceFit, mark: np.ndarray) -> float:
 
 
 def eye_area(frame: np.ndarray, fit: FaceFit, side: int) -> float:
-    """Share of an eye's place (an ellipse round its lids) that is not of the skin's colour: lids, lashes and iris.
+    """Area of an eye in squares of the outer-eye distance: what hangs together at the lids' place and is not skin.
 
-    The skin's colour is the commonest along the ellipse's own edge.
+    Skin is the median of what lies below the eye, farther below it, and between both eyes. A drawn eye may be several
+    times as large as the lids that a fitter puts there; its white counts, too.
     """
+    eyes = max(fit.eye_distance, 1e-6)
     lids = fit.lids[side]
     centre, (low, high) = lids.mean(0), (lids.min(0), lids.max(0))
-    radius = np.maximum((high - low) * (0.62, 0.75), 2.0)
-    box = [int(v) for v in (*np.floor(centre - radius), *np.ceil(centre + radius))]
-    height, width = frame.shape[:2]
-    x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
-    if x1 - x0 < 3 or y1 - y0 < 3:
+    down = (fit.points[CHIN, :2] - fit.points[FOREHEAD, :2]).astype(float)
+    down /= max(float(np.hypot(*down)), 1e-6)
+    places = [centre + share * eyes * down for share in _CHEEK] + [fit.lids.reshape(-1, 2).mean(0)]
+    colours = [colour for at in places if (colour := _median(frame, at, 0.04 * eyes)) is not None]
+    left, top = (max(0, int(v)) for v in np.floor(centre - _EYE * eyes))
+    part = frame[top : int(centre[1] + _EYE * eyes) + 1, left : int(centre[0] + _EYE * eyes) + 1]
+    if not colours or min(part.shape[:2]) < 3:
         return 0.0
-    y, x = np.mgrid[y0:y1, x0:x1] + 0.5
-    away = np.hypot((x - centre[0]) / radius[0], (y - centre[1]) / radius[1])
-    colours = frame[y0:y1, x0:x1].astype(np.float32)
-    rim = colours[(away > 0.85) & (away <= 1.05)]
-    if not len(rim):
-        return 0.0
-    skin = np.median(rim, 0)
-    unlike = np.sqrt(((colours - skin) ** 2).sum(2) / 3) > UNLIKE
-    return float(unlike[away <= 0.85].mean())
+    skin = np.median(colours, 0)
+    unlike = (np.sqrt(((part.astype(np.float32) - skin) ** 2).sum(2) / 3) > UNLIKE).astype(np.uint8)
+    y, x = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]] + 0.5
+    radius = np.maximum((high - low) / 2, 2.0)
+    inner = np.hypot((x - centre[0]) / radius[0], (y - centre[1]) / radius[1]) <= 1
+    _, labels = cv2.connectedComponents(unlike, connectivity=8)
+    own = np.setdiff1d(np.unique(labels[inner]), [0])
+    return float(np.isin(labels, own).sum()) / eyes**2
+
+
+def _median(frame: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray | None:
+    """Median colour [3] of a square of a frame, None outside of it."""
+    x0, y0, x1, y1 = (int(v) for v in (*np.floor(centre - radius), *np.ceil(centre + radius + 1)))
+    patch = frame[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)].reshape(-1, 3)
+    return np.median(patch, 0) if len(patch) else None
 
 
 def lids_left(rest: np.ndarray, blink: np.ndarray, fit: FaceFit) -> float:
@@ -217,5 +229,5 @@ def lids_left(rest: np.ndarray, blink: np.ndarray, fit: FaceFit) -> float:
     shares = []
     for side in (0, 1):
         open_eye = eye_area(rest, fit, side)
-        shares.append(eye_area(blink, fit, side) / open_eye if open_eye > 0.02 else 1.0)
+        shares.append(eye_area(blink, fit, side) / open_eye if open_eye > 0.001 else 1.0)
     return float(np.mean(shares))
