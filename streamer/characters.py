@@ -16,7 +16,7 @@ from PIL import Image
 from streamer.base.errors import BadPicture
 from streamer.faces.clip import is_video
 from streamer.faces.decode import SUFFIXES, decode_picture
-from streamer.faces.matte import matte
+from streamer.faces.fitting import prepare
 from streamer.faces.pack import MAX_PICTURES, Pack
 from streamer.faces.pose import face_of, placed
 from streamer.faces.reading import PictureReader, Upload
@@ -79,10 +79,7 @@ class Entry:
         assert self.pack is not None
         with self._lock:
             if self._prepared is None:
-                pack = self.pack
-                person = matte(pack.neutral, pack.fit) if pack.fit.style == "photo" else None
-                others = {role: (member.pixels, member.fit) for role, member in pack.others.items()}
-                self._prepared = PreparedPicture.build(pack.neutral, pack.fit, person, others)
+                self._prepared = prepare(self.pack)
             return self._prepared
 
     @property

@@ -7,11 +7,13 @@ import numpy as np
 
 from streamer.faces.decode import BadPicture, decode_picture
 from streamer.faces.finder import FoundFace, find_face, quarter
+from streamer.faces.fitting import prepare
 from streamer.faces.landmarks import Landmarker
+from streamer.faces.pack import Pack
 from streamer.model.face import FaceDetector
 from streamer.model.picture import BadFace
 from streamer.studio.picture_rig.framing import FRAME
-from streamer.studio.picture_rig.rig import PictureRig, PreparedPicture
+from streamer.studio.picture_rig.rig import PictureRig
 
 from .measure import NoFace, Opener
 
@@ -34,8 +36,8 @@ class RiggedPicture:
             raise NoFace(error.reason) from None
         began = self._took("find", began)
         self.notices = [notice.code for notice in found.notices]
-        prepared = PreparedPicture.build(found.picture, found.fit)
-        self._rig = PictureRig(prepared, size, False)
+        prepared = prepare(Pack(found.picture, found.fit, {}, (), ()))
+        self._rig = PictureRig(prepared, size, prepared.framing.opaque)
         self._took("prepare", began)
         framing = prepared.framing
         self.still = straight(framing.image(size))

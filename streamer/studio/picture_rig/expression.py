@@ -36,7 +36,7 @@ OPENING = ("jaw", "upper_up", "lower_down", "funnel")
 """Those that part the lips; all others leave them together."""
 
 NAMES = tuple(CHANNELS)
-JAW, UPPER_UP, LOWER_DOWN = (NAMES.index(name) for name in ("jaw", "upper_up", "lower_down"))
+JAW, SMILE = NAMES.index("jaw"), NAMES.index("smile")
 
 MOUTH_CONTROLS = [INDEX[name] for name in ("open", "wide", "round", "press", "tuck", "tongue", "teeth")]
 

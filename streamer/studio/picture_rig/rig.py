@@ -1,5 +1,6 @@
 """A picture that talks: prepared once, then drawn frame by frame by moving its own pixels."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from streamer.studio.picture import backdrop
 from streamer.studio.picture_rig.colours import Colours, read_colours
 from streamer.studio.picture_rig.drawn_eyes import DrawnEyes, prepare_drawn_eyes
 from streamer.studio.picture_rig.drawn_lids import DrawnEyePainter
-from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, strengths
+from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, SMILE, strengths
 from streamer.studio.picture_rig.eyes import EyePainter, Eyes, prepare_eyes
 from streamer.studio.picture_rig.framing import FRAME, Framing, enlarged, frame
 from streamer.studio.picture_rig.geometry import Geometry, fit_geometry
@@ -28,6 +29,10 @@ _SPEAKS = 0.01  # of any of the mouth's controls: from here on the lips leave wh
 _QUIET, _EASE = 12, 12  # frames of silence until they go back there, and in how many they do
 _CLOSES = 4  # frames in which they leave it
 _LIFTED = 0.55  # of what the upper lip was lowered over teeth: given back where the mouth opens
+_LESS_SMILE = 0.35  # by which lips that are shut over teeth smile less than the picture
+_REACH = {"yaw": (-0.45, 0.45), "pitch": (-0.35, 0.35), "roll": (-0.4, 0.4)}
+"""Radians by which a head is turned at most."""
+_FARTHEST = 0.85  # radians from the front, whatever the picture shows
 _MARGIN = 10  # of a frame's edge is this share of what lies beyond it at hand, for heads that move
 
 
@@ -74,7 +79,10 @@ class PictureRig:
     name = "picture_rig"
 
     def __init__(self, prepared: PreparedPicture, size: int = FRAME, background: bool = True) -> None:
-        """Cut-outs stand before a plain backdrop where `background`, else on nothing."""
+        """
+        A cut-out stands before a plain backdrop where `background`, else on nothing; there, a photograph is cut out, too,
+        if its person is known.
+        """
         self.size = size
         self._heard = False
         self._quiet = _QUIET
@@ -90,7 +98,8 @@ class PictureRig:
             matte = framing.image(size, framing.matte, self._margin)
             shown, plate = split(shown, matte)
             inner = slice(self._margin, self._margin + size)
-            self._plate = np.ascontiguousarray(plate[inner, inner])
+            self._plate = np.ascontiguousarray(plate[inner, inner]) if background else None
+        self._opaque = framing.opaque and (background or framing.matte is None)
         self._texture = enlarged(shown)
         self._drawing = framing.fit.style == "drawing"
         self._inside = prepare_inside(
@@ -129,7 +138,10 @@ class PictureRig:
         lifting = 0.0
         if prepared.geometry.open:
             lifting = _LIFTED * float(smoothstep(value["open"] / 0.45 + 0.6 * value["teeth"]))
-        pose = prepared.motion.pose(strengths(controls, fit.mouth_covered), 1 - given, lifting, controls)
+        channels = strengths(controls, fit.mouth_covered)
+        if self._inside.own_teeth:
+            channels[SMILE] -= _LESS_SMILE * (1 - given) * (1 - float(smoothstep(value["open"] / 0.3)))
+        pose = prepared.motion.pose(channels, 1 - given, lifting, self._head(controls))
         places = self._places(prepared.motion.flow(pose), pose)
         out = cv2.remap(self._texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if self._plate is not None:
@@ -144,9 +156,19 @@ class PictureRig:
             self._inside.paint(out, pose, prepared.geometry, value["tongue"])
         return self._finished(out)
 
+    def _head(self, controls: np.ndarray) -> np.ndarray:
+        """Controls whose head goes no farther than what the picture shows can be turned."""
+        near = controls.copy()
+        turned = self._prepared.geometry.yaw
+        for name, (low, high) in _REACH.items():
+            if name == "yaw":
+                low, high = max(low, min(-_FARTHEST - turned, -0.05)), min(high, max(_FARTHEST - turned, 0.05))
+            near[INDEX[name]] = _limited(float(controls[INDEX[name]]), low, high)
+        return near
+
     def _finished(self, frame: np.ndarray) -> np.ndarray:
         """A premultiplied frame before its background, or straight."""
-        if self._prepared.framing.opaque:
+        if self._opaque:
             frame[..., 3] = 255
             return frame
         alpha = frame[..., 3]
@@ -195,3 +217,13 @@ class PictureRig:
 
     def close(self) -> None:
         """Nothing is held beyond memory."""
+
+
+def _limited(angle: float, low: float, high: float) -> float:
+    """An angle that gets slower beyond seven tenths of its limits and never passes them."""
+    limit = high if angle > 0 else -low
+    knee = 0.7 * limit
+    beyond = abs(angle) - knee
+    if beyond <= 0:
+        return angle
+    return math.copysign(knee + (limit - knee) * math.tanh(beyond / (limit - knee)), angle)
