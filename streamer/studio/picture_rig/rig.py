@@ -29,7 +29,7 @@ _SPEAKS = 0.01  # of any of the mouth's controls: from here on the lips leave wh
 _QUIET, _EASE = 12, 12  # frames of silence until they go back there, and in how many they do
 _CLOSES = 4  # frames in which they leave it
 _LIFTED = 0.55  # of what the upper lip was lowered over teeth: given back where the mouth opens
-_LESS_SMILE = 0.35  # by which lips that are shut over teeth smile less than the picture
+_LESS_SMILE = 0.5  # by which lips that are shut over teeth smile less than the picture
 _REACH = {"yaw": (-0.45, 0.45), "pitch": (-0.35, 0.35), "roll": (-0.4, 0.4)}
 """Radians by which a head is turned at most."""
 _FARTHEST = 0.85  # radians from the front, whatever the picture shows
