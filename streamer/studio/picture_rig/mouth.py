@@ -13,13 +13,13 @@ import numpy as np
 from streamer.studio.picture_rig import anatomy
 from streamer.studio.picture_rig.anatomy import LOWER_TEETH, TONGUE, UPPER_TEETH
 from streamer.studio.picture_rig.colours import Colours, luma
+from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.expression import JAW
 from streamer.studio.picture_rig.field import Grid, cover
 from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.geometry import Geometry
 from streamer.studio.picture_rig.lent import Lent
 from streamer.studio.picture_rig.motion import Pose
-from streamer.studio.picture_rig.seam import smoothstep
 from streamer.studio.picture_rig.topology import topology
 
 _SEAM = 6.615  # dm: height of the mean face's closed lips
