@@ -333,7 +333,11 @@ def png(width: int, height: int, *, pixels: bytes | None = None) -> bytes:
 
 
 def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (200, 200), **options: Any) -> bytes:
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)).convert(mode)
+    noise = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
+    if mode == "I;16":  # Pillow's own conversion keeps the numbers, 255 of 65 535 at most: all black
+        image = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(noise).convert(mode)
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
@@ -406,8 +410,8 @@ class TestPictures:
             await writer.wait_closed()
 
     async def test_other_types(self, http: httpx.AsyncClient) -> None:
-        """Other types than PNG, JPEG and WebP are not taken."""
-        for kind in ("image/gif", "image/svg+xml", "text/plain", "multipart/form-data; boundary=x", ""):
+        """What is neither a picture, a clip nor a form of them is not taken, whatever its bytes."""
+        for kind in ("image/tiff", "image/svg+xml", "text/plain", "audio/webm", "multipart/mixed; boundary=x", ""):
             answer = await http.post("/v1/characters", content=b"x", headers={"Content-Type": kind})
             assert refused(answer) == (415, "unsupported_type")
 

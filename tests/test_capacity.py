@@ -147,9 +147,9 @@ def test_each_renderer_costs_what_it_was_measured_at(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(capacity, "frame_times", times)
     costs = capacity.frame_costs(RigGenerator(), Loudness(), Characters())
-    assert drawn == [("studio_rig", 512), ("still", 512)]
+    assert drawn == [("studio_rig", 512), ("picture_rig", 512)]
     assert costs.keys() == {(name, size) for name, _ in drawn for size in SIZES}
-    assert costs["studio_rig", 512] == pytest.approx(0.007) and costs["still", 512] == pytest.approx(0.009)
+    assert costs["studio_rig", 512] == pytest.approx(0.007) and costs["picture_rig", 512] == pytest.approx(0.009)
     for name, _ in drawn:
         each = [costs[name, size] for size in SIZES]
         assert each == sorted(each) and each[-1] > 1.5 * each[0]

@@ -1,12 +1,17 @@
 """From pictures with faces to what the picture rig draws."""
 
+import numpy as np
+
 from streamer.faces.matte import matte
 from streamer.faces.pack import Pack
+from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig import PreparedPicture
 
 
 def prepare(pack: Pack) -> PreparedPicture:
     """A character's pictures, ready to be drawn. A photograph is split from its background. Takes some 0.4 s."""
     person = matte(pack.neutral, pack.fit) if pack.fit.style == "photo" else None
-    others = {role: (member.pixels, member.fit) for role, member in pack.others.items()}
+    others: dict[str, tuple[np.ndarray, FaceFit]] = {
+        role: (member.pixels, member.fit) for role, member in pack.others.items()
+    }
     return PreparedPicture.build(pack.neutral, pack.fit, person, others)

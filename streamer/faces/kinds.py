@@ -40,7 +40,7 @@ _TEXTS = {
     "sunglasses": "The eyes are covered: they neither blink nor look anywhere.",
     "mouth_covered": "The mouth seems to be covered: the jaw moves, but the lips cannot part.",
     "turned": "The face is turned by {yaw:.0f}°: its far side is less sharp, and the head turns less far.",
-    "eyes_closed": "The eyes are closed in the picture: opened ones are made up; a picture with open eyes looks better.",
+    "eyes_closed": "The eyes are closed in the picture: open ones are made up; a picture with open eyes looks better.",
     "mouth_open": "The mouth is open in the picture: it is closed by moving the lips; a closed mouth looks better.",
     "teeth_shown": "The teeth show in the picture: the closed mouth is made from the smile.",
 }
@@ -179,7 +179,7 @@ class _View:
         return max(float(self.skin[0]), 15.0)
 
     def _dip(self, start: np.ndarray, end: np.ndarray, inner: slice) -> float:
-        """How much darker than both sides of it a line across the way between two points is, in shares of the skin's."""
+        """How much darker than both its sides a line across the way between two points is, in shares of the skin's."""
         way = _sampled(self.lab, start + np.linspace(0, 1, 30)[:, None] * (end - start))[:, 0]
         left, right = np.maximum.accumulate(way), np.maximum.accumulate(way[::-1])[::-1]
         return float((np.minimum(left, right) - way)[inner].max()) / self._light

@@ -261,7 +261,9 @@ class Landmarker:
         places = next(iter(self._levels(_Pyramid(on_ground(picture)))))
         return [Face(place.score, place.eyes.astype(np.float32), place.mouth.astype(np.float32)) for place in places]
 
-    def look(self, picture: np.ndarray, box: Sequence[float], roll: float, least: float = FOUND) -> FaceFit | None:
+    def look(
+        self, picture: np.ndarray, box: Sequence[float], roll: float = 0.0, least: float = FOUND
+    ) -> FaceFit | None:
         """The face in a picture [H, W, 4] uint8 that something else saw in a box x0, y0, x1, y1, tilted by `roll`."""
         x0, y0, x1, y1 = box
         crop = _Crop(np.array([(x0 + x1) / 2, (y0 + y1) / 2]), _MARGIN * max(x1 - x0, y1 - y0, 1.0), roll)

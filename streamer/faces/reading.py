@@ -33,7 +33,7 @@ class Upload:
 
 
 class PictureReader:
-    """Reads uploads. Thread-safe; its networks are loaded by the first one. FileNotFoundError where they are missing."""
+    """Reads uploads. Thread-safe; the first one loads its networks. FileNotFoundError where they are missing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -88,8 +88,10 @@ class DrawnEyes:
 def prepare_drawn_eyes(
     image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, colours: Colours, enlargement: float
 ) -> DrawnEyes | None:
-    """From the square at rest [FRAME, FRAME, 3] uint8, landmarks [468, 3] and fit in frame units; how many frame units a
-    pixel of the file is. None where no pair of eyes is sure."""
+    """
+    From the square at rest [FRAME, FRAME, 3] uint8, landmarks [468, 3] and fit in frame units; `enlargement` is how
+    many frame units a pixel of the file is. None where no pair of eyes is sure.
+    """
     if fit.eyes_covered:
         return None
     regions = divided(image, landmarks, fit, enlargement)

@@ -29,8 +29,10 @@ class DrawnEyePainter:
         self, frame: np.ndarray, places: np.ndarray, shifts: np.ndarray, blinks: tuple[float, float],
         gaze: tuple[float, float],
     ) -> None:  # fmt: skip
-        """Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]: by how
-        much each eye has moved, in frame units."""
+        """
+        Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]: by how
+        much each eye has moved, in frame units.
+        """
         for eye, shift, blink in zip(self._eyes, shifts, blinks, strict=True):
             if eye is None or max(blink, abs(gaze[0]), abs(gaze[1])) < _LEAST:
                 continue
@@ -187,6 +189,7 @@ class _Painted:
         if dot:
             line = self._line(u, v, shut, slope, eye.thick)
         else:
+            assert self._body is not None
             line = self._read(self._body, at)
         ready = bare + (eye.line - bare) * line[..., None]
         return squeezed + (ready - squeezed) * ending

@@ -43,7 +43,7 @@ MOUTH_CONTROLS = [INDEX[name] for name in ("open", "wide", "round", "press", "tu
 
 
 def strengths(controls: np.ndarray, mouth_covered: bool = False) -> np.ndarray:
-    """[C] controls to [len(CHANNELS)] float32. Behind a hand or a mask (`mouth_covered`) only the jaw moves, by half."""
+    """[C] controls to [len(CHANNELS)] float32. With `mouth_covered` (a hand, a mask) only the jaw moves, by half."""
     value = {name: float(controls[i]) for name, i in INDEX.items()}
     open_, teeth, round_, press, tuck = (value[name] for name in ("open", "teeth", "round", "press", "tuck"))
     # Lips that are pressed together show no teeth, whatever else the sound is made of.

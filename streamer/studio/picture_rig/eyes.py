@@ -203,8 +203,10 @@ class EyePainter:
         self, frame: np.ndarray, places: np.ndarray, shifts: np.ndarray, blinks: tuple[float, float],
         gaze: tuple[float, float],
     ) -> None:  # fmt: skip
-        """Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]: by how
-        much each eye has moved, in frame units."""
+        """
+        Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]: by how
+        much each eye has moved, in frame units.
+        """
         if self._eyes.covered:
             return
         for i, eye in enumerate(self._eyes.eyes):
@@ -266,7 +268,7 @@ class EyePainter:
             return np.clip(from_ / pixel + 0.5, 0, 1)
 
         before = region[..., :3].astype(np.float32)
-        out = before
+        out: np.ndarray = before
         if abs(gaze[0]) > 0.01 or abs(gaze[1]) > 0.01 or blink > 0.01:
             ball = self._ball(eye, t, v, gaze)
             seen = covers(edge - v) * covers(v - under) * within

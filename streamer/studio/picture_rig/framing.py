@@ -106,8 +106,8 @@ def premultiplied(picture: np.ndarray) -> np.ndarray:
 def enlarged(image: np.ndarray) -> np.ndarray:
     """[S, S, C] uint8 to [2 S - 1, 2 S - 1, C]: a place between each two.
 
-    Bilinear samples between the pixels of a picture lose its edges; between these places they keep them. Those with even
-    numbers are the picture's own pixels, so that what does not move is the picture to the last bit.
+    Bilinear samples between the pixels of a picture lose its edges; between these places they keep them. Even rows and
+    columns are the picture's own pixels, so that what does not move is the picture to the last bit.
     """
     return _between(np.swapaxes(_between(np.swapaxes(image, 0, 1)), 0, 1))
 
@@ -124,7 +124,7 @@ def _between(image: np.ndarray) -> np.ndarray:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """[3, 3]: turns points with x to the right, y down and z away from the viewer, by the controls' angles (radians)."""
+    """[3, 3]: turns points (x right, y down, z away from the viewer) by the controls' angles (radians)."""
     cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (math.cos, math.sin))
     about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])

@@ -1,4 +1,4 @@
-"""The face in three dimensions: its vertices as the picture shows them, with the mouth shut, and what each channel moves.
+"""The face in three dimensions: its vertices as in the picture, but with the mouth shut, and what each channel moves.
 
 Frame units; x to the right, y down, z away from the viewer. Letters used in shapes: V vertices of the divided mesh, K
 channels of `expression.CHANNELS`, H vertices on the inner lips.
@@ -17,7 +17,7 @@ from streamer.studio.picture_rig.topology import CHIN, LEFT_CORNER, LEFT_RIM, RI
 
 _FLIP = np.array([1.0, -1.0, -1.0])  # between MakeHuman's axes and ours
 _MOUTH = (6.6, 0.42, 0.9, 6.88)
-"""Height of the mean face's mouth (dm), how far lip corrections reach (dm, and their height to width), the nose's base."""
+"""The mean face's mouth: its height (dm), how far lip corrections reach (dm; height to width), the nose's base (dm)."""
 _WIDE_OPEN = 0.30  # gap, in mouth widths, from which on the jaw itself has to be shut, not the lips alone
 _SHUT_BY_JAW = 0.8
 _UPPER_SHARE = {True: 0.62, False: 0.45}  # of a gap that the upper lip closes: open mouths with teeth, others
@@ -128,9 +128,9 @@ def fit_geometry(seam: Seam) -> Geometry:
 
     rims = (landmarks[LEFT_RIM] + landmarks[RIGHT_RIM]) / 2
     pivot = np.array([rims[0], (rims[1] + landmarks[CHIN, 1]) / 2, rims[2]]) - 0.25 * axes[:, 2]
-    float32 = (array.astype(np.float32) for array in (vertices, closing, lifting, channels))
+    vertices, closing, lifting, channels = (a.astype(np.float32) for a in (vertices, closing, lifting, channels))
     return Geometry(
-        *float32, lips, reach.astype(np.float32), upper, lower, axes, pivot,
+        vertices, closing, lifting, channels, lips, reach.astype(np.float32), upper, lower, axes, pivot,
         yaw=float(np.arctan2(turn[0, 2], turn[2, 2])), open=seam.open,
     )  # fmt: skip
 

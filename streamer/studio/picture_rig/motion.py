@@ -1,7 +1,7 @@
 """What moves where in a picture, prepared once, and the flow of one frame.
 
-    Geometry ─▶ Motion: maps of each channel, of depth and of what follows the head, on a grid over the whole square and on
-                        a finer one over the mouth, with the lips apart
+    Geometry ─▶ Motion: maps of each channel, of depth and of what follows the head, on a grid over the whole square
+                        and on a finer one over the mouth, with the lips apart
     strengths, pose ─▶ Motion.flow ─▶ Flow: where each place of the frame comes from
 
 Frame units. Letters used in shapes: R, C rows and columns of a grid; K channels, with two more: `closing` and `lifting`
@@ -217,7 +217,10 @@ def prepare_motion(face: Geometry) -> Motion:
     lies = cover(grid, face.vertices, mesh.triangles)
     rows, columns = np.nonzero(lies.covered)
     margin = int(np.ceil(_AROUND * tall / grid.cell))
-    box = tuple(slice(max(0, int(of.min()) - margin), min(CELLS, int(of.max()) + margin + 1)) for of in (rows, columns))
+    down, across = (
+        slice(max(0, int(of.min()) - margin), min(CELLS, int(of.max()) + margin + 1)) for of in (rows, columns)
+    )
+    box = (down, across)
     depth = _depth(face, grid, lies, tall)
     vertices = face.vertices.copy()
     vertices[:, 2] = grid.sampled(depth, vertices[None, :, :2])[0]
@@ -264,8 +267,8 @@ def prepare_motion(face: Geometry) -> Motion:
 
 def _depth(face: Geometry, grid: Grid, lies: Cover, tall: float) -> np.ndarray:
     """
-    [R, C] float32: the face's depth, no steeper than can be turned, and carried on over hair and neck. At its rim a face
-    falls away so steeply that places would fold over one another; what is nearer to the viewer stays as it is.
+    [R, C] float32: the face's depth, no steeper than can be turned, and carried on over hair and neck. At its rim a
+    face falls away so steeply that places would fold over one another; what is nearer to the viewer stays as it is.
     """
     depth = np.full((grid.rows, grid.columns), np.float32(1e6))
     depth[lies.covered] = lies.spread(face.vertices[:, 2:])[:, 0]
@@ -293,7 +296,7 @@ def _from_pivot(grid: Grid, depth: np.ndarray, pivot: np.ndarray) -> np.ndarray:
 
 
 def _extended(known: np.ndarray, covered: np.ndarray, box: tuple[slice, slice], fade: float) -> np.ndarray:
-    """Values [m, n, 3] of the covered cells, carried on into the box so that they fade smoothly to nothing: [m, 3, r, c].
+    """Values [m, n, 3] of the covered cells, carried on into the box and fading smoothly to nothing: [m, 3, r, c].
 
     A screened Laplace equation; `fade` is a cell's edge over the distance in which they fall to a third.
     """

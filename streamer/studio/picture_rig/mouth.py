@@ -214,8 +214,8 @@ def prepare_inside(
     open_mouth: Lent | None = None,
 ) -> Inside:
     """
-    For frames as large as `image` [S, S, 4], the square at rest; `enlargement` as Framing says it; `open_mouth`: another
-    picture of the face that shows one.
+    For frames as large as `image` [S, S, 4], the square at rest; `enlargement` as Framing says it; `open_mouth`:
+    another picture of the face that shows one.
     """
     size = len(image)
     layers = {part: _rendered(part, geometry, colours, size, drawing) for part in (UPPER_TEETH, LOWER_TEETH, TONGUE)}
@@ -290,7 +290,7 @@ def _within(image: np.ndarray, outline: np.ndarray) -> np.ndarray:
 
 
 def _own_teeth(geometry: Geometry, image: np.ndarray, colours: Colours) -> _Layer | None:
-    """What the picture shows between its lips, carried on upwards under the upper lip; None where that is too little."""
+    """What the picture shows between its lips, carried on under the upper lip; None where that is too little."""
     size, mesh = len(image), topology()
     scale = size / FRAME
     upper, lower = (geometry.vertices[chain, :2].astype(np.float64) * scale for chain in (mesh.upper, mesh.lower))

@@ -59,8 +59,8 @@ class PreparedPicture:
         cls, picture: np.ndarray, fit: FaceFit, matte: np.ndarray | None = None, others: Others | None = None
     ) -> "PreparedPicture":
         """
-        Of a picture [H, W, 4] uint8 straight RGBA and a face in its pixels. With a `matte` [H, W] uint8 of the person, the
-        background of an opaque picture stays still; `others`: further pictures of the face. Takes some 0.2 s.
+        Of a picture [H, W, 4] uint8 straight RGBA and a face in its pixels. With a `matte` [H, W] uint8 of the person,
+        the background of an opaque picture stays still; `others`: further pictures of the face. Takes some 0.2 s.
         """
         framing = frame(picture, fit, matte)
         image = np.ascontiguousarray(framing.image(FRAME)[..., :3])
@@ -84,8 +84,8 @@ class PictureRig:
 
     def __init__(self, prepared: PreparedPicture, size: int = FRAME, background: bool = True) -> None:
         """
-        A cut-out stands before a plain backdrop where `background`, else on nothing; there, a photograph is cut out, too,
-        if its person is known.
+        A cut-out stands before a plain backdrop where `background`, else on nothing; there, a photograph is cut out,
+        too, if its person is known.
         """
         self.size = size
         self._heard = False

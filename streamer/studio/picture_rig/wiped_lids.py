@@ -19,7 +19,7 @@ class WipedLids:
     """For frames of one size."""
 
     def __init__(self, fit: FaceFit, open_: np.ndarray, shut: np.ndarray, margin: int, size: int) -> None:
-        """Squares [S + 2 margin, S + 2 margin, 4] uint8 premultiplied, with open and with shut eyes; `fit` in frame units."""
+        """Squares [S + 2 margin, S + 2 margin, 4] uint8 premultiplied, eyes open and shut; `fit` in frame units."""
         self._shut, self._margin, self._size, self._scale = shut, margin, size, size / FRAME
         different = (np.abs(shut.astype(np.int16) - open_).max(-1) > _DIFFERENT).astype(np.uint8)
         different = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
@@ -45,8 +45,10 @@ class WipedLids:
         return low, cv2.GaussianBlur(part.astype(np.float32), (0, 0), 0.7)
 
     def paint(self, frame: np.ndarray, places: np.ndarray, shifts: np.ndarray, blinks: tuple[float, float]) -> None:
-        """Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the enlarged square; `shifts` [2, 2]:
-        by how much each eye has moved, in frame units."""
+        """
+        Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the enlarged square; `shifts` [2, 2]:
+        by how much each eye has moved, in frame units.
+        """
         for (corner, mask), shift, blink in zip(self._masks, shifts, blinks, strict=True):
             if blink < 0.01 or not mask.any():
                 continue
