@@ -66,6 +66,31 @@ class Eye:
         away = (places - self.origin) / self.width
         return away @ self.along, away @ self.up
 
+    def edges(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """v of the upper and of the lower lid's edge at t, in the picture."""
+        table = np.linspace(0, 1, _TABLE)
+        return np.interp(t, table, self.upper), np.interp(t, table, self.lower)
+
+    def shut(self, top: np.ndarray, bottom: np.ndarray, blink: float, up: float) -> tuple[np.ndarray, np.ndarray]:
+        """v of the edges `top` and `bottom` once lids are shut by `blink`, 0..1, and the gaze goes `up`, -1..1."""
+        met = bottom + _LOWER_SHARE * (top - bottom)
+        sunk = (top - bottom) * (_LOOKING_DOWN * max(-up, 0.0) * (1 - blink))
+        return top + (met - top) * blink - sunk, bottom + (met - bottom) * blink
+
+    def turned(self, right: float) -> float:
+        """How far in t a gaze to the `right` moves the iris: it stays in the eye."""
+        left, end = self.iris[0] - self.iris_reach, self.iris[0] + self.iris_reach
+        return float(np.clip(_GAZE[0] * right, -0.8 * max(left, 0.0), 0.8 * max(1 - end, 0.0)))
+
+    def raised(self, up: float) -> float:
+        """How far in v a gaze `up` moves it."""
+        return _GAZE[1] * up
+
+    @property
+    def iris_reach(self) -> float:
+        """Of t: from the iris's middle, what is moved without being stretched."""
+        return 1.05 * self.iris[1]
+
 
 @dataclass(frozen=True, eq=False)
 class Eyes:
@@ -236,10 +261,8 @@ class EyePainter:
 
         top, bottom = along(eye.upper), along(eye.lower)
         within = (t > 0) & (t < 1)
-        met = bottom + _LOWER_SHARE * (top - bottom)
         looking_down = max(-gaze[1], 0.0)
-        edge = top + (met - top) * blink - (top - bottom) * (_LOOKING_DOWN * looking_down * (1 - blink))
-        under = bottom + (met - bottom) * blink
+        edge, under = eye.shut(top, bottom, blink, gaze[1])
 
         def covers(from_: np.ndarray) -> np.ndarray:
             return np.clip(from_ / pixel + 0.5, 0, 1)
@@ -273,12 +296,11 @@ class EyePainter:
 
     def _ball(self, eye: Eye, t: np.ndarray, v: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:
         """[h, w, 3]: the eyeball turned; the iris keeps its shape, the white beside it is stretched and squeezed."""
-        middle, radius = eye.iris[0], 1.05 * eye.iris[1]
-        left, right = middle - radius, middle + radius
-        turned = float(np.clip(_GAZE[0] * gaze[0], -0.8 * max(left, 0.0), 0.8 * max(1 - right, 0.0)))
+        left, right = eye.iris[0] - eye.iris_reach, eye.iris[0] + eye.iris_reach
+        turned = eye.turned(gaze[0])
         to = (-_REACH[0], 0.0, left + turned, right + turned, 1.0, 1 + _REACH[0])
         source = np.interp(t, to, (-_REACH[0], 0.0, left, right, 1.0, 1 + _REACH[0]))
-        raised = _GAZE[1] * gaze[1] * np.interp(t, to[1:5], (0.0, 1.0, 1.0, 0.0))
+        raised = eye.raised(gaze[1]) * np.interp(t, to[1:5], (0.0, 1.0, 1.0, 0.0))
         return self._read(eye, source, v - raised)
 
     def _with_lid(
