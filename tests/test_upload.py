@@ -283,7 +283,7 @@ class TestClips:
             (b"this is no clip", "bad_picture", "15 bytes"),
             (clip([np.zeros((96, 96, 3), np.uint8)], 0.0), "bad_picture", "0 frames"),
             (clip([np.zeros((96, 96, 3), np.uint8)], 0.5), "no_face", "frames"),
-            (clip([np.zeros((96, 96, 3), np.uint8)], 0.5)[:200], "bad_picture", "ends before its first"),
+            (clip([np.zeros((96, 96, 3), np.uint8)], 0.5)[:200], "bad_picture", "0 frames in its 200"),
         ],
         ids=["nothing", "garbage", "0 frames", "no face", "truncated"],
     )
