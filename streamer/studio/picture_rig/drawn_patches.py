@@ -240,7 +240,7 @@ def _near(pieces: tuple, at: np.ndarray, unit: float) -> list[tuple[int, float]]
     return [(int(i), float(cost[i])) for i in order if allowed[i]]
 
 
-def _without_holes(mask: np.ndarray) -> np.ndarray:
+def without_holes(mask: np.ndarray) -> np.ndarray:
     padded = np.pad(mask.astype(np.uint8), 1)
     cv2.floodFill(padded, None, (0, 0), 2)
     return (padded != 2)[1:-1, 1:-1]
@@ -255,7 +255,7 @@ def _grown(regions: Regions, mask: np.ndarray, cut: float, at: np.ndarray, cost:
             & ~skin
             & ~regions.beyond
         )
-    mask = _without_holes(mask)
+    mask = without_holes(mask)
     inner = _in_fur(regions, mask, at)
     if inner is not None:
         mask, skin = inner
@@ -278,7 +278,7 @@ def _in_fur(regions: Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.ndar
         return None
     pieces = cv2.connectedComponentsWithStats((inner & ~ground).astype(np.uint8), connectivity=8)
     within = _near(pieces, at, regions.unit)
-    return (_without_holes(pieces[1] == within[0][0]), ground) if within else None
+    return (without_holes(pieces[1] == within[0][0]), ground) if within else None
 
 
 def _patch(regions: Regions, mask: np.ndarray, skin: np.ndarray, cost: float) -> Patch | None:
