@@ -111,15 +111,6 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
     covered = reach & ~cv2.dilate(others.astype(np.uint8), np.ones((3, 3), np.uint8)) | whole
     covered = cv2.GaussianBlur(covered.astype(np.float32), (0, 0), 0.8)
 
-    origin = patch.middle
-    core = _core(whole, unit)
-    upper, lower, left, right = _profile(core, origin - regions.corner - low, along)
-    origin = origin + (left + right) / 2 * along
-    inset = 0.3 * soft  # of what was found, this much is the blur of its edge
-    wide = max(right - left - 2 * inset, 2.0)
-    upper, lower = upper - inset, np.minimum(lower + inset, upper - inset)
-    tall = float(upper.max() - lower.min())
-
     eroded = cv2.erode(whole, disc(1 + soft)).astype(bool)
     if eroded.sum() < 6:
         eroded = mask
@@ -138,6 +129,14 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
         above = _outline(light, whole, pale, dark, bound, 1)
         below = _outline(light, whole, pale, dark, bound, -1) if above else 0.0
     outlined = max(above, below) > 0
+    shape = whole if solid else _core(whole, unit)
+    upper, lower, left, right = _profile(shape, patch.middle - regions.corner - low, along)
+    origin = patch.middle + (left + right) / 2 * along
+    inset = 0.3 * soft  # of what was found, this much is the blur of its edge
+    wide = max(right - left - 2 * inset, 2.0)
+    upper, lower = upper - inset, np.minimum(lower + inset, upper - inset)
+    tall = float(upper.max() - lower.min())
+
     if solid:
         thick = float(np.clip(max(0.3 * min(wide, tall), drawn), 0.016 * unit, 0.05 * unit))
         thick = min(thick, 0.8 * tall)
