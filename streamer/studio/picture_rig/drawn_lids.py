@@ -7,9 +7,9 @@ eye, its iris moved over the white; the skin without the eye, where a lid has co
 import cv2
 import numpy as np
 
+from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.drawn_eyes import DrawnEye, DrawnEyes, Iris
 from streamer.studio.picture_rig.framing import FRAME
-from streamer.studio.picture_rig.seam import smoothstep
 
 _LEAST = 0.01  # below which a blink or a gaze is none
 _LINED = 0.75  # of a dot's blink after which the line takes its place

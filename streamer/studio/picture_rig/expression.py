@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from streamer.studio.controls import INDEX
+from streamer.studio.picture_rig.curves import smoothstep
 
 CHANNELS: Mapping[str, tuple[str, ...]] = {
     "jaw": ("jawOpen",),
@@ -45,6 +46,8 @@ def strengths(controls: np.ndarray, mouth_covered: bool = False) -> np.ndarray:
     """[C] controls to [len(CHANNELS)] float32. With `mouth_covered` (a hand, a mask) only the jaw moves, by half."""
     value = {name: float(controls[i]) for name, i in INDEX.items()}
     open_, teeth, round_, press, tuck = (value[name] for name in ("open", "teeth", "round", "press", "tuck"))
+    # Lips that are pressed together show no teeth, whatever else the sound is made of.
+    teeth, tuck = (amount * (1 - float(smoothstep((press - 0.15) / 0.25))) for amount in (teeth, tuck))
     smile, frown = max(value["smile"], 0.0), max(-value["smile"], 0.0)
     left, right, inner = value["brow_left"], value["brow_right"], value["brow_inner"]
     lifted = max((left + right) / 2, 0.0)

@@ -13,15 +13,16 @@ import numpy as np
 
 from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig.colours import Colours, luma
+from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.lent import Lent
-from streamer.studio.picture_rig.seam import smoothstep
 from streamer.studio.picture_rig.topology import EYES
 
 _REACH = (0.3, 0.5, 0.62)  # eye widths beside, below and above the eye that are painted
 _TABLE = 101  # places along the eye
 _LOWER_SHARE = 0.22  # of the eye's opening that the lower lid rises when shut
 _LOOKING_DOWN = 0.22  # of it that the upper lid sinks
+_STILL_LIDS = 0.15  # of a gaze downwards that the lids do not follow
 _GAZE = (0.17, 0.11)  # eye widths that a gaze of 1 moves the iris, sideways and up
 _RIM = 0.035  # eye widths of the lower lid's bright rim: it stays under the upper lid
 _STRETCH = 0.3  # eye widths of cheek below the eye that follow the lower lid
@@ -59,12 +60,14 @@ class Eye:
 
     def place(self, t: np.ndarray, v: np.ndarray) -> np.ndarray:
         """[..., 2]: x, y in frame units."""
-        return self.origin + self.width * (t[..., None] * self.along + v[..., None] * self.up)
+        (x, y), (ax, ay), (ux, uy) = self.origin, self.width * self.along, self.width * self.up
+        return np.stack([x + ax * t + ux * v, y + ay * t + uy * v], -1)
 
     def local(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """t and v of places [..., 2] in frame units."""
-        away = (places - self.origin) / self.width
-        return away @ self.along, away @ self.up
+        x, y = (np.moveaxis(places, -1, 0) - self.origin.reshape(2, *[1] * (places.ndim - 1))) / self.width
+        (ax, ay), (ux, uy) = self.along, self.up
+        return (x * ax + y * ay).astype(np.float32), (x * ux + y * uy).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +145,7 @@ def _prepare(
     middle, _ = bare.local(iris[0])
     radius = float(np.hypot(*(iris[1:] - iris[0]).T).mean()) / width
     return Eye(
-        lower[0], along, width, top, bottom, lashes, lid.astype(np.float32), cheek.astype(np.float32),
+        lower[0], along, width, top.astype(np.float32), bottom.astype(np.float32), lashes, lid.astype(np.float32), cheek.astype(np.float32),
         (float(middle), radius),
     )  # fmt: skip
 
@@ -178,8 +181,16 @@ class EyePainter:
             part = texture[y0:y1, x0:x1]
             self._blurred.append((cv2.GaussianBlur(part, (0, 0), max(1.6, 0.06 * eye.width * self._scale)), (x0, y0)))
 
-    def _box(self, eye: Eye, shift: np.ndarray, margin: int, per_pixel: int, limit: int) -> tuple[int, int, int, int]:
-        beside, below, above = _REACH
+    def _box(
+        self,
+        eye: Eye,
+        shift: np.ndarray,
+        margin: int,
+        per_pixel: int,
+        limit: int,
+        reach: tuple[float, float, float] = _REACH,
+    ) -> tuple[int, int, int, int]:
+        beside, below, above = reach
         corners = np.array(
             [eye.place(np.array(t), np.array(v)) for t in (-beside, 1 + beside) for v in (-below, above)]
         )
@@ -201,11 +212,15 @@ class EyePainter:
         for i, eye in enumerate(self._eyes.eyes):
             if max(blinks[i], abs(gaze[0]), abs(gaze[1])) < 0.01:
                 continue
-            x0, y0, x1, y1 = self._box(eye, shifts[i], 0, 1, self._size)
+            blink = float(np.clip(blinks[i], 0, 1))
+            acting = float(smoothstep(5 * max(blink, 0.5 * _down(gaze))))
+            # Where no lid moves only the opening is painted; turned heads make it a little larger.
+            reach = _REACH if acting > 0 else (0.1, 0.1 - eye.lower.min(), eye.upper.max() + 0.1)
+            x0, y0, x1, y1 = self._box(eye, shifts[i], 0, 1, self._size, reach)
             if x1 - x0 < 2 or y1 - y0 < 2:
                 continue
             region = frame[y0:y1, x0:x1]
-            painted = self._paint(i, eye, region, places[y0:y1, x0:x1], float(np.clip(blinks[i], 0, 1)), gaze)
+            painted = self._paint(i, eye, region, places[y0:y1, x0:x1], blink, gaze, acting)
             region[..., :3] = np.clip(painted + 0.5, 0, 255).astype(np.uint8)
 
     def _read(self, eye: Eye, t: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -222,7 +237,14 @@ class EyePainter:
         return self._read(eye, t, v) - soft[..., :3]
 
     def _paint(
-        self, i: int, eye: Eye, region: np.ndarray, places: np.ndarray, blink: float, gaze: tuple[float, float]
+        self,
+        i: int,
+        eye: Eye,
+        region: np.ndarray,
+        places: np.ndarray,
+        blink: float,
+        gaze: tuple[float, float],
+        acting: float,
     ) -> np.ndarray:
         t, v = eye.local((places / 2 - (self._margin - 0.5)) / self._scale)
         pixel = 1 / (eye.width * self._scale)
@@ -239,8 +261,7 @@ class EyePainter:
         top, bottom = along(eye.upper), along(eye.lower)
         within = (t > 0) & (t < 1)
         met = bottom + _LOWER_SHARE * (top - bottom)
-        looking_down = max(-gaze[1], 0.0)
-        edge = top + (met - top) * blink - (top - bottom) * (_LOOKING_DOWN * looking_down * (1 - blink))
+        edge = top + (met - top) * blink - (top - bottom) * (_LOOKING_DOWN * _down(gaze) * (1 - blink))
         under = bottom + (met - bottom) * blink
 
         def covers(from_: np.ndarray) -> np.ndarray:
@@ -252,7 +273,6 @@ class EyePainter:
             ball = self._ball(eye, t, v, gaze)
             seen = covers(edge - v) * covers(v - under) * within
             out = out + (ball - out) * seen[..., None]
-        acting = float(smoothstep(5 * max(blink, 0.5 * looking_down)))
         if acting > 0:
             out = self._with_lid(i, eye, out, t, v, edge, top, acting, blink, along)
             below = covers(under - v) * np.clip((v - (bottom - _STRETCH)) / 0.1, 0, 1) * acting * within
@@ -307,3 +327,8 @@ class EyePainter:
         covered = np.clip((v - edge) / pixel + 0.5, 0, 1) * smoothstep((ends + 0.02 - v) / (0.30 * eye.lashes))
         covered = covered * acting * smoothstep(np.minimum(t + 0.1, 1.1 - t) / 0.16)
         return out + (lid - out) * covered[..., None]
+
+
+def _down(gaze: tuple[float, float]) -> float:
+    """0..1: how far down a gaze goes beyond where the upper lid follows it."""
+    return max(-gaze[1] - _STILL_LIDS, 0.0) / (1 - _STILL_LIDS)

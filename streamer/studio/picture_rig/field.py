@@ -9,6 +9,7 @@ Letters used in shapes: R, C rows and columns of a grid; K channels; V vertices.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -45,7 +46,7 @@ class Grid:
         """[R, C, 2] float32: what has to be added to each middle to get to the place that `moves` [R, C, 2] bring
         there."""
         scaled = moves * np.float32(1 / self.cell)
-        middles = np.stack(np.meshgrid(np.arange(self.columns), np.arange(self.rows)), -1).astype(np.float32)
+        middles = _numbers(self.rows, self.columns)
         back = -scaled
         for _ in range(rounds):
             back = -cv2.remap(scaled, middles + back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -55,6 +56,12 @@ class Grid:
         """[R, C] values of this grid at places [r, c, 2]: [r, c] float32."""
         at = ((places - [self.x, self.y]) / self.cell - 0.5).astype(np.float32)
         return cv2.remap(values.astype(np.float32), at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(16)
+def _numbers(rows: int, columns: int) -> np.ndarray:
+    """[rows, columns, 2] float32: each cell's column and row."""
+    return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,7 +104,7 @@ def premultiplied(picture: np.ndarray) -> np.ndarray:
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:
-    """[S, S, C] uint8 to [2 S - 1, 2 S - 1, C]: a place between each two, by cubic interpolation.
+    """[S, S, C] uint8 to [2 S - 1, 2 S - 1, C]: a place between each two.
 
     Bilinear samples between the pixels of a picture lose its edges; between these places they keep them. Even rows and
     columns are the picture's own pixels, so that what does not move is the picture to the last bit.
@@ -113,13 +113,13 @@ def enlarged(image: np.ndarray) -> np.ndarray:
 
 
 def _between(image: np.ndarray) -> np.ndarray:
-    """[R, C, N] uint8 to [2 R - 1, C, N]."""
-    padded = np.pad(image, ((1, 1), (0, 0), (0, 0)), "edge").astype(np.int16)
-    inner = padded[1:-2] + padded[2:-1]
-    outer = padded[:-3] + padded[3:]
+    """[R, C, N] uint8 to [2 R - 1, C, N]: six taps, a little sharper than cubic, since bilinear samples follow."""
+    padded = np.pad(image, ((2, 2), (0, 0), (0, 0)), "edge").astype(np.int16)
+    count = len(image) - 1
+    near, far, farthest = (padded[2 - k :][:count] + padded[3 + k :][:count] for k in range(3))
     out = np.empty((2 * len(image) - 1, *image.shape[1:]), np.uint8)
     out[::2] = image
-    out[1::2] = np.clip((9 * inner - outer + 8) >> 4, 0, 255)
+    out[1::2] = np.clip((20 * near - 5 * far + farthest + 16) >> 5, 0, 255)
     return out
 
 

@@ -17,10 +17,10 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import splu
 
 from streamer.studio.controls import INDEX
+from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.field import Cover, Grid, cover
 from streamer.studio.picture_rig.framing import FRAME, rotation
 from streamer.studio.picture_rig.geometry import Geometry
-from streamer.studio.picture_rig.seam import smoothstep
 from streamer.studio.picture_rig.topology import (
     CHIN,
     FOREHEAD,

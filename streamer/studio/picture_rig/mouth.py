@@ -13,13 +13,13 @@ import numpy as np
 from streamer.studio.picture_rig import anatomy
 from streamer.studio.picture_rig.anatomy import LOWER_TEETH, TONGUE, UPPER_TEETH
 from streamer.studio.picture_rig.colours import Colours, luma
+from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.expression import JAW
 from streamer.studio.picture_rig.field import Grid, cover
 from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.geometry import Geometry
 from streamer.studio.picture_rig.lent import Lent
 from streamer.studio.picture_rig.motion import Pose
-from streamer.studio.picture_rig.seam import smoothstep
 from streamer.studio.picture_rig.topology import topology
 
 _SEAM = 6.615  # dm: height of the mean face's closed lips
@@ -34,7 +34,7 @@ _LEAST = 0.125  # pixels between the lips below which the mouth is shut
 _SOFT = 0.0085  # mouth widths: how soft the lips' edge is
 _SHADOW = (0.035, 0.5, 0.46)  # mouth widths: how far the lips' shadow reaches, how far down; and the light it leaves
 _TEETH_LIGHT, _TEETH_SHARE = 0.8, 0.25  # of an opening, this share is as light, beside the skin, where teeth show
-_LINE = (0.014, 0.014, 0.6)  # mouth widths: how thick and soft the line of shut lips is, and how dark
+_LINE = (0.007, 0.011, 0.5)  # mouth widths: how thick and soft the line of shut lips is, and how dark
 _LINE_UNTIL = 0.05  # mouth widths between the lips at which it is gone
 _HALO = (0.018, 0.22)  # mouth widths and share: skin at the opening's rim is a little darker
 

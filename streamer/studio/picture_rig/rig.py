@@ -11,6 +11,7 @@ from streamer.studio.controls import INDEX
 from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
 from streamer.studio.picture import backdrop
 from streamer.studio.picture_rig.colours import Colours, read_colours
+from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.drawn_eyes import DrawnEyes, prepare_drawn_eyes
 from streamer.studio.picture_rig.drawn_lids import DrawnEyePainter
 from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, SMILE, strengths
@@ -21,7 +22,8 @@ from streamer.studio.picture_rig.layers import joined, split
 from streamer.studio.picture_rig.lent import Lent, Others, lent, mouth_of
 from streamer.studio.picture_rig.motion import Flow, Motion, Pose, prepare_motion
 from streamer.studio.picture_rig.mouth import prepare_inside
-from streamer.studio.picture_rig.seam import find_seam, smoothstep
+from streamer.studio.picture_rig.seam import find_seam
+from streamer.studio.picture_rig.shading import Shading, prepare_shading
 from streamer.studio.picture_rig.wiped_lids import WipedLids
 
 _EYES = np.array([LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS])
@@ -29,7 +31,7 @@ _SPEAKS = 0.01  # of any of the mouth's controls: from here on the lips leave wh
 _QUIET, _EASE = 12, 12  # frames of silence until they go back there, and in how many they do
 _CLOSES = 4  # frames in which they leave it
 _LIFTED = 0.55  # of what the upper lip was lowered over teeth: given back where the mouth opens
-_LESS_SMILE = 0.35  # by which lips that are shut over teeth smile less than the picture
+_LESS_SMILE = 0.5  # by which lips that are shut over teeth smile less than the picture
 _REACH = {"yaw": (-0.45, 0.45), "pitch": (-0.35, 0.35), "roll": (-0.4, 0.4)}
 """Radians by which a head is turned at most."""
 _FARTHEST = 0.85  # radians from the front, whatever the picture shows
@@ -45,6 +47,7 @@ class PreparedPicture:
     colours: Colours
     eyes: Eyes | DrawnEyes | None
     """None: they stay as the picture shows them."""
+    shading: Shading
     lent: Mapping[str, Lent]
 
     @property
@@ -70,7 +73,8 @@ class PreparedPicture:
         colours = read_colours(image, framing.fit.points, framing.fit.eye_distance, drawing)
         prepare = prepare_drawn_eyes if drawing else prepare_eyes
         eyes = prepare(image, landmarks, framing.fit, colours, framing.scale)
-        return cls(framing, prepare_motion(geometry), colours, eyes, lent(framing, others or {}, colours))
+        shading = prepare_shading(landmarks, drawing)
+        return cls(framing, prepare_motion(geometry), colours, eyes, shading, lent(framing, others or {}, colours))
 
 
 class PictureRig:
@@ -142,7 +146,8 @@ class PictureRig:
         if self._inside.own_teeth:
             channels[SMILE] -= _LESS_SMILE * (1 - given) * (1 - float(smoothstep(value["open"] / 0.3)))
         pose = prepared.motion.pose(channels, 1 - given, lifting, self._head(controls))
-        places = self._places(prepared.motion.flow(pose), pose)
+        flow = prepared.motion.flow(pose)
+        places = self._places(flow, pose)
         out = cv2.remap(self._texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if self._plate is not None:
             out = joined(out, self._plate)
@@ -152,6 +157,7 @@ class PictureRig:
             self._eyes.paint(out, places, shifts, blinks if self._wiped is None else (0.0, 0.0), gaze)
         if self._wiped is not None:
             self._wiped.paint(out, places, shifts, blinks)
+        prepared.shading.paint(out, flow.whole, controls)
         if given < 1 and not fit.mouth_covered:
             self._inside.paint(out, pose, prepared.geometry, value["tongue"])
         return self._finished(out)

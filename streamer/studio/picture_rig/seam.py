@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.topology import LEFT_CORNER, LOWER_LIP, RIGHT_CORNER, UPPER_LIP
 
 _OPEN = {"photo": 0.13, "drawing": 0.25}  # gap, in mouth widths, from which on the mouth is open whatever is in it
@@ -33,12 +34,6 @@ class Seam:
 
     gap: float
     """Between the inner lips as the mesh was found, in mouth widths."""
-
-
-def smoothstep(x: np.ndarray | float) -> np.ndarray:
-    """0 below 0, 1 above 1, smooth between."""
-    x = np.clip(x, 0.0, 1.0)
-    return x * x * (3 - 2 * x)
 
 
 def find_seam(image: np.ndarray, landmarks: np.ndarray, enlargement: float, drawing: bool) -> Seam:
