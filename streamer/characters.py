@@ -173,7 +173,10 @@ class Characters:
         finally:
             rig.close()
         pack = Pack(picture, placed(Face(1.0, PLACES[:2] * _SAMPLE_EDGE, PLACES[2] * _SAMPLE_EDGE)), {}, (), ())
-        return [studio, Entry("sample", "Sample picture", picture=picture, pack=pack)]
+        samples = [studio, Entry("sample", "Sample picture", picture=picture, pack=pack)]
+        if not self.needs_face:
+            samples.append(Entry("sample-still", "Sample picture without a face", picture=picture))
+        return samples
 
     def all(self) -> list[Entry]:
         with self._lock:

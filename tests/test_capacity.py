@@ -137,7 +137,7 @@ def test_what_cannot_be_measured_has_a_reason(
 
 
 def test_each_renderer_costs_what_it_was_measured_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The studio's rig and the picture's are drawn each with a character of its kind; larger pictures cost more."""
+    """Each rig is drawn with a character of its kind; larger pictures cost more."""
     drawn: list[tuple[str, int]] = []
 
     def times(listener: object, rig: Any, frames: int) -> list[float]:
@@ -147,12 +147,14 @@ def test_each_renderer_costs_what_it_was_measured_at(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(capacity, "frame_times", times)
     costs = capacity.frame_costs(RigGenerator(), Loudness(), Characters())
-    assert drawn == [("studio_rig", 512), ("picture_rig", 512)]
+    assert drawn == [("studio_rig", 512), ("picture_rig", 512), ("still", 512)]
     assert costs.keys() == {(name, size) for name, _ in drawn for size in SIZES}
     assert costs["studio_rig", 512] == pytest.approx(0.007) and costs["picture_rig", 512] == pytest.approx(0.009)
     for name, _ in drawn:
         each = [costs[name, size] for size in SIZES]
         assert each == sorted(each) and each[-1] > 1.5 * each[0]
+    faces = capacity.frame_costs(RigGenerator(), Loudness(), Characters(needs_face=True))
+    assert {name for name, _ in faces} == {"studio_rig", "picture_rig"}
 
 
 # Admission by what each renderer costs

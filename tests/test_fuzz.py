@@ -134,16 +134,22 @@ EXPECTED = {
     "negative_data_rejection": {"expected-statuses": ["4xx", "503"]},
     "missing_required_header": {"expected-statuses": ["4xx"]},
 }
-api = schemathesis.openapi.from_dict(
-    create_app(ServerConfig()).openapi(), config=schemathesis.Config.from_dict({"checks": EXPECTED})
-)
+OPENAPI = create_app(ServerConfig()).openapi()
+api = schemathesis.openapi.from_dict(OPENAPI, config=schemathesis.Config.from_dict({"checks": EXPECTED}))
 
 
 def plain(context: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")
 
 
-for kind in ("application/sdp", "application/trickle-ice-sdpfrag", "image/png", "image/jpeg", "image/webp"):
+def raw_types() -> set[str]:
+    """What requests may send that is neither JSON nor a form."""
+    operations = [one for path in OPENAPI["paths"].values() for one in path.values()]
+    kinds = {kind for one in operations for kind in one.get("requestBody", {}).get("content", {})}
+    return {kind for kind in kinds if kind.startswith(("application/sdp", "application/trickle", "image/", "video/"))}
+
+
+for kind in raw_types():
     schemathesis.serializer(kind)(plain)
 
 
