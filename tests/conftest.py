@@ -201,7 +201,13 @@ class _Errors(logging.Handler):
         self.records.append(record)
 
 
-_SHARED_THREADS = ("asyncio_", "AnyIO worker", "draw", "read", "ThreadPoolExecutor")  # pools, which live as long as their loop
+_SHARED_THREADS = (
+    "asyncio_",
+    "AnyIO worker",
+    "draw",
+    "read",
+    "ThreadPoolExecutor",
+)  # pools, which live as long as their loop
 
 
 @pytest.fixture
