@@ -48,16 +48,18 @@ class Grid:
         """[R, C, 2] float32: what has to be added to each middle to get to the place that `moves` [R, C, 2] bring
         there."""
         scale = np.float32(self.cell)
-        moves = moves / scale
         middle_x, middle_y = np.meshgrid(
             np.arange(self.columns, dtype=np.float32), np.arange(self.rows, dtype=np.float32)
         )
-        move_x, move_y = cv2.split(moves)
+        move_x, move_y = moves[..., 0] / scale, moves[..., 1] / scale
+        scaled = cv2.merge(
+            [move_x, move_y]
+        )  # [R, C, 2] as OpenCV reads it without a copy, whatever the order in memory
         x, y = middle_x - move_x, middle_y - move_y
 
         def missing() -> tuple[np.ndarray, np.ndarray]:
             """[R, C] each: from x, y to where the moves there say that the middles come from."""
-            there = cv2.remap(moves, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            there = cv2.remap(scaled, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             there_x, there_y = cv2.split(there)
             return middle_x - x - there_x, middle_y - y - there_y
 
