@@ -20,9 +20,8 @@ from streamer.features import Loudness
 from streamer.pipeline import Avatar, steps_of
 from streamer.plan import PLANNED, RANGES, BadPlan, Move, Plan
 from streamer.render import draw_frames, read_script
-from streamer.studio import rig
 from streamer.studio.animate import Life
-from streamer.studio.controls import CONTROLS, INDEX, MOUTH, controls, rest
+from streamer.studio.controls import CONTROLS, HIGHEST, INDEX, LOWEST, MOUTH, controls, rest
 
 
 def run(plan: Plan, own: np.ndarray, first: int, frames: int) -> np.ndarray:
@@ -42,8 +41,8 @@ class TestMove:
         """Every control that is not the mouth's can be planned, within what the rig can draw."""
         assert set(RANGES) == set(PLANNED) == set(CONTROLS) - set(MOUTH)
         for name, (low, high) in RANGES.items():
-            assert rig._LOW[INDEX[name]] <= low < high <= rig._HIGH[INDEX[name]], name
-            assert (low == 0) == (rig._LOW[INDEX[name]] == 0), name
+            assert LOWEST[INDEX[name]] <= low < high <= HIGHEST[INDEX[name]], name
+            assert (low == 0) == (LOWEST[INDEX[name]] == 0), name
 
     @pytest.mark.parametrize("name", PLANNED)
     def test_takes_the_ends_of_each_range(self, name: str) -> None:

@@ -82,7 +82,8 @@ def read_clip(data: bytes, name: str = "") -> Clip:
         raise
     except Exception as error:  # FFmpeg's errors are many; a clip that breaks off is one up to there
         if not sampler.frames:
-            raise BadPicture(f"{what} is truncated or damaged: {brief(error)} ({len(data)} bytes)") from None
+            why = "it ends before its first" if isinstance(error, EOFError) else f"it is damaged: {brief(error)}"
+            raise BadPicture(f"{what} has 0 frames in its {len(data)} bytes: {why}") from None
         text = f"{what} breaks off after {sampler.elapsed:.1f} s: what comes before is used."
         sampler.notices.append(Notice("clip_damaged", text))
     if not sampler.frames:

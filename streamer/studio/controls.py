@@ -64,6 +64,27 @@ EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "shy")
 ATTENTIONS = ("idle", "listening", "thinking")
 """What a character does while it does not speak: nothing, listens to the viewer, or thinks of an answer."""
 
+# What can be drawn well; values beyond are drawn at the limit.
+_LIMITS = {"yaw": 0.55, "pitch": 0.40, "roll": 0.45, "left_turn": 1.6, "right_turn": 1.6}
+_SIGNED = {"smile", *HEAD, "gaze_x", "gaze_y", "breath", "lean", "sway_x", "sway_y"}
+_SIGNED |= {name for name in CONTROLS if name.startswith("brow_") or name.endswith("_turn")}
+_SIGNED |= {f"{side}_{axis}" for side in ("left", "right") for axis in "xy"}
+
+HIGHEST = np.array([_LIMITS.get(name, 1.0) for name in CONTROLS], np.float32)
+"""[C]: the ends of the controls' ranges; `LOWEST` likewise."""
+LOWEST = np.array([-high if name in _SIGNED else 0.0 for name, high in zip(CONTROLS, HIGHEST, strict=True)], np.float32)
+
+
+def limited(controls: np.ndarray) -> np.ndarray:
+    """[C] float32 within LOWEST and HIGHEST. Raises ValueError for another shape, ArithmeticError for NaN or Inf."""
+    controls = np.asarray(controls, np.float32)
+    if controls.shape != (len(CONTROLS),):
+        raise ValueError(f"the control vector has shape {controls.shape}, not ({len(CONTROLS)},)")
+    if not np.isfinite(controls).all():
+        bad = [name for name, v in zip(CONTROLS, controls, strict=True) if not np.isfinite(v)]
+        raise ArithmeticError(f"{len(bad)} of {len(CONTROLS)} controls are not finite: {', '.join(bad)}")
+    return np.clip(controls, LOWEST, HIGHEST)
+
 
 def rest() -> np.ndarray:
     """The neutral pose: [C] float32, all zero."""

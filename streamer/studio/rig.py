@@ -10,7 +10,7 @@ import numpy as np
 
 from streamer.studio.alpha import straighten
 from streamer.studio.character import Character
-from streamer.studio.controls import CONTROLS, HEAD, INDEX
+from streamer.studio.controls import CONTROLS, HIGHEST, INDEX, LOWEST
 from streamer.studio.draw.background import background as paint_background
 from streamer.studio.draw.portrait import portrait
 from streamer.studio.emotions import expression
@@ -38,14 +38,6 @@ HAND_KEYPOINTS = tuple(
     for part in ("wrist", *(f"{finger}_{joint}" for finger in FINGERS for joint in range(1, 5)))
 )
 KEYPOINTS = (*FACE_KEYPOINTS, *BODY_KEYPOINTS, *HAND_KEYPOINTS)
-
-# What can be drawn well; values beyond are drawn at the limit.
-_LIMITS = {"yaw": 0.55, "pitch": 0.40, "roll": 0.45, "left_turn": 1.6, "right_turn": 1.6}
-_HIGH = np.array([_LIMITS.get(name, 1.0) for name in CONTROLS], np.float32)
-_SIGNED = {"smile", *HEAD, "gaze_x", "gaze_y", "breath", "lean", "sway_x", "sway_y"}
-_SIGNED |= {name for name in CONTROLS if name.startswith("brow_") or name.endswith("_turn")}
-_SIGNED |= {f"{side}_{axis}" for side in ("left", "right") for axis in "xy"}
-_LOW = np.array([-high if name in _SIGNED else 0.0 for name, high in zip(CONTROLS, _HIGH, strict=True)], np.float32)
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
@@ -101,7 +93,7 @@ class Rig:
             return self._draw(controls, t)
 
     def _draw(self, controls: np.ndarray, t: float) -> np.ndarray:
-        controls = np.clip(controls, _LOW, _HIGH)
+        controls = np.clip(controls, LOWEST, HIGHEST)
         sketch = self._sketch
         sketch.move(controls, t)
         self._opening = float(np.clip(controls[INDEX["open"]], 0.0, 1.0))

@@ -16,24 +16,11 @@ import numpy as np
 
 from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig.colours import Colours, luma
+from streamer.studio.picture_rig.drawn_iris import Iris, find_iris
 from streamer.studio.picture_rig.drawn_patches import Patch, Regions, disc, divided, filled, find_pair
 
 _WHITE = 0.1  # share of an eye that has to be light for it to have a white
 _TABLE = 65  # places along the eye
-
-
-@dataclass(frozen=True, eq=False)
-class Iris:
-    """What a gaze moves over the white."""
-
-    layer: np.ndarray
-    """[h, w, 4] float32: its colours, carried on beyond what a lid cuts off, and how much it covers, 0..1."""
-
-    white: np.ndarray
-    """[h, w, 4] float32: the white without it, and how much of a pixel belongs to the eyeball, 0..1."""
-
-    travel: tuple[float, float, float, float]
-    """Frame units that a gaze of 1 moves it: left, right, up, down."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +30,6 @@ class DrawnEye:
 
     plate: np.ndarray
     """[h, w, 4] float32: the skin without the eye, and where the eye has to be covered by it, 0..1."""
-
-    body: np.ndarray
-    """[h, w] float32: how much of a pixel belongs to the eye, 0..1."""
 
     origin: np.ndarray
     """[2]: the eye's middle, frame units."""
@@ -129,17 +113,6 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
     covered = reach & ~cv2.dilate(others.astype(np.uint8), np.ones((3, 3), np.uint8)) | whole
     covered = cv2.GaussianBlur(covered.astype(np.float32), (0, 0), 0.8)
 
-    body = cv2.GaussianBlur(whole.astype(np.float32), (0, 0), 0.5 + 0.2 * soft)
-
-    origin = patch.middle
-    core = _core(whole, unit)
-    upper, lower, left, right = _profile(core, origin - regions.corner - low, along)
-    origin = origin + (left + right) / 2 * along
-    inset = 0.3 * soft  # of what was found, this much is the blur of its edge
-    wide = max(right - left - 2 * inset, 2.0)
-    upper, lower = upper - inset, np.minimum(lower + inset, upper - inset)
-    tall = float(upper.max() - lower.min())
-
     eroded = cv2.erode(whole, disc(1 + soft)).astype(bool)
     if eroded.sum() < 6:
         eroded = mask
@@ -158,6 +131,14 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
         above = _outline(light, whole, pale, dark, bound, 1)
         below = _outline(light, whole, pale, dark, bound, -1) if above else 0.0
     outlined = max(above, below) > 0
+    shape = whole if solid else _core(whole, unit)
+    upper, lower, left, right = _profile(shape, patch.middle - regions.corner - low, along)
+    origin = patch.middle + (left + right) / 2 * along
+    inset = 0.3 * soft  # of what was found, this much is the blur of its edge
+    wide = max(right - left - 2 * inset, 2.0)
+    upper, lower = upper - inset, np.minimum(lower + inset, upper - inset)
+    tall = float(upper.max() - lower.min())
+
     if solid:
         thick = float(np.clip(max(0.3 * min(wide, tall), drawn), 0.016 * unit, 0.05 * unit))
         thick = min(thick, 0.8 * tall)
@@ -166,10 +147,10 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
         thick = float(np.clip(max(thick, min(drawn, 0.2 * tall)), 0.016 * unit, 0.05 * unit))
     shut = _shut(upper, lower, wide, tall, thick)
     patch_corner = (int(regions.corner[0] + low[0]), int(regions.corner[1] + low[1]))
-    iris = None if solid else _iris(image, whole, pale, plate, outlined, above, along, soft)
-    travel = min(0.14 * wide, 0.03 * unit) if solid and wide < 1.4 * tall else 0.0
+    iris = None if solid else find_iris(image, whole, pale, plate, above, along, soft)
+    travel = min(0.14 * wide, 0.03 * unit) if solid and patch.size[0] < 1.4 * patch.size[1] else 0.0
     return DrawnEye(
-        patch_corner, np.dstack([plate, covered]).astype(np.float32), body, origin, along, wide, tall,
+        patch_corner, np.dstack([plate, covered]).astype(np.float32), origin, along, wide, tall,
         upper.astype(np.float32), lower.astype(np.float32), shut.astype(np.float32), line.astype(np.float32),
         thick, min(below, thick), outlined, bool(solid), iris, travel,
     )  # fmt: skip
@@ -187,7 +168,7 @@ def _stroke(regions: Regions, colour: np.ndarray) -> float:
 def _core(mask: np.ndarray, unit: float) -> np.ndarray:
     """The patch without lashes."""
     thick = float(cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 5).max())
-    core = cv2.morphologyEx(mask, cv2.MORPH_OPEN, disc(min(0.03 * unit, 0.35 * thick)))
+    core = cv2.morphologyEx(mask, cv2.MORPH_OPEN, disc(min(0.045 * unit, 0.4 * thick)))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(core, connectivity=8)
     if count < 2:
         return mask
@@ -242,90 +223,3 @@ def _shut(upper: np.ndarray, lower: np.ndarray, wide: float, tall: float, thick:
     tilt = float(np.clip((corners[1] - corners[0]) / 2, -0.1 * wide, 0.1 * wide))
     x = np.linspace(-1, 1, len(upper))
     return middle + sag * x**2 + tilt * x
-
-
-def _iris(
-    image: np.ndarray, mask: np.ndarray, pale: np.ndarray, plate: np.ndarray, outlined: bool, above: float,
-    along: np.ndarray, soft: float,
-) -> Iris | None:  # fmt: skip
-    """What lies on the white, with the white filled in below it; None where a gaze would move nothing."""
-    white = np.median(image[pale], 0)
-    away = np.abs(image - white).max(2)
-    body = cv2.erode(mask, disc(max(0.5 * soft, above))) if outlined else mask
-    other = ((away > 45) & (body > 0)).astype(np.uint8)
-    if not outlined:
-        other &= cv2.erode(mask, disc(1 + 0.6 * soft))
-    other = cv2.morphologyEx(other, cv2.MORPH_OPEN, disc(max(1.0, 0.8 * above)))
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(other, connectivity=8)
-    if count < 2:
-        return None
-    number = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    if not 0.04 < stats[number, cv2.CC_STAT_AREA] / mask.sum() < 0.85:
-        return None
-    points = np.argwhere(labels == number)[:, ::-1].astype(np.int32)
-    hull = np.zeros_like(mask)
-    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
-    iris = hull & body
-    square = np.ones((3, 3), np.uint8)
-    # The eyeball is the white and the iris; between them and beside them lie blurred edges.
-    ball = cv2.morphologyEx(pale.astype(np.uint8) | iris, cv2.MORPH_CLOSE, disc(1 + soft)) & mask
-    edge = disc(0.6 + 0.5 * soft)
-
-    spread = cv2.dilate(iris, edge)
-    clear = pale & (spread == 0)
-    if clear.sum() < 6:
-        return None
-    empty = filled(image, clear)
-    kept = cv2.erode(iris, edge).astype(bool)
-    if not kept.any():
-        return None
-    # What the lids cut off the iris goes on as the circle of which it is a part.
-    rows, columns = np.indices(mask.shape)
-    (x, y), radius = cv2.minEnclosingCircle(points.astype(np.float32))
-    free = cv2.erode(ball, edge)
-    cut = (iris > 0) & (free == 0)
-    beyond = _continued(cut, iris > 0) & (np.hypot(columns - x, rows - y) < radius + 0.5) & (spread == 0)
-    beyond |= (spread > 0) & (free == 0)
-    inner = filled(image, kept & (free > 0))
-    colours = np.where(beyond[..., None] | (spread == 0)[..., None], inner, image)
-    shown = cv2.dilate(((iris > 0) | beyond).astype(np.uint8), square)
-    layer = np.dstack([colours, cv2.GaussianBlur(shown.astype(np.float32), (0, 0), 0.7)])
-
-    # Where the eyeball touches skin, its blurred edge counts by how far it has come from the skin's colour.
-    target = np.where((spread > 0)[..., None], inner, empty)
-    way = np.abs(target - plate).sum(2)
-    come = np.clip(np.abs(image - plate).sum(2) / np.maximum(way, 30), 0, 1)
-    if outlined:
-        share = cv2.GaussianBlur(cv2.dilate(free, square).astype(np.float32), (0, 0), 0.6)
-    else:
-        share = np.where(free > 0, 1, come) * cv2.dilate(ball, disc(0.6 + 0.3 * soft))
-    middle = centres[number]
-    across = (columns - middle[0]) * along[0] + (rows - middle[1]) * along[1]
-    upwards = (columns - middle[0]) * along[1] - (rows - middle[1]) * along[0]
-    taken, inside = iris > 0, ball > 0
-
-    def room(values: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-        """Before and behind the iris, in the strip that it lies in."""
-        strip = inside & (np.abs(other) < 0.35 * np.ptp(other[taken]) + 1)
-        low = float(values[taken].min() - values[strip].min())
-        high = float(values[strip].max() - values[taken].max())
-        extent = float(np.ptp(values[inside]))
-        least, most = 0.04 * extent, 0.28 * extent
-        return float(np.clip(0.8 * low, least, most)), float(np.clip(0.8 * high, least, most))
-
-    left, right = room(across, upwards)
-    down, up = room(upwards, across)
-    travel = left, right, up, down
-    return Iris(layer.astype(np.float32), np.dstack([empty, share]).astype(np.float32), travel)
-
-
-def _continued(cut: np.ndarray, iris: np.ndarray) -> np.ndarray:
-    """[h, w] bool: places above and below the iris in columns where a lid cuts it off."""
-    out = np.zeros_like(cut)
-    for column in np.flatnonzero(cut.any(0)):
-        rows = np.flatnonzero(iris[:, column])
-        if cut[rows[0], column]:
-            out[: rows[0], column] = True
-        if cut[rows[-1], column]:
-            out[rows[-1] + 1 :, column] = True
-    return out

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 
 from streamer.studio.picture_rig.curves import smoothstep
-from streamer.studio.picture_rig.drawn_eyes import DrawnEye, DrawnEyes, Iris
+from streamer.studio.picture_rig.drawn_eyes import DrawnEye, DrawnEyes
+from streamer.studio.picture_rig.drawn_iris import Iris
 from streamer.studio.picture_rig.framing import FRAME
 
 _LEAST = 0.01  # below which a blink or a gaze is none
-_LINED = 0.75  # of a dot's blink after which the line takes its place
+_LINED = 0.82  # of a dot's blink after which the line takes its place
 _LONG = 1.4  # times its height that a solid eye is wide from which on it has lashes, and keeps their shape
 
 
@@ -66,10 +67,20 @@ class _Painted:
             return cv2.warpAffine(patch, matrix, edges, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
         self._plate = enlarged(eye.plate)
-        self._body = enlarged(eye.body) if eye.solid else None
         self._iris: Iris | None = None
         if eye.iris is not None:
-            self._iris = Iris(enlarged(eye.iris.layer), enlarged(eye.iris.white), eye.iris.travel)
+            layer, own, white, ground = (
+                enlarged(plane) for plane in (eye.iris.layer, eye.iris.own, eye.iris.white, eye.iris.ground)
+            )
+            # Where the texture has more detail than the patch, it counts.
+            x0, y0, x1, y1 = *np.maximum(self._first, 0), *np.minimum(last + 1, texture.shape[1::-1])
+            rows, columns = (
+                slice(y0 - self._first[1], y1 - self._first[1]),
+                slice(x0 - self._first[0], x1 - self._first[0]),
+            )
+            part = layer[rows, columns, :3]
+            part += (texture[y0:y1, x0:x1, :3] - part) * own[rows, columns, None]
+            self._iris = Iris(layer, own, white, ground, eye.iris.travel)
 
     def box(self, shift: np.ndarray, size: int) -> tuple[int, int, int, int]:
         rows, columns = self._eye.plate.shape[:2]
@@ -94,14 +105,14 @@ class _Painted:
         before = region[..., :3].astype(np.float32)
         if eye.solid:
             return self._squeezed(before, plate, places, u, v, blink, gaze)
-        return self._lidded(self._looking(before, plate, places, gaze), plate, u, v, blink)
+        return self._lidded(self._looking(before, places, gaze), plate, u, v, blink)
 
     def _moved(self, x: float, y: float) -> np.ndarray:
         """[2]: so many frame units along the eye and upwards, in the texture's pixels."""
         along = self._eye.along
         return 2 * self._scale * (x * along + y * np.array([along[1], -along[0]]))
 
-    def _looking(self, out: np.ndarray, plate: np.ndarray, places: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:
+    def _looking(self, out: np.ndarray, places: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:
         """The eyeball turned."""
         iris = self._iris
         if iris is None or max(abs(gaze[0]), abs(gaze[1])) < _LEAST:
@@ -112,11 +123,9 @@ class _Painted:
         white = self._read(iris.white, places)
         layer = self._read(iris.layer, places - self._moved(x, y))
         ball = white[..., :3] + (layer[..., :3] - white[..., :3]) * layer[..., 3:]
-        ground = out if self._eye.outlined else plate[..., :3]
-        turned = ground + (ball - ground) * white[..., 3:]
-        if self._eye.outlined:
-            return turned
-        return out + (turned - out) * plate[..., 3:]
+        ground = self._read(iris.ground, places)
+        turned = ground[..., :3] + (ball - ground[..., :3]) * white[..., 3:]
+        return out + (turned - out) * ground[..., 3:]
 
     def _table(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         eye = self._eye
@@ -186,10 +195,6 @@ class _Painted:
         ending = float(smoothstep((blink - _LINED) / (1 - _LINED)))
         if ending == 0:
             return squeezed
-        if dot:
-            line = self._line(u, v, shut, slope, eye.thick)
-        else:
-            assert self._body is not None
-            line = self._read(self._body, at)
+        line = self._line(u, v, shut, slope, eye.thick)
         ready = bare + (eye.line - bare) * line[..., None]
         return squeezed + (ready - squeezed) * ending

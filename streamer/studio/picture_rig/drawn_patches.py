@@ -26,7 +26,7 @@ _WIDE, _HIGH = (0.045, 0.72), (0.03, 0.72)  # eye distances: how wide and how hi
 _LINE = 0.36  # of its length that a patch is thick up to which it is a line: a shut eye
 _BULGE = (0.22, 1.8)  # but not one thicker than this that somewhere is so many times as thick as mostly
 _PATCH = 0.35  # eye distances: a dark patch higher than this with something in it is fur round an eye
-_RING = 0.55  # share of the eye's surroundings that has to be skin
+_RING, _BARE = 0.55, 0.35  # share of the eye's surroundings that has to be skin or hair, or skin alone
 _CUTS = (
     0.0,
     0.008,
@@ -37,7 +37,7 @@ _CUTS = (
     0.085,
 )  # eye distances: thickness of lines that are cut off where they tie eyes to hair
 _TRIED = 3  # pieces that are tried each time
-_GIVEN_BACK = 0.04  # eye distances of lashes that are given back to such an eye
+_GIVEN_BACK = 0.02  # eye distances of lashes that are given back to such an eye
 _CUT_COST, _SHUT_COST, _DOUBTFUL = 0.02, 0.12, 0.75
 _BRIDGE = 0.14  # eye distances above and below the eyes' middle where glasses have their bridge
 
@@ -184,6 +184,16 @@ def find_pair(regions: Regions, fit: FaceFit) -> tuple[Patch, Patch] | None:
     return found
 
 
+def _least_cut(patches: list[Patch], chosen: Patch) -> Patch:
+    """The same eye with as much of its lashes as fits an eye."""
+    best = chosen
+    for patch in patches:
+        overlap = (patch.mask & chosen.mask).sum() > 0.8 * chosen.mask.sum()
+        if overlap and patch.cost < best.cost - 0.01 and (patch.size < 1.7 * chosen.size).all():
+            best = patch
+    return best
+
+
 def _tied(regions: Regions, left: Patch, right: Patch) -> bool:
     """Whether something goes on from one to the other: glasses."""
     high = (left.middle[1] + right.middle[1]) / 2 - regions.corner[1]
@@ -240,7 +250,7 @@ def _near(pieces: tuple, at: np.ndarray, unit: float) -> list[tuple[int, float]]
     return [(int(i), float(cost[i])) for i in order if allowed[i]]
 
 
-def _without_holes(mask: np.ndarray) -> np.ndarray:
+def without_holes(mask: np.ndarray) -> np.ndarray:
     padded = np.pad(mask.astype(np.uint8), 1)
     cv2.floodFill(padded, None, (0, 0), 2)
     return (padded != 2)[1:-1, 1:-1]
@@ -255,7 +265,7 @@ def _grown(regions: Regions, mask: np.ndarray, cut: float, at: np.ndarray, cost:
             & ~skin
             & ~regions.beyond
         )
-    mask = _without_holes(mask)
+    mask = without_holes(mask)
     inner = _in_fur(regions, mask, at)
     if inner is not None:
         mask, skin = inner
@@ -278,7 +288,7 @@ def _in_fur(regions: Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.ndar
         return None
     pieces = cv2.connectedComponentsWithStats((inner & ~ground).astype(np.uint8), connectivity=8)
     within = _near(pieces, at, regions.unit)
-    return (_without_holes(pieces[1] == within[0][0]), ground) if within else None
+    return (without_holes(pieces[1] == within[0][0]), ground) if within else None
 
 
 def _patch(regions: Regions, mask: np.ndarray, skin: np.ndarray, cost: float) -> Patch | None:
@@ -293,8 +303,8 @@ def _patch(regions: Regions, mask: np.ndarray, skin: np.ndarray, cost: float) ->
     whole = mask[window].astype(np.uint8)
     near = cv2.dilate(whole, disc(2))
     ring = (cv2.dilate(near, disc(0.04 * unit)) > 0) & (near == 0)
-    share = float(skin[window][ring].mean())
-    if share < _RING:
+    share = float((skin[window] | regions.beyond[window])[ring].mean())
+    if share < _RING or float(skin[window][ring].mean()) < _BARE:
         return None
     depth = cv2.distanceTransform(whole, cv2.DIST_L2, 5)
     thick = 2 * float(depth.max()) - 0.8 * soft

@@ -69,6 +69,31 @@ class Eye:
         (ax, ay), (ux, uy) = self.along, self.up
         return (x * ax + y * ay).astype(np.float32), (x * ux + y * uy).astype(np.float32)
 
+    def edges(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """v of the upper and of the lower lid's edge at t, in the picture."""
+        table = np.linspace(0, 1, _TABLE)
+        return np.interp(t, table, self.upper), np.interp(t, table, self.lower)
+
+    def shut(self, top: np.ndarray, bottom: np.ndarray, blink: float, up: float) -> tuple[np.ndarray, np.ndarray]:
+        """v of the edges `top` and `bottom` once lids are shut by `blink`, 0..1, and the gaze goes `up`, -1..1."""
+        met = bottom + _LOWER_SHARE * (top - bottom)
+        sunk = (top - bottom) * (_LOOKING_DOWN * _down(up) * (1 - blink))
+        return top + (met - top) * blink - sunk, bottom + (met - bottom) * blink
+
+    def turned(self, right: float) -> float:
+        """How far in t a gaze to the `right` moves the iris: it stays in the eye."""
+        left, end = self.iris[0] - self.iris_reach, self.iris[0] + self.iris_reach
+        return float(np.clip(_GAZE[0] * right, -0.8 * max(left, 0.0), 0.8 * max(1 - end, 0.0)))
+
+    def raised(self, up: float) -> float:
+        """How far in v a gaze `up` moves it."""
+        return _GAZE[1] * up
+
+    @property
+    def iris_reach(self) -> float:
+        """Of t: from the iris's middle, what is moved without being stretched."""
+        return 1.05 * self.iris[1]
+
 
 @dataclass(frozen=True, eq=False)
 class Eyes:
@@ -213,7 +238,7 @@ class EyePainter:
             if max(blinks[i], abs(gaze[0]), abs(gaze[1])) < 0.01:
                 continue
             blink = float(np.clip(blinks[i], 0, 1))
-            acting = float(smoothstep(5 * max(blink, 0.5 * _down(gaze))))
+            acting = float(smoothstep(5 * max(blink, 0.5 * _down(gaze[1]))))
             # Where no lid moves only the opening is painted; turned heads make it a little larger.
             reach = _REACH if acting > 0 else (0.1, 0.1 - eye.lower.min(), eye.upper.max() + 0.1)
             x0, y0, x1, y1 = self._box(eye, shifts[i], 0, 1, self._size, reach)
@@ -260,9 +285,7 @@ class EyePainter:
 
         top, bottom = along(eye.upper), along(eye.lower)
         within = (t > 0) & (t < 1)
-        met = bottom + _LOWER_SHARE * (top - bottom)
-        edge = top + (met - top) * blink - (top - bottom) * (_LOOKING_DOWN * _down(gaze) * (1 - blink))
-        under = bottom + (met - bottom) * blink
+        edge, under = eye.shut(top, bottom, blink, gaze[1])
 
         def covers(from_: np.ndarray) -> np.ndarray:
             return np.clip(from_ / pixel + 0.5, 0, 1)
@@ -295,12 +318,11 @@ class EyePainter:
 
     def _ball(self, eye: Eye, t: np.ndarray, v: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:
         """[h, w, 3]: the eyeball turned; the iris keeps its shape, the white beside it is stretched and squeezed."""
-        middle, radius = eye.iris[0], 1.05 * eye.iris[1]
-        left, right = middle - radius, middle + radius
-        turned = float(np.clip(_GAZE[0] * gaze[0], -0.8 * max(left, 0.0), 0.8 * max(1 - right, 0.0)))
+        left, right = eye.iris[0] - eye.iris_reach, eye.iris[0] + eye.iris_reach
+        turned = eye.turned(gaze[0])
         to = (-_REACH[0], 0.0, left + turned, right + turned, 1.0, 1 + _REACH[0])
         source = np.interp(t, to, (-_REACH[0], 0.0, left, right, 1.0, 1 + _REACH[0]))
-        raised = _GAZE[1] * gaze[1] * np.interp(t, to[1:5], (0.0, 1.0, 1.0, 0.0))
+        raised = eye.raised(gaze[1]) * np.interp(t, to[1:5], (0.0, 1.0, 1.0, 0.0))
         return self._read(eye, source, v - raised)
 
     def _with_lid(
@@ -329,6 +351,6 @@ class EyePainter:
         return out + (lid - out) * covered[..., None]
 
 
-def _down(gaze: tuple[float, float]) -> float:
-    """0..1: how far down a gaze goes beyond where the upper lid follows it."""
-    return max(-gaze[1] - _STILL_LIDS, 0.0) / (1 - _STILL_LIDS)
+def _down(up: float) -> float:
+    """0..1: how far down a gaze goes beyond where the upper lid begins to follow it."""
+    return max(-up - _STILL_LIDS, 0.0) / (1 - _STILL_LIDS)

@@ -185,6 +185,30 @@ class Motion:
         at = self.geometry.vertices[pairs].mean(1) - self.geometry.pivot
         return (at @ pose.turn.T - at)[:, :2] + pose.body_shift
 
+    def vertices(self, pose: Pose, beforehand: np.ndarray) -> np.ndarray:
+        """[V, 3]: where the mesh lies in a frame; `beforehand` [V, 2] is added to its places in the picture."""
+        face = self.geometry
+        places = face.vertices.astype(np.float64)
+        places[:, :2] += beforehand
+        body = sum(
+            amount * np.stack([self.whole.grid.sampled(plane, places[None, :, :2])[0] for plane in map_], 1)
+            for amount, map_ in zip(pose.body, self.whole.body, strict=True)
+        )
+        channels = [*face.channels, face.closing, face.lifting]
+        for k in np.flatnonzero(pose.strengths):
+            places += pose.strengths[k] * channels[k]
+        if pose.corrections is not None:
+            places += face.reach @ pose.corrections
+        shown = (places - face.pivot) @ pose.turn.T + face.pivot
+        shown[:, :2] += body
+        return shown.astype(np.float32)
+
+    def carried(self, pose: Pose, places: np.ndarray) -> np.ndarray:
+        """[r, c, 2] float32: where places [r, c, 2] of the picture, away from the mouth, lie in a frame."""
+        moves = self.whole.moves(pose.strengths, pose.turn, pose.body)
+        moved = [self.whole.grid.sampled(moves[..., i], places) for i in (0, 1)]
+        return (places + np.stack(moved, -1)).astype(np.float32)
+
     def _gaps(self, lips: np.ndarray) -> np.ndarray:
         face = self.geometry
         return -((lips[face.lower] - lips[face.upper]) @ face.up)

@@ -40,6 +40,18 @@ _HALO = (0.018, 0.22)  # mouth widths and share: skin at the opening's rim is a 
 
 
 @dataclass(frozen=True, eq=False)
+class Opening:
+    """What of a frame lies between the lips."""
+
+    x: int
+    y: int
+    """The upper left pixel of `share`."""
+
+    share: np.ndarray
+    """[h, w] float32: of each pixel, 0..1."""
+
+
+@dataclass(frozen=True, eq=False)
 class _Layer:
     """A flat picture in the plane in which its part of the mouth lies."""
 
@@ -74,8 +86,9 @@ class Inside:
     open_mouth: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     """Another picture's square [S, S, 4] and its lips' inner edges [41, 2] in pixels: shown where the mouth opens."""
 
-    def paint(self, frame: np.ndarray, pose: Pose, geometry: Geometry, tongue: float) -> None:
-        """Into a frame [S, S, 4] uint8 premultiplied whose lips already lie as `pose` says."""
+    def paint(self, frame: np.ndarray, pose: Pose, geometry: Geometry, tongue: float) -> Opening | None:
+        """Into a frame [S, S, 4] uint8 premultiplied whose lips already lie as `pose` says. Returns what lies between
+        the lips; None where they are shut."""
         size = len(frame)
         scale = size / FRAME
         upper, lower = (_curve(lip[::2, :2], _SMOOTH) * scale for lip in (pose.upper, pose.lower))
@@ -83,7 +96,7 @@ class Inside:
         if geometry.open and not self.drawing and pose.gap < _LINE_UNTIL * geometry.mouth_width:
             _darken_line(frame, (upper + lower) / 2, width, 1 - pose.gap / (_LINE_UNTIL * geometry.mouth_width))
         if pose.gap * scale < _LEAST:
-            return
+            return None
         down = -(pose.turn @ geometry.up)[:2]
         crossed = (lower - upper) @ down < 0
         middle = (upper + lower) / 2
@@ -93,7 +106,7 @@ class Inside:
         x0, y0 = np.maximum(np.floor(outline.min(0)).astype(int) - margin, 0)
         x1, y1 = np.minimum(np.ceil(outline.max(0)).astype(int) + margin, size)
         if x1 - x0 < 4 or y1 - y0 < 4:
-            return
+            return None
         opening = _mask(outline - [x0, y0], x1 - x0, y1 - y0)
         on = Grid(x0 / scale, y0 / scale, 1 / scale, y1 - y0, x1 - x0)
         if self.open_mouth is not None:
@@ -112,6 +125,7 @@ class Inside:
             skin *= (1 - _HALO[1] * halo * (1 - opening))[..., None]
         region[..., :3] = np.clip(skin + (inside - skin) * alpha + 0.5, 0, 255).astype(np.uint8)
         region[..., 3] = np.maximum(region[..., 3], (255 * opening + 0.5).astype(np.uint8))
+        return Opening(int(x0), int(y0), opening)
 
     def _inside(self, pose: Pose, geometry: Geometry, tongue: float, on: Grid) -> np.ndarray:
         """[h, w, 3] float32: everything behind the lips, in full light."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from streamer.studio.controls import INDEX
+from streamer.studio.controls import INDEX, limited
 from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
 from streamer.studio.picture import backdrop
 from streamer.studio.picture_rig.colours import Colours, read_colours
 from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.drawn_eyes import DrawnEyes, prepare_drawn_eyes
 from streamer.studio.picture_rig.drawn_lids import DrawnEyePainter
+from streamer.studio.picture_rig.explained import Explained, Stages, explained
 from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, SMILE, strengths
 from streamer.studio.picture_rig.eyes import EyePainter, Eyes, prepare_eyes
 from streamer.studio.picture_rig.framing import FRAME, Framing, enlarged, frame
@@ -135,8 +136,23 @@ class PictureRig:
         self._given = max(wanted, self._given - 1 / _CLOSES)
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
-        """[C] float32 to [S, S, 4] uint8 straight RGBA."""
+        """[C] float32 to [S, S, 4] uint8 straight RGBA. Controls beyond their range are drawn at its end.
+
+        Raises ArithmeticError where they are not finite: that frame is left out, and the next is drawn as if it had not
+        been. Raises ValueError where there are not C of them.
+        """
+        return self._draw(controls)
+
+    def explain(self, controls: np.ndarray) -> Explained:
+        """The frame that `draw` gives, and what is where in it."""
+        stages = Stages()
+        frame = self._draw(controls, stages)
+        return explained(self._prepared, frame, stages, self._margin)
+
+    def _draw(self, controls: np.ndarray, stages: Stages | None = None) -> np.ndarray:
+        """As `draw`. What lies between is left in `stages`."""
         prepared, fit = self._prepared, self._prepared.framing.fit
+        controls = limited(controls)
         value = {name: float(controls[i]) for name, i in INDEX.items()}
         given = self._given if self._heard else float(np.abs(controls[MOUTH_CONTROLS]).max() <= _SPEAKS)
         lifting = 0.0
@@ -149,17 +165,24 @@ class PictureRig:
         flow = prepared.motion.flow(pose)
         places = self._places(flow, pose)
         out = cv2.remap(self._texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        person = out
         if self._plate is not None:
             out = joined(out, self._plate)
+        if stages is not None:
+            stages.moved(pose, controls, places, person[..., 3], out)
         shifts = prepared.motion.shifts(pose, _EYES)
         blinks, gaze = (value["blink_left"], value["blink_right"]), (value["gaze_x"], value["gaze_y"])
         if self._eyes is not None:
             self._eyes.paint(out, places, shifts, blinks if self._wiped is None else (0.0, 0.0), gaze)
         if self._wiped is not None:
             self._wiped.paint(out, places, shifts, blinks)
+        if stages is not None:
+            stages.looked(out)
         prepared.shading.paint(out, flow.whole, controls)
         if given < 1 and not fit.mouth_covered:
-            self._inside.paint(out, pose, prepared.geometry, value["tongue"])
+            opening = self._inside.paint(out, pose, prepared.geometry, value["tongue"])
+            if stages is not None:
+                stages.spoke(out, opening)
         return self._finished(out)
 
     def _head(self, controls: np.ndarray) -> np.ndarray:

@@ -1,0 +1,97 @@
+"""The truth of a talking picture: a frame in any pose, and where everything in it comes from.
+
+    PreparedPicture ─▶ Teacher: the picture at rest ─▶ show(controls): frame, flow, what is copied, parts, key points
+
+What is copied can be had from the picture at rest by the flow alone; all else has to be made: the mouth's inside, shut
+lids, what lay behind the head.
+
+Letters used in shapes: S the frame's edge; C controls.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from streamer.studio.controls import rest
+from streamer.studio.face_fit import POINTS
+from streamer.studio.picture_rig import PictureRig, PreparedPicture
+from streamer.studio.picture_rig.explained import Explained
+from streamer.studio.picture_rig.field import Grid, cover
+from streamer.studio.picture_rig.topology import topology
+
+BACKGROUND, PERSON, FACE, EYES, MOUTH = range(5)
+"""Parts: what stands still behind; hair, neck and body; the face's skin and features; lids and gaze painted anew; the
+mouth's inside."""
+
+_HALF = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One frame. Places are pixels from the upper left corner; a pixel's middle lies at a half."""
+
+    frame: np.ndarray
+    """[S, S, 4] uint8 straight RGBA."""
+
+    flow: np.ndarray
+    """[S, S, 2] float32: added to a pixel's place it gives where the pixel comes from in the picture at rest."""
+
+    copied: np.ndarray
+    """[S, S] bool: the pixel is what lies there in the picture at rest. False where it was painted anew, where it mixes
+    person and background, where it comes from beyond the picture's border, and where the background was hidden."""
+
+    parts: np.ndarray
+    """[S, S] uint8: the part that each pixel belongs to, most of it."""
+
+    keypoints: np.ndarray
+    """[478, 3] float32: MediaPipe's 468 landmarks, then the left and the right iris (the viewer's): middle and four
+    points of the rim. x, y; and depth in pixels, which grows away from the viewer and is 0 for irises. Lids and irises
+    follow blinks and gazes in photographs; in drawings, whose eyes the mesh does not fit, they only follow the head."""
+
+
+class Teacher:
+    """Shows one picture in any pose. One thread at a time."""
+
+    def __init__(self, prepared: PreparedPicture, size: int = 512, background: bool = True) -> None:
+        self.size = size
+        self._rig = PictureRig(prepared, size, background)
+        at_rest = self._rig.explain(rest())
+        self.picture = at_rest.frame
+        """[S, S, 4] uint8 straight RGBA: the picture at rest, which `Shown.flow` leads to."""
+        self._behind = at_rest.person == 0
+        places = np.arange(size, dtype=np.float32) + 0.5
+        self._own = np.stack(np.meshgrid(places, places), -1)
+
+    def show(self, controls: np.ndarray) -> Shown:
+        """The frame for controls [C], as PictureRig.draw has it. Raises ArithmeticError where they are not finite."""
+        told = self._rig.explain(controls)
+        still = told.person == 0
+        flow = np.where(still[..., None], np.float32(0), told.places - self._own)
+        source = self._own + flow
+        within = ((source >= 0.5) & (source <= self.size - 0.5)).all(-1)
+        whole = np.where(still, self._behind, told.person == 255)
+        copied = whole & within & ~told.eyes & ~told.mouth
+        irises = np.pad(told.irises.reshape(-1, 2), ((0, 0), (0, 1)))
+        keypoints = np.concatenate([told.vertices[:POINTS], irises])
+        return Shown(told.frame, flow, copied, self._parts(told), keypoints)
+
+    def _parts(self, told: Explained) -> np.ndarray:
+        parts = np.where(told.person < _HALF, BACKGROUND, PERSON).astype(np.uint8)
+        mesh = topology()
+        face = cover(Grid(0, 0, 1.0, self.size, self.size), told.vertices, mesh.triangles).covered
+        lips = np.concatenate([told.vertices[mesh.upper, :2], told.vertices[mesh.lower[::-1], :2]])
+        hole = np.zeros(parts.shape, np.uint8)
+        cv2.fillPoly(hole, [np.round(16 * lips - 8).astype(np.int32)], 1, cv2.LINE_8, 4)
+        parts[face] = FACE
+        parts[told.eyes] = EYES
+        # The mesh has a hole where the picture itself shows into the mouth.
+        parts[(told.opening > 0.5) | (hole > 0) & ~face] = MOUTH
+        return parts
+
+
+def warped(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """A picture [S, S, n] uint8 as a flow [S, S, 2] moves it: sampled bilinearly."""
+    x, y = np.meshgrid(*(np.arange(edge, dtype=np.float32) for edge in flow.shape[1::-1]))
+    places = x + flow[..., 0], y + flow[..., 1]
+    return cv2.remap(picture, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
