@@ -7,6 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from streamer.characters import Entry
+from streamer.faces.pack import Pack
+from streamer.faces.pose import placed
 from streamer.model.face import Face
 from streamer.model.mouth import with_drawn_mouth
 from streamer.model.picture import PLACES
@@ -127,7 +129,8 @@ class TestCharacter:
         from streamer.neural import portrait
 
         image = picture(laughing)
-        drawn, _ = portrait(Entry("p", "p", picture=image, face=FACE), S, True)
-        kept, face = portrait(Entry("p", "p", picture=image, face=FACE, own_mouth=True), S, True)
+        pack = Pack(image, placed(FACE), {}, (), ())
+        drawn, _ = portrait(Entry("p", "p", picture=image, pack=pack), S, True)
+        kept, face = portrait(Entry("p", "p", picture=image, pack=pack, own_mouth=True), S, True)
         assert (with_drawn_mouth(kept, face) == drawn).all()
         assert difference(kept, drawn).max() > 60

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -494,6 +495,14 @@ def test_numbers_fit_json() -> None:
     }
 
 
+@pytest.fixture
+def denormals() -> Iterator[None]:
+    """The benchmark flushes them to zero in its own process; Hypothesis refuses to work in one that does."""
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.usefixtures("denormals")
 def test_everything_runs_and_nothing_is_glossed_over(
     reader: lip_reader.Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -524,6 +533,7 @@ def test_everything_runs_and_nothing_is_glossed_over(
     assert "Missed: lips" in text and "![plosive](quality/plosive_1.jpg)" in text
 
 
+@pytest.mark.usefixtures("denormals")
 def test_missing_weights_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A clear word and no JSON where there are no weights."""
     out = tmp_path / "quality.json"

@@ -13,6 +13,9 @@ from streamer import render
 from streamer.characters import Characters
 from streamer.features import Articulation
 from streamer.render import BadSpeech, draw_frames, read_speech
+from streamer.studio.character import Character
+from streamer.studio.controls import rest
+from streamer.studio.rig import Rig
 
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
 
@@ -110,8 +113,11 @@ def test_render_writes_a_playable_file(tmp_path: Path, capsys: pytest.CaptureFix
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "out.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("faced", "says"), [(True, "picture rig"), (False, "picture that moves as a whole")], ids=["face", "no face"]
+)
 def test_a_picture_is_drawn_by_its_rig_without_measuring(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    faced: bool, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By default, since nothing else would draw it here, and at the rig's default size."""
 
@@ -120,10 +126,14 @@ def test_a_picture_is_drawn_by_its_rig_without_measuring(
 
     monkeypatch.setattr("streamer.capacity.measure", measure)
     monkeypatch.setattr("streamer.capacity.cache_folder", lambda: tmp_path / "cache")
-    Image.new("RGB", (90, 120), "orange").save(tmp_path / "me.png")
+    shown = Image.radial_gradient("L").resize((90, 120))
+    if faced:
+        with Rig(Character.from_seed(3), 160) as rig:
+            shown = Image.fromarray(rig.draw(rest()))
+    shown.save(tmp_path / "me.png")
     speech, out = _wav(tmp_path / "a.wav", seconds=0.2), tmp_path / "out.mp4"
     assert render.main([str(speech), str(out), "--character", str(tmp_path / "me.png")]) == 0
-    assert "drawn by: picture that moves as a whole, 512×512 pixels\n" in capsys.readouterr().err
+    assert f"drawn by: {says}, 512×512 pixels\n" in capsys.readouterr().err
     with av.open(str(out)) as container:
         assert container.streams.video[0].codec_context.width == 512
 
