@@ -239,6 +239,18 @@ async def leaves_nothing() -> AsyncIterator[None]:
         logging.getLogger().removeHandler(errors)
 
 
+@pytest.fixture
+def denormals() -> Iterator[None]:
+    """
+    For tests of commands that flush denormals to zero, each in what is to be its own process: Hypothesis refuses to
+    work in one that does, with a FloatingPointError.
+    """
+    yield
+    import torch
+
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample voice as the 48 kHz WAV that Chromium's fake microphone plays in a loop."""

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -493,13 +492,6 @@ def test_numbers_fit_json() -> None:
         "b": [3, None],
         "c": None,
     }
-
-
-@pytest.fixture
-def denormals() -> Iterator[None]:
-    """The benchmark flushes them to zero in its own process; Hypothesis refuses to work in one that does."""
-    yield
-    torch.set_flush_denormal(False)
 
 
 @pytest.mark.usefixtures("denormals")

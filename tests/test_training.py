@@ -323,6 +323,7 @@ class DrawnHere(Scenes):
         return next(self._drawn)
 
 
+@pytest.mark.usefixtures("denormals")
 def test_the_whole_recipe(voices: tuple[Voices, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lipstream train tiny` goes through all stages and writes weights that draw; again, it finds all of it done."""
     for name in ("autoencoder", "decoder", "teacher", "one_step", "rollout"):
@@ -345,6 +346,7 @@ def test_the_whole_recipe(voices: tuple[Voices, np.ndarray], tmp_path: Path, mon
     assert isinstance(painter.draw([stream])[0], np.ndarray)
 
 
+@pytest.mark.usefixtures("denormals")
 def test_a_recipe_without_speech(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a speech set the command says how to build one; an unknown recipe is told the known ones."""
     assert main(["nano", str(tmp_path / "none"), "--work", str(tmp_path / "work")]) == 1

@@ -91,8 +91,8 @@ def openness(fit: FaceFit) -> tuple[float, float]:
 def drawing_score(rgb: np.ndarray, fit: FaceFit) -> float:
     """
     0..1: how sure it is that a face in [H, W, 3] uint8 is drawn, not photographed or rendered to look so. Ten-fold over
-    the pictures, each also halved, doubled and compressed as JPEG: right on 99 % of the photographs, on all rendered people
-    and on 98 % of the drawings; the others are shaded 3D emoji.
+    the pictures, each also halved, doubled and compressed as JPEG: right on 99 % of the photographs, on all rendered
+    people and on 98 % of the drawings; the others are shaded 3D emoji.
     """
     height, width = rgb.shape[:2]
     x0, y0, x1, y1 = box_of(fit)

@@ -68,8 +68,10 @@ class Stages:
     def moved(
         self, pose: Pose, controls: np.ndarray, places: np.ndarray, person: np.ndarray, frame: np.ndarray
     ) -> None:
-        """The picture's pixels have been moved: `places` [S, S, 2] of the texture, the person's share [S, S], the frame
-        [S, S, 4]."""
+        """
+        The picture's pixels lie where the pose has them: `places` [S, S, 2] of the texture, the person's share [S, S]
+        and the frame [S, S, 4].
+        """
         self.pose, self.controls, self.places = pose, controls, places
         self.person, self.before = person.copy(), frame.copy()
 

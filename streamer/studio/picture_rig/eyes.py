@@ -180,8 +180,9 @@ def _prepare(
     middle, _ = bare.local(iris[0])
     radius = float(np.hypot(*(iris[1:] - iris[0]).T).mean()) / width
     return Eye(
-        lower[0], along, width, top.astype(np.float32), bottom.astype(np.float32), lashes, lid.astype(np.float32), cheek.astype(np.float32),
-        (float(middle), radius), skin_above,
+        lower[0], along, width, top.astype(np.float32), bottom.astype(np.float32),
+        lashes, lid.astype(np.float32), cheek.astype(np.float32), (float(middle), radius),
+        skin_above,
     )  # fmt: skip
 
 
