@@ -118,7 +118,7 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
     dark = float(np.percentile(light[eroded], 6))
     pale = eroded & (light > max(135, dark + 60)) & (spread < 85)
     solid = pale.sum() < _WHITE * eroded.sum()
-    darkest = eroded & (light <= np.percentile(light[eroded], 12))
+    darkest = mask & (light <= np.percentile(light[mask], 12))
     line = np.median(image[darkest], 0)
     rim = float(np.median(luma(plate[mask])))
     above = below = 0.0
