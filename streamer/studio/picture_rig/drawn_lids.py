@@ -73,7 +73,7 @@ class _Painted:
                 enlarged(plane) for plane in (eye.iris.layer, eye.iris.own, eye.iris.white, eye.iris.ground)
             )
             # Where the texture has more detail than the patch, it counts.
-            x0, y0, x1, y1 = *np.maximum(self._first, 0), *np.minimum(last + 1, texture.shape[1::-1])
+            (x0, y0), (x1, y1) = np.maximum(self._first, 0), np.minimum(last + 1, texture.shape[1::-1])
             rows, columns = (
                 slice(y0 - self._first[1], y1 - self._first[1]),
                 slice(x0 - self._first[0], x1 - self._first[0]),
