@@ -35,6 +35,7 @@ SHOWN_SEEDS = (24, 13, 71, 40, 4, 73, 3, 37, 17, 78, 45, 29)
 
 MAX_SEED = 2**31 - 1
 
+_MOST_BYTES = 2**30  # of all uploaded pictures; one has up to 16 MiB, a pack eight times as much
 _SAMPLE_EDGE = 512
 
 
@@ -73,6 +74,14 @@ class Entry:
         if member is None:
             raise Refused(404, "unknown_role", f"character {self.id} has no picture for {role[:40]!r}")
         return member.pixels, member.fit
+
+    @property
+    def size(self) -> int:
+        """Bytes of its pictures."""
+        pictures = [] if self.picture is None else [self.picture]
+        if self.pack is not None:
+            pictures = [self.pack.neutral, *(member.pixels for member in self.pack.others.values())]
+        return sum(picture.nbytes for picture in pictures)
 
     def prepared(self) -> PreparedPicture:
         """What the picture rig needs of it, computed once. Blocking: some 0.3 s the first time."""
@@ -140,7 +149,9 @@ def png(image: np.ndarray) -> bytes:
 
 
 class Characters:
-    """The store. Thread-safe. Past `most` built or uploaded characters the least recently used is forgotten.
+    """
+    The store. Thread-safe. Past `most` built or uploaded characters, or where their pictures take more than 1 GiB, the
+    least recently used is forgotten.
 
     Where `needs_face`, uploaded pictures without one that is found or marked are refused: nothing would make them talk.
     Elsewhere they move as a whole.
@@ -301,8 +312,9 @@ class Characters:
         with self._lock:
             self._added[entry.id] = entry
             self._added.move_to_end(entry.id)
-            while len(self._added) > self._most:
-                self._added.popitem(last=False)
+            taken = sum(each.size for each in self._added.values())
+            while len(self._added) > self._most or (taken > _MOST_BYTES and len(self._added) > 1):
+                taken -= self._added.popitem(last=False)[1].size
         return entry
 
     def thumbnail(self, entry: Entry, size: int, background: bool) -> bytes:

@@ -340,16 +340,17 @@ class TestCharacters:
         assert chosen in made["traits"].values()
 
     def test_a_picture_becomes_a_character(self, page: Any) -> None:
-        """An uploaded picture joins the gallery and is chosen."""
+        """An uploaded picture is shown first; used, it joins the gallery and is chosen."""
         picture = page.locator(".tile").nth(1).screenshot()
         page.set_input_files("#file", {"name": "me.png", "mimeType": "image/png", "buffer": picture})
+        page.click("#upload-use", timeout=SLOW)
         until(page, "document.querySelector('.tile:has(:checked) .tile-name').textContent === 'me'")
-        assert page.is_hidden("#gallery-problem")
+        assert page.is_hidden("#uploader")
 
     @pytest.mark.parametrize(
         ("name", "kind", "content", "reads"),
         [
-            ("notes.txt", "text/plain", b"hello", "Pictures may be PNG, JPEG or WebP"),
+            ("notes.txt", "text/plain", b"hello", "Give pictures (PNG, JPEG, WebP, AVIF, HEIC) or a clip"),
             ("broken.png", "image/png", b"\x89PNG\r\n\x1a\n" + bytes(40), ""),
         ],
         ids=["no picture", "broken"],
@@ -357,12 +358,12 @@ class TestCharacters:
     def test_what_is_no_picture_is_refused_with_the_reason(
         self, page: Any, name: str, kind: str, content: bytes, reads: str
     ) -> None:
-        """The reason stands under the gallery, and the chosen character stays."""
+        """The reason stands where one can choose anew, and the chosen character stays."""
         before = page.evaluate(f"{STREAM}.character")
         page.set_input_files("#file", {"name": name, "mimeType": kind, "buffer": content})
-        page.wait_for_selector("#gallery-problem:not([hidden])")
-        assert len(page.inner_text("#gallery-problem")) > 20
-        assert reads in page.inner_text("#gallery-problem")
+        page.wait_for_selector("#upload-problem:not([hidden])")
+        assert len(page.inner_text("#upload-problem")) > 20
+        assert reads in page.inner_text("#upload-problem")
         assert page.evaluate(f"{STREAM}.character") == before
         page.complaints.clear()  # the browser logs each 4xx
 
@@ -377,8 +378,8 @@ class TestCharacters:
               input.dispatchEvent(new Event("change"));
             }"""
         )
-        page.wait_for_selector("#gallery-problem:not([hidden])")
-        assert page.inner_text("#gallery-problem") == "“large.png” has 11 MB; the server takes up to 10 MB."
+        page.wait_for_selector("#upload-problem:not([hidden])")
+        assert page.inner_text("#upload-problem") == "“large.png” has 11 MB; the server takes up to 10 MB."
 
 
 class TestElsewhere:

@@ -168,7 +168,9 @@ export function createUploader({ stream, icon, onMade }) {
     forget();
     draft = made = null;
   };
-  dialog.onclick = (event) => event.target === dialog && $("upload-busy").hidden && !camera && dialog.close();
+  dialog.onclick = (event) => {
+    if (event.target === dialog && $("upload-busy").hidden && !camera) dialog.close();
+  };
   addEventListener("pagehide", () => closeCamera(camera));
 
   function forget() {

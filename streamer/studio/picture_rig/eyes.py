@@ -24,10 +24,12 @@ _LOWER_SHARE = 0.22  # of the eye's opening that the lower lid rises when shut
 _LOOKING_DOWN = 0.22  # of it that the upper lid sinks
 _STILL_LIDS = 0.15  # of a gaze downwards that the lids do not follow
 _GAZE = (0.17, 0.11)  # eye widths that a gaze of 1 moves the iris, sideways and up
-_RIM = 0.035  # eye widths of the lower lid's bright rim: it stays under the upper lid
+_RIM = 0.07  # eye widths of the lower lid's bright rim: it stays under the upper lid
 _STRETCH = 0.3  # eye widths of cheek below the eye that follow the lower lid
 _LASHES = (0.08, 0.2)  # least and most height of the upper lashes, eye widths
 _OWN_LID = 0.4  # eye widths above the eye that a picture with shut eyes is shown in
+_SHADED = (0.5, 0.85, 0.75)  # of the cheek's brightness, and brightness with saturation: less above the eye is no skin
+_LID_OF_CHEEK = 0.9  # and there lids are so bright, of the cheek's
 _COVERED = 0.58  # of the skin's brightness: where four fifths round the eye are darker, something covers it
 
 
@@ -53,6 +55,9 @@ class Eye:
     cheek: np.ndarray
     iris: tuple[float, float]
     """t of its middle, and its radius."""
+
+    skin_above: bool = True
+    """Whether the picture shows the lid's own skin, whose pores and folds it then gets."""
 
     @property
     def up(self) -> np.ndarray:
@@ -165,6 +170,11 @@ def _prepare(
 
     lid = band(top + lashes, (0.0, 0.02, 0.04, 0.06, 0.08))
     cheek = band(bottom, (-0.10, -0.13, -0.16, -0.19))
+    skin_above = True
+    darker = np.median(luma(lid)) / max(np.median(luma(cheek)), 1.0)
+    greyer = np.median(np.ptp(lid, axis=1) / lid.max(1)) / max(np.median(np.ptp(cheek, axis=1) / cheek.max(1)), 1e-3)
+    if darker < _SHADED[0] or (darker < _SHADED[1] and greyer < _SHADED[2]):  # the rim of glasses or hair: no skin
+        lid, skin_above = _LID_OF_CHEEK * cheek, False
     least = 0.62 * max(float(np.median(luma(cheek))), 0.5 * float(luma(colours.skin)))
     lid = np.minimum(lid * np.maximum(1, least / np.maximum(luma(lid), 1))[:, None], 255)
     middle, _ = bare.local(iris[0])
@@ -172,6 +182,7 @@ def _prepare(
     return Eye(
         lower[0], along, width, top.astype(np.float32), bottom.astype(np.float32),
         lashes, lid.astype(np.float32), cheek.astype(np.float32), (float(middle), radius),
+        skin_above,
     )  # fmt: skip
 
 
@@ -338,7 +349,8 @@ class EyePainter:
         ends = top + eye.lashes
         f = np.clip((ends - v) / np.maximum(ends - edge, 1e-3), 0, 1)
         skin = along(eye.lid) + (along(eye.cheek) - along(eye.lid)) * (0.55 * f)[..., None]
-        skin = skin + 0.6 * np.clip(self._detail(i, eye, t, ends + 0.015 + 0.28 * (ends - v)), -14, 14)
+        if eye.skin_above:
+            skin = skin + 0.6 * np.clip(self._detail(i, eye, t, ends + 0.015 + 0.28 * (ends - v)), -14, 14)
         if not self._eyes.drawing:  # a lid is round: lightest in its middle, darker at its edge and in its crease
             round_ = 0.98 + 0.03 * np.sin(np.pi * f) - 0.09 * f**2
             crease = 1 - 0.05 * blink * np.exp(-(((v - ends + 0.03) / 0.025) ** 2))

@@ -2,8 +2,9 @@
 
     vertices' channels ─▶ Grid (once a picture) ─▶ displacement (a frame) ─▶ inverted: where a frame's place comes from
 
-A frame asks, for each of its places, which place of the picture lands there: x = y - d(x), found by iteration, since d
-changes less than places do. All positions are frame units; a grid's values lie in the middles of its cells.
+A frame asks, for each of its places, which place of the picture lands there: x = y - d(x), found by iteration. Where
+skin is stretched to more than twice its length plain iteration diverges; Aitken's relaxation (Irons and Tuck 1969), by
+place, does not. All positions are frame units; a grid's values lie in the middles of its cells.
 
 Letters used in shapes: R, C rows and columns of a grid; K channels; V vertices.
 """
@@ -15,6 +16,8 @@ import cv2
 import numpy as np
 
 _ROUNDS = 4
+_RELAXED = (0.25, 1.5)  # least and most of what is missing that a round adds
+_TINY = np.float32(1e-9)
 _NOTHING = (np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
 
 
@@ -45,12 +48,33 @@ class Grid:
     def inverted(self, moves: np.ndarray, rounds: int = _ROUNDS) -> np.ndarray:
         """[R, C, 2] float32: what has to be added to each middle to get to the place that `moves` [R, C, 2] bring
         there."""
-        scaled = moves * np.float32(1 / self.cell)
-        middles = _numbers(self.rows, self.columns)
-        back = -scaled
-        for _ in range(rounds):
-            back = -cv2.remap(scaled, middles + back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return back * np.float32(self.cell)
+        scale = np.float32(self.cell)
+        middle_x, middle_y = _numbers(self.rows, self.columns)
+        move_x, move_y = moves[..., 0] / scale, moves[..., 1] / scale
+        scaled = cv2.merge([move_x, move_y])  # as OpenCV reads it without a copy, whatever the order in memory
+        x, y = middle_x - move_x, middle_y - move_y
+
+        def missing() -> tuple[np.ndarray, np.ndarray]:
+            """[R, C] each: from x, y to where the moves there say that the middles come from."""
+            there = cv2.remap(scaled, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            there_x, there_y = cv2.split(there)
+            return middle_x - x - there_x, middle_y - y - there_y
+
+        before_x, before_y = missing()
+        x += before_x
+        y += before_y
+        share = np.ones_like(x)
+        for _ in range(rounds - 1):
+            now_x, now_y = missing()
+            # How much of what is missing is added: learnt, for each place, from what the last addition has changed.
+            less_x, less_y = before_x - now_x, before_y - now_y
+            gained = before_x * less_x + before_y * less_y
+            share *= gained / (less_x * less_x + less_y * less_y + _TINY)
+            np.clip(share, *_RELAXED, out=share)
+            x += share * now_x
+            y += share * now_y
+            before_x, before_y = now_x, now_y
+        return np.asarray(cv2.merge([(x - middle_x) * scale, (y - middle_y) * scale]))
 
     def sampled(self, values: np.ndarray, places: np.ndarray) -> np.ndarray:
         """[R, C] values of this grid at places [r, c, 2]: [r, c] float32."""
@@ -59,9 +83,10 @@ class Grid:
 
 
 @lru_cache(16)
-def _numbers(rows: int, columns: int) -> np.ndarray:
-    """[rows, columns, 2] float32: each cell's column and row."""
-    return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).astype(np.float32)
+def _numbers(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """[rows, columns] float32 each: every cell's column, and its row."""
+    x, y = np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32))
+    return x, y
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,6 +34,7 @@ from streamer.studio.picture_rig.topology import (
 CELLS = 128
 """Of the grid over the square, along an edge."""
 
+_ROUNDS_WHOLE = 3  # of the inversion: away from the lips places move smoothly
 _FINE = 76  # columns of the grid over the mouth
 _MOUTH = (1.05, 0.8, 1.25)  # its reach beside, above and below the mouth's middle, in mouth widths
 _FADE = 0.13  # face heights in which what an expression moves fades to a third beyond the face
@@ -215,7 +216,7 @@ class Motion:
 
     def flow(self, pose: Pose) -> Flow:
         arguments = pose.strengths, pose.turn, pose.body
-        whole = self.whole.grid.inverted(self.whole.moves(*arguments))
+        whole = self.whole.grid.inverted(self.whole.moves(*arguments), _ROUNDS_WHOLE)
         shift = pose.shift.astype(np.float32)
         still = self.upper.grid
         mouth = Grid(still.x + float(shift[0]), still.y + float(shift[1]), still.cell, still.rows, still.columns)
