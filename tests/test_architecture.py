@@ -1,9 +1,14 @@
 """The floor plan holds: imports flow down, importing costs nothing, and the README's plan is the tree."""
 
 import ast
+import contextlib
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -126,10 +131,66 @@ def test_importing_costs_nothing() -> None:
     """Importing the command and the server's modules loads neither torch nor a model, and starts no thread."""
     code = (
         "import sys, threading, streamer.cli, streamer.pipeline, streamer.session\n"
-        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+        "loaded = {'torch', 'onnxruntime', 'openvino'} & sys.modules.keys()\n"
+        "assert not loaded, loaded\n"
         "assert threading.active_count() == 1, threading.enumerate()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
+
+
+def test_what_is_imported_is_asked_for() -> None:
+    """
+    `pip install` brings whatever the package imports: each distribution is asked for in pyproject.toml, at once or by
+    one that is asked for there.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "test"}
+    asked = {_distribution(line) for lines in (project["dependencies"], *extras.values()) for line in lines}
+    brought = set(asked)
+    for name in asked:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # an extra's, which need not be installed
+            brought |= {_distribution(line) for line in metadata.requires(name) or () if "extra ==" not in line}
+
+    known = metadata.packages_distributions()
+    used = {name.partition(".")[0] for path in _modules().values() for name in _imports(path)}
+    used -= {*sys.stdlib_module_names, "streamer", "avatar_kernels"}
+    assert {"cv2", "scipy", "python_multipart"} <= used
+    unasked = {
+        name: known[name]
+        for name in used & known.keys()
+        if not brought & {_distribution(found) for found in known[name]}
+    }
+    assert not unasked, unasked
+    optional = {"livekit", "pipecat", "pi_heif"}  # of extras that the tests do without
+    assert used - known.keys() <= optional | {"onnx", "pocketsphinx", "tflite"}, used - known.keys()
+    names = [_distribution(line) for line in project["dependencies"]]
+    assert len(names) == len(set(names)), "one is asked for twice"
+
+
+def _distribution(requirement: str) -> str:
+    """The normalized name in a line of requirements."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0]).lower()
+
+
+def test_a_wheel_holds_all_weights(tmp_path: Path) -> None:
+    """What is tracked below streamer/ beside its code travels with it."""
+    pytest.importorskip("setuptools", "77", reason="builds wheels as pyproject.toml describes them")
+    tracked = subprocess.run(["git", "ls-files", "streamer"], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    if tracked.returncode:
+        pytest.skip("no git checkout")
+    data = {name for name in tracked.stdout.splitlines() if not name.endswith(".py")}
+    assert {"streamer/weights/face_rig.npz", "streamer/weights/mediapipe/face_mesh.onnx"} <= data
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("streamer", "kernels"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    code = "from setuptools.build_meta import build_wheel; print(build_wheel('dist'))"
+    built = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    with zipfile.ZipFile(tmp_path / "dist" / built.stdout.splitlines()[-1]) as wheel:
+        missing = data - set(wheel.namelist())
+    assert not missing, missing
 
 
 def test_kernels_is_no_package() -> None:

@@ -1,6 +1,7 @@
 """The first command on a machine without graphics libraries: it serves, and draws, all the same."""
 
 import ctypes
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from streamer import capacity
 
+PNG = b"\x89PNG\r\n\x1a\n"
+PHOTOGRAPH = Path(__file__).parent.parent / "docs" / "pictures" / "astronaut.jpg"
 HIDDEN = ("libEGL.so.1", "libGL.so.1", "libGLX.so.0", "libexpat.so.1", "libX11.so.6", "libfontconfig.so.1")
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="hides libraries from Linux's loader")
@@ -43,8 +46,8 @@ def test_hiding_hides(hiding: dict[str, str]) -> None:
 @pytest.mark.parametrize("generator", ["auto", "neural"])
 def test_it_serves_and_draws_without_them(hiding: dict[str, str], tmp_path: Path, generator: str) -> None:
     """
-    `lipstream` comes up, announces its address and draws a character; none of the libraries is ever mapped, nor are the
-    networks' engines where it is remembered that they do not keep up here.
+    `lipstream` comes up, announces its address and draws a character and a photograph; none of the libraries is ever
+    mapped, nor are the networks' engines where it is remembered that they do not keep up here.
     """
     command = [sys.executable, "-m", "streamer", "--port", "0", "--generator", generator]
     if generator == "auto":
@@ -60,9 +63,17 @@ def test_it_serves_and_draws_without_them(hiding: dict[str, str], tmp_path: Path
         assert match, line
         url = f"{match[0]}/v1/characters/3/picture?size=128"
         with urllib.request.urlopen(url, timeout=30) as answer:
-            assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
+            assert answer.read(8) == PNG
+        photograph = urllib.request.Request(
+            f"{match[0]}/v1/characters", PHOTOGRAPH.read_bytes(), {"Content-Type": "image/jpeg"}
+        )
+        with urllib.request.urlopen(photograph, timeout=60) as answer:
+            made = json.load(answer)
+        assert made["face"] is True
+        with urllib.request.urlopen(f"{match[0]}{made['picture']}?size=128", timeout=60) as answer:
+            assert answer.read(8) == PNG
         mapped = Path(f"/proc/{process.pid}/maps").read_text()
-        assert "thorvg" in mapped
+        assert "thorvg" in mapped and "cv2" in mapped
         assert ("libtorch" in mapped) == (generator == "neural")
         assert generator == "neural" or "openvino" not in mapped
         assert not [name for name in HIDDEN if name.partition(".")[0] + ".so" in mapped]

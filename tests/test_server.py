@@ -345,7 +345,9 @@ class TestCharacters:
     async def test_uploaded_character(self, server: Any) -> None:
         """A picture becomes a character of its own, under the same id when it is uploaded again."""
         stream = io.BytesIO()
-        Image.new("RGB", (200, 240), (200, 60, 20)).save(stream, "WEBP")
+        image = Image.new("RGB", (200, 240), (200, 60, 20))
+        image.paste((20, 60, 200), (0, 0, 200, 60))
+        image.save(stream, "WEBP")
         async with Client(server.url) as client:
             uploaded = await client.upload(stream.getvalue(), name="Red")
             assert (uploaded["kind"], uploaded["name"], uploaded["traits"]) == ("picture", "Red", None)

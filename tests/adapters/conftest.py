@@ -22,8 +22,9 @@ RATE = 24_000
 SAMPLE = TESTS.parent.parent / "clients" / "page" / "sample.wav"
 
 CHARACTER = "24"
+SIZE = 256
 MOUTH = np.s_[135:170, 100:150, :3]
-"""Where that character's mouth is, in a picture of 256 pixels."""
+"""Where that character's mouth is, in a picture of `SIZE` pixels."""
 
 
 def _sample() -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import numpy as np
 import pytest
-from conftest import CHARACTER, RATE, motion, noise, speech
+from conftest import CHARACTER, RATE, SIZE, motion, noise, speech
 from livekit import rtc
 from livekit.agents import Agent, AgentSession
 from livekit.agents.voice.avatar import (
@@ -82,7 +82,7 @@ async def stage(runtime: Runtime) -> AsyncIterator[Stage]:
     """The agent elsewhere: speech over the byte stream `lk.audio_stream`, the rest over RPCs."""
     audience = Audience(RATE)
     agent, avatar = pair(audience)
-    generator = Noting(await runtime.avatar(CHARACTER, sample_rate=RATE))
+    generator = Noting(await runtime.avatar(CHARACTER, size=SIZE, sample_rate=RATE))
     stage = Stage(agent, avatar, generator, audience)
     output = DataStreamAudioOutput(
         agent,
@@ -103,7 +103,7 @@ async def near_stage(runtime: Runtime) -> AsyncIterator[Stage]:
     """The agent in the avatar's own process, before a queue."""
     audience = Audience(RATE)
     agent, avatar = pair(audience)
-    stage = Stage(agent, avatar, Noting(await runtime.avatar(CHARACTER, sample_rate=RATE)), audience)
+    stage = Stage(agent, avatar, Noting(await runtime.avatar(CHARACTER, size=SIZE, sample_rate=RATE)), audience)
     output = QueueAudioOutput(sample_rate=RATE)
     await stage.start(output, output)
     yield stage
@@ -119,7 +119,7 @@ async def test_idle_is_alive_and_silent(stage: Stage) -> None:
     audience = stage.audience
     await audience.until(lambda: len(audience.pictures) >= 50)
     assert audience.times[49] - audience.times[0] > 1.0  # two seconds' worth; what came late is made up for
-    assert audience.pictures[0].shape == (256, 256, 4)
+    assert audience.pictures[0].shape == (SIZE, SIZE, 4)
     first, last = (audience.pictures[i].astype(np.int16) for i in (0, 49))
     assert np.abs(last - first).max() > 20
     assert not len(audience.heard())
@@ -210,7 +210,7 @@ async def test_clear_buffer_stops_at_once_and_tells_the_position(stage: Stage, s
 
 async def test_clear_buffer_finds_the_runner_between_two_frames(runtime: Runtime) -> None:
     """It waits until audio that the runner has in hand is counted; audio of a picture that it has in hand stays out."""
-    generator = CharacterGenerator(await runtime.avatar(CHARACTER, sample_rate=RATE))
+    generator = CharacterGenerator(await runtime.avatar(CHARACTER, size=SIZE, sample_rate=RATE))
     await generator.push_audio(rtc.AudioFrame(noise(2.0).tobytes(), RATE, 1, 2 * RATE))
     frames = aiter(generator)
     while not isinstance(await anext(frames), rtc.AudioFrame):

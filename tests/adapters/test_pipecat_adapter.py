@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CHARACTER, RATE, motion, noise, speech
+from conftest import CHARACTER, RATE, SIZE, motion, noise, speech
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -119,7 +119,7 @@ class Bot:
 
     def __init__(self, runtime: Runtime, **options: Any) -> None:
         self.told = Told()
-        self.service = CharacterVideoService(runtime=runtime, **{"character": CHARACTER, **options})
+        self.service = CharacterVideoService(runtime=runtime, **{"character": CHARACTER, "size": SIZE, **options})
         self.above, self.between, self.screen = Between(self.told), Between(self.told), Screen(self.told)
         self.worker = PipelineWorker(
             Pipeline([self.above, self.service, self.between, self.screen]),
@@ -173,7 +173,7 @@ async def test_idle_is_alive_and_silent(bot: Bot) -> None:
     screen = bot.screen
     await bot.until(lambda: len(screen.pictures) >= 50)
     assert screen.times[49] - screen.times[0] > 1.0  # two seconds' worth; what came late is made up for
-    assert screen.pictures[0].shape == (256, 256, 3)
+    assert screen.pictures[0].shape == (SIZE, SIZE, 3)
     assert np.abs(screen.pictures[49].astype(np.int16) - screen.pictures[0]).max() > 20
     assert not screen.sound
 

@@ -92,8 +92,8 @@ def find_iris(
     region = cv2.GaussianBlur(cv2.dilate(rim, disc(1)).astype(np.float32), (0, 0), 0.7)
 
     travel = _travel(iris > 0, free > 0, points.mean(0), along)
-    planes = layer, _soft(own), np.dstack([empty, share]), np.dstack([ground, region])
-    return Iris(*(plane.astype(np.float32) for plane in planes), travel)
+    white, below = np.dstack([empty, share]), np.dstack([ground, region])
+    return Iris(layer.astype(np.float32), _soft(own), white.astype(np.float32), below.astype(np.float32), travel)
 
 
 def _soft(mask: np.ndarray) -> np.ndarray:
@@ -112,7 +112,9 @@ def _continued(cut: np.ndarray, iris: np.ndarray) -> np.ndarray:
     return out
 
 
-def _travel(iris: np.ndarray, ball: np.ndarray, middle: np.ndarray, along: np.ndarray) -> tuple[float, ...]:
+def _travel(
+    iris: np.ndarray, ball: np.ndarray, middle: np.ndarray, along: np.ndarray
+) -> tuple[float, float, float, float]:
     rows, columns = np.indices(iris.shape)
     across = (columns - middle[0]) * along[0] + (rows - middle[1]) * along[1]
     upwards = (columns - middle[0]) * along[1] - (rows - middle[1]) * along[0]
