@@ -30,6 +30,11 @@ def detector() -> FaceDetector:
 
 
 @pytest.fixture(scope="module")
+def landmarker() -> Landmarker:
+    return Landmarker.load()
+
+
+@pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> recipe.Stock:
     """Held-out characters, cut out, and backgrounds."""
     return recipe.Stock(tmp_path_factory.mktemp("stock") / "stock.npz", 24, first_seed=HELD_OUT)
@@ -128,10 +133,6 @@ class TestDetector:
 class TestForeignPictures:
     PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
     ROWS = re.findall(r"^\| (\S+\.(?:png|jpg|webp)) \| (\w+) \|", (PICTURES / "README.md").read_text(), re.M)
-
-    @pytest.fixture(scope="class")
-    def landmarker(self) -> Landmarker:
-        return Landmarker.load()
 
     @pytest.mark.parametrize(("name", "outcome"), ROWS, ids=[name for name, _ in ROWS])
     def test_the_documented_outcomes_hold(
