@@ -83,7 +83,7 @@ const MARKUP = `
         <small>Otherwise one that opens well is drawn over it.</small>
       </span>
     </label>
-    <p id="mark-again-line" hidden><button class="link" id="mark-again" type="button"></button></p>
+    <p id="mark-again-line" hidden><button class="link" id="mark-again" type="button">Mark eyes and mouth</button></p>
     <div class="marker-foot">
       <button class="button plain" id="upload-back" type="button">Back</button>
       <button class="button primary" id="upload-use" type="button">Use this character</button>
