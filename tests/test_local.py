@@ -4,11 +4,13 @@ import asyncio
 import math
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from posed_faces import png, poses
 
 from streamer.admission import AdmissionConfig
 from streamer.features import Loudness
@@ -367,6 +369,20 @@ async def test_avatars_of_one_runtime_speak_apart(runtime: Runtime) -> None:
 
     heard = await asyncio.gather(one(0), one(1))
     assert all(np.array_equal(*pair) for pair in zip(heard, said, strict=True))
+
+
+async def test_pictures_become_avatars(runtime: Runtime, tmp_path: Path) -> None:
+    """A path, or several, stand for the character that their pictures make."""
+    for name in ("idle", "talk"):
+        (tmp_path / f"{name}.png").write_bytes(png(poses()[name]))
+    for character in (tmp_path, [tmp_path / "idle.png", tmp_path / "talk.png"]):
+        avatar = await runtime.avatar(character, size=128)
+        assert (await anext(avatar)).image.shape == (128, 128, 4)
+        await avatar.aclose()
+    [entry] = [entry for entry in runtime.characters.all() if entry.pack is not None]
+    assert list(entry.pack.others) == ["mouth_open"]
+    with pytest.raises(Refused, match="gone.png could not be read"):
+        await runtime.avatar(tmp_path / "gone.png")
 
 
 async def test_pictures_are_marked_unless_told_otherwise(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from posed_faces import png, poses
 from test_page import STREAM, eventually, no_sessions, session, sessions, until
 
 from streamer.generators import RigGenerator
@@ -274,6 +275,17 @@ class TestBrowserSource:
         )
         source.evaluate("document.querySelector('lip-stream').stop()")
         assert eventually(source, lambda: source.evaluate(f"{STREAM}.state") == "live", 20), "it begins again"
+        source.goto("about:blank")
+        assert no_sessions(server)
+
+    def test_shows_a_pack(self, server: Any, source: Any) -> None:
+        """A character of several pictures is asked for by its id as any other is."""
+        files = [("picture", (f"{name}.png", png(poses()[name]))) for name in ("idle", "talk")]
+        made = httpx.post(url(server, "/v1/characters"), files=files, timeout=30).json()
+        source.goto(url(server, f"/obs?source=microphone&character={made['id']}&size={SIZE}"))
+        assert eventually(source, lambda: self.live(source), 20)
+        assert session(server)["character"] == made["id"]
+        assert eventually(source, lambda: session(server)["renderer"] == "picture_rig")
         source.goto("about:blank")
         assert no_sessions(server)
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from pictures import __main__ as bench
-from pictures import judge, measure, measures, poses, sets, sheet, table
+from pictures import judge, measure, measures, page, poses, sets, sheet, table
 from PIL import Image
 
 from streamer.studio.controls import controls, rest
@@ -392,10 +392,11 @@ def test_a_folder_is_read_by_name_and_an_empty_one_refused(tmp_path: Path) -> No
     assert [s.name for s in sets.samples(tmp_path, "photographs")] == ["a", "b"]
 
 
-def test_the_docs_hold_one_photograph_among_drawings() -> None:
-    """Photographs and drawings of the docs are rows of different kinds."""
+def test_the_docs_tell_photograph_drawings_and_rendered_people_apart() -> None:
+    """Photographs, drawings and rendered people of the docs are rows of different kinds."""
     kinds = {s.name: s.kind for s in sets.of_docs()}
     assert kinds["astronaut"] == "photographs" and kinds["composer"] == "drawings" and len(kinds) >= 11
+    assert kinds["rendered-bob"] == "rendered people"
 
 
 def test_only_what_is_named_is_measured(tmp_path: Path) -> None:
@@ -461,3 +462,22 @@ def test_the_judge_sees_an_astronaut_smile_and_no_face_in_a_wall() -> None:
     assert seen.found.tolist() == [True, False]
     assert 0.08 < seen.gap[0] < 0.16 and (seen.lids[0] > 0.08).all() and abs(seen.yaw[0]) < 0.15
     assert math.isnan(seen.gap[1])
+
+
+def test_the_published_figures_are_the_measured_ones() -> None:
+    """The table of docs/pictures/README.md is what the published results give."""
+    text = page.PAGE.read_text()
+    assert page.filled(text, page.table(json.loads(page.RESULTS.read_text()))) == text
+
+
+def test_the_table_names_what_falls_short() -> None:
+    """A missed aim is said to be missed, and pictures that fall short have their names."""
+    rows = [good("one"), good("two", correlation=0.2), good("three", kind="drawings")]
+    told = page.table(bench.report(rows, 40, 512))
+    assert "50 % of 2 (≥ 90 %, **missed**)" in told and "short of “correlation ≥ .90 and open ≥ .10”: two." in told
+
+
+def test_a_page_without_its_marks_is_refused() -> None:
+    """Nothing is written where it is not known where."""
+    with pytest.raises(ValueError, match="4 characters"):
+        page.filled("none", "figures")

@@ -8,11 +8,13 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from posed_faces import clip, png, poses
 
 from streamer import render
 from streamer.characters import Characters
 from streamer.features import Articulation
 from streamer.render import BadSpeech, draw_frames, read_speech
+from streamer.signalling import Refused
 from streamer.studio.character import Character
 from streamer.studio.controls import rest
 from streamer.studio.rig import Rig
@@ -147,3 +149,56 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "'Nobody Here'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         render.main([str(speech), str(tmp_path / "o.avi")])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of one character, and what is none."""
+    folder = tmp_path_factory.mktemp("me")
+    for name, picture in poses().items():
+        (folder / f"{name}.png").write_bytes(png(picture))
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+class TestCharacters:
+    """What --character takes beside seeds and names."""
+
+    def test_pictures_and_folders_are_packs(self, folder: Path) -> None:
+        """Several files, or a folder's pictures, are one character."""
+        entry = render.find_character([str(folder)], Characters())
+        assert entry.pack is not None and set(entry.pack.others) == {"mouth_open", "smile", "look_aside"}
+        assert entry.name == folder.name
+        same = render.find_character([str(path) for path in sorted(folder.glob("*.png"))], Characters())
+        assert same.id == entry.id and same.name == "idle"
+        single = render.find_character([str(folder / "idle.png")], Characters())
+        assert single.pack is not None and not single.pack.others
+
+    def test_clips(self, folder: Path, tmp_path: Path) -> None:
+        """A video is known by what it is, not by its name."""
+        path = tmp_path / "me"
+        path.write_bytes(clip([poses()["idle"], poses()["talk"]], 0.6))
+        entry = render.find_character([str(path)], Characters())
+        assert entry.pack is not None and entry.pack.others
+        assert "clip_chosen" in {notice.code for notice in entry.pack.notices}
+
+    def test_refusals(self, folder: Path, tmp_path: Path) -> None:
+        """An empty folder, too many files, one that is not there: a sentence each."""
+        for texts, says in (
+            ([str(tmp_path)], "0 pictures were found"),
+            ([str(folder / "idle.png")] * 9, "1 to 8 pictures, not 9"),
+            ([str(folder / "idle.png"), str(folder / "gone.png")], "gone.png could not be read"),
+        ):
+            with pytest.raises(Refused, match=says):
+                render.find_character(texts, Characters())
+
+    def test_what_will_not_work_is_said(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A pack is drawn by the picture rig; its notices are read before the first frame."""
+        speech, out = _wav(tmp_path / "a.wav", seconds=0.2), tmp_path / "out.mp4"
+        pictures = [str(folder / "idle.png"), str(folder / "talk.png")]
+        assert (
+            render.main([str(speech), str(out), "--size", "128", "--generator", "rig", "--character", *pictures]) == 0
+        )
+        said = capsys.readouterr().err
+        assert "the teeth show in the picture" in said.lower() and "picture rig" in said
+        assert out.stat().st_size > 1000

@@ -1,8 +1,10 @@
-"""What becomes of pictures that the studio did not draw: `python benchmarks/pictures/overview.py [FOLDER]`.
+"""The example pictures of docs/pictures, found and talking: `python benchmarks/pictures/overview.py`.
 
-Prints a line for each picture of the folder (default: docs/pictures) and draws two sheets there. `overview.jpg` shows
-each picture with its eyes and mouth as they were found, and beside it the picture as the neural generator gets it;
-`talking.jpg` each picture as given and at five moments of the sample voice, the same for all.
+Prints a line for each picture and writes into docs/pictures:
+
+- `overview.jpg`: each picture with the face that was found in it, and beside it a frame of it speaking;
+- `talking/NAME.webp`: frames of the sample voice at full size, and strips of frames round a closure and a blink; of
+  drawings and rendered people only, never of a real person.
 """
 
 import sys
@@ -12,119 +14,123 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from streamer.characters import Entry
-from streamer.config import FPS, SAMPLE_RATE
-from streamer.faces.decode import decode_picture
-from streamer.features import Articulation
-from streamer.generators import Generator, NotInstalled, create
-from streamer.model.face import Face, FaceDetector
-from streamer.model.picture import BadFace, aligned, the_face
-from streamer.render import draw_frames, read_speech
-from streamer.studio.controls import MOUTH
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "docs" / "pictures"
-SAMPLE = ROOT / "clients" / "page" / "sample.wav"
-SHEETS = ("overview", "talking")
-SPOKEN = 6  # seconds of the sample voice, of which the moments are chosen
+from pictures import measures, poses, rigs, sets, sheet  # noqa: E402
+from pictures.measure import Subject  # noqa: E402
+from streamer.faces.decode import decode_picture  # noqa: E402
+from streamer.faces.finder import find_face, quarter  # noqa: E402
+from streamer.faces.landmarks import Landmarker  # noqa: E402
+from streamer.model.face import FaceDetector  # noqa: E402
+from streamer.model.picture import BadFace  # noqa: E402
+from streamer.studio.face_fit import FaceFit  # noqa: E402
+
+FOLDER = sets.DOCS
+TALKING = FOLDER / "talking"
+SIZE = 512
 TILE = 200
 COLUMNS = 4  # pairs
+AROUND = 4  # frames of a strip before and after its middle
+STRIP = 170  # edge of one of its frames
 GROUND, PAPER, INK = (38, 40, 52), (226, 228, 234), (240, 240, 244)
 
+_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
+         150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
+_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 
-def shown(picture: np.ndarray, faces: list[Face]) -> Image.Image:
-    """[TILE, TILE] the whole picture, with marks on eyes and mouths."""
+
+def found_in(picture: np.ndarray, fit: FaceFit | None) -> Image.Image:
+    """[TILE, TILE] the whole picture, with the outlines of the face, the eyes and the lips where one was found."""
     image = Image.fromarray(picture)
     scale = TILE / max(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
     place = ((TILE - image.width) // 2, (TILE - image.height) // 2)
     tile = Image.new("RGBA", (TILE, TILE), (*PAPER, 255))
     tile.alpha_composite(image, place)
-    pen = ImageDraw.Draw(tile)
-    for face in faces:
-        for x, y in face.points * scale + place:
-            pen.ellipse((x - 4, y - 4, x + 4, y + 4), outline="white", width=4)
-            pen.ellipse((x - 3, y - 3, x + 3, y + 3), outline=(212, 64, 47), width=2)
+    if fit is not None:
+        pen = ImageDraw.Draw(tile)
+        lines = [fit.points[list(chosen), :2] for chosen in (_OVAL, _LIPS)]
+        lines += [np.concatenate([lids[:9], lids[:8:-1]]) for lids in fit.lids]  # the lower edge, and back by the upper
+        for line in lines:
+            closed = [tuple(point) for point in np.concatenate([line, line[:1]]) * scale + place]
+            pen.line(closed, fill="white", width=4, joint="curve")
+            pen.line(closed, fill=(212, 64, 47), width=2, joint="curve")
     return tile.convert("RGB")
 
 
-def given(picture: np.ndarray, face: Face | None, says: str) -> Image.Image:
-    """[TILE, TILE] what the generator gets, or why it gets nothing."""
-    tile = Image.new("RGBA", (TILE, TILE), (*GROUND, 255))
-    if face is not None:
-        tile.alpha_composite(
-            Image.fromarray(aligned(picture, face, 256)).resize((TILE, TILE), Image.Resampling.LANCZOS)
-        )
-    else:
-        ImageDraw.Draw(tile).text((TILE / 2, TILE / 2), says, fill=INK, font_size=17, anchor="mm")
-    return tile.convert("RGB")
+def told(says: str) -> Image.Image:
+    """[TILE, TILE] why nothing is shown."""
+    tile = Image.new("RGB", (TILE, TILE), GROUND)
+    ImageDraw.Draw(tile).text((TILE / 2, TILE / 2), says, fill=INK, font_size=15, anchor="mm")
+    return tile
 
 
-def moments(samples: np.ndarray) -> dict[str, int]:
-    """Frames of a voice [n] at 16 kHz by what the mouth does in them."""
-    mouth = Articulation.load().whole(samples).mouth[: SPOKEN * FPS]
-    curve = dict(zip(MOUTH, mouth.T, strict=True))
-    shut = np.convolve(curve["press"] - curve["open"], [0.5, 1, 0.5], "same")
-    return {
-        "closed (p, b, m)": int(shut.argmax()),
-        "open": int(curve["open"].argmax()),
-        "wide": int((curve["wide"] * curve["open"].clip(0.2, 0.5)).argmax()),
-        "round": int((curve["round"] * curve["open"].clip(0.1, 0.5)).argmax()),
-        "teeth": int(curve["teeth"].argmax()),
-    }
+def moments(curves: np.ndarray) -> tuple[int, int, int]:
+    """
+    Frames of a speech [T, C]: p, b or m with the widest mouth within four frames and open eyes, the widest mouth, and
+    the middle of a blink.
+    """
+    opened, press, blink = (poses.named(curves, name) for name in ("open", "press", "blink_left"))
+    around = np.array([opened[max(0, k - AROUND) : k + AROUND + 1].max() for k in range(len(curves))])
+    return int((around * (press > 0.35) * (blink < 0.05)).argmax()), int(opened.argmax()), int(blink.argmax())
 
 
-def talking(pictures: dict[str, tuple[np.ndarray, Face]], generator: Generator) -> Image.Image:
-    """A row for each picture with its face: as given, and as the generator draws it at the `moments`."""
-    samples, _ = read_speech(SAMPLE)
-    at = moments(samples)
-    samples = samples[: (max(at.values()) + 2) * SAMPLE_RATE // FPS]
-    sheet = Image.new("RGB", ((len(at) + 1) * TILE, len(pictures) * TILE + 24), (255, 255, 255))
-    pen = ImageDraw.Draw(sheet)
-    for column, name in enumerate(("given", *at)):
-        pen.text(((column + 0.5) * TILE, 12), name, fill=GROUND, font_size=15, anchor="mm")
-    for row, (name, (picture, face)) in enumerate(pictures.items()):
-        entry = Entry(name, name, picture=picture, face=face)
-        drawn = [
-            frame.copy() for frame in draw_frames(samples, entry, 256, True, Articulation.load(), "neutral", generator)
+class Spoken:
+    """A picture speaking the voice that all pictures speak, frame by frame as in a session."""
+
+    def __init__(self, subject: Subject, curves: np.ndarray) -> None:
+        self.fit = subject.fit
+        self.frames = [
+            measures.over(subject.draw(vector, k / poses.FPS).copy(), PAPER) for k, vector in enumerate(curves)
         ]
-        tiles = [given(picture, face, ""), *(Image.fromarray(drawn[k]).convert("RGB") for k in at.values())]
-        for column, tile in enumerate(tiles):
-            sheet.paste(tile.resize((TILE, TILE), Image.Resampling.LANCZOS), (column * TILE, 24 + row * TILE))
-    return sheet
+
+    def page(self, closure: int, opened: int, blink: int) -> Image.Image:
+        """Three frames at full size, and the strips round the first and the last of them."""
+        page = Image.new("RGB", (3 * SIZE, SIZE + 2 * STRIP), "white")
+        for column, k in enumerate((closure, opened, blink)):
+            page.paste(Image.fromarray(self.frames[k]), (column * SIZE, 0))
+        for row, (middle, part) in enumerate(((closure, sheet.mouth_of), (blink, sheet.eyes_of))):
+            first = min(max(0, middle - AROUND), len(self.frames) - 2 * AROUND - 1)
+            for column, frame in enumerate(self.frames[first : first + 2 * AROUND + 1]):
+                image = Image.fromarray(part(frame, self.fit)).resize((STRIP, STRIP), Image.Resampling.LANCZOS)
+                page.paste(image, (3 + column * STRIP, SIZE + row * STRIP))
+        return page
 
 
-def main(arguments: list[str]) -> int:
-    folder = Path(arguments[0]) if arguments else FOLDER
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".png", ".jpg", ".webp") and p.stem not in SHEETS)
-    detector = FaceDetector.load()
-    known: dict[str, tuple[np.ndarray, Face]] = {}
-    rows = -(-len(files) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (2 * TILE + 12) - 12, rows * (TILE + 12) - 12), (255, 255, 255))
-    for i, file in enumerate(files):
-        picture, face = decode_picture(file.read_bytes(), file.name).pixels, None
+def main() -> int:
+    samples = sets.of_docs()
+    opener, landmarker, detector = rigs.opener(), Landmarker.load(), FaceDetector.load()
+    curves = poses.speech()
+    closure, opened, blink = moments(curves)
+    TALKING.mkdir(exist_ok=True)
+    rows = -(-len(samples) // COLUMNS)
+    overview = Image.new("RGB", (COLUMNS * (2 * TILE + 12) - 12, rows * (TILE + 12) - 12), (255, 255, 255))
+    for i, sample in enumerate(samples):
+        picture, fit = decode_picture(sample.path.read_bytes(), sample.path.name).pixels, None
         began = time.perf_counter()
         try:
-            face = the_face(picture, detector)
-            outcome, faces = f"found, {face.score:.2f}", [face]
-            known[file.stem] = picture, face
+            found = find_face(picture, landmarker, detector)
+            outcome, notices = "found", ", ".join(notice.code for notice in found.notices)
+            fit = found.fit.moved(quarter((-found.turns) % 4, found.picture))
         except BadFace as error:
-            outcome, faces = error.reason, []
+            outcome, notices = error.reason, ""
         milliseconds = 1000 * (time.perf_counter() - began)
+        shown = told(outcome.replace("_", " "))
+        if fit is not None and sample.kind == "photographs":
+            shown = told("a real person: not shown")
+        elif fit is not None:
+            spoken = Spoken(opener(sample.path, SIZE), curves)
+            shown = Image.fromarray(spoken.frames[opened]).resize((TILE, TILE), Image.Resampling.LANCZOS)
+            spoken.page(closure, opened, blink).save(TALKING / f"{sample.name}.webp", quality=80, method=6)
         height, width = picture.shape[:2]
-        print(f"{file.name:24} {width:5}×{height:<5} {outcome:16} {milliseconds:6.0f} ms", flush=True)
+        print(f"{sample.path.name:26} {width:5}×{height:<5} {outcome:14} {milliseconds:5.0f} ms  {notices}", flush=True)
         x, y = i % COLUMNS * (2 * TILE + 12), i // COLUMNS * (TILE + 12)
-        sheet.paste(shown(picture, faces), (x, y))
-        sheet.paste(given(picture, face, outcome.replace("_", " ")), (x + TILE, y))
-    sheet.save(folder / "overview.jpg", quality=82)
-    try:
-        generator = create("neural")
-    except NotInstalled as error:
-        print(f"no talking.jpg: {error}", file=sys.stderr)
-        return 1
-    talking(known, generator).save(folder / "talking.jpg", quality=85)
+        overview.paste(found_in(picture, fit), (x, y))
+        overview.paste(shown, (x + TILE, y))
+    overview.save(FOLDER / "overview.jpg", quality=82, optimize=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif")
-SHEETS = ("overview", "talking")
+SHEETS = ("overview",)
 """Names of files in docs/pictures that show pictures but are none to be measured."""
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "pictures"
 PHOTOGRAPHS_OF_DOCS = ("astronaut",)
+RENDERED = "rendered-"
+"""What the names of rendered people in docs/pictures begin with."""
 MARKS = Path(__file__).with_name("marks.json")
 """Where the mouths of drawings are, marked by hand: name to x and y, as shares of the picture's width and height."""
 
@@ -55,9 +57,14 @@ def mouths() -> dict[str, tuple[float, float]]:
 
 
 def of_docs() -> list[Sample]:
-    """The project's own, photographs told from drawings."""
-    kinds = {True: "photographs", False: "drawings"}
-    return [Sample(s.name, s.path, kinds[s.name in PHOTOGRAPHS_OF_DOCS]) for s in samples(DOCS, "drawings")]
+    """The project's own, each of its kind."""
+
+    def kind(name: str) -> Kind:
+        if name.startswith(RENDERED):
+            return "rendered people"
+        return "photographs" if name in PHOTOGRAPHS_OF_DOCS else "drawings"
+
+    return [Sample(s.name, s.path, kind(s.name)) for s in samples(DOCS, "drawings")]
 
 
 _TABLER = "dist/demo/faces"

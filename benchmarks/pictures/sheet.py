@@ -83,7 +83,7 @@ def _crop(frame: np.ndarray, centre: np.ndarray, edge: float) -> np.ndarray:
     scale = max(1.0, CROP / max(edge, 1.0))
     matrix = np.array([[scale, 0, CROP / 2 - scale * centre[0]], [0, scale, CROP / 2 - scale * centre[1]]])
     how = cv2.INTER_NEAREST if scale == 1 else cv2.INTER_CUBIC
-    return cv2.warpAffine(frame, matrix, (CROP, CROP), flags=how, borderMode=cv2.BORDER_CONSTANT)
+    return cv2.warpAffine(frame, matrix, (CROP, CROP), flags=how, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _tile(frame: np.ndarray, label: str) -> Image.Image:

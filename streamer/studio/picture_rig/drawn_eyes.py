@@ -17,7 +17,7 @@ import numpy as np
 from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig.colours import Colours, luma
 from streamer.studio.picture_rig.drawn_iris import Iris, find_iris
-from streamer.studio.picture_rig.drawn_patches import Patch, Regions, disc, divided, filled, find_pair
+from streamer.studio.picture_rig.drawn_patches import Patch, Regions, disc, divided, filled, find_pair, peak
 
 _WHITE = 0.1  # share of an eye that has to be light for it to have a white
 _TABLE = 65  # places along the eye
@@ -72,10 +72,8 @@ class DrawnEyes:
 def prepare_drawn_eyes(
     image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, colours: Colours, enlargement: float
 ) -> DrawnEyes | None:
-    """
-    From the square at rest [FRAME, FRAME, 3] uint8, landmarks [468, 3] and fit in frame units; `enlargement` is how
-    many frame units a pixel of the file is. None where no pair of eyes is sure.
-    """
+    """From the square at rest [FRAME, FRAME, 3] uint8, landmarks [468, 3] and fit in frame units; how many frame units
+    a pixel of the file is. None where no pair of eyes is sure."""
     if fit.eyes_covered:
         return None
     regions = divided(image, landmarks, fit, enlargement)
@@ -95,7 +93,7 @@ def prepare_drawn_eyes(
 
 def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
     unit, soft = regions.unit, regions.soft
-    around = 0.1 * unit + 4
+    around = 0.05 * unit + 4
     half = patch.size / 2 + around
     low = np.maximum(np.floor(patch.middle - regions.corner - half).astype(int), 0)
     high = np.minimum(np.ceil(patch.middle - regions.corner + half).astype(int), regions.skin.shape[::-1])
@@ -116,11 +114,11 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
     eroded = cv2.erode(whole, disc(1 + soft)).astype(bool)
     if eroded.sum() < 6:
         eroded = mask
-    light, spread = luma(image), np.ptp(image, 2)
+    light, spread = luma(image), peak(image) + peak(-image)
     dark = float(np.percentile(light[eroded], 6))
     pale = eroded & (light > max(135, dark + 60)) & (spread < 85)
     solid = pale.sum() < _WHITE * eroded.sum()
-    darkest = eroded & (light <= np.percentile(light[eroded], 12))
+    darkest = mask & (light <= np.percentile(light[mask], 12))
     line = np.median(image[darkest], 0)
     rim = float(np.median(luma(plate[mask])))
     above = below = 0.0
@@ -158,7 +156,7 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
 
 def _stroke(regions: Regions, colour: np.ndarray) -> float:
     """Frame units: how thick lines of that colour are round the eyes; 0 where there are none."""
-    inked = (np.abs(regions.image.astype(np.int16) - colour).max(2) < 40).astype(np.uint8)
+    inked = cv2.inRange(regions.image, np.maximum(colour - 40, 0), np.minimum(colour + 40, 255))
     depth = cv2.distanceTransform(inked, cv2.DIST_L2, 5)
     ridge = (depth > 0.9) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))
     ridge &= depth < 0.04 * regions.unit

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from streamer.studio.picture_rig.drawn_patches import disc, filled, without_holes
+from streamer.studio.picture_rig.drawn_patches import disc, filled, peak, without_holes
 
 _OTHER = 45  # levels from the white's colour from which on something lies on it
 _CLEAR = 30  # levels within which it is the bare white
@@ -43,7 +43,7 @@ def find_iris(
     """Of an eye `mask` [h, w] uint8 whose white is `pale` [h, w] bool, in `image` and on the skin of `plate`, both
     [h, w, 3] float32; `outline` is 0 where it has none. None where a gaze would move nothing."""
     white = np.median(image[pale], 0)
-    away = np.abs(image - white).max(2)
+    away = peak(np.abs(image - white))
     body = cv2.erode(mask, disc(outline + 0.5 if outline else 1 + 0.6 * soft))
     other = without_holes((away > _OTHER) & (body > 0)).astype(np.uint8)
     other = cv2.morphologyEx(other, cv2.MORPH_OPEN, disc(max(1.0, 0.8 * outline)))

@@ -9,6 +9,7 @@ Letters used in shapes: h, w rows and columns of the neighbourhood of both eyes,
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import cv2
 import numpy as np
@@ -38,7 +39,8 @@ _CUTS = (
 )  # eye distances: thickness of lines that are cut off where they tie eyes to hair
 _TRIED = 3  # pieces that are tried each time
 _GIVEN_BACK = 0.02  # eye distances of lashes that are given back to such an eye
-_CUT_COST, _SHUT_COST, _DOUBTFUL = 0.02, 0.12, 0.75
+_CUT_COST, _SHUT_COST = 0.02, 0.12
+_SURE, _DOUBTFUL = 0.12, 0.75  # cost of a pair below which no other is looked for, and from which on it is none
 _BRIDGE = 0.14  # eye distances above and below the eyes' middle where glasses have their bridge
 
 
@@ -63,6 +65,13 @@ class Regions:
 
     soft: float
     """Frame units over which the picture's edges are spread."""
+
+    def window(self, rows: slice, columns: slice) -> "Regions":
+        image, labels, skin, beyond = (
+            plane[rows, columns] for plane in (self.image, self.labels, self.skin, self.beyond)
+        )
+        corner = self.corner + [columns.start, rows.start]
+        return replace(self, image=image, labels=labels, skin=skin, beyond=beyond, corner=corner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +106,7 @@ def divided(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, enlargement:
     part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0], :3])
     calm = cv2.GaussianBlur(part, (0, 0), 0.6)
     square = np.ones((3, 3), np.uint8)
-    steps = (cv2.dilate(calm, square) - cv2.erode(calm, square)).max(2)
+    steps = peak(cv2.morphologyEx(calm, cv2.MORPH_GRADIENT, square))
     inside = np.zeros(steps.shape, np.uint8)
     hull = cv2.convexHull((landmarks[:, :2] - low).astype(np.float32))
     cv2.fillConvexPoly(inside, np.round(hull).astype(np.int32), 1)
@@ -113,15 +122,14 @@ def divided(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, enlargement:
     main = int(counts.argmax())
     if counts[main] < 0.1 * unit**2:
         return None
-    plate = filled(part.astype(np.float32), labels == main)
-    away = np.abs(calm - plate).max(2).ravel()
+    away = peak(cv2.absdiff(calm, _background(part, labels == main))).ravel()
     flat = labels.ravel()
     distance = np.bincount(flat, away, len(areas)) / np.maximum(np.bincount(flat, minlength=len(areas)), 1)
     like = distance < np.where(areas < _LARGE * unit**2, *_SAME)
     like[0] = False
-    plate = filled(part.astype(np.float32), like[labels])
+    plate = _background(part, like[labels])
     small = areas < (0.03 * unit) ** 2  # and edges
-    tight = like[labels] | small[labels] & (np.abs(part - plate).max(2) < _OTHER)
+    tight = like[labels] | small[labels] & (peak(cv2.absdiff(part, plate)) < _OTHER)
     # Between two colours of an eye an edge may pass through the skin's.
     other = cv2.morphologyEx((~tight).astype(np.uint8), cv2.MORPH_CLOSE, square) > 0
     tight = like[labels] | ~other
@@ -129,6 +137,22 @@ def divided(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, enlargement:
     outer[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
     beyond = (outer & ~like & (areas > 0))[labels]
     return Regions(part, low, labels, areas, tight, beyond, unit, max(1.0, enlargement))
+
+
+def peak(image: np.ndarray) -> np.ndarray:
+    """[h, w, 3] to [h, w]: the largest channel."""
+    return np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])
+
+
+def _background(image: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """[h, w, 3] uint8: the skin carried on below everything else, without its details."""
+    size = ((skin.shape[1] + 3) // 4, (skin.shape[0] + 3) // 4)
+    weight = cv2.resize(skin.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    bare = cv2.resize(cv2.copyTo(image, skin.view(np.uint8)), size, interpolation=cv2.INTER_AREA)
+    known = weight > 0.3
+    small = filled(bare / np.maximum(weight, 0.01)[..., None], known)
+    small = np.clip(small, 0, 255).astype(np.float32)
+    return cv2.resize(small, skin.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
 def filled(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -158,30 +182,30 @@ def find_pair(regions: Regions, fit: FaceFit) -> tuple[Patch, Patch] | None:
     """The two patches that are most likely the eyes of one face."""
     near = (fit.lids.mean(1) + fit.irises[:, 0]) / 2
     sides: tuple[list[Patch], list[Patch]] = ([], [])
+    best, found = _DOUBTFUL, None
     depth = cv2.distanceTransform((~regions.skin & ~regions.beyond).astype(np.uint8), cv2.DIST_L2, 5)
     for i, cut in enumerate(_CUTS):
         whole = _opened(depth, cut * regions.unit)
         pieces = cv2.connectedComponentsWithStats(whole, connectivity=8)
         for patches, at in zip(sides, near - regions.corner, strict=True):
             for number, cost in _near(pieces, at, regions.unit)[:_TRIED]:
-                patch = _grown(regions, pieces[1] == number, cut, at, cost + _CUT_COST * i)
+                patch = _grown(regions, pieces, number, cut, at, cost + _CUT_COST * i)
                 if patch is not None:
                     patches.append(patch)
-    best, found = _DOUBTFUL, None
-    for left in sides[0]:
-        for right in sides[1]:
+        for left, right in product(*sides):
             cost = left.cost + right.cost + _unlike(left, right, near, regions.unit)
             if cost < best:
                 best, found = cost, (left, right)
-    if found is not None and _tied(regions, *found):
+        if best < _SURE:
+            break
+    if found is None:
         return None
-    if (
-        found is not None
-        and found[0].shut != found[1].shut
-        and np.abs(np.log(found[0].size / found[1].size)).max() < 0.3
-    ):
-        return replace(found[0], shut=False), replace(found[1], shut=False)
-    return found
+    left, right = _least_cut(sides[0], found[0]), _least_cut(sides[1], found[1])
+    if _tied(regions, left, right):
+        return None
+    if left.shut != right.shut and np.abs(np.log(left.size / right.size)).max() < 0.3:
+        return replace(left, shut=False), replace(right, shut=False)
+    return left, right
 
 
 def _least_cut(patches: list[Patch], chosen: Patch) -> Patch:
@@ -256,20 +280,21 @@ def without_holes(mask: np.ndarray) -> np.ndarray:
     return (padded != 2)[1:-1, 1:-1]
 
 
-def _grown(regions: Regions, mask: np.ndarray, cut: float, at: np.ndarray, cost: float) -> Patch | None:
+def _grown(regions: Regions, pieces: tuple, number: int, cut: float, at: np.ndarray, cost: float) -> Patch | None:
     """The patch of a piece that was left when lines thinner than `cut` had been cut off."""
-    skin = regions.skin
+    back = min(1.5 * cut, _GIVEN_BACK) * regions.unit
+    around = int(max(back, 0.05 * regions.unit)) + 8
+    x, y, wide, high = (int(value) for value in pieces[2][number, :4])
+    x0, y0 = max(x - around, 0), max(y - around, 0)
+    part = regions.window(slice(y0, y + high + around), slice(x0, x + wide + around))
+    mask = pieces[1][y0 : y + high + around, x0 : x + wide + around] == number
     if cut:  # give back what the cutting took from its own edge
-        mask = (
-            cv2.dilate(mask.astype(np.uint8), disc(min(1.5 * cut, _GIVEN_BACK) * regions.unit)).astype(bool)
-            & ~skin
-            & ~regions.beyond
-        )
-    mask = without_holes(mask)
-    inner = _in_fur(regions, mask, at)
+        mask = cv2.dilate(mask.astype(np.uint8), disc(back)).astype(bool) & ~part.skin & ~part.beyond
+    mask, skin = without_holes(mask), part.skin
+    inner = _in_fur(part, mask, at - [x0, y0])
     if inner is not None:
         mask, skin = inner
-    return _patch(regions, mask, skin, cost)
+    return _patch(regions, part, mask, skin, cost)
 
 
 def _in_fur(regions: Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -291,20 +316,18 @@ def _in_fur(regions: Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.ndar
     return (without_holes(pieces[1] == within[0][0]), ground) if within else None
 
 
-def _patch(regions: Regions, mask: np.ndarray, skin: np.ndarray, cost: float) -> Patch | None:
-    """Its measures, if it can be an eye."""
+def _patch(regions: Regions, part: Regions, mask: np.ndarray, skin: np.ndarray, cost: float) -> Patch | None:
+    """Its measures, if it can be an eye; `mask` and `skin` are those of a part of the regions."""
     unit, soft = regions.unit, regions.soft
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     size = np.array([columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1], float)
     if not (_WIDE[0] < size[0] / unit < _WIDE[1] and _HIGH[0] < size[1] / unit < _HIGH[1]):
         return None
-    around = int(0.05 * unit) + 6
-    window = np.s_[max(rows[0] - around, 0) : rows[-1] + around, max(columns[0] - around, 0) : columns[-1] + around]
-    whole = mask[window].astype(np.uint8)
+    whole = mask.astype(np.uint8)
     near = cv2.dilate(whole, disc(2))
     ring = (cv2.dilate(near, disc(0.04 * unit)) > 0) & (near == 0)
-    share = float((skin[window] | regions.beyond[window])[ring].mean())
-    if share < _RING or float(skin[window][ring].mean()) < _BARE:
+    share = float((skin | part.beyond)[ring].mean())
+    if share < _RING or float(skin[ring].mean()) < _BARE:
         return None
     depth = cv2.distanceTransform(whole, cv2.DIST_L2, 5)
     thick = 2 * float(depth.max()) - 0.8 * soft
@@ -313,5 +336,9 @@ def _patch(regions: Regions, mask: np.ndarray, skin: np.ndarray, cost: float) ->
     if shut and thick > _BULGE[0] * long:
         ridge = depth[(depth > 1.5) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
         shut = thick < _BULGE[1] * (2 * float(np.median(ridge)) - 0.8 * soft)
-    middle = regions.corner + [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2]
-    return Patch(mask, skin, middle, size, shut, cost + 0.6 * (1 - share) + (_SHUT_COST if shut else 0))
+    middle = part.corner + [(columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2]
+    at = part.corner - regions.corner
+    window = np.s_[at[1] : at[1] + mask.shape[0], at[0] : at[0] + mask.shape[1]]
+    every, bare = np.zeros_like(regions.skin), np.zeros_like(regions.skin)
+    every[window], bare[window] = mask, skin
+    return Patch(every, bare, middle, size, shut, cost + 0.6 * (1 - share) + (_SHUT_COST if shut else 0))

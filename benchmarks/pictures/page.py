@@ -1,0 +1,64 @@
+"""Writes the figures of docs/pictures/README.md from results/pictures.json: `python benchmarks/pictures/page.py`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import hardware  # noqa: E402
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "pictures.json"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "README.md"
+BEGIN, END = "<!-- figures: written by benchmarks/pictures/page.py -->\n", "<!-- end of figures -->"
+_LEFT_OUT = ("distance of the mouth from its mark, median", "lids in a blink, of those at rest")
+"""Figures that help while developing and say little to a reader."""
+
+
+def _cell(figure: dict[str, Any] | None) -> str:
+    """One figure of one kind of pictures: value, how many it is of, aim, and whether that is missed."""
+    if figure is None or figure["value"] is None:
+        return ""
+    share = figure["aim"].endswith("%")
+    value = f"{100 * figure['value']:.0f} %" if share else f"{figure['value']:.3g}"
+    missed = ", **missed**" if figure["reached"] is False else ""
+    aim = f" ({figure['aim']}{missed})" if figure["aim"] else ""
+    return f"{value} of {figure['n']}{aim}"
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown: a row for each figure, a column for each kind of pictures, and whatever falls short by name."""
+    kinds = {kind: {one["what"]: one for one in figures} for kind, figures in results["summary"].items()}
+    whats = dict.fromkeys(what for figures in kinds.values() for what in figures if what not in _LEFT_OUT)
+    lines = [f"| | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    lines += [f"| {what} | {' | '.join(_cell(figures.get(what)) for figures in kinds.values())} |" for what in whats]
+    over = f"{results['frames']} frames at {results['size']}²"
+    lines += [
+        "",
+        f"Value of n (aim). Measured {results['measured']} over {over}: {hardware.line(results['hardware'])}.",
+    ]
+    for kind, figures in kinds.items():
+        for what, figure in figures.items():
+            if figure["failing"] and figure["aim"].endswith("%"):
+                lines.append(f"Of the {kind}, short of “{what}”: {', '.join(figure['failing'])}.")
+    return "\n".join(lines) + "\n"
+
+
+def filled(page: str, figures: str) -> str:
+    """The page with other figures between its marks. Raises ValueError where a mark is missing."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page of {len(page)} characters lacks {BEGIN.strip() if not begin else END!r}")
+    return before + begin + figures + end + after
+
+
+def main() -> int:
+    PAGE.write_text(filled(PAGE.read_text(), table(json.loads(RESULTS.read_text()))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
