@@ -52,9 +52,7 @@ class Grid:
             np.arange(self.columns, dtype=np.float32), np.arange(self.rows, dtype=np.float32)
         )
         move_x, move_y = moves[..., 0] / scale, moves[..., 1] / scale
-        scaled = cv2.merge(
-            [move_x, move_y]
-        )  # [R, C, 2] as OpenCV reads it without a copy, whatever the order in memory
+        scaled = cv2.merge([move_x, move_y])  # in the order in memory that OpenCV reads without copying
         x, y = middle_x - move_x, middle_y - move_y
 
         def missing() -> tuple[np.ndarray, np.ndarray]:

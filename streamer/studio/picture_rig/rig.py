@@ -145,7 +145,8 @@ class PictureRig:
         lifting = 0.0
         if prepared.geometry.open:
             lifting = _LIFTED * float(smoothstep(value["open"] / 0.45 + 0.6 * value["teeth"]))
-        pose = prepared.motion.pose(strengths(controls, fit.mouth_covered), 1 - given, lifting, controls)
+        covered = fit.mouth_covered
+        pose = prepared.motion.pose(strengths(controls, covered), 1 - given, lifting, controls, covered)
         places = self._places(prepared.motion.flow(pose), pose)
         out = cv2.remap(self._texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         person = out
@@ -161,7 +162,7 @@ class PictureRig:
             self._wiped.paint(out, places, shifts, blinks)
         if stages is not None:
             stages.looked(out)
-        if given < 1 and not fit.mouth_covered:
+        if given < 1 and not covered:
             opening = self._inside.paint(out, pose, prepared.geometry, value["tongue"])
             if stages is not None:
                 stages.spoke(out, opening)
