@@ -37,8 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 OFFLINE = {
     "animate", "articulation_training", "compiled", "device", "engines", "face", "face_pictures", "fused", "jitter",
-    "kernels", "kernels_ahead", "kernels_benchmark", "kernels_interpreted", "marking", "model", "model_step", "quality",
-    "render", "slots", "stream", "studio_character", "studio_rig", "training", "vectors", "weights",
+    "kernels", "kernels_ahead", "kernels_benchmark", "kernels_interpreted", "marking", "model", "model_step",
+    "picture_rig", "picture_rig_parts", "quality", "render", "slots", "stream", "studio_character", "studio_rig",
+    "teacher", "training", "vectors", "weights",
 }  # fmt: skip
 """Tests that compute much and that no clock waits for: half of the time that all take."""
 

@@ -244,7 +244,7 @@ class TestGeometry:
         assert np.abs(of.gaps(of.vertices + of.closing)).max() < 0.02 * of.mouth_width
 
     def test_only_opening_channels_part_the_lips(self) -> None:
-        """A smile, a frown or a pucker leaves them together; the jaw's gap is widest in the middle, least at corners."""
+        """A smile, a frown or a pucker leaves them together; the jaw's gap is widest in the middle."""
         of = geometry_of()
         for k, name in enumerate(NAMES):
             gaps = of.gaps(of.vertices + of.channels[k])
@@ -263,7 +263,7 @@ class TestGeometry:
 
 class TestMotion:
     def test_flow_is_the_inverse_of_what_moves(self) -> None:
-        """A place of a frame comes from where the motion brings to it: to half a frame unit where skin does not fold."""
+        """A frame's place comes from where the motion brings to it: to half a frame unit where skin does not fold."""
         motion = motion_of()
         for values in (dict(open=0.6), dict(yaw=0.2, pitch=0.1), dict(roll=0.2, smile=1.0), dict(lean=1.0, shrug=1.0)):
             vector = controls(**values)
