@@ -13,13 +13,17 @@ import hardware  # noqa: E402
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "pictures.json"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "README.md"
 BEGIN, END = "<!-- figures: written by benchmarks/pictures/page.py -->\n", "<!-- end of figures -->"
-_LEFT_OUT = ("distance of the mouth from its mark, median", "lids in a blink, of those at rest")
-"""Figures that help while developing and say little to a reader."""
+_COSTS = "ms a frame"
+"""Figures that are published although they have no aim; others without one say little to a reader."""
+
+
+def _published(figure: dict[str, Any]) -> bool:
+    return bool(figure["aim"]) or figure["what"].startswith(_COSTS)
 
 
 def _cell(figure: dict[str, Any] | None) -> str:
     """One figure of one kind of pictures: value, how many it is of, aim, and whether that is missed."""
-    if figure is None or figure["value"] is None:
+    if figure is None or figure["value"] is None or not _published(figure):
         return ""
     share = figure["aim"].endswith("%")
     value = f"{100 * figure['value']:.0f} %" if share else f"{figure['value']:.3g}"
@@ -31,7 +35,7 @@ def _cell(figure: dict[str, Any] | None) -> str:
 def table(results: dict[str, Any]) -> str:
     """Markdown: a row for each figure, a column for each kind of pictures, and whatever falls short by name."""
     kinds = {kind: {one["what"]: one for one in figures} for kind, figures in results["summary"].items()}
-    whats = dict.fromkeys(what for figures in kinds.values() for what in figures if what not in _LEFT_OUT)
+    whats = dict.fromkeys(what for figures in kinds.values() for what, one in figures.items() if _published(one))
     lines = [f"| | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
     lines += [f"| {what} | {' | '.join(_cell(figures.get(what)) for figures in kinds.values())} |" for what in whats]
     over = f"{results['frames']} frames at {results['size']}²"
@@ -42,7 +46,7 @@ def table(results: dict[str, Any]) -> str:
     for kind, figures in kinds.items():
         for what, figure in figures.items():
             if figure["failing"] and figure["aim"].endswith("%"):
-                lines.append(f"Of the {kind}, short of “{what}”: {', '.join(figure['failing'])}.")
+                lines.append(f"- Of the {kind}, short of “{what}”: {', '.join(figure['failing'])}.")
     return "\n".join(lines) + "\n"
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 _LEVELS = 5  # of the pyramid that carries the background's colours on behind the person
 _AWAY = 0.012  # of the edge: so far from the person what the matte calls background is believed
-_TOLERATED = 3  # levels that both layers together may be off before a pixel belongs to one of them alone
-_MORE_PERSON = 160
+_TOLERATED = 3.0  # of 255: alpha that a pixel may lack for its colour
 
 
 def split(image: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -19,18 +18,20 @@ def split(image: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     reach = max(3, int(_AWAY * size) | 1)
     near = cv2.dilate(matte, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     plate = _filled(image, near < 8)
+    # What the matte lacks goes to the person: an outline left behind would show as soon as the head moves.
+    needed = _needed(image, plate)
     person = image.copy()
-    person[..., 3] = matte
-    behind = _dimmed(plate, 255 - matte)
-    rest = image[..., :3].astype(np.int16) - behind[..., :3]
-    wrong = np.maximum(-rest, rest - matte[..., None]).max(-1) > _TOLERATED
-    for where, alpha in ((wrong & (matte >= _MORE_PERSON), 255), (wrong & (matte < _MORE_PERSON), 0)):
-        person[..., 3][where] = alpha
-        rest[where] = image[..., :3][where] if alpha else 0
-        if not alpha:
-            plate[where] = image[where]
+    person[..., 3] = np.where(needed > matte + _TOLERATED, np.ceil(needed), matte)
+    rest = image[..., :3].astype(np.int16) - _dimmed(plate, 255 - person[..., 3])[..., :3]
     person[..., :3] = np.clip(rest, 0, person[..., 3:])
     return person, plate
+
+
+def _needed(image: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """[S, S] float32, 0 to 255: the least alpha with which some colour before the plate gives the image."""
+    shown, behind = image[..., :3].astype(np.float32), plate[..., :3].astype(np.float32)
+    darker, lighter = (behind - shown) / np.maximum(behind, 1), (shown - behind) / np.maximum(255 - behind, 1)
+    return 255 * np.maximum(darker, lighter).max(-1)
 
 
 def joined(person: np.ndarray, plate: np.ndarray) -> np.ndarray:
