@@ -36,9 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 OFFLINE = {
-    "animate", "articulation_training", "compiled", "device", "engines", "face", "face_pictures", "fused", "jitter",
-    "kernels", "kernels_ahead", "kernels_benchmark", "kernels_interpreted", "marking", "model", "model_step", "quality",
-    "render", "slots", "stream", "studio_character", "studio_rig", "training", "vectors", "weights",
+    "anatomy", "animate", "articulation_training", "characters", "clip", "compiled", "decode", "device", "drawn_eyes",
+    "engines", "face", "face_pictures", "finder", "fused", "jitter", "kernels", "kernels_ahead", "kernels_benchmark",
+    "kernels_interpreted", "landmarks", "marking", "matte", "model", "model_step", "pack", "picture_rig",
+    "picture_rig_parts", "pictures_benchmark", "quality", "render", "slots", "stream", "studio_character",
+    "studio_rig", "teacher", "training", "vectors", "weights",
 }  # fmt: skip
 """Tests that compute much and that no clock waits for: half of the time that all take."""
 

@@ -72,6 +72,8 @@ class Meshed:
         points, unit, (x, y) = fit.points[:, :2], self.eyes, self.centre
         rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
         ground = np.stack([120 + 60 * columns / width, 140 + 30 * np.sin(columns / 9), 150 + 40 * rows / height], -1)
+        if self.cut_out:  # the colours of half transparent pixels are the person's alone
+            ground[:] = HAIR
         canvas = np.repeat(np.repeat(ground, _FINE, 0), _FINE, 1).astype(np.float32)
         person = np.zeros(canvas.shape[:2], np.uint8)
 

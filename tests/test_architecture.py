@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -136,6 +137,16 @@ def test_importing_costs_nothing() -> None:
         "assert threading.active_count() == 1, threading.enumerate()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the store has another place")
+def test_nobody_is_told_that_networks_run(tmp_path: Path) -> None:
+    """onnxruntime's telemetry, which keeps its events and an id of the machine in the cache folder, stays off."""
+    code = "from streamer.features import Articulation; Articulation.load()"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT, env=environment)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_what_is_imported_is_asked_for() -> None:

@@ -197,8 +197,8 @@ class TestRefused:
             (sound(), "no video, only audio"),
             (video(0), "me.mp4"),
             (video(1, (64, 48)), "64×48"),
-            (video(30)[:300], "truncated or damaged"),
-            (moving("GIF")[:40], "truncated or damaged"),
+            (video(30)[:300], "0 frames in its 300 bytes: it is damaged"),
+            (moving("GIF")[:40], "0 frames in its 40 bytes: it is damaged"),
         ],
         ids=["empty", "playlist", "concat", "sound", "0 frames", "small", "cut video", "cut gif"],
     )

@@ -131,7 +131,8 @@ export function createUploader({ stream, icon, onMade }) {
     const title = step === "camera" ? "Five seconds of you" : "Your own pictures";
     $("uploader-title").textContent = step === "preview" ? previewTitle() : title;
     const first = { choose: "upload-pick", busy: "upload-close", camera: "upload-camera-start", preview: "upload-use" };
-    if (dialog.open) $(first[step]).focus();
+    if (dialog.open) $(first[step]).focus({ preventScroll: true });
+    dialog.scrollTop = 0;
   }
 
   const previewTitle = () => ((made?.pack?.chosen.length ?? 0) > 1 ? "What was taken for what" : "Before it speaks");

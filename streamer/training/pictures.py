@@ -71,10 +71,13 @@ class Teacher:
         source = self._own + flow
         within = ((source >= 0.5) & (source <= self.size - 0.5)).all(-1)
         whole = np.where(still, self._behind, told.person == 255)
+        parts = self._parts(told)
         copied = whole & within & ~told.eyes & ~told.mouth
+        if told.opening.any():  # else a mouth that is seen is the picture's own
+            copied &= parts != MOUTH
         irises = np.pad(told.irises.reshape(-1, 2), ((0, 0), (0, 1)))
         keypoints = np.concatenate([told.vertices[:POINTS], irises])
-        return Shown(told.frame, flow, copied, self._parts(told), keypoints)
+        return Shown(told.frame, flow, copied, parts, keypoints)
 
     def _parts(self, told: Explained) -> np.ndarray:
         parts = np.where(told.person < _HALF, BACKGROUND, PERSON).astype(np.uint8)

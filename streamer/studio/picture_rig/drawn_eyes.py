@@ -54,7 +54,6 @@ class DrawnEye:
     below: float
     """The outline below the eye, frame units; 0 where it has none."""
 
-    outlined: bool
     solid: bool
     """Without a white: the eye is squeezed to a line as a whole."""
 
@@ -128,7 +127,6 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
         bound = min(rim, white)
         above = _outline(light, whole, pale, dark, bound, 1)
         below = _outline(light, whole, pale, dark, bound, -1) if above else 0.0
-    outlined = max(above, below) > 0
     shape = whole if solid else _core(whole, unit)
     upper, lower, left, right = _profile(shape, patch.middle - regions.corner - low, along)
     origin = patch.middle + (left + right) / 2 * along
@@ -150,7 +148,7 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
     return DrawnEye(
         patch_corner, np.dstack([plate, covered]).astype(np.float32), origin, along, wide, tall,
         upper.astype(np.float32), lower.astype(np.float32), shut.astype(np.float32), line.astype(np.float32),
-        thick, min(below, thick), outlined, bool(solid), iris, travel,
+        thick, min(below, thick), bool(solid), iris, travel,
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class Grid:
         scale = np.float32(self.cell)
         middle_x, middle_y = _numbers(self.rows, self.columns)
         move_x, move_y = moves[..., 0] / scale, moves[..., 1] / scale
-        scaled = cv2.merge([move_x, move_y])  # as OpenCV reads it without a copy, whatever the order in memory
+        scaled = cv2.merge([move_x, move_y])  # in the order in memory that OpenCV reads without copying
         x, y = middle_x - move_x, middle_y - move_y
 
         def missing() -> tuple[np.ndarray, np.ndarray]:

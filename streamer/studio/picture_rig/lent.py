@@ -48,7 +48,9 @@ class Lent:
     def gap(self) -> float:
         """Between the lips, in widths of the mouth."""
         upper, lower = self.lips()
-        return float(np.hypot(*(lower - upper)[1:-1].T).max() / max(np.hypot(*(upper[-1] - upper[0])), 1e-6))
+        along = upper[-1] - upper[0]
+        across = np.array([-along[1], along[0]]) / max(float(along @ along), 1e-12)
+        return float(((lower - upper)[1:-1] @ across).max())
 
 
 def lent(framing: Framing, others: Others, colours: Colours) -> dict[str, Lent]:

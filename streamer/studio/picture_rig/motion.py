@@ -108,7 +108,7 @@ class Pose:
     """[3]: breath, shrug, lean."""
 
     corrections: np.ndarray | None
-    """[H, 3] that keep the lips from crossing; None where they do not."""
+    """[H, 3] that keep the lips from crossing or parting; None where they need not be kept."""
 
     upper: np.ndarray
     """[21, 3] float64: the upper lip's inner edge as it lies in the frame."""
@@ -153,19 +153,23 @@ class Motion:
     lip_channels: np.ndarray
     """[K + 2, H, 3] float32: what each channel adds to the lips."""
 
-    def pose(self, strengths: np.ndarray, closing: float, lifting: float, controls: np.ndarray) -> Pose:
+    def pose(
+        self, strengths: np.ndarray, closing: float, lifting: float, controls: np.ndarray, together: bool = False
+    ) -> Pose:
         """The face where channels have these strengths [K]: `closing` 0..1 shuts what the picture shows open, `lifting`
-        gives so much of the upper lip's part in that back."""
+        gives so much of the upper lip's part in that back; `together` keeps the lips from parting."""
         face = self.geometry
         every = np.concatenate([strengths, [closing, -closing * lifting]]).astype(np.float32)
         lips = face.vertices[face.lips].astype(np.float64)
         for k in np.flatnonzero(every):
             lips += every[k] * self.lip_channels[k]
-        crossing = np.minimum(self._gaps(lips), 0)
+        wrong = self._gaps(lips)
+        if not together:
+            wrong = np.minimum(wrong, 0)
         corrections = None
-        if closing > 0 and crossing.min() < -0.05:
+        if closing > 0 and np.abs(wrong).max() > 0.05:
             corrections = np.zeros((len(lips), 3))
-            apart = crossing[:, None] * face.up / 2
+            apart = wrong[:, None] * face.up / 2
             corrections[face.upper], corrections[face.lower] = -apart, apart
             lips = lips + corrections
         yaw, pitch, roll = (float(controls[INDEX[name]]) for name in ("yaw", "pitch", "roll"))

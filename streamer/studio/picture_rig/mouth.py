@@ -34,6 +34,7 @@ _LEAST = 0.125  # pixels between the lips below which the mouth is shut
 _SOFT = 0.0085  # mouth widths: how soft the lips' edge is
 _SHADOW = (0.035, 0.5, 0.46)  # mouth widths: how far the lips' shadow reaches, how far down; and the light it leaves
 _TEETH_LIGHT, _TEETH_SHARE = 0.8, 0.25  # of an opening, this share is as light, beside the skin, where teeth show
+_LIP_RIM = 0.036  # mouth widths inside the cut that are not taken for teeth
 _LINE = (0.007, 0.011, 0.5)  # mouth widths: how thick and soft the line of shut lips is, and how dark
 _LINE_UNTIL = 0.05  # mouth widths between the lips at which it is gone
 _HALO = (0.018, 0.22)  # mouth widths and share: skin at the opening's rim is a little darker
@@ -137,10 +138,13 @@ class Inside:
             layer = self.layers.get(part)
             if layer is None:
                 continue
-            moved = jaw * layer.jaw + tongue * (layer.raised - 0.75 * jaw * layer.jaw * (part == TONGUE))
+            lift = tongue * (layer.raised - 0.75 * jaw * layer.jaw * (part == TONGUE))
+            moved = jaw * layer.jaw + lift
+            # A raised tongue is still rooted below: its upper end goes up and it is stretched, or a hole would be seen.
+            stretched = 1 + max(float(lift @ geometry.up), 0.0) / (layer.grid.rows * layer.grid.cell)
             at = np.array([layer.grid.x, layer.grid.y, layer.depth]) + moved - geometry.pivot
             corner = (pose.turn @ at + geometry.pivot)[:2] + pose.body_shift
-            linear = pose.turn[:2, :2] * (layer.grid.cell / on.cell)
+            linear = pose.turn[:2, :2] * (layer.grid.cell / on.cell) @ np.diag([1.0, stretched])
             # From the layer's pixels to the frame's; both count from the middle of their first.
             shift = (corner - [on.x, on.y]) / on.cell + linear @ np.full(2, 0.5) - 0.5
             pixels = cv2.warpAffine(
@@ -320,12 +324,13 @@ def _own_teeth(geometry: Geometry, image: np.ndarray, colours: Colours) -> _Laye
     x1, y1 = np.ceil(outline.max(0)).astype(int) + 2
     xs, ys = np.meshgrid(np.arange(x0, x1), np.arange(y0, y1))
     top, bottom = (np.interp(xs[0] + 0.5, lip[:, 0], lip[:, 1]) for lip in (upper, lower))
-    inner = 0.06 * (bottom - top)
+    # Lips were cut outwards of their edges: what lies there is lip still, and no tooth.
+    inner = np.clip(_LIP_RIM * geometry.mouth_width * scale, 0.06 * (bottom - top), 0.35 * (bottom - top))
     source = np.clip(ys + 0.0, (top + inner - 0.5)[None], (bottom - inner - 0.5)[None])
     colour = cv2.remap(
         image[..., :3].astype(np.float32), xs.astype(np.float32), source.astype(np.float32), cv2.INTER_LINEAR
     )
-    alpha = np.clip(bottom[None] - ys, 0, 1) * np.clip((xs - outline[:, 0].min()) / 2, 0, 1)
+    alpha = np.clip((bottom - inner)[None] - ys, 0, 1) * np.clip((xs - outline[:, 0].min()) / 2, 0, 1)
     alpha *= np.clip((outline[:, 0].max() - xs) / 2, 0, 1)
     pixels = np.concatenate([colour * alpha[..., None], alpha[..., None]], -1).astype(np.float32)
     grid = Grid(x0 / scale, y0 / scale, 1 / scale, int(y1 - y0), int(x1 - x0))

@@ -158,10 +158,11 @@ class PictureRig:
         lifting = 0.0
         if prepared.geometry.open:
             lifting = _LIFTED * float(smoothstep(value["open"] / 0.45 + 0.6 * value["teeth"]))
-        channels = strengths(controls, fit.mouth_covered)
+        covered = fit.mouth_covered
+        channels = strengths(controls, covered)
         if self._inside.own_teeth:
             channels[SMILE] -= _LESS_SMILE * (1 - given) * (1 - float(smoothstep(value["open"] / 0.3)))
-        pose = prepared.motion.pose(channels, 1 - given, lifting, self._head(controls))
+        pose = prepared.motion.pose(channels, 1 - given, lifting, self._head(controls), covered)
         flow = prepared.motion.flow(pose)
         places = self._places(flow, pose)
         out = cv2.remap(self._texture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -179,7 +180,7 @@ class PictureRig:
         if stages is not None:
             stages.looked(out)
         prepared.shading.paint(out, flow.whole, controls)
-        if given < 1 and not fit.mouth_covered:
+        if given < 1 and not covered:
             opening = self._inside.paint(out, pose, prepared.geometry, value["tongue"])
             if stages is not None:
                 stages.spoke(out, opening)
