@@ -19,16 +19,18 @@ def split(image: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     near = cv2.dilate(matte, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     plate = _filled(image, near < 8)
     # What the matte lacks goes to the person: an outline left behind would show as soon as the head moves.
-    needed = _needed(image, plate)
+    edge = (near >= 8) & (matte < 255)
+    needed, given = _needed(image[edge], plate[edge]), matte[edge]
     person = image.copy()
-    person[..., 3] = np.where(needed > matte + _TOLERATED, np.ceil(needed), matte)
+    person[..., 3] = matte
+    person[edge, 3] = np.where(needed > given + _TOLERATED, np.ceil(needed), given)
     rest = image[..., :3].astype(np.int16) - _dimmed(plate, 255 - person[..., 3])[..., :3]
     person[..., :3] = np.clip(rest, 0, person[..., 3:])
     return person, plate
 
 
 def _needed(image: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """[S, S] float32, 0 to 255: the least alpha with which some colour before the plate gives the image."""
+    """[n] float32, 0 to 255: the least alpha with which some colour before the plate [n, 4] gives the image [n, 4]."""
     shown, behind = image[..., :3].astype(np.float32), plate[..., :3].astype(np.float32)
     darker, lighter = (behind - shown) / np.maximum(behind, 1), (shown - behind) / np.maximum(255 - behind, 1)
     return 255 * np.maximum(darker, lighter).max(-1)
