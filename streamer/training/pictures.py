@@ -38,9 +38,8 @@ class Shown:
     """[S, S, 2] float32: added to a pixel's place it gives where the pixel comes from in the picture at rest."""
 
     copied: np.ndarray
-    """[S, S] bool: the pixel is what lies there in the picture at rest. False where it was painted anew or shaded, where
-    it mixes person and background, where it comes from beyond the picture's border, and where the background was
-    hidden."""
+    """[S, S] bool: the pixel is what lies there in the picture at rest. False where it was painted anew or shaded,
+    mixes person and background, comes from beyond the picture's border, or was hidden there by the person."""
 
     parts: np.ndarray
     """[S, S] uint8: the part that each pixel belongs to, most of it."""
