@@ -13,7 +13,7 @@ from meshed_faces import COAT, IRIS, LIP, NOSE, SKIN, TEETH, Meshed
 
 from streamer.faces.decode import decode_picture
 from streamer.faces.landmarks import Landmarker
-from streamer.studio.controls import CONTROLS, HIGHEST, LOWEST, controls, rest
+from streamer.studio.controls import CONTROLS, HIGHEST, INDEX, LOWEST, controls, rest
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
 from streamer.studio.picture_rig.expression import strengths
 from streamer.studio.picture_rig.framing import FRAME
@@ -191,13 +191,17 @@ class TestMouth:
         mouth = np.s_[int(y0) : int(y1 + 0.3 * (x1 - x0)), int(x0) : int(x1)]
         shown = [PictureRig(of, 256).draw(vector)[mouth][..., :3] for vector in (rest(), controls(press=0.5))]
         still, shut = (int(((frame.min(-1) > 150) & (np.ptp(frame, -1) < 45)).sum()) for frame in shown)
-        assert still > 40 and shut < 0.1 * still
+        assert still > 40 and shut < 0.2 * still
 
     @settings(max_examples=60, deadline=None, derandomize=True)
-    @given(shares=st.lists(st.floats(0, 1), min_size=len(CONTROLS), max_size=len(CONTROLS)))
-    def test_lips_never_cross(self, shares: list[float]) -> None:
+    @given(
+        shares=st.lists(st.floats(0, 1), min_size=len(CONTROLS), max_size=len(CONTROLS)),
+        opened=st.sampled_from([0.0, 0.05, 1.0]),
+    )
+    def test_lips_never_cross(self, shares: list[float], opened: float) -> None:
         """Whatever is asked for, the lower lip stays below the upper one."""
         vector = (LOWEST + (HIGHEST - LOWEST) * np.array(shares)).astype(np.float32)
+        vector[[INDEX["open"], INDEX["teeth"]]] *= opened  # else hardly a mouth of those asked for is shut
         for of in (prepared(SHUT), prepared(TOOTHY), prepared(GAPING), photograph()):
             shown = pose(of, vector)
             down = -(shown.turn @ of.geometry.up)

@@ -38,8 +38,8 @@ class Shown:
     """[S, S, 2] float32: added to a pixel's place it gives where the pixel comes from in the picture at rest."""
 
     copied: np.ndarray
-    """[S, S] bool: the pixel is what lies there in the picture at rest. False where it was painted anew, where it mixes
-    person and background, where it comes from beyond the picture's border, and where the background was hidden."""
+    """[S, S] bool: the pixel is what lies there in the picture at rest. False where it was painted anew or shaded,
+    mixes person and background, comes from beyond the picture's border, or was hidden there by the person."""
 
     parts: np.ndarray
     """[S, S] uint8: the part that each pixel belongs to, most of it."""
@@ -72,7 +72,7 @@ class Teacher:
         within = ((source >= 0.5) & (source <= self.size - 0.5)).all(-1)
         whole = np.where(still, self._behind, told.person == 255)
         parts = self._parts(told)
-        copied = whole & within & ~told.eyes & ~told.mouth
+        copied = whole & within & ~(told.eyes | told.shaded | told.mouth)
         if told.opening.any():  # else a mouth that is seen is the picture's own
             copied &= parts != MOUTH
         irises = np.pad(told.irises.reshape(-1, 2), ((0, 0), (0, 1)))

@@ -6,6 +6,7 @@ Letters used in shapes: S the frame's edge; V vertices of the divided mesh, whos
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from streamer.studio.controls import INDEX
@@ -18,6 +19,8 @@ from streamer.studio.picture_rig.topology import EYES, topology
 
 if TYPE_CHECKING:
     from streamer.studio.picture_rig.rig import PreparedPicture
+
+_FAINT = 2  # levels that shading may change of a pixel that counts as moved and nothing else
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,9 @@ class Explained:
 
     eyes: np.ndarray
     """[S, S] bool: painted anew by a blink or a gaze."""
+
+    shaded: np.ndarray
+    """[S, S] bool: made lighter, darker or redder by what the face does, by more than two levels."""
 
     mouth: np.ndarray
     """[S, S] bool: painted anew between the lips or as their shadow."""
@@ -62,6 +68,7 @@ class Stages:
     person: np.ndarray = field(init=False)
     before: np.ndarray = field(init=False)
     eyes: np.ndarray = field(init=False)
+    shade: np.ndarray = field(init=False)
     mouth: np.ndarray = field(init=False)
     opening: Opening | None = None
 
@@ -78,6 +85,11 @@ class Stages:
     def looked(self, frame: np.ndarray) -> None:
         """The eyes are painted."""
         self.eyes = (frame != self.before).any(-1)
+        self.before = frame.copy()
+
+    def shaded(self, frame: np.ndarray) -> None:
+        """Folds, cheeks and blush are painted."""
+        self.shade = (cv2.absdiff(frame, self.before) > _FAINT).any(-1)
         self.mouth = np.zeros_like(self.eyes)
         self.before = frame.copy()
 
@@ -95,7 +107,8 @@ def explained(prepared: "PreparedPicture", frame: np.ndarray, stages: Stages, ma
     motion, scale = prepared.motion, np.float32(size / FRAME)
     lids, irises = _looking(prepared, stages.controls)
     return Explained(
-        frame, stages.places / 2 - np.float32(margin - 0.5), stages.person, stages.eyes, stages.mouth, opening,
+        frame, stages.places / 2 - np.float32(margin - 0.5),
+        stages.person, stages.eyes, stages.shade, stages.mouth, opening,
         motion.vertices(stages.pose, topology().divided(lids)) * scale, motion.carried(stages.pose, irises) * scale,
     )  # fmt: skip
 

@@ -180,6 +180,8 @@ class PictureRig:
         if stages is not None:
             stages.looked(out)
         prepared.shading.paint(out, flow.whole, controls)
+        if stages is not None:
+            stages.shaded(out)
         if given < 1 and not covered:
             opening = self._inside.paint(out, pose, prepared.geometry, value["tongue"])
             if stages is not None:
