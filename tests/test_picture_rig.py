@@ -422,7 +422,7 @@ class TestBadInput:
         """A face at the edge, far too small or far too large is drawn, at rest and moved within its picture."""
         pixels, fit, share = face.but(cut_out=cut_out).paint()
         of = PreparedPicture.build(pixels, fit, None if cut_out else share)
-        by = PictureRig(of, 128, background=False)
+        by = PictureRig(of, 128, background=not cut_out)
         still = by.draw(rest()).copy()
         assert still[..., :3].std() > 3
         for vector in (BUSY, BLINK, HIGHEST, LOWEST):

@@ -35,7 +35,7 @@ _SOFT = 0.0085  # mouth widths: how soft the lips' edge is
 _SHADOW = (0.035, 0.5, 0.46)  # mouth widths: how far the lips' shadow reaches, how far down; and the light it leaves
 _TEETH_LIGHT, _TEETH_SHARE = 0.8, 0.25  # of an opening, this share is as light, beside the skin, where teeth show
 _LIP_RIM = 0.036  # mouth widths inside the cut that are not taken for teeth
-_LINE = (0.007, 0.011, 0.5)  # mouth widths: how thick and soft the line of shut lips is, and how dark
+_LINE = (0.009, 0.011, 0.6)  # mouth widths: how thick and soft the line of shut lips is, and how dark
 _LINE_UNTIL = 0.05  # mouth widths between the lips at which it is gone
 _HALO = (0.018, 0.22)  # mouth widths and share: skin at the opening's rim is a little darker
 
