@@ -66,12 +66,15 @@ class Layer:
     reach: np.ndarray | None = None
     """[R, C, H] float32: how far each cell follows a correction of each lip vertex, where anything does."""
 
+    up: np.ndarray | None = None
+    """[3] float32: the direction of corrections; there where `reach` is."""
+
     def moves(
         self, strengths: np.ndarray, turn: np.ndarray, body: np.ndarray, corrections: np.ndarray | None = None
     ) -> np.ndarray:
         """[R, C, 2] float32: how far each place of the picture moves.
 
-        `strengths` [K + 2], `turn` [3, 3], `body` [3]; `corrections` [H, 3] of the lips.
+        `strengths` [K + 2], `turn` [3, 3], `body` [3]; `corrections` [H] of the lips, along `self.up`.
         """
         more, turn = (turn - np.eye(3)).astype(np.float32), turn.astype(np.float32)
         out = _turned(more, self.turning)
@@ -80,10 +83,13 @@ class Layer:
                 out += amount * map_
         # Sums over what moves at all: matrix products would wake BLAS's threads for less than it costs.
         expression = np.zeros(self.channels.shape[1:], np.float32)
+        flat = expression.reshape(-1)
         for k in np.flatnonzero(strengths):
-            expression += strengths[k] * self.channels[k]
+            cv2.scaleAdd(self.channels[k].reshape(-1), float(strengths[k]), flat, flat)
         if corrections is not None and self.reach is not None:
-            expression += np.einsum("rch,hi->irc", self.reach, corrections.astype(np.float32))
+            follows = np.einsum("rch,h->rc", self.reach, corrections.astype(np.float32))
+            assert self.up is not None
+            expression += self.up[:, None, None] * follows
         out[:, *self.box] += _turned(turn, expression)
         return np.moveaxis(out, 0, -1)
 
@@ -108,7 +114,7 @@ class Pose:
     """[3]: breath, shrug, lean."""
 
     corrections: np.ndarray | None
-    """[H, 3] that keep the lips from crossing or parting; None where they need not be kept."""
+    """[H], upwards, that keep the lips from crossing or parting; None where they need not be kept."""
 
     upper: np.ndarray
     """[21, 3] float64: the upper lip's inner edge as it lies in the frame."""
@@ -168,10 +174,9 @@ class Motion:
             wrong = np.minimum(wrong, 0)
         corrections = None
         if closing > 0 and np.abs(wrong).max() > 0.05:
-            corrections = np.zeros((len(lips), 3))
-            apart = wrong[:, None] * face.up / 2
-            corrections[face.upper], corrections[face.lower] = -apart, apart
-            lips = lips + corrections
+            corrections = np.zeros(len(lips))
+            corrections[face.upper], corrections[face.lower] = -wrong / 2, wrong / 2
+            lips = lips + corrections[:, None] * face.up
         yaw, pitch, roll = (float(controls[INDEX[name]]) for name in ("yaw", "pitch", "roll"))
         turn = rotation(yaw, pitch, roll)
         body = np.array([controls[INDEX[name]] for name in ("breath", "shrug", "lean")], np.float64)
@@ -289,7 +294,17 @@ def prepare_motion(face: Geometry) -> Motion:
         reach[lies.covered] = lies.spread(face.reach)
         turning = _from_pivot(fine, deep, face.pivot) * beyond[-1]
         own = own.reshape(-1, 3, fine.rows, fine.columns)
-        halves.append(Layer(fine, own, np.s_[:, :], turning, beyond[count:-2].reshape(3, 2, *deep.shape), reach))
+        halves.append(
+            Layer(
+                fine,
+                own,
+                np.s_[:, :],
+                turning,
+                beyond[count:-2].reshape(3, 2, *deep.shape),
+                reach,
+                face.up.astype(np.float32),
+            )
+        )
     at_mouth = [float(grid.sampled(plane, middle[None, None])[0, 0]) for plane in body.reshape(-1, CELLS, CELLS)]
     return Motion(face, whole, halves[0], halves[1], np.array(at_mouth).reshape(3, 2), channels[:, face.lips])
 

@@ -74,7 +74,7 @@ class PreparedPicture:
         colours = read_colours(image, framing.fit.points, framing.fit.eye_distance, drawing)
         prepare = prepare_drawn_eyes if drawing else prepare_eyes
         eyes = prepare(image, landmarks, framing.fit, colours, framing.scale)
-        shading = prepare_shading(landmarks, drawing)
+        shading = prepare_shading(landmarks, drawing, framing.opaque)
         return cls(framing, prepare_motion(geometry), colours, eyes, shading, lent(framing, others or {}, colours))
 
 

@@ -16,6 +16,7 @@ _FOLDS = ((129, 203, 206, 216), (358, 423, 426, 436))
 """From the wings of the nose round the corners of the mouth."""
 _APPLES = (50, 280)
 _FURROW = ((107, 9, 55), (336, 9, 285))
+_LEAST = 0.008  # of a change that is painted
 _FOLD, _APPLE, _FURROWED, _BLUSH = -0.11, 0.05, -0.08, np.array([0.04, -0.13, -0.10])
 """Share by which each changes the light, at full strength; a blush changes red, green and blue."""
 
@@ -27,6 +28,8 @@ class Shading:
     """[4, r, c] float32, 0..1: folds of a smile, apples of the cheeks, furrow between the brows, blush."""
 
     drawing: bool
+    opaque: bool
+    """Whether nothing shines through the picture."""
 
     def amounts(self, controls: np.ndarray) -> np.ndarray:
         """[4, 3]: how much each map changes red, green and blue in a frame."""
@@ -48,7 +51,7 @@ class Shading:
         units (motion.Flow.whole).
         """
         amounts = self.amounts(controls)
-        if np.abs(amounts).max() < 2e-3:
+        if np.abs(amounts).max() < _LEAST:
             return
         change = np.tensordot(amounts.T, self.maps, 1)  # [3, r, c], on the picture at rest
         cells, size = len(whole), len(frame)
@@ -60,19 +63,22 @@ class Shading:
         rows, columns = (slice(int(a / edge), int(np.ceil(b / edge))) for a, b in ((y0, y1), (x0, x1)))
         middles = Grid(0, 0, edge, cells, cells).middles[rows, columns] + whole[rows, columns]
         at = ((middles - [self.grid.x, self.grid.y]) / self.grid.cell - 0.5).astype(np.float32)
-        gains = cv2.remap(np.ascontiguousarray(np.moveaxis(change, 0, -1)), at, None, cv2.INTER_LINEAR)
+        change = cv2.merge([*change, np.zeros_like(change[0])])
+        gains = (_UNIT * (1 + cv2.remap(change, at, None, cv2.INTER_LINEAR)) + 0.5).astype(np.uint8)
         top, left = round(rows.start * edge * scale), round(columns.start * edge * scale)
         bottom, right = round(rows.stop * edge * scale), round(columns.stop * edge * scale)
-        gains = cv2.resize(gains, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
         region = frame[top:bottom, left:right]
-        shaded = region[..., :3] * (1 + gains)
-        region[..., :3] = np.minimum(np.clip(shaded + 0.5, 0, 255).astype(np.uint8), region[..., 3:])
+        gains = cv2.resize(gains, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+        cv2.multiply(region, gains, dst=region, scale=1 / _UNIT)
+        if not self.opaque:
+            np.minimum(region[..., :3], region[..., 3:], out=region[..., :3])
 
 
+_UNIT = 160  # of a byte: no change; eighths of a level of brightness are not seen
 _AROUND = 24  # frame units round the face that a head may move over
 
 
-def prepare_shading(landmarks: np.ndarray, drawing: bool) -> Shading:
+def prepare_shading(landmarks: np.ndarray, drawing: bool, opaque: bool) -> Shading:
     """Of landmarks [468, 3] in frame units."""
     points = landmarks[:, :2]
     unit = float(np.hypot(*(points[33] - points[263])))
@@ -97,4 +103,4 @@ def prepare_shading(landmarks: np.ndarray, drawing: bool) -> Shading:
     apples = points[list(_APPLES)]
     blush = apples + 0.06 * unit * np.array([[-1, 1], [1, 1]])
     maps = [line(_FOLDS, 0.035), spots(apples, 0.16, 0.12), line(_FURROW, 0.025), spots(blush, 0.2, 0.14)]
-    return Shading(grid, np.stack(maps).astype(np.float32), drawing)
+    return Shading(grid, np.stack(maps).astype(np.float32), drawing, opaque)
