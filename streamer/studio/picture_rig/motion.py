@@ -31,11 +31,11 @@ from streamer.studio.picture_rig.topology import (
     topology,
 )
 
-CELLS = 128
+CELLS = 96
 """Of the grid over the square, along an edge."""
 
 _ROUNDS_WHOLE = 3  # of the inversion: away from the lips places move smoothly
-_FINE = 76  # columns of the grid over the mouth
+_FINE = 60  # columns of the grid over the mouth
 _MOUTH = (1.05, 0.8, 1.25)  # its reach beside, above and below the mouth's middle, in mouth widths
 _FADE = 0.13  # face heights in which what an expression moves fades to a third beyond the face
 _AROUND = 0.45  # face heights beyond the face in which it may move anything
