@@ -52,6 +52,6 @@ def read_colours(image: np.ndarray, landmarks: np.ndarray, eye_distance: float, 
         lip = skin * [0.85, 0.55, 0.5]
     if luma(lip) < _DARK_LIP and light > _LIGHT_SKIN:
         lip = skin * [0.8, 0.42, 0.4]
-    enamel = np.clip(np.clip(1.08 * light + 20, 60, 226) * (skin / light) ** 0.4, 0, 250)
+    enamel = np.clip(np.clip(0.85 * light + 65, 70, 226) * (skin / light) ** 0.4, 0, 250)
     tongue = 0.72 * (0.6 * lip + 0.4 * skin * [0.95, 0.6, 0.55])
     return Colours(skin, lip, enamel, 0.8 * lip, tongue, np.clip(lip * [0.16, 0.12, 0.12] + 2, 0, 255))

@@ -175,7 +175,7 @@ def _prepare(
     greyer = np.median(np.ptp(lid, axis=1) / lid.max(1)) / max(np.median(np.ptp(cheek, axis=1) / cheek.max(1)), 1e-3)
     if darker < _SHADED[0] or (darker < _SHADED[1] and greyer < _SHADED[2]):  # the rim of glasses or hair: no skin
         lid, skin_above = _LID_OF_CHEEK * cheek, False
-    least = 0.62 * max(float(np.median(luma(cheek))), 0.5 * float(luma(colours.skin)))
+    least = 0.72 * max(float(np.median(luma(cheek))), 0.5 * float(luma(colours.skin)))
     lid = np.minimum(lid * np.maximum(1, least / np.maximum(luma(lid), 1))[:, None], 255)
     middle, _ = bare.local(iris[0])
     radius = float(np.hypot(*(iris[1:] - iris[0]).T).mean()) / width
@@ -359,7 +359,7 @@ class EyePainter:
         strength = smoothstep(1 - (v - edge - 0.25 * eye.lashes) / (0.75 * eye.lashes))
         lid = skin + (lashes - skin) * strength[..., None]
         covered = np.clip((v - edge) / pixel + 0.5, 0, 1) * smoothstep((ends + 0.02 - v) / (0.30 * eye.lashes))
-        covered = covered * acting * smoothstep(np.minimum(t + 0.1, 1.1 - t) / 0.16)
+        covered = covered * acting * smoothstep(np.minimum(t + 0.15, 1.15 - t) / 0.15)
         return out + (lid - out) * covered[..., None]
 
 
