@@ -33,6 +33,7 @@ _SUPERSAMPLED = 4  # the opening's mask
 _LEAST = 0.125  # pixels between the lips below which the mouth is shut
 _SOFT = 0.0085  # mouth widths: how soft the lips' edge is
 _SHADOW = (0.035, 0.5, 0.46)  # mouth widths: how far the lips' shadow reaches, how far down; and the light it leaves
+_TEETH_HEIGHT = 0.15  # mouth widths, lips cut: an opening less high shows too little of them
 _TEETH_LIGHT, _TEETH_SHARE = 0.8, 0.25  # of an opening, this share is as light, beside the skin, where teeth show
 _LIP_RIM = 0.036  # mouth widths inside the cut that are not taken for teeth
 _LINE = (0.009, 0.011, 0.6)  # mouth widths: how thick and soft the line of shut lips is, and how dark
@@ -314,7 +315,7 @@ def _own_teeth(geometry: Geometry, image: np.ndarray, colours: Colours) -> _Laye
     upper, lower = (geometry.vertices[chain, :2].astype(np.float64) * scale for chain in (mesh.upper, mesh.lower))
     outline = np.concatenate([upper, lower[::-1]])
     high = float(np.abs(lower[:, 1] - upper[:, 1]).max())
-    if high < 2.5:
+    if high < max(2.5, _TEETH_HEIGHT * geometry.mouth_width * scale):
         return None
     shown = _within(image, outline)
     if (luma(shown) > _TEETH_LIGHT * luma(colours.skin)).mean() < _TEETH_SHARE:

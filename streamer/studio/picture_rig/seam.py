@@ -16,6 +16,7 @@ _OPEN = {"photo": 0.13, "drawing": 0.25}  # gap, in mouth widths, from which on 
 _PARTED = 0.05  # from which on it is, if something brighter than the skin shows, or nothing but darkness
 _BRIGHTER, _DARKER = 1.08, 0.3
 _WIDER, _GAPING = 0.09, 0.6  # or, where it is wider than this, something so dark
+_BLURRED = (2.5, 0.075)  # frame units of a pixel of the file, and gap, from which on the mouth is open
 _REACH = 0.16  # mouth widths above and below the mesh's own line where the seam is looked for
 _STEP = 0.008
 _ALONG = 97  # places along the mouth
@@ -58,6 +59,8 @@ def find_seam(image: np.ndarray, landmarks: np.ndarray, enlargement: float, draw
     light = cv2.remap(grey, *(np.ascontiguousarray(at[..., i] - 0.5, np.float32) for i in (0, 1)), cv2.INTER_LINEAR)
 
     shows = _is_open(light, across, middle, top, bottom, gap, drawing)
+    # A picture of few pixels shows neither teeth nor darkness in a narrow opening.
+    shows |= not drawing and enlargement > _BLURRED[0] and gap > _BLURRED[1]
     if shows:
         for lip, sign, share in ((UPPER_LIP, -1, _INSIDE[0]), (LOWER_LIP, 1, _INSIDE[1])):
             place = np.arange(1, len(lip) - 1) / (len(lip) - 1)
