@@ -17,6 +17,9 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif")
 SHEETS = ("overview",)
 """Names of files in docs/pictures that show pictures but are none to be measured."""
 
+REFUSED = ("profile", "turned-away")
+"""Names of files there that show what is refused: faces from the side and turned away."""
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "pictures"
 PHOTOGRAPHS_OF_DOCS = ("astronaut",)
@@ -64,7 +67,7 @@ def of_docs() -> list[Sample]:
             return "rendered people"
         return "photographs" if name in PHOTOGRAPHS_OF_DOCS else "drawings"
 
-    return [Sample(s.name, s.path, kind(s.name)) for s in samples(DOCS, "drawings")]
+    return [Sample(s.name, s.path, kind(s.name)) for s in samples(DOCS, "drawings") if s.name not in REFUSED]
 
 
 _TABLER = "dist/demo/faces"
