@@ -13,6 +13,7 @@ from streamer.studio.picture_rig.drawn_iris import Iris
 from streamer.studio.picture_rig.framing import FRAME
 
 _LEAST = 0.01  # below which a blink or a gaze is none
+_OPEN = 0.15  # of a blink that moves no lid: a line that has hardly left the outline looks like a second one
 _LINED = 0.82  # of a dot's blink after which the line takes its place
 _LONG = 1.4  # times its height that a solid eye is wide from which on it has lashes, and keeps their shape
 
@@ -34,14 +35,15 @@ class DrawnEyePainter:
         Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]: by how
         much each eye has moved, in frame units.
         """
-        for eye, shift, blink in zip(self._eyes, shifts, blinks, strict=True):
+        for eye, shift, asked in zip(self._eyes, shifts, blinks, strict=True):
+            blink = max(0.0, (float(asked) - _OPEN) / (1 - _OPEN))
             if eye is None or max(blink, abs(gaze[0]), abs(gaze[1])) < _LEAST:
                 continue
             x0, y0, x1, y1 = eye.box(shift, self._size)
             if x1 - x0 < 2 or y1 - y0 < 2:
                 continue
             region = frame[y0:y1, x0:x1]
-            out = eye.painted(region, places[y0:y1, x0:x1], float(np.clip(blink, 0, 1)), gaze)
+            out = eye.painted(region, places[y0:y1, x0:x1], min(blink, 1.0), gaze)
             np.clip(out, 0, region[..., 3:], out=out)
             region[..., :3] = out + 0.5
 
@@ -151,7 +153,7 @@ class _Painted:
             step = table[index + 1] - table[index]
             return table[index] + share * step, step * ((len(table) - 1) / eye.width)
 
-        acting = float(smoothstep(6 * blink))
+        acting = float(smoothstep(20 * blink))
         edge, slope = along(eye.upper + (eye.shut - eye.upper) * blink)
         under, slant = along(eye.lower + (eye.shut - eye.lower) * blink)
         covers = np.maximum(v - edge, under - v) * self._scale + 0.5
