@@ -298,6 +298,17 @@ class TestMotion:
         flow = motion.flow(motion.pose(strengths(vector), 0.0, 0.0, vector))
         assert not flow.whole.any() and not flow.upper.any() and not flow.lower.any()
 
+    def test_corrected_lips_lie_where_the_mesh_does(self) -> None:
+        """Where lips must not part they are kept together, and the whole mesh follows: both say where they lie."""
+        motion = motion_of()
+        vector = controls(open=0.6, yaw=0.2)
+        pose = motion.pose(strengths(vector), 1.0, 0.0, vector, together=True)
+        assert pose.corrections is not None and pose.corrections.shape == motion.geometry.lips.shape
+        mesh, still = topology(), np.zeros((len(motion.geometry.vertices), 2))
+        lies = motion.vertices(pose, still)
+        assert np.abs(lies[mesh.upper] - pose.upper).max() < 0.5
+        assert np.abs(lies[mesh.lower] - pose.lower).max() < 0.5
+
     def test_lips_part_where_they_are_cut(self) -> None:
         """Beyond the upper lip's edge the upper half goes on with that lip, the lower one likewise."""
         motion = motion_of()

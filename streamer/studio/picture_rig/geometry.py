@@ -72,8 +72,11 @@ class Geometry:
 
     def gaps(self, vertices: np.ndarray) -> np.ndarray:
         """[N]: between the lips at each pair of `upper` and `lower`, along the face; negative where they cross."""
-        pairs = vertices[self.lips[self.lower]] - vertices[self.lips[self.upper]]
-        return -(pairs @ self.up)
+        return self.lip_gaps(vertices[self.lips])
+
+    def lip_gaps(self, lips: np.ndarray) -> np.ndarray:
+        """As `gaps`, from the lips' vertices [H, 3] alone."""
+        return -((lips[self.lower] - lips[self.upper]) @ self.up)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:

@@ -169,7 +169,7 @@ class Motion:
         lips = face.vertices[face.lips].astype(np.float64)
         for k in np.flatnonzero(every):
             lips += every[k] * self.lip_channels[k]
-        wrong = self._gaps(lips)
+        wrong = face.lip_gaps(lips)
         if not together:
             wrong = np.minimum(wrong, 0)
         corrections = None
@@ -187,7 +187,7 @@ class Motion:
         upper, lower = (shown[np.searchsorted(face.lips, chain)] for chain in (mesh.upper, mesh.lower))
         corners = face.vertices[[LEFT_CORNER, RIGHT_CORNER]]
         shift = (shown[np.searchsorted(face.lips, [LEFT_CORNER, RIGHT_CORNER])] - corners)[:, :2].mean(0)
-        gap = max(float(self._gaps(lips).max()), 0.0)
+        gap = max(float(face.lip_gaps(lips).max()), 0.0)
         return Pose(every, turn, body, corrections, upper, lower, gap, shift, body_shift)
 
     def shifts(self, pose: Pose, pairs: np.ndarray) -> np.ndarray:
@@ -208,7 +208,7 @@ class Motion:
         for k in np.flatnonzero(pose.strengths):
             places += pose.strengths[k] * channels[k]
         if pose.corrections is not None:
-            places += face.reach @ pose.corrections
+            places += (face.reach @ pose.corrections)[:, None] * face.up
         shown = (places - face.pivot) @ pose.turn.T + face.pivot
         shown[:, :2] += body
         return shown.astype(np.float32)
@@ -218,10 +218,6 @@ class Motion:
         moves = self.whole.moves(pose.strengths, pose.turn, pose.body)
         moved = [self.whole.grid.sampled(moves[..., i], places) for i in (0, 1)]
         return (places + np.stack(moved, -1)).astype(np.float32)
-
-    def _gaps(self, lips: np.ndarray) -> np.ndarray:
-        face = self.geometry
-        return -((lips[face.lower] - lips[face.upper]) @ face.up)
 
     def flow(self, pose: Pose) -> Flow:
         arguments = pose.strengths, pose.turn, pose.body
