@@ -61,7 +61,9 @@ class Shading:
         x1 = int(min(FRAME, self.grid.x + self.grid.columns * self.grid.cell + _AROUND))
         y1 = int(min(FRAME, self.grid.y + self.grid.rows * self.grid.cell + _AROUND))
         rows, columns = (slice(int(a / edge), int(np.ceil(b / edge))) for a, b in ((y0, y1), (x0, x1)))
-        middles = Grid(0, 0, edge, cells, cells).middles[rows, columns] + whole[rows, columns]
+        size_there = rows.stop - rows.start, columns.stop - columns.start
+        there = Grid(0, 0, edge, cells, cells).part(rows.start, columns.start, *size_there)
+        middles = there.middles + whole[rows, columns]
         at = ((middles - [self.grid.x, self.grid.y]) / self.grid.cell - 0.5).astype(np.float32)
         change = cv2.merge([*change, np.zeros_like(change[0])])
         gains = (_UNIT * (1 + cv2.remap(change, at, None, cv2.INTER_LINEAR)) + 0.5).astype(np.uint8)
