@@ -22,9 +22,9 @@ import hardware  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from streamer.model.compiled import CompiledPainter, models  # noqa: E402
-from streamer.model.loading import Networks, load  # noqa: E402
-from streamer.model.stream import TIMES, Cue, Painter, murmur, stand_in  # noqa: E402
+from streamer.model.checkpoint import Networks, load  # noqa: E402
+from streamer.model.runtime.openvino_cpu import CompiledPainter, models  # noqa: E402
+from streamer.model.runtime.torch_cpu import TIMES, Cue, Painter, murmur, stand_in  # noqa: E402
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

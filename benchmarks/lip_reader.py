@@ -24,10 +24,10 @@ from quality_measures import blink_moments, matched, pcc
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.characters import SHOWN_SEEDS
-from streamer.studio.animate import Life
+from streamer.avatar.characters import SHOWN_SEEDS
+from streamer.motion.controls import EMOTIONS, INDEX, MOUTH, rest
+from streamer.motion.idle import Life
 from streamer.studio.character import Character
-from streamer.studio.controls import EMOTIONS, INDEX, MOUTH, rest
 from streamer.studio.rig import Rig
 from streamer.training.scenes import FIRST_SEED
 

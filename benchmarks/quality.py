@@ -38,10 +38,10 @@ from quality_speed import DTYPES  # noqa: E402
 from quality_speed import measure as measure_speed  # noqa: E402
 from targets import renderer_of  # noqa: E402
 
-from streamer.config import FPS  # noqa: E402
-from streamer.features import Articulation  # noqa: E402
-from streamer.model.loading import BadWeights, Networks, load, weights_path  # noqa: E402
-from streamer.model.stream import Painter, fastest_dtype  # noqa: E402
+from streamer.base.constants import FPS  # noqa: E402
+from streamer.model.checkpoint import BadWeights, Networks, load, weights_path  # noqa: E402
+from streamer.model.runtime.torch_cpu import Painter, fastest_dtype  # noqa: E402
+from streamer.motion.articulation import Articulation  # noqa: E402
 from streamer.training import voices as heard_voices  # noqa: E402
 from streamer.training.voices import Voices  # noqa: E402
 

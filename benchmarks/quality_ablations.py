@@ -27,9 +27,9 @@ from quality_measures import psnr
 from torch import Tensor
 
 from streamer.model.autoencoder import Autoencoder
+from streamer.model.checkpoint import Networks
 from streamer.model.config import AutoencoderConfig, ModelConfig
-from streamer.model.loading import Networks
-from streamer.model.stream import Painter
+from streamer.model.runtime.torch_cpu import Painter
 from streamer.model.transformer import Reference, Transformer
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen

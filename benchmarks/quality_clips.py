@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from quality_measures import closures
 
-from streamer.config import FPS
-from streamer.features import PROSODY
-from streamer.model.face import Face
-from streamer.model.picture import PLACES, face_mask
-from streamer.model.stream import Cue, NotFinite, Painter, Still, Stream
-from streamer.studio.alpha import premultiplied
-from streamer.studio.animate import Life
+from streamer.base.alpha import premultiplied
+from streamer.base.constants import FPS
+from streamer.faces.alignment import PLACES, face_mask
+from streamer.faces.detector import Face
+from streamer.model.runtime.torch_cpu import Cue, NotFinite, Painter, Still, Stream
+from streamer.motion.articulation import PROSODY
+from streamer.motion.controls import EMOTIONS, MOUTH, rest
+from streamer.motion.idle import Life
 from streamer.studio.character import Character
-from streamer.studio.controls import EMOTIONS, MOUTH, rest
 from streamer.studio.rig import Box, Rig
 from streamer.training.voices import Voices
 

@@ -26,9 +26,9 @@ from quality_measures import (
     slope_per_minute,
 )
 
-from streamer.config import FPS
-from streamer.model.stream import Painter
-from streamer.studio.alpha import premultiplied
+from streamer.base.alpha import premultiplied
+from streamer.base.constants import FPS
+from streamer.model.runtime.torch_cpu import Painter
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 

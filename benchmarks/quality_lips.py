@@ -26,9 +26,9 @@ from quality_measures import (
     shut_below,
 )
 
-from streamer.config import FPS
+from streamer.base.constants import FPS
 from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
-from streamer.model.stream import Painter
+from streamer.model.runtime.torch_cpu import Painter
 from streamer.training.voices import Voices
 
 OPENED = 0.2

@@ -26,10 +26,10 @@ from quality_clips import (
 from quality_lips import given_back
 from quality_measures import descriptor, gradient_energy, nearest, psnr
 
+from streamer.base.alpha import premultiplied
 from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
-from streamer.model.loading import Networks
-from streamer.model.stream import Painter
-from streamer.studio.alpha import premultiplied
+from streamer.model.checkpoint import Networks
+from streamer.model.runtime.torch_cpu import Painter
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 

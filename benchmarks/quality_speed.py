@@ -14,12 +14,12 @@ from quality_clips import begin, cue, paint
 from torch import nn
 
 from streamer.model.autoencoder import Decoder
-from streamer.model.compiled import CompiledPainter, Models, Unavailable, models
+from streamer.model.checkpoint import Networks
 from streamer.model.config import HEARD
-from streamer.model.loading import Networks
-from streamer.model.stream import Painter
+from streamer.model.runtime.openvino_cpu import CompiledPainter, Models, Unavailable, models
+from streamer.model.runtime.torch_cpu import Painter
 from streamer.model.transformer import Transformer
-from streamer.studio.controls import CONTROLS
+from streamer.motion.controls import CONTROLS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -20,17 +20,18 @@ import hardware
 import numpy as np
 from PIL import Image
 
-from streamer import marking
-from streamer.characters import MAX_SEED, Characters, Entry
-from streamer.config import FPS, SAMPLE_RATE
-from streamer.detect import THRESHOLD, Detector, chance
-from streamer.encode import VideoEncoder, ceiling, to_rgba, to_yuv
-from streamer.features import Articulation
-from streamer.generators import Generator, create
-from streamer.marking import CELLS, Marker, signs
-from streamer.render import draw_frames, read_speech
-from streamer.signalling import Refused
-from streamer.yuv import Picture, Yuv
+from streamer.avatar.backends import create
+from streamer.avatar.characters import MAX_SEED, Characters, Entry
+from streamer.avatar.renderer import Generator
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.base.errors import Refused
+from streamer.base.image import Picture, Yuv
+from streamer.cli.render import draw_frames, read_speech
+from streamer.media.video_encoder import VideoEncoder, ceiling, to_rgba, to_yuv
+from streamer.motion.articulation import Articulation
+from streamer.provenance import marker
+from streamer.provenance.detector import THRESHOLD, Detector, chance
+from streamer.provenance.marker import CELLS, Marker, signs
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "clients" / "page" / "sample.wav"
@@ -336,7 +337,7 @@ def main() -> int:
         "share": share,
         "seed": options.seed,
         "cells": CELLS,
-        "strengths": marking.STRENGTHS,
+        "strengths": marker.STRENGTHS,
         "ceiling_bit_s": {str(size): ceiling(size) for size in (128, 256, 512, 1024)},
         "cost_ms": cost(few),
         "false_positives": false_positives(few, np.random.default_rng([options.seed, 1])),

@@ -10,9 +10,9 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from lipstream_client.speech import RATE, read_file
 
-from streamer.characters import Entry
-from streamer.pipeline import Drawable
-from streamer.studio.controls import INDEX, controls, rest
+from streamer.avatar.characters import Entry
+from streamer.avatar.renderer import Drawable
+from streamer.motion.controls import INDEX, controls, rest
 
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
 

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from streamer.model.checkpoint import Networks, untrained
 from streamer.model.config import HEARD, ModelConfig
-from streamer.model.loading import Networks, untrained
-from streamer.model.stream import Cue
-from streamer.studio.controls import CONTROLS, EMOTIONS
+from streamer.model.runtime.torch_cpu import Cue
+from streamer.motion.controls import CONTROLS, EMOTIONS
 
 
 def random_networks(config: ModelConfig) -> Networks:

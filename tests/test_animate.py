@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from streamer.config import FPS, SAMPLE_RATE
-from streamer.features import PROSODY
-from streamer.studio.animate import Life, closures, curves, frame_count, pitch, prosody, truth
-from streamer.studio.controls import CONTROLS, EMOTIONS, INDEX, MOUTH
-from streamer.studio.phones import TimedPhone
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.motion.articulation import PROSODY
+from streamer.motion.controls import CONTROLS, EMOTIONS, INDEX, MOUTH
+from streamer.motion.idle import Life
+from streamer.training.data.coarticulation import closures, curves, frame_count, pitch, prosody, truth
+from streamer.training.data.phones import TimedPhone
 
 
 def said(text: str, seconds: float = 0.12, start: float = 0.4) -> list[TimedPhone]:

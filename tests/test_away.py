@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from streamer.away import card, fitted
-from streamer.characters import Characters
-from streamer.generators import RigGenerator
+from streamer.avatar.characters import Characters
+from streamer.avatar.rig_backend import RigGenerator
+from streamer.media.away_card import card, fitted
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,9 @@ from lipstream_client import BadSpeech, Client, Session, SessionLost
 from peers import SDP, bare_peer, offer_of, spoken, tone
 from PIL import Image
 
-from streamer import render
-from streamer.signalling import Refused, parse_offer
+from streamer.base.errors import Refused
+from streamer.cli import render
+from streamer.rtc.sdp import parse_offer
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 
@@ -275,7 +276,7 @@ class TestJson:
 class TestMicrophone:
     async def test_silent(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A microphone that gives nothing is warned about, once, and told by name."""
-        monkeypatch.setattr("streamer.microphone._SILENT_AFTER", 0.3)
+        monkeypatch.setattr("streamer.session.microphone._SILENT_AFTER", 0.3)
         async with Client(server.url) as client, client.session() as session:
             warning = await session.expect("warning", 10, reason="silent_microphone")
             assert "-60 dB" in warning["detail"]

@@ -16,15 +16,15 @@ from peers import MouthMeter, delay, place, silence, spoken
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from streamer.bot import Bot as Host
-from streamer.bot import Closed, Outbox
-from streamer.config import SAMPLE_RATE
-from streamer.ingest import Chunk, OpusDecoder, OpusEncoder, SpeechFormat
-from streamer.ingest.fed import MAX_MESSAGE
-from streamer.messages import Frame as Drawn
-from streamer.messages import Sound as Sent
-from streamer.routes.speech import _read
-from streamer.speech_in import SpeechIn
+from streamer.audio import Chunk, OpusDecoder, OpusEncoder, SpeechFormat
+from streamer.audio.speech_queue import MAX_MESSAGE
+from streamer.base.constants import SAMPLE_RATE
+from streamer.base.frames import Frame as Drawn
+from streamer.base.frames import Sound as Sent
+from streamer.server.routes.speech import _read
+from streamer.session.bot import Bot as Host
+from streamer.session.bot import Closed, Outbox
+from streamer.session.speech_input import SpeechIn
 
 RATE = 48_000
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -234,7 +234,7 @@ class TestInterruption:
 
 
 async def _now() -> float:
-    from streamer import clock
+    from streamer.base import clock
 
     return clock.now()
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from virtual import Path, VirtualLoop
 
-from streamer import broadcast as module
-from streamer import clock
-from streamer.broadcast import KEYFRAME_INTERVAL, SHARED_KEYFRAME_INTERVAL, Broadcast, KeyframeRule, Reports
-from streamer.config import FPS
-from streamer.encode import Format, ceiling
-from streamer.messages import Encoded, Frame, Sound, Times
-from streamer.metrics import Metrics
-from streamer.viewer import Viewer
+from streamer.base import clock
+from streamer.base.constants import FPS
+from streamer.base.frames import Encoded, Frame, Sound, Times
+from streamer.base.metrics import Metrics
+from streamer.media.video_encoder import Format, ceiling
+from streamer.session import fanout as module
+from streamer.session.fanout import KEYFRAME_INTERVAL, SHARED_KEYFRAME_INTERVAL, Broadcast, KeyframeRule, Reports
+from streamer.session.viewer import Viewer
 
 SIZE = 256
 CONTENT = 600_000

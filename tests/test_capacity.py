@@ -9,14 +9,14 @@ from typing import Any
 import psutil
 import pytest
 
-from streamer import capacity
-from streamer.capacity import Measured, NotMeasured
-from streamer.characters import Characters
-from streamer.config import SIZES
-from streamer.features import Loudness
-from streamer.generators import RigGenerator
-from streamer.signalling import Refused
-from streamer.state import State
+from streamer.avatar import capacity
+from streamer.avatar.capacity import Measured, NotMeasured
+from streamer.avatar.characters import Characters
+from streamer.avatar.rig_backend import RigGenerator
+from streamer.base.constants import SIZES
+from streamer.base.errors import Refused
+from streamer.motion.articulation import Loudness
+from streamer.server.state import State
 
 GIVEN = {"cpu": "A CPU", "cores": "2"}
 

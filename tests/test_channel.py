@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from streamer.channel import Mailbox, Overtaken, Turn
+from streamer.base.queues import Mailbox, Overtaken, Turn
 
 
 def test_newest_wins_and_the_loss_is_counted() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from streamer import characters
-from streamer.characters import Characters, Entry
-from streamer.signalling import Refused
+from streamer.avatar import characters
+from streamer.avatar.characters import Characters, Entry
+from streamer.base.errors import Refused
 
 
 def entry(name: str, edge: int) -> Entry:

@@ -11,12 +11,12 @@ import pytest
 import torch
 from random_networks import cue, random_networks
 
-from streamer.model import compiled
-from streamer.model.compiled import CompiledPainter, Models, cache_folder, fastest, models, openvino
+from streamer.avatar.neural import NeuralRig
+from streamer.model.checkpoint import Networks
 from streamer.model.config import PRESETS
-from streamer.model.loading import Networks
-from streamer.model.stream import NotFinite, Painter, Stream, Trial, blocks, probe
-from streamer.neural import NeuralRig
+from streamer.model.runtime import openvino_cpu
+from streamer.model.runtime.openvino_cpu import CompiledPainter, Models, cache_folder, fastest, models, openvino
+from streamer.model.runtime.torch_cpu import NotFinite, Painter, Stream, Trial, blocks, probe
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO has no package for this machine"
@@ -174,7 +174,9 @@ def test_what_is_kept_draws_the_same(
     assert made.source == "compiled anew" and len(list(folder.iterdir())) == 2
     other = dataclasses.replace(networks, transformer=random_networks(TINY).transformer)
     other.transformer.leave.bias.add_(1)
-    assert compiled._digest(other, "1") != compiled._digest(networks, "1") != compiled._digest(networks, "2")
+    assert (
+        openvino_cpu._digest(other, "1") != openvino_cpu._digest(networks, "1") != openvino_cpu._digest(networks, "2")
+    )
     monkeypatch.setattr(torch.jit, "trace", lambda *_: pytest.fail("it was kept"))
     again = models(networks, folder)
     assert again.source == "from the cache"
@@ -204,7 +206,7 @@ def test_no_folder_is_no_failure(
     networks: Networks, made: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing can be written, models are made and not kept."""
-    monkeypatch.setattr(compiled, "_traced", lambda package, networks, name, times: getattr(made, name))
+    monkeypatch.setattr(openvino_cpu, "_traced", lambda package, networks, name, times: getattr(made, name))
     place = tmp_path / "file"
     place.write_text("no folder")
     again = models(networks, place / "cache")
@@ -214,10 +216,10 @@ def test_no_folder_is_no_failure(
 
 def test_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the cache's files the newest few are kept, and nothing else is touched."""
-    monkeypatch.setattr(compiled, "_MOST_KEPT", 2)
+    monkeypatch.setattr(openvino_cpu, "_MOST_KEPT", 2)
     for name in ("a.model", "b.model", "c.model", "d.txt"):
         (tmp_path / name).write_bytes(b"")
-    compiled._forget_old(tmp_path)
+    openvino_cpu._forget_old(tmp_path)
     assert len(list(tmp_path.glob("*.model"))) == 2 and (tmp_path / "d.txt").exists()
 
 
@@ -247,13 +249,13 @@ def test_the_fastest_is_chosen(
     networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch, fastest_one: str
 ) -> None:
     """Of all engines that draw what torch draws; the line says which, in one sentence, and what others took."""
-    monkeypatch.setattr(compiled, "cache_folder", lambda: folder)
+    monkeypatch.setattr(openvino_cpu, "cache_folder", lambda: folder)
 
     def timed(painter: Painter, tries: int) -> Trial:
         kind = "OpenVINO" if isinstance(painter, CompiledPainter) else f"PyTorch in {str(painter.dtype)[6:]}"
         return probe(painter, tries)._replace(seconds=0.005 if kind == fastest_one else 0.02)
 
-    monkeypatch.setattr(compiled, "probe", timed)
+    monkeypatch.setattr(openvino_cpu, "probe", timed)
     found = fastest(networks, tries=1)
     assert found.line.startswith(fastest_one) and ", 5 ms a frame" in found.line and "\n" not in found.line
     assert "PyTorch in float32" in found.line and "OpenVINO 20" in found.line
@@ -264,8 +266,8 @@ def test_the_fastest_is_chosen(
 
 def test_an_engine_that_errs_is_not_used(networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its frames are not torch's, torch draws, and the line says so."""
-    monkeypatch.setattr(compiled, "cache_folder", lambda: folder)
-    monkeypatch.setattr(compiled, "MOST_APART", dict.fromkeys(compiled.MOST_APART, -1.0))
+    monkeypatch.setattr(openvino_cpu, "cache_folder", lambda: folder)
+    monkeypatch.setattr(openvino_cpu, "MOST_APART", dict.fromkeys(openvino_cpu.MOST_APART, -1.0))
     found = fastest(networks, tries=1)
     assert type(found.painter) is Painter and "draws something else" in found.line
 

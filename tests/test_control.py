@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer import control
-from streamer.control import BadMessage, Feel, Interrupt, Mute, Ping, Wear, parse
+from streamer.session import messages
+from streamer.session.messages import BadMessage, Feel, Interrupt, Mute, Ping, Wear, parse
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from streamer.control import BadMessage, Feel, Interrupt, Mute, Ping, Wear, pars
         ('{"type":"emotion","name":"sad"}', Feel("sad", 1.0)),
     ],
 )
-def test_every_message_is_understood(text: str, expected: control.Control) -> None:
+def test_every_message_is_understood(text: str, expected: messages.Control) -> None:
     """Each type parses to what it asks for; unknown fields are passed over."""
     assert parse(text) == expected
 

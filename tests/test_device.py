@@ -21,27 +21,28 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from streamer import render, stamp
-from streamer.characters import Characters, Entry
-from streamer.encode import VideoEncoder, to_yuv
-from streamer.features import EMBEDDING, PROSODY, Curves, Loudness
-from streamer.generator import Engine
-from streamer.generators import AutoGenerator, NotInstalled, create
-from streamer.messages import Frame, Step
-from streamer.model import device as device_module
-from streamer.model import fused
-from streamer.model.compiled import Fastest
+from streamer.avatar.avatar import Avatar
+from streamer.avatar.backends import AutoGenerator, create
+from streamer.avatar.characters import Characters, Entry
+from streamer.avatar.engine import Engine
+from streamer.avatar.neural import DeviceRig, NeuralGenerator, NeuralRig
+from streamer.avatar.renderer import Attentive, Kindred
+from streamer.base.errors import NotInstalled, Refused
+from streamer.base.frames import Frame, Step
+from streamer.base.image import Yuv, backdrop
+from streamer.cli import render
+from streamer.media import frame_stamp
+from streamer.media.video_encoder import VideoEncoder, to_yuv
+from streamer.model.checkpoint import Networks, untrained
 from streamer.model.config import PRESETS
-from streamer.model.device import DevicePainter, Full, Seated, apart, buckets, noise, why_no_cuda
-from streamer.model.loading import Networks, untrained
-from streamer.model.stream import Cue, NotFinite, Painter, Stream
-from streamer.neural import DeviceRig, NeuralGenerator, NeuralRig
-from streamer.pipeline import Attentive, Avatar, Kindred
-from streamer.signalling import Refused
-from streamer.studio.animate import Life
-from streamer.studio.controls import EMOTIONS, MOUTH, rest
-from streamer.studio.picture import backdrop
-from streamer.yuv import Yuv
+from streamer.model.runtime import cuda as device_module
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.cuda import DevicePainter, Full, Seated, apart, buckets, noise, why_no_cuda
+from streamer.model.runtime.openvino_cpu import Fastest
+from streamer.model.runtime.torch_cpu import Cue, NotFinite, Painter, Stream
+from streamer.motion.articulation import EMBEDDING, PROSODY, Curves, Loudness
+from streamer.motion.controls import EMOTIONS, MOUTH, rest
+from streamer.motion.idle import Life
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +345,7 @@ def test_a_step_needs_nothing_of_the_host(kernels: bool, monkeypatch: pytest.Mon
 
         monkeypatch.setattr(checks, "offered", lambda op, device: None)
         monkeypatch.setattr(launch.Launch, "run", lambda self: None)
-        monkeypatch.setattr(painter, "_step", fused.step)
+        monkeypatch.setattr(painter, "_step", cuda_step.step)
     with torch.no_grad():
         painter._compute(3)  # what is made once and kept
         with FromHost() as host:
@@ -465,7 +466,7 @@ def test_the_engine_and_the_encoder_take_planes(networks: Networks) -> None:
     engine, frames, came = Engine(), [], threading.Semaphore(0)
 
     def drawn(frame: Frame) -> None:
-        stamp.stamp(frame.image, frame.frame)
+        frame_stamp.stamp(frame.image, frame.frame)
         frames.append(frame)
         came.release()
 
@@ -482,7 +483,7 @@ def test_the_engine_and_the_encoder_take_planes(networks: Networks) -> None:
     assert [frame.image.size for frame in frames] == [128, SIZE]
     for frame in frames:
         assert isinstance(frame.image, Yuv) and frame.image.planes.base is None  # its own
-        assert stamp.read(frame.image.brightness) == 7
+        assert frame_stamp.read(frame.image.brightness) == 7
         assert VideoEncoder("H264", frame.image.size).encode(frame.image, 7).is_keyframe
     assert len(painter._slots) == 0
 
@@ -522,8 +523,10 @@ def test_a_render_from_a_device(networks: Networks, tmp_path: Path) -> None:
 @pytest.fixture
 def small(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is loaded is the tiny preset, and on a CPU torch draws it."""
-    monkeypatch.setattr("streamer.neural.load", lambda preset: networks)
-    monkeypatch.setattr("streamer.neural.fastest", lambda networks, threads: Fastest(Painter(networks), "PyTorch"))
+    monkeypatch.setattr("streamer.avatar.neural.load", lambda preset: networks)
+    monkeypatch.setattr(
+        "streamer.avatar.neural.fastest", lambda networks, threads: Fastest(Painter(networks), "PyTorch")
+    )
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -532,13 +535,13 @@ def small(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.usefixtures("small")
 def test_the_device_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` falls back to the CPU with the reason, `cuda` refuses with it, `cpu` does not ask; each in one line."""
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: "no card is in here")
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: "no card is in here")
     fallen = create("neural")
     assert "on the CPU (no card is in here) by PyTorch" in fallen.where
     assert isinstance(fallen, NeuralGenerator) and isinstance(fallen.painter, Painter)
     with pytest.raises(NotInstalled, match="--device cuda: no card is in here"):
         create("neural", "cuda")
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: pytest.fail("nobody asked for CUDA"))
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: pytest.fail("nobody asked for CUDA"))
     chosen = create("neural", "cpu")
     assert "(--device cpu)" in chosen.where and "\n" not in chosen.where
     assert "rig" in create("rig", "cuda").where
@@ -553,8 +556,8 @@ def test_cuda_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("no kernel image is available\nand more")
 
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
-    monkeypatch.setattr("streamer.neural.DevicePainter", fails)
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
+    monkeypatch.setattr("streamer.avatar.neural.DevicePainter", fails)
     assert "the step does not run on CUDA: no kernel image is available) by" in create("neural").where
     with pytest.raises(NotInstalled, match="no kernel image"):
         create("neural", "cuda")
@@ -569,8 +572,8 @@ def test_cuda_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
             assert device == "cuda"
             super().__init__(networks, capacity, "cpu", torch.float32)
 
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
-    monkeypatch.setattr("streamer.neural.DevicePainter", Card)
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
+    monkeypatch.setattr("streamer.avatar.neural.DevicePainter", Card)
     generator = create("neural", sessions=4)
     assert isinstance(generator, NeuralGenerator) and isinstance(generator.painter, Card)
     assert generator.painter.capacity == 13
@@ -588,8 +591,8 @@ def test_cuda_that_draws_something_else_is_not_used(wrong: float, monkeypatch: p
             super().__init__(networks, capacity, "cpu", torch.float32)
             self._transformer.leave.weight.mul_(wrong)
 
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
-    monkeypatch.setattr("streamer.neural.DevicePainter", Card)
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
+    monkeypatch.setattr("streamer.avatar.neural.DevicePainter", Card)
     assert "differs from the CPU's by" in create("neural").where
     with pytest.raises(NotInstalled, match="differs from the CPU's by"):
         create("neural", "cuda")

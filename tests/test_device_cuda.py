@@ -12,9 +12,9 @@ import torch
 from device_frames import SIZE, TINY, TOLERANCES, close, picture
 from random_networks import cue, random_networks
 
-from streamer.model.device import DevicePainter, Seated
-from streamer.model.loading import Networks
-from streamer.yuv import Yuv
+from streamer.base.image import Yuv
+from streamer.model.checkpoint import Networks
+from streamer.model.runtime.cuda import DevicePainter, Seated
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no CUDA device: graphs and precision on it are untested"

@@ -12,22 +12,12 @@ from lipstream_client import Client
 from lipstream_client import Refused as ClientRefused
 from PIL import Image
 
-from streamer.characters import Characters
-from streamer.model.face import Face, FaceDetector, similarity
-from streamer.model.picture import (
-    PLACES,
-    SCALES,
-    BadFace,
-    aligned,
-    face_mask,
-    marked,
-    placed,
-    placement,
-    the_face,
-)
-from streamer.signalling import Refused
+from streamer.avatar.characters import Characters
+from streamer.base.errors import Refused
+from streamer.faces.alignment import PLACES, SCALES, BadFace, aligned, face_mask, marked, placed, placement, the_face
+from streamer.faces.detector import Face, FaceDetector, similarity
+from streamer.motion.controls import rest
 from streamer.studio.character import Character
-from streamer.studio.controls import rest
 from streamer.studio.rig import Rig
 from streamer.training.face import face_of
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from streamer.ingest import (
+from streamer.audio import (
     BadSpeech,
     FedConfig,
     FedSpeech,
@@ -18,8 +18,8 @@ from streamer.ingest import (
     SpeechFormat,
     Started,
 )
-from streamer.ingest.fed import MAX_MESSAGE
-from streamer.pipeline import Speech
+from streamer.audio.framing import Speech
+from streamer.audio.speech_queue import MAX_MESSAGE
 
 LOOKAHEAD = 640
 BEGIN = 100.0

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamer.features import Loudness
-from streamer.generator import Engine, Seat
-from streamer.messages import Frame, Step, Times
-from streamer.pipeline import Avatar
-from streamer.studio.animate import Life
+from streamer.avatar.avatar import Avatar
+from streamer.avatar.engine import Engine, Seat
+from streamer.base.frames import Frame, Step, Times
+from streamer.motion.articulation import Loudness
+from streamer.motion.idle import Life
 
 
 class Brush:

@@ -12,14 +12,17 @@ import pytest
 from lipstream_client import Client
 from peers import SAMPLE
 
-from streamer import capacity, render
-from streamer.characters import Characters, Entry
-from streamer.cli import main
-from streamer.config import SAMPLES_PER_FRAME, ServerConfig
-from streamer.features import Loudness
-from streamer.generators import AutoGenerator, Generator, NotInstalled, create
-from streamer.pipeline import Drawable
-from streamer.studio.controls import rest
+from streamer.avatar import capacity
+from streamer.avatar.backends import AutoGenerator, create
+from streamer.avatar.characters import Characters, Entry
+from streamer.avatar.renderer import Drawable, Generator
+from streamer.base.constants import SAMPLES_PER_FRAME
+from streamer.base.errors import NotInstalled
+from streamer.cli import render
+from streamer.cli.main import main
+from streamer.motion.articulation import Loudness
+from streamer.motion.controls import rest
+from streamer.server.config import ServerConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,7 +129,7 @@ def test_auto_keeps_to_what_was_measured(seconds: float, monkeypatch: pytest.Mon
     monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(capacity, "crowded", lambda: False)
     monkeypatch.setattr(capacity, "measure", measure)
-    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", loaded)
+    monkeypatch.setattr("streamer.avatar.neural.NeuralGenerator.load", loaded)
     told: list[str] = []
     for _ in range(2):
         auto = create("auto", "cpu", 2, told.append)
@@ -142,7 +145,7 @@ def test_a_crowded_machine_is_measured_again(monkeypatch: pytest.MonkeyPatch, tm
     """What other programs made slow is not remembered, and the line says so; what keeps up beside them is."""
     monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(capacity, "crowded", lambda: True)
-    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", lambda **asked: Networks())
+    monkeypatch.setattr("streamer.avatar.neural.NeuralGenerator.load", lambda **asked: Networks())
     monkeypatch.setattr(capacity, "measure", lambda device: capacity.Measured("cpu", (0.080,) * 40))
     auto = create("auto", "cpu")
     assert auto.where.endswith("the next start measures again") and not list(tmp_path.iterdir())
@@ -161,7 +164,7 @@ def test_auto_falls_back_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(capacity, "measure", broken)
-    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", missing)
+    monkeypatch.setattr("streamer.avatar.neural.NeuralGenerator.load", missing)
     auto = create("auto", "cpu")
     assert auto.renderer(Characters().get("13")) == "studio_rig"
     assert "measuring it took more than 300 s" in auto.where and not list(tmp_path.iterdir())
@@ -180,7 +183,7 @@ def test_a_device_that_has_gone_is_measured_anew(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
     times = {"auto": capacity.Measured("cuda", (0.002,) * 40), "cpu": capacity.Measured("cpu", (0.050,) * 40)}
     monkeypatch.setattr(capacity, "measure", times.__getitem__)
-    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", loaded)
+    monkeypatch.setattr("streamer.avatar.neural.NeuralGenerator.load", loaded)
     assert create("auto", "auto").renderer(Characters().get("13")) == "studio_rig"
 
 
@@ -224,10 +227,10 @@ def test_a_generator_that_is_not_installed_is_one_sentence(
     def missing(name: str, device: str, sessions: int, tell: object) -> Generator:
         raise NotInstalled(f"the {name} generator lacks its weights")
 
-    import streamer.server  # noqa: F401  which keeps the true one for the tests that follow
+    import streamer.server.app  # noqa: F401  which keeps the true one for the tests that follow
 
-    monkeypatch.setattr("streamer.generators.create", missing)
-    monkeypatch.setattr("streamer.render.create", missing)
+    monkeypatch.setattr("streamer.avatar.backends.create", missing)
+    monkeypatch.setattr("streamer.cli.render.create", missing)
     said_in_one_line("the neural generator lacks its weights", tmp_path / "out.mp4", capsys)
 
 
@@ -244,7 +247,7 @@ def test_damaged_articulation_weights_are_one_sentence(
 ) -> None:
     """Both commands end with status 1 and say which file is no network, or is missing."""
     half = tmp_path / "half.onnx"
-    monkeypatch.setattr("streamer.features.WEIGHTS", half)
+    monkeypatch.setattr("streamer.motion.articulation.WEIGHTS", half)
     said_in_one_line("no weights of the articulation network at", tmp_path / "out.mp4", capsys)
     half.write_bytes(b"half")
     said_in_one_line("half.onnx are no weights of the articulation network", tmp_path / "out.mp4", capsys)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from streamer.config import FPS
-from streamer.gestures import GESTURES, Acting
-from streamer.plan import MAX_HOLD, RANGES, Plan
-from streamer.studio.controls import CONTROLS, INDEX, rest
+from streamer.base.constants import FPS
+from streamer.motion.controls import CONTROLS, INDEX, rest
+from streamer.motion.gestures import GESTURES, Acting
+from streamer.motion.plan import MAX_HOLD, RANGES, Plan
 
 
 def played(name: str, frames: range, own: np.ndarray | None = None) -> np.ndarray:

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from posed_faces import png, poses
 
-from streamer.admission import AdmissionConfig
-from streamer.features import Loudness
-from streamer.generator import Engine
-from streamer.ingest.segments import Spoken
-from streamer.local import LocalAvatar, Moment, Pairing, Runtime
-from streamer.messages import Frame, Step
-from streamer.pipeline import Avatar
-from streamer.signalling import Refused
-from streamer.studio.animate import Life
-from streamer.studio.controls import INDEX
+from streamer.audio.segment_queue import Spoken
+from streamer.avatar.admission import AdmissionConfig
+from streamer.avatar.avatar import Avatar
+from streamer.avatar.engine import Engine
+from streamer.base.errors import Refused
+from streamer.base.frames import Frame, Step
+from streamer.embed.local_avatar import LocalAvatar, Moment, Pairing, Runtime
+from streamer.motion.articulation import Loudness
+from streamer.motion.controls import INDEX
+from streamer.motion.idle import Life
 
 RATE = 16_000
 FRAME = RATE // 25

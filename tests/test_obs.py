@@ -11,8 +11,8 @@ from PIL import Image
 from posed_faces import png, poses
 from test_page import STREAM, eventually, no_sessions, session, sessions, until
 
-from streamer.generators import RigGenerator
-from streamer.studio.controls import rest
+from streamer.avatar.rig_backend import RigGenerator
+from streamer.motion.controls import rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("any_load")]
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from streamer.pacing import BitrateRule, FramePacer, LipSync, LipSyncConfig, Thinning
+from streamer.audio.framing import FramePacer
+from streamer.media.av_sync import LipSync, LipSyncConfig
+from streamer.media.rate_control import BitrateRule, Thinning
 
 
 @pytest.mark.parametrize("lookahead", [0, 320, 640, 960])

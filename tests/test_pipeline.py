@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from streamer.config import SAMPLES_PER_FRAME
-from streamer.features import Loudness
-from streamer.messages import Step
-from streamer.pipeline import Avatar, Speech, steps_of
-from streamer.studio.animate import Life
-from streamer.studio.controls import INDEX
+from streamer.audio.framing import Speech, steps_of
+from streamer.avatar.avatar import Avatar
+from streamer.base.constants import SAMPLES_PER_FRAME
+from streamer.base.frames import Step
+from streamer.motion.articulation import Loudness
+from streamer.motion.controls import INDEX
+from streamer.motion.idle import Life
 
 
 class Slate:

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from lipstream_client import Client, ControlFailed
 from peers import SAMPLE, Slate, Witness
 
-from streamer import render
-from streamer.characters import Characters
-from streamer.config import FPS, SAMPLE_RATE
-from streamer.features import Loudness
-from streamer.pipeline import Avatar, steps_of
-from streamer.plan import PLANNED, RANGES, BadPlan, Move, Plan
-from streamer.render import draw_frames, read_script
-from streamer.studio.animate import Life
-from streamer.studio.controls import CONTROLS, HIGHEST, INDEX, LOWEST, MOUTH, controls, rest
+from streamer.audio.framing import steps_of
+from streamer.avatar.avatar import Avatar
+from streamer.avatar.characters import Characters
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.cli import render
+from streamer.cli.render import draw_frames, read_script
+from streamer.motion.articulation import Loudness
+from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST, MOUTH, controls, rest
+from streamer.motion.idle import Life
+from streamer.motion.plan import PLANNED, RANGES, BadPlan, Move, Plan
 
 
 def run(plan: Plan, own: np.ndarray, first: int, frames: int) -> np.ndarray:

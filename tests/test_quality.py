@@ -24,11 +24,11 @@ import quality_pictures as pictures  # noqa: E402
 import quality_speed as speed  # noqa: E402
 
 from streamer.model.autoencoder import to_pixels, to_tensor  # noqa: E402
+from streamer.model.checkpoint import Networks, save, untrained  # noqa: E402
 from streamer.model.config import HEARD, PRESETS  # noqa: E402
-from streamer.model.loading import Networks, save, untrained  # noqa: E402
-from streamer.model.stream import Painter  # noqa: E402
+from streamer.model.runtime.torch_cpu import Painter  # noqa: E402
 from streamer.model.transformer import Transformer  # noqa: E402
-from streamer.studio.controls import INDEX, MOUTH, rest  # noqa: E402
+from streamer.motion.controls import INDEX, MOUTH, rest  # noqa: E402
 from streamer.training.voices import Voices  # noqa: E402
 
 RNG = np.random.default_rng(3)
@@ -353,7 +353,7 @@ def test_a_steps_parts_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monkey
     Transformer and decoder are both seen, once or twice a step, and together with the rest they are the whole, of both
     engines.
     """
-    monkeypatch.setattr("streamer.model.compiled.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("streamer.model.runtime.openvino_cpu.cache_folder", lambda: tmp_path)
     found = speed.measure(untrained(PRESETS["tiny"]), 4, threads=1, batches=(1, 2))
     combined = {(c["engine"], c["dtype"], c["batch"]) for c in found["configurations"]}
     assert combined >= {("torch", d, b) for d in speed.DTYPES for b in (1, 2)}

@@ -24,11 +24,11 @@ from lipstream_client import Session as ClientSession
 from outlet_source import SIZE, Source, watch
 from peers import delay, spoken
 
-from streamer import recording
-from streamer.metrics import Metrics
-from streamer.recording import Recording, WholeFile, create, name_of, whole_fragments
-from streamer.signalling import Refused
-from streamer.stamp import read
+from streamer.base.errors import Refused
+from streamer.base.metrics import Metrics
+from streamer.media.frame_stamp import read
+from streamer.outputs import recording
+from streamer.outputs.recording import Recording, WholeFile, create, name_of, whole_fragments
 
 RATE = 48_000
 
@@ -206,8 +206,8 @@ class TestRecording:
             "from pathlib import Path\n"
             "from outlet_source import SIZE, Source\n"
             "from test_recording import fill, frames_written\n"
-            "from streamer.metrics import Metrics\n"
-            "from streamer.recording import Recording, create\n"
+            "from streamer.base.metrics import Metrics\n"
+            "from streamer.outputs.recording import Recording, create\n"
             "async def main():\n"
             "    made = Recording(create(Path(sys.argv[1]), 'abcdef', 0.0), SIZE, Metrics())\n"
             "    source = Source()\n"

@@ -16,7 +16,7 @@ from lipstream_client import Client
 from peers import SDP, bare_peer, offer_of
 from sites import STREAM, Site, serve, until
 
-from streamer.turn import Turn
+from streamer.server.turn import Turn
 
 SECRET = "north wind"
 

@@ -12,13 +12,14 @@ from lipstream_client import Client, ControlFailed, Refused
 from peers import Slate
 from PIL import Image
 
-from streamer import signalling
-from streamer.characters import Characters, Entry
-from streamer.config import DEFAULT_SIZES, RENDERERS
-from streamer.generators import AutoGenerator, RigGenerator
-from streamer.pipeline import Drawable
+from streamer.avatar.backends import AutoGenerator
+from streamer.avatar.characters import Characters, Entry
+from streamer.avatar.renderer import Drawable
+from streamer.avatar.rig_backend import RigGenerator
+from streamer.base.constants import DEFAULT_SIZES, RENDERERS
+from streamer.motion.controls import rest
+from streamer.rtc import negotiation
 from streamer.studio.character import Character
-from streamer.studio.controls import rest
 from streamer.studio.rig import Rig
 
 pytestmark = pytest.mark.usefixtures("any_load")
@@ -72,7 +73,7 @@ async def test_a_change_of_character_changes_what_draws(
     server: Any, auto: AutoGenerator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Networks, picture and networks again: hello, answers, state, metrics and log name each, and the size stays."""
-    with caplog.at_level(logging.INFO, "streamer.session"):
+    with caplog.at_level(logging.INFO, "streamer.session.session"):
         async with Client(server.url) as client:
             picture = (await client.upload(png(), consent=True))["id"]
             async with client.session(character="13") as session:
@@ -91,7 +92,7 @@ async def test_a_change_of_character_changes_what_draws(
                     red = frame.image[:30, :30].mean((0, 1))
                     assert (red[0] > 150 and red[1] < 90) == (renderer == "picture_rig")
             assert set(await metric(client)) == set(RENDERERS)
-    lines = [record.getMessage() for record in caplog.records if record.name == "streamer.session"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "streamer.session.session"]
     assert len(lines) == 3
     assert "opened: character 13, drawn by neural at 256 pixels, consent not needed" in lines[0]
     assert f"changed: character {picture}, drawn by picture_rig at 256 pixels, consent given" in lines[1]
@@ -135,7 +136,7 @@ async def test_a_character_that_finds_no_room_is_refused(
     """Where its renderer would take the time of other sessions, the old character stays, and they are untouched."""
 
     def full(renderer: str, size: int, instead: Any = None) -> None:
-        raise signalling.Refused(503, "overloaded", "no room")
+        raise negotiation.Refused(503, "overloaded", "no room")
 
     async with Client(server.url) as client:
         picture = (await client.upload(png()))["id"]

@@ -15,13 +15,13 @@ from lipstream_client import Client, ControlFailed, Frame, Session
 from peers import Witness, silence, spoken
 from PIL import Image
 
-from streamer.away import card
-from streamer.characters import Characters, Entry
-from streamer.generator import Seat
-from streamer.generators import RigGenerator
-from streamer.pipeline import Drawable
-from streamer.signalling import Refused
-from streamer.studio.controls import INDEX
+from streamer.avatar.characters import Characters, Entry
+from streamer.avatar.engine import Seat
+from streamer.avatar.renderer import Drawable
+from streamer.avatar.rig_backend import RigGenerator
+from streamer.base.errors import Refused
+from streamer.media.away_card import card
+from streamer.motion.controls import INDEX
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 
@@ -148,7 +148,7 @@ class TestOverHttp:
         self, server: Any, live: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is told to wait: 409."""
-        from streamer.session import State
+        from streamer.session.session import State
 
         client, session = live
         monkeypatch.setattr(server.state.sessions[session.id], "_state", State.CONNECTING)
@@ -375,9 +375,9 @@ class TestMadeAhead:
         """Some time into a session nine are ready at its size and ground; one that was put on is made again."""
         ledger = Ledger()
         monkeypatch.setattr(server.state, "generator", ledger)
-        monkeypatch.setattr("streamer.session._AHEAD_AFTER", 0.0)
-        monkeypatch.setattr("streamer.session._AHEAD_SHARE", 1.0)
-        monkeypatch.setattr("streamer.session._CALM", 0.01)
+        monkeypatch.setattr("streamer.session.session._AHEAD_AFTER", 0.0)
+        monkeypatch.setattr("streamer.session.session._AHEAD_SHARE", 1.0)
+        monkeypatch.setattr("streamer.session.session._CALM", 0.01)
         nine = [(entry.id, 128, False) for entry in server.state.characters.all()[:9]]
         async with Client(server.url) as client, client.session(size=128, background=False) as session:
             async with asyncio.timeout(30):
@@ -396,20 +396,20 @@ class TestMadeAhead:
         """As long as the engine skips frames nothing is made ready beside it, until patience ends."""
         ledger = Ledger()
         monkeypatch.setattr(server.state, "generator", ledger)
-        monkeypatch.setattr("streamer.session._AHEAD_AFTER", 0.0)
-        monkeypatch.setattr("streamer.session._CALM", 0.01)
-        monkeypatch.setattr("streamer.session._PATIENCE", math.inf if patience else 1.5)
+        monkeypatch.setattr("streamer.session.session._AHEAD_AFTER", 0.0)
+        monkeypatch.setattr("streamer.session.session._CALM", 0.01)
+        monkeypatch.setattr("streamer.session.session._PATIENCE", math.inf if patience else 1.5)
         busy = itertools.count()
 
         class Busy(Seat):
             skipped = property(lambda self: next(busy) if ledger.late else 7, lambda self, value: None)  # type: ignore[assignment]
 
         ledger.late = True
-        monkeypatch.setattr("streamer.generator.Seat", Busy)
+        monkeypatch.setattr("streamer.avatar.engine.Seat", Busy)
         async with Client(server.url) as client, client.session(size=128) as session:
             await frames_until(session, None, 20)
             assert next(busy) > 5 and ledger.asked == []
-            monkeypatch.setattr("streamer.session._PATIENCE", patience)
+            monkeypatch.setattr("streamer.session.session._PATIENCE", patience)
             ledger.late = not patience
             async with asyncio.timeout(30):
                 while len(ledger.asked) < 9:
@@ -440,7 +440,7 @@ async def test_neural_characters_are_computed_once(neural: Any, monkeypatch: pyt
     assert len(computed) == 1 and rigs[0] is not rigs[1]
     generator.prepare(entry, 256, False)
     assert len(computed) == 2
-    monkeypatch.setattr("streamer.neural._MOST_STILLS", 2)
+    monkeypatch.setattr("streamer.avatar.neural._MOST_STILLS", 2)
     generator.prepare(neural.state.characters.get("17"), 256, True)
     assert len(computed) == 3 and len(generator._stills) == 2
     generator.prepare(entry, 256, False)

@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 from random_networks import cue, random_networks
 
-from streamer.characters import Characters
-from streamer.features import EMBEDDING, PROSODY, Curves
-from streamer.generators import NotInstalled
-from streamer.model import loading
+from streamer.avatar.characters import Characters
+from streamer.avatar.neural import NeuralGenerator, NeuralRig, within_reach
+from streamer.avatar.renderer import Attentive
+from streamer.base.alpha import premultiplied, straighten
+from streamer.base.errors import NotInstalled
+from streamer.model import checkpoint
+from streamer.model.checkpoint import BadWeights, Networks, load, save, untrained
 from streamer.model.config import PRESETS
-from streamer.model.loading import BadWeights, Networks, load, save, untrained
-from streamer.model.stream import Cue, NotFinite, Painter, Still, fastest_dtype
-from streamer.neural import NeuralGenerator, NeuralRig, within_reach
-from streamer.pipeline import Attentive
-from streamer.studio.alpha import premultiplied, straighten
-from streamer.studio.controls import EMOTIONS, INDEX, MOUTH, rest
+from streamer.model.runtime.torch_cpu import Cue, NotFinite, Painter, Still, fastest_dtype
+from streamer.motion.articulation import EMBEDDING, PROSODY, Curves
+from streamer.motion.controls import EMOTIONS, INDEX, MOUTH, rest
 
 TINY = PRESETS["tiny"]
 QUIET = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
@@ -206,7 +206,7 @@ class TestWeights:
 
     def test_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without weights the generator is not installed, and says which file is missing."""
-        monkeypatch.setattr(loading, "WEIGHTS", tmp_path)
+        monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
         with pytest.raises(NotInstalled, match=r"nano\.safetensors"):
             NeuralGenerator.load("nano")
 

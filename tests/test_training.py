@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from streamer.features import PROSODY
 from streamer.model.autoencoder import Autoencoder
+from streamer.model.checkpoint import load
 from streamer.model.config import HEARD, PRESETS
-from streamer.model.loading import load
-from streamer.model.stream import Cue, Painter
+from streamer.model.runtime.torch_cpu import Cue, Painter
 from streamer.model.transformer import Transformer, face_tokens
-from streamer.studio.controls import EMOTIONS, MOUTH, rest
+from streamer.motion.articulation import PROSODY
+from streamer.motion.controls import EMOTIONS, MOUTH, rest
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
 from streamer.training import main

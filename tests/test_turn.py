@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamer.turn import Turn
+from streamer.server.turn import Turn
 
 URL = "turn:turn.example:3478?transport=udp"
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from virtual import Path, VirtualLoop
 
-from streamer import clock
-from streamer.config import FPS
-from streamer.encode import TICKS, ceiling
-from streamer.messages import Encoded, Sound, Times
-from streamer.metrics import Metrics
-from streamer.viewer import Viewer
+from streamer.base import clock
+from streamer.base.constants import FPS
+from streamer.base.frames import Encoded, Sound, Times
+from streamer.base.metrics import Metrics
+from streamer.media.video_encoder import TICKS, ceiling
+from streamer.session.viewer import Viewer
 
 SIZE = 256
 

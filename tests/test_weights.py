@@ -5,16 +5,16 @@ import pytest
 import torch
 from peers import SAMPLE
 
-from streamer.config import SAMPLE_RATE
-from streamer.features import EMBEDDING, PROSODY, Articulation, Curves
+from streamer.avatar.neural import _cue
+from streamer.base.alpha import premultiplied
+from streamer.base.constants import SAMPLE_RATE
+from streamer.cli.render import read_speech
+from streamer.model.checkpoint import load
 from streamer.model.config import PRESETS
-from streamer.model.loading import load
-from streamer.model.stream import Cue, Painter
-from streamer.neural import _cue
-from streamer.render import read_speech
-from streamer.studio.alpha import premultiplied
+from streamer.model.runtime.torch_cpu import Cue, Painter
+from streamer.motion.articulation import EMBEDDING, PROSODY, Articulation, Curves
+from streamer.motion.controls import EMOTIONS, MOUTH, controls, rest
 from streamer.studio.character import Character
-from streamer.studio.controls import EMOTIONS, MOUTH, controls, rest
 from streamer.studio.rig import Rig, Truth
 from streamer.training.scenes import FIRST_SEED
 from streamer.training.voices import silence

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from streamer import clock
-from streamer.broadcast import Reports
-from streamer.messages import Encoded
-from streamer.signalling import Peer, Role
-from streamer.viewer import Viewer
+from streamer.base import clock
+from streamer.base.frames import Encoded
+from streamer.rtc.negotiation import Peer
+from streamer.rtc.sdp import Role
+from streamer.session.fanout import Reports
+from streamer.session.viewer import Viewer
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

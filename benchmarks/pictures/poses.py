@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.config import FPS
-from streamer.features import Articulation
-from streamer.pipeline import Avatar, steps_of
-from streamer.render import read_speech
-from streamer.studio.animate import Life
-from streamer.studio.controls import INDEX, MOUTH, controls, rest
+from streamer.audio.framing import steps_of
+from streamer.avatar.avatar import Avatar
+from streamer.base.constants import FPS
+from streamer.cli.render import read_speech
+from streamer.motion.articulation import Articulation
+from streamer.motion.controls import INDEX, MOUTH, controls, rest
+from streamer.motion.idle import Life
 
 VOICE = Path(__file__).resolve().parents[2] / "clients" / "page" / "sample.wav"
 SPOKEN = 160

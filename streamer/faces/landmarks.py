@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from streamer.model.face import Face
-from streamer.networks import session_of
+from streamer.base import resources
+from streamer.base.onnx import session_of
+from streamer.faces.detector import Face
 from streamer.studio.face_fit import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, FaceFit
 
 if TYPE_CHECKING:
     import onnxruntime
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "mediapipe"
+WEIGHTS = resources.WEIGHTS / "mediapipe"
 
 FOUND = 0.5
 """The mesh's own score from which on what it lies on counts as a face."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from streamer.base.onnx import session_of
 from streamer.faces.landmarks import WEIGHTS, on_ground
-from streamer.networks import session_of
 from streamer.studio.face_fit import FaceFit
 
 if TYPE_CHECKING:

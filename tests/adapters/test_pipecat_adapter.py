@@ -31,8 +31,8 @@ from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
 
-from streamer.adapters.pipecat import LEAD, CharacterVideoService
-from streamer.local import Runtime
+from streamer.embed.local_avatar import Runtime
+from streamer.embed.pipecat import LEAD, CharacterVideoService
 
 
 class Told:
