@@ -22,7 +22,7 @@ import numpy as np
 import onnxruntime
 
 from streamer.base.constants import SAMPLES_PER_FRAME
-from streamer.motion.articulation import PROSODY, WEIGHTS, Articulation, Listener, Loudness, stepped
+from streamer.motion.articulation import PROSODY, WEIGHTS, Articulation, ArticulationModel, Loudness, stepped
 from streamer.training.articulation import LOOKAHEADS, Config, Heard, Network, correlation, evaluate, heard, measure
 from streamer.training.data import corpora
 from streamer.training.data.coarticulation import levels
@@ -57,7 +57,9 @@ def dips(clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
     return {who: {"stops": len(each), "dips": round(float(np.mean(each)), 3)} for who, each in sorted(found.items())}
 
 
-def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]], trusted: set[str]) -> dict[str, dict[str, float]]:
+def scores(
+    listener: ArticulationModel, clips: list[tuple[Heard, np.ndarray]], trusted: set[str]
+) -> dict[str, dict[str, float]]:
     """Numbers for each held-out speaker, as recorded and through Opus, and for groups of those with trusted truth."""
     groups: dict[str, list[tuple[np.ndarray, Heard]]] = {}
     voices: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -85,7 +87,7 @@ def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]], trusted: s
     return found
 
 
-def step_cost(listener: Listener, steps: int = 2000) -> dict[str, float]:
+def step_cost(listener: ArticulationModel, steps: int = 2000) -> dict[str, float]:
     """Milliseconds of a step: its median and worse."""
     state, rng = listener.state(), np.random.default_rng(0)
     took = []

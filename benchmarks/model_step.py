@@ -42,9 +42,9 @@ from streamer.model.autoencoder import Anchor, Autoencoder, enlarged
 from streamer.model.checkpoint import Networks
 from streamer.model.config import HEARD, PLAN, PRESETS, STRIDE, ModelConfig
 from streamer.model.runtime import cuda_step
-from streamer.model.runtime.cuda import DevicePainter
+from streamer.model.runtime.cuda import CudaFrameRenderer
 from streamer.model.runtime.slots import Seat, Slots
-from streamer.model.runtime.torch_cpu import NotFinite, blocks, murmur
+from streamer.model.runtime.torch_cpu import NotFinite, blocks, random_conditions
 from streamer.model.transformer import Conditions, Transformer
 from streamer.motion.controls import EMOTIONS
 
@@ -381,19 +381,21 @@ def levels_apart(found: Tensor, wanted: Tensor) -> float:
 def served(ready: Ready, batch: int) -> Callable[[], object]:
     """A frame of each session as the server draws it, from what they heard; their rings are full."""
     config, rng = ready.config, np.random.default_rng(0)
-    painter = DevicePainter(Networks(config, ready.autoencoder, ready.model), batch, ready.device, ready.dtype)
-    painter.buckets = (batch,)  # the others' graphs would take seconds each
-    painter.prepare()
+    frame_renderer = CudaFrameRenderer(
+        Networks(config, ready.autoencoder, ready.model), batch, ready.device, ready.dtype
+    )
+    frame_renderer.buckets = (batch,)  # the others' graphs would take seconds each
+    frame_renderer.prepare()
     edge = config.size // STRIDE
     face = np.zeros((edge, edge))
     face[edge // 4 : -(edge // 4) or None, edge // 4 : -(edge // 4) or None] = 1
-    still = painter.still(blocks(config.size, rng), face)
-    sessions = [painter.stream(still, seed) for seed in range(batch)]
+    still = frame_renderer.still(blocks(config.size, rng), face)
+    sessions = [frame_renderer.stream(still, seed) for seed in range(batch)]
     for session in sessions:
-        painter.hear(session, murmur(rng))
+        frame_renderer.hear(session, random_conditions(rng))
 
     def draw() -> object:
-        frames = painter.draw(sessions)
+        frames = frame_renderer.draw(sessions)
         if bad := [frame for frame in frames if isinstance(frame, NotFinite)]:
             raise bad[0]
         return frames

@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image
 
 from streamer.avatar.backends import create
-from streamer.avatar.characters import MAX_SEED, Characters, Entry
+from streamer.avatar.characters import MAX_SEED, CharacterRecord, Characters
 from streamer.avatar.renderer import Generator
 from streamer.base.constants import FPS, SAMPLE_RATE
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.base.image import Picture, Yuv
 from streamer.cli.render import draw_frames, read_speech
 from streamer.media.video_encoder import VideoEncoder, ceiling, to_rgba, to_yuv
@@ -45,7 +45,7 @@ SCALES = {"as it is": 1.0, "halved": 0.5, "doubled": 2.0, "halved and back": -0.
 
 
 def clip(
-    entry: Entry, generator: Generator, size: int, background: bool, seconds: float, start: float
+    entry: CharacterRecord, generator: Generator, size: int, background: bool, seconds: float, start: float
 ) -> list[Picture]:
     """A character that speaks the sample, from `start` seconds of it on, over and over."""
     heard = np.roll(read_speech(SAMPLE)[0], -int(start * SAMPLE_RATE))
@@ -227,7 +227,7 @@ def unmarked(few: Few, rng: np.random.Generator) -> Iterator[tuple[str, Detector
             yield "pictures", seen([np.asarray(flat if size is None else flat.resize((size, size)))])
         try:
             entry = painted.from_picture(path.read_bytes(), path.stem)
-        except Refused:
+        except RequestError:
             continue
         frames = clip(entry, neural, 256, True, 2, 0.0)
         yield "neural, of pictures", seen(coded(frames, "H264", ceiling(256))[0])

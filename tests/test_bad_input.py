@@ -22,7 +22,7 @@ from lipstream_client import BadSpeech, Client, Session, SessionLost
 from peers import SDP, bare_peer, offer_of, spoken, tone
 from PIL import Image
 
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.cli import render
 from streamer.rtc.sdp import parse_offer
 
@@ -143,7 +143,7 @@ class TestOffers:
         """Whatever happened to an offer, reading it either succeeds or refuses; nothing else is raised."""
         try:
             parse_offer(mutated(offer, edits))
-        except Refused as error:
+        except RequestError as error:
             assert error.status in (400, 422)
 
     async def test_mutated_offers_to_a_server(self, server: Any, http: httpx.AsyncClient, offer: str) -> None:

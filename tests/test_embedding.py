@@ -141,12 +141,12 @@ class TestTokens:
 
             async def answer_to(message: dict[str, Any]) -> dict[str, Any]:
                 told = asyncio.get_running_loop().create_future()
-                session._tell = told.set_result
+                session._send_event = told.set_result
                 session._on_message(json.dumps(message))
                 try:
                     return await told
                 finally:
-                    del session._tell
+                    del session._send_event
 
             for message in ({"type": "character", "id": "2"}, {"type": "away", "away": True, "picture": "2"}):
                 told = guarded.call(answer_to(message))

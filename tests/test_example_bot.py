@@ -120,8 +120,8 @@ async def test_a_conversation(server: Any, any_load: None, leaves_nothing: None,
         try:
             async with client.session(says(), voice="speech", size=128, linger=math.inf) as session:
                 held = server.state.sessions[session.id]
-                attend = held._avatar.attend
-                held._avatar.attend = lambda state: (states.append(state), attend(state))
+                attend = held._avatar.set_attention
+                held._avatar.set_attention = lambda state: (states.append(state), attend(state))
 
                 async def listen() -> None:
                     async for sound in session.audio():

@@ -9,8 +9,8 @@ import pytest
 from lipstream_client import Client
 from peers import Slate, Witness
 
-from streamer.avatar.characters import Entry
-from streamer.avatar.renderer import Drawable
+from streamer.avatar.characters import CharacterRecord
+from streamer.avatar.renderer import Renderer
 from streamer.server.app import measure_costs
 
 
@@ -23,10 +23,10 @@ class Slow(Witness):
         super().__init__()
         self.seconds = seconds
 
-    def renderer(self, entry: Entry, size: int | None = None) -> str:
+    def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
         return "neural"
 
-    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+    def create_renderer(self, entry: CharacterRecord, size: int, background: bool) -> Renderer:
         slate = Slate(size, self.seen)
         slate.name = "neural"
         draw = slate.draw

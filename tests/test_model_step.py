@@ -13,7 +13,7 @@ import torch
 from streamer.model.attention import Choice
 from streamer.model.config import PRESETS
 from streamer.model.runtime import cuda_step
-from streamer.model.runtime.cuda import DevicePainter
+from streamer.model.runtime.cuda import CudaFrameRenderer
 
 TINY = PRESETS["tiny"]
 GOOD = bench.Row("live", 16, "whole", "kernels", True, error=1.1, ms=4.0, p95=4.4)
@@ -152,7 +152,7 @@ def test_what_matters_most_comes_first() -> None:
 
 def test_draws_in_what_the_server_draws_in() -> None:
     """On CUDA numbers are of the server's kind, unless another is asked for."""
-    server = inspect.signature(DevicePainter).parameters["dtype"].default
+    server = inspect.signature(CudaFrameRenderer).parameters["dtype"].default
     assert bench.DTYPES[bench.SERVED] is server
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from streamer.avatar.characters import Entry
+from streamer.avatar.characters import CharacterRecord
 from streamer.faces.alignment import PLACES
 from streamer.faces.detector import Face
 from streamer.faces.drawn_mouth import with_drawn_mouth
@@ -130,7 +130,7 @@ class TestCharacter:
 
         image = picture(laughing)
         pack = Pack(image, placed(FACE), {}, (), ())
-        drawn, _ = portrait(Entry("p", "p", picture=image, pack=pack), S, True)
-        kept, face = portrait(Entry("p", "p", picture=image, pack=pack, own_mouth=True), S, True)
+        drawn, _ = portrait(CharacterRecord("p", "p", picture=image, pack=pack), S, True)
+        kept, face = portrait(CharacterRecord("p", "p", picture=image, pack=pack, own_mouth=True), S, True)
         assert (with_drawn_mouth(kept, face) == drawn).all()
         assert difference(kept, drawn).max() > 60

@@ -11,7 +11,7 @@ from PIL import Image
 from posed_faces import clip, png, poses
 
 from streamer.avatar.characters import Characters
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.cli import render
 from streamer.cli.render import BadSpeech, draw_frames, read_speech
 from streamer.motion.articulation import Articulation
@@ -189,7 +189,7 @@ class TestCharacters:
             ([str(folder / "idle.png")] * 9, "1 to 8 pictures, not 9"),
             ([str(folder / "idle.png"), str(folder / "gone.png")], "gone.png could not be read"),
         ):
-            with pytest.raises(Refused, match=says):
+            with pytest.raises(RequestError, match=says):
                 render.find_character(texts, Characters())
 
     def test_what_will_not_work_is_said(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

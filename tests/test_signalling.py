@@ -8,7 +8,7 @@ import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from peers import bare_peer, offer_of
 
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.rtc import aiortc_internals, negotiation
 from streamer.rtc.negotiation import parse_fragment
 from streamer.rtc.sdp import parse_offer
@@ -88,18 +88,18 @@ class TestOffer:
         """A bad offer is refused with what is wrong with it."""
         bad = spoil(offer)
         assert bad != offer
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             await accepted(bad)
         assert (caught.value.status, caught.value.reason) == refusal
         assert len(caught.value.detail) > 20
 
     async def test_no_common_video(self, offer: str) -> None:
         """Video that is neither H.264 nor VP8 is refused; so is H.264 in packetization mode 0 alone."""
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             await accepted(offer.replace("VP8/90000", "VP9/90000").replace("H264/90000", "AV1/90000"))
         assert (caught.value.status, caught.value.reason) == (422, "unsupported_codec")
         mode_0 = offer.replace("VP8/90000", "VP9/90000").replace("packetization-mode=1", "packetization-mode=0")
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             await accepted(mode_0)
         assert (caught.value.status, caught.value.reason) == (422, "unsupported_codec")
 
@@ -154,7 +154,7 @@ class TestAnswer:
 
     async def test_no_port(self, offer: str) -> None:
         """Where every UDP port of the range is taken, it is 503 and says so."""
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             await accepted(offer, addresses=["203.0.113.1"])  # an address of nobody's: nothing can be bound
         assert (caught.value.status, caught.value.reason) == (503, "no_udp_port")
         assert caught.value.retry_after
@@ -211,7 +211,7 @@ class TestFragment:
     )
     def test_bad_lines(self, line: str) -> None:
         """A line that is none of SDP, or a candidate that is none, is a bad fragment."""
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             parse_fragment(f"a=ice-ufrag:me\r\n{line}\r\n", "me")
         assert (caught.value.status, caught.value.reason) == (400, "bad_fragment")
 

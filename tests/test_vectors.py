@@ -10,17 +10,27 @@ import httpx
 import numpy as np
 import pytest
 
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.media.frame_stamp import read, stamp
 from streamer.rtc.negotiation import parse_fragment
 from streamer.session import messages
 from streamer.session.messages import BadMessage
 
 CLIENTS = Path(__file__).parent.parent / "clients"
-TYPES = {"ping": messages.Ping, "interrupt": messages.Interrupt, "mute": messages.Mute, "character": messages.Wear}
-TYPES |= {"emotion": messages.Feel, "playout": messages.Playout, "plan": messages.Move, "attention": messages.Attend}
+TYPES = {
+    "ping": messages.Ping,
+    "interrupt": messages.Interrupt,
+    "mute": messages.Mute,
+    "character": messages.SetCharacter,
+}
+TYPES |= {
+    "emotion": messages.SetEmotion,
+    "playout": messages.Playout,
+    "plan": messages.MotionCommand,
+    "attention": messages.Attend,
+}
 SPOKEN = {"start": messages.Start, "end": messages.End}
-TYPES |= {"gesture": messages.Gesture, "away": messages.Away}
+TYPES |= {"gesture": messages.Gesture, "away": messages.SetAway}
 
 
 def vectors(name: str) -> dict[str, Any]:
@@ -129,7 +139,7 @@ class TestServer:
     @pytest.mark.parametrize("vector", FRAGMENTS["invalid"], ids=lambda v: v["why"])
     def test_refuses_bad_fragments(self, vector: dict[str, Any]) -> None:
         """A bad fragment is refused with the vector's status and reason."""
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             parse_fragment(lines(vector["fragment"]), FRAGMENTS["ufrag"])
         assert (caught.value.status, caught.value.reason) == (vector["status"], vector["reason"])
 

@@ -238,7 +238,7 @@ class TestSound:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             viewer.sound(Sound(0, 160, 0, b"old", now), now)
-            viewer.hush(1)
+            viewer.flush_audio(1)
             viewer.sound(Sound(160, 160, 0, b"late", now), now)
             viewer.sound(Sound(320, 160, 1, b"new", now), now)
             await asyncio.sleep(1.0)

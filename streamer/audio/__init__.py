@@ -5,12 +5,12 @@ from streamer.audio.opus import OpusDecoder, OpusEncoder, OpusError, packet_dura
 from streamer.audio.rtp_input import CaptureClock, Chunk, Ingest, IngestStats
 from streamer.audio.speech_queue import (
     BadSpeech,
-    FedConfig,
-    FedSpeech,
-    FedStats,
     Finished,
     Packet,
     SpeechFormat,
+    SpeechQueue,
+    SpeechQueueConfig,
+    SpeechQueueStats,
     Started,
 )
 
@@ -18,9 +18,9 @@ __all__ = [
     "BadSpeech",
     "CaptureClock",
     "Chunk",
-    "FedConfig",
-    "FedSpeech",
-    "FedStats",
+    "SpeechQueueConfig",
+    "SpeechQueue",
+    "SpeechQueueStats",
     "Finished",
     "Ingest",
     "IngestStats",

@@ -67,7 +67,7 @@ class SpeechFormat:
 
 
 @dataclass(frozen=True)
-class FedConfig:
+class SpeechQueueConfig:
     """Seconds."""
 
     capacity: float = 60.0
@@ -118,7 +118,7 @@ class Packet:
 
 
 @dataclass(slots=True)
-class Released:
+class PollResult:
     """What is due, in order. The chunks follow each other without gap and have no payload; packets come with speech."""
 
     chunks: list[Chunk] = field(default_factory=list)
@@ -127,7 +127,7 @@ class Released:
 
 
 @dataclass(frozen=True)
-class FedStats:
+class SpeechQueueStats:
     """Counts since the start, but for `buffered_ms`."""
 
     received_ms: int = 0
@@ -313,16 +313,16 @@ def _seam(samples: Samples, before: float, scale: int) -> Samples:
     return out
 
 
-class FedSpeech:
+class SpeechQueue:
     """Speech in (`start`, `push`, `end`, `clear`), what is due out (`poll`: at `deadline`, and after any of these).
 
     A segment is what lies between two ends. Numbers of segments count from 1.
     """
 
-    def __init__(self, lookahead: int, now: float, config: FedConfig | None = None) -> None:
+    def __init__(self, lookahead: int, now: float, config: SpeechQueueConfig | None = None) -> None:
         if lookahead < 0:
             raise ValueError(f"look-ahead of {lookahead} samples: must not be negative")
-        self.config = config or FedConfig()
+        self.config = config or SpeechQueueConfig()
         self._lookahead = lookahead
         self._origin = now
         self._format: SpeechFormat | None = None
@@ -344,7 +344,7 @@ class FedSpeech:
         self._decoder: OpusDecoder | None = None
         self._discarded = 0.0
         self._received = 0.0
-        self._stats = FedStats()
+        self._stats = SpeechQueueStats()
 
     # In
 
@@ -459,7 +459,7 @@ class FedSpeech:
         return self._end
 
     @property
-    def stats(self) -> FedStats:
+    def stats(self) -> SpeechQueueStats:
         return replace(
             self._stats,
             received_ms=round(self._received * 1000),
@@ -487,13 +487,13 @@ class FedSpeech:
             moments.append(self.captured(self._marks[0][0]))
         return min(moments)
 
-    def poll(self, now: float) -> Released:
+    def poll(self, now: float) -> PollResult:
         """What is due by now."""
         late = now - self._tick
         if late > self.config.catch_up:
             self._origin += late
             self._stats = replace(self._stats, slipped_ms=self._stats.slipped_ms + round(late * 1000))
-        out = Released()
+        out = PollResult()
         while True:
             if self._end < self._block_end and self._turn <= now and self._take(out):
                 continue
@@ -526,7 +526,7 @@ class FedSpeech:
             return True
         return source.seconds >= (self.config.resume if self._slow else self.config.start) - 1e-9
 
-    def _take(self, out: Released) -> bool:
+    def _take(self, out: PollResult) -> bool:
         """Puts the next piece on the line, or a silent packet where one is due; False where there is neither."""
         while self._waits:
             segment = self._segments[0]
@@ -543,7 +543,7 @@ class FedSpeech:
             return True
         return False
 
-    def _place(self, segment: _Segment, piece: _Piece, out: Released) -> None:
+    def _place(self, segment: _Segment, piece: _Piece, out: PollResult) -> None:
         fresh = not self._talking or not segment.begun
         if not segment.begun:
             segment.begun = True
@@ -571,11 +571,11 @@ class FedSpeech:
             self._talking = False
             self._silent = _AFTER
 
-    def _lay_silence(self, out: Released) -> None:
+    def _lay_silence(self, out: PollResult) -> None:
         self._silent -= 1
         self._lay(np.zeros(UNIT, np.float32), np.zeros(UNIT * _WIDE, np.float32), True, out)
 
-    def _lay(self, samples: Samples, sound: Samples | bytes, fresh: bool, out: Released) -> None:
+    def _lay(self, samples: Samples, sound: Samples | bytes, fresh: bool, out: PollResult) -> None:
         """Puts sound on the line. `fresh`: it does not continue what came before."""
         if fresh:
             samples = _seam(samples, self._last[0], 1)
@@ -591,7 +591,7 @@ class FedSpeech:
         self._decided.append(samples)
         self._end += len(samples)
 
-    def _hand_on(self, out: Released, now: float) -> None:
+    def _hand_on(self, out: PollResult, now: float) -> None:
         """The next block; what was not decided of it is silence."""
         end = self._block_end
         self._block_end += SAMPLES_PER_FRAME

@@ -13,38 +13,38 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamer.audio.vad import Vad, VadEvent
-from streamer.avatar.renderer import Attentive, Drawable, Kindred
+from streamer.avatar.renderer import BatchRenderer, ConditionedRenderer, Renderer
 from streamer.base.constants import SAMPLES_PER_FRAME
 from streamer.base.frames import Step
 from streamer.base.image import Picture
-from streamer.motion.articulation import Curves, Listener
+from streamer.motion.articulation import ArticulationFrame, ArticulationModel
 from streamer.motion.controls import EMOTIONS
-from streamer.motion.gestures import Acting
-from streamer.motion.idle import Life
-from streamer.motion.plan import Move, Plan
+from streamer.motion.gestures import GesturePlayer
+from streamer.motion.idle import IdleMotion
+from streamer.motion.plan import MotionCommand, Plan
 
 
 class Avatar:
     """A character that hears a step at a time and can be drawn: all of one session's state in the generator.
 
-    Not thread-safe: whoever runs the steps owns it. `wear`, `feel`, `move`, `act`, `attend` and `nod` alone may be
-    called from elsewhere.
+    Not thread-safe: whoever runs the steps owns it. `set_renderer`, `set_emotion`, `move`, `play_gesture`,
+    `set_attention` and `nod` alone may be called from elsewhere.
     """
 
-    def __init__(self, listener: Listener, rig: Drawable, life: Life, vad: Vad | None = None) -> None:
+    def __init__(self, listener: ArticulationModel, rig: Renderer, life: IdleMotion, vad: Vad | None = None) -> None:
         self._listener = listener
         self._articulation = listener.state()
         self._life = life
         self._plan = Plan()
-        self._acting = Acting()
+        self._acting = GesturePlayer()
         self._vad = vad
         self._rig = rig
-        self._next_rig: Drawable | None = None
+        self._next_rig: Renderer | None = None
         self._feeling: tuple[str, float] | None = None
         self._attention: str | None = None
         self._assents = False
         self._emotion = np.zeros(len(EMOTIONS), np.float32)
-        self._told: tuple[np.ndarray, Curves, np.ndarray] | None = None
+        self._told: tuple[np.ndarray, ArticulationFrame, np.ndarray] | None = None
         self._epoch = 0
 
     @property
@@ -56,7 +56,7 @@ class Avatar:
         """What draws it now, one of config.RENDERERS."""
         return self._rig.name
 
-    def wear(self, rig: Drawable) -> None:
+    def set_renderer(self, rig: Renderer) -> None:
         """
         Has the next picture drawn by `rig`, whatever drew it before; it must be of the same size. The one worn until
         then is closed.
@@ -67,11 +67,11 @@ class Avatar:
         if displaced is not None:
             displaced.close()
 
-    def feel(self, emotion: str, strength: float) -> None:
+    def set_emotion(self, emotion: str, strength: float) -> None:
         """Turns towards an emotion of `controls.EMOTIONS`, strength 0..1, from the next step on."""
         self._feeling = (emotion, strength)
 
-    def attend(self, state: str) -> None:
+    def set_attention(self, state: str) -> None:
         """What it does while it does not speak, one of `controls.ATTENTIONS`, from the next step on."""
         self._attention = state
 
@@ -79,11 +79,11 @@ class Avatar:
         """Where it listens, it may nod now: the speaker has paused."""
         self._assents = True
 
-    def move(self, asked: Move) -> None:
+    def move(self, asked: MotionCommand) -> None:
         """Moves head, eyes, brows, body or hands as the user asks, from the next step on, until it lapses."""
         self._plan.ask(asked)
 
-    def act(self, gesture: str) -> None:
+    def play_gesture(self, gesture: str) -> None:
         """Makes a gesture of `gestures.GESTURES`, from the next step on."""
         self._acting.ask(gesture)
 
@@ -104,7 +104,7 @@ class Avatar:
             self._emotion[EMOTIONS.index(feeling[0])] = feeling[1]
         if self._attention is not None:
             attention, self._attention = self._attention, None
-            self._life.attend(attention)
+            self._life.set_attention(attention)
         if self._assents:
             self._assents = False
             self._life.nod()
@@ -115,7 +115,7 @@ class Avatar:
         controls = self._plan.apply(self._life.step(curves.mouth, curves.prosody), step.frame)
         self._told = controls, curves, self._emotion
         self._change_rig()
-        if isinstance(self._rig, Attentive):
+        if isinstance(self._rig, ConditionedRenderer):
             self._rig.hear(*self._told)
         return controls, events
 
@@ -131,19 +131,19 @@ class Avatar:
         """The frame's picture, valid until the next call."""
         return self._ready().draw(controls, seconds)
 
-    def _ready(self) -> Drawable:
+    def _ready(self) -> Renderer:
         """The rig to draw with: one put on since the frame was heard is told what was heard."""
-        if self._change_rig() and self._told is not None and isinstance(self._rig, Attentive):
+        if self._change_rig() and self._told is not None and isinstance(self._rig, ConditionedRenderer):
             self._rig.hear(*self._told)
         return self._rig
 
-    def kin(self) -> tuple[object, int] | None:
+    def batch_key(self) -> tuple[object, int] | None:
         """
-        Equal for avatars that `draw_together` draws at once, and how many it draws at most; None for one that is drawn
+        Equal for avatars that `render_batch` draws at once, and how many it draws at most; None for one that is drawn
         by itself.
         """
-        if isinstance(self._rig, Kindred) and self._next_rig is None:
-            return self._rig.kin, self._rig.most_together
+        if isinstance(self._rig, BatchRenderer) and self._next_rig is None:
+            return self._rig.batch_key, self._rig.max_batch_size
         return None
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class Avatar:
             self._next_rig = None
 
 
-def draw_together(asked: Sequence[tuple[Avatar, np.ndarray, float]]) -> list[Picture | Exception]:
+def render_batch(asked: Sequence[tuple[Avatar, np.ndarray, float]]) -> list[Picture | Exception]:
     """
     What `draw` gives for each of several avatars with their controls [C] and seconds, which have heard their frames;
     one's failure stands in its place.
@@ -161,12 +161,12 @@ def draw_together(asked: Sequence[tuple[Avatar, np.ndarray, float]]) -> list[Pic
     They were of one kin when they were chosen. One that has put on a rig of another kind since is drawn by itself.
     """
     drawn: list[Picture | Exception | None] = [None] * len(asked)
-    kindred: dict[object, list[tuple[int, Kindred]]] = {}
+    kindred: dict[object, list[tuple[int, BatchRenderer]]] = {}
     for i, (avatar, controls, seconds) in enumerate(asked):
         try:
             rig = avatar._ready()
-            if isinstance(rig, Kindred):
-                kindred.setdefault(rig.kin, []).append((i, rig))
+            if isinstance(rig, BatchRenderer):
+                kindred.setdefault(rig.batch_key, []).append((i, rig))
             else:
                 drawn[i] = rig.draw(controls, seconds)
         except Exception as error:
@@ -174,7 +174,7 @@ def draw_together(asked: Sequence[tuple[Avatar, np.ndarray, float]]) -> list[Pic
     for members in kindred.values():
         rigs = [rig for _, rig in members]
         try:
-            pictures = rigs[0].draw_together(rigs)
+            pictures = rigs[0].render_batch(rigs)
         except Exception as error:
             pictures = [error] * len(rigs)
         for (i, _), picture in zip(members, pictures, strict=True):

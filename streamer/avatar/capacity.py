@@ -29,14 +29,14 @@ from streamer import __version__
 from streamer.audio.vad import Vad
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.characters import Characters
-from streamer.avatar.renderer import Drawable, Generator
+from streamer.avatar.renderer import Renderer, RendererBackend
 from streamer.base import clock, resources
 from streamer.base.constants import DEFAULT_SIZES, FPS, SAMPLES_PER_FRAME, SIZES
 from streamer.base.errors import NotInstalled
 from streamer.base.frames import Step
 from streamer.base.resources import cache_folder
-from streamer.motion.articulation import Articulation, Listener
-from streamer.motion.idle import Life
+from streamer.motion.articulation import Articulation, ArticulationModel
+from streamer.motion.idle import IdleMotion
 
 COMFORTABLE = 0.7
 """Share of the time between two frames that drawing one may take: the rest is for all else."""
@@ -58,12 +58,12 @@ class NotMeasured(RuntimeError):
 # Costs --------------------------------------------------------------------------------------------------------------
 
 
-def frame_times(listener: Listener, rig: Drawable, frames: int, interval: float = 0.0) -> list[float]:
+def frame_times(listener: ArticulationModel, rig: Renderer, frames: int, interval: float = 0.0) -> list[float]:
     """
     Seconds that hearing and drawing take for each of so many frames, which begin `interval` seconds apart or as soon
     as the one before is done. Closes the rig. Blocking.
     """
-    avatar, rng = Avatar(listener, rig, Life(0), Vad()), np.random.default_rng(0)
+    avatar, rng = Avatar(listener, rig, IdleMotion(0), Vad()), np.random.default_rng(0)
     seconds = []
     try:
         due = clock.now()
@@ -81,17 +81,19 @@ def frame_times(listener: Listener, rig: Drawable, frames: int, interval: float 
     return seconds
 
 
-def frame_costs(generator: Generator, listener: Listener, characters: Characters) -> dict[tuple[str, int], float]:
+def frame_costs(
+    generator: RendererBackend, listener: ArticulationModel, characters: Characters
+) -> dict[tuple[str, int], float]:
     """
     Seconds that a frame takes by (renderer, size): each renderer that can draw here is measured at its default size on
     a character of its kind. It also warms up what the first session would otherwise wait for. Blocking.
     """
     costs: dict[tuple[str, int], float] = {}
     for entry in characters.samples():
-        renderer = generator.renderer(entry)
+        renderer = generator.renderer_name(entry)
         if (renderer, SIZES[0]) in costs:
             continue
-        rig = generator.rig(entry, DEFAULT_SIZES[renderer], True)
+        rig = generator.create_renderer(entry, DEFAULT_SIZES[renderer], True)
         typical = sorted(frame_times(listener, rig, _TRIED))[_TRIED // 2]
         for size in SIZES:
             costs[renderer, size] = typical * generator.relative_cost(renderer, size)
@@ -275,11 +277,11 @@ def busy_core() -> Iterator[None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Measures here, and prints what `measure` reads."""
-    from streamer.avatar.neural import NeuralGenerator
+    from streamer.avatar.neural import NeuralBackend
 
     (device,) = arguments
     try:
-        generator = NeuralGenerator.load(device=device, sessions=1)
+        generator = NeuralBackend.load(device=device, sessions=1)
     except NotInstalled as error:
         print(error, file=sys.stderr)
         return 1
@@ -289,7 +291,7 @@ def main(arguments: Sequence[str]) -> int:
     # A device's own time does not depend on what keeps a core of the CPU busy.
     with contextlib.nullcontext() if generator.device == "cuda" else busy_core():
         while len(rounds) < _ROUNDS and not (rounds and rounds[-1].holds()):
-            rig = generator.rig(entry, DEFAULT_SIZES["neural"], True)
+            rig = generator.create_renderer(entry, DEFAULT_SIZES["neural"], True)
             seconds = frame_times(listener, rig, _WARM + _FRAMES, 1 / FPS)[_WARM:]
             rounds.append(Measured(generator.device, tuple(seconds)))
     best = min(rounds, key=lambda measured: measured.typical)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from streamer.base.errors import BadPicture, Refused
+from streamer.base.errors import BadPicture, RequestError
 from streamer.faces.alignment import PLACES
 from streamer.faces.clip import is_video
 from streamer.faces.decode import SUFFIXES, decode_picture
@@ -39,7 +39,7 @@ _SAMPLE_EDGE = 512
 
 
 @dataclass
-class Entry:
+class CharacterRecord:
     """One character: either the studio's traits, or a picture [H, W, 4] uint8 RGBA and, where it has one, its face."""
 
     id: str
@@ -66,12 +66,12 @@ class Entry:
         return None if self.pack is None else face_of(self.pack.fit)
 
     def member(self, role: str) -> tuple[np.ndarray, FaceFit]:
-        """The picture [H, W, 4] uint8 that was taken for a role, and its face. Raises `Refused` (404)."""
+        """The picture [H, W, 4] uint8 that was taken for a role, and its face. Raises `RequestError` (404)."""
         if self.pack is not None and role == "neutral":
             return self.pack.neutral, self.pack.fit
         member = self.pack.others.get(role) if self.pack is not None else None  # type: ignore[call-overload]
         if member is None:
-            raise Refused(404, "unknown_role", f"character {self.id} has no picture for {role[:40]!r}")
+            raise RequestError(404, "unknown_role", f"character {self.id} has no picture for {role[:40]!r}")
         return member.pixels, member.fit
 
     @property
@@ -161,17 +161,17 @@ class Characters:
         self.needs_face = needs_face
         self._reader = PictureReader()
         self._lock = threading.Lock()
-        self._built_in: dict[str, Entry] = {}
-        self._added: OrderedDict[str, Entry] = OrderedDict()
+        self._built_in: dict[str, CharacterRecord] = {}
+        self._added: OrderedDict[str, CharacterRecord] = OrderedDict()
         for seed in SHOWN_SEEDS:
             character = Character.from_seed(seed)
-            self._built_in[str(seed)] = Entry(str(seed), character.name, character, seed=seed, built_in=True)
+            self._built_in[str(seed)] = CharacterRecord(str(seed), character.name, character, seed=seed, built_in=True)
 
     @property
     def default(self) -> str:
         return str(SHOWN_SEEDS[0])
 
-    def samples(self) -> list[Entry]:
+    def samples(self) -> list[CharacterRecord]:
         """
         A character of each kind that the rigs draw, the default one first: what drawing costs is measured on them.
         Blocking.
@@ -183,17 +183,17 @@ class Characters:
         finally:
             rig.close()
         pack = Pack(picture, placed(Face(1.0, PLACES[:2] * _SAMPLE_EDGE, PLACES[2] * _SAMPLE_EDGE)), {}, (), ())
-        samples = [studio, Entry("sample", "Sample picture", picture=picture, pack=pack)]
+        samples = [studio, CharacterRecord("sample", "Sample picture", picture=picture, pack=pack)]
         if not self.needs_face:
-            samples.append(Entry("sample-still", "Sample picture without a face", picture=picture))
+            samples.append(CharacterRecord("sample-still", "Sample picture without a face", picture=picture))
         return samples
 
-    def all(self) -> list[Entry]:
+    def all(self) -> list[CharacterRecord]:
         with self._lock:
             return [*self._built_in.values(), *self._added.values()]
 
-    def get(self, character_id: str) -> Entry:
-        """By id, or by a seed that was never listed. Raises `Refused` (404)."""
+    def get(self, character_id: str) -> CharacterRecord:
+        """By id, or by a seed that was never listed. Raises `RequestError` (404)."""
         with self._lock:
             if entry := self._built_in.get(character_id):
                 return entry
@@ -207,21 +207,21 @@ class Characters:
             and int(character_id) <= MAX_SEED
         ):
             return self.from_seed(int(character_id))
-        raise Refused(404, "unknown_character", f"there is no character {character_id[:40]!r}")
+        raise RequestError(404, "unknown_character", f"there is no character {character_id[:40]!r}")
 
-    def from_seed(self, seed: int) -> Entry:
+    def from_seed(self, seed: int) -> CharacterRecord:
         if not 0 <= seed <= MAX_SEED:
-            raise Refused(422, "bad_traits", f"seed {seed} is not between 0 and {MAX_SEED}")
+            raise RequestError(422, "bad_traits", f"seed {seed} is not between 0 and {MAX_SEED}")
         with self._lock:
             if entry := self._built_in.get(str(seed)):
                 return entry
         character = Character.from_seed(seed)
-        return self._add(Entry(str(seed), character.name, character, seed=seed))
+        return self._add(CharacterRecord(str(seed), character.name, character, seed=seed))
 
-    def from_traits(self, traits: Mapping[str, Any], name: str | None = None) -> Entry:
+    def from_traits(self, traits: Mapping[str, Any], name: str | None = None) -> CharacterRecord:
         character = checked_traits(traits)
         digest = hashlib.sha256(repr((sorted(character.traits.items()), name)).encode()).hexdigest()[:12]
-        return self._add(Entry(f"c-{digest}", name or character.name, character))
+        return self._add(CharacterRecord(f"c-{digest}", name or character.name, character))
 
     def from_picture(
         self,
@@ -231,7 +231,7 @@ class Characters:
         own_mouth: bool = False,
         faced: bool = True,
         consent: bool | None = None,
-    ) -> Entry:
+    ) -> CharacterRecord:
         """`from_pictures` with one."""
         return self.from_pictures([Upload(data)], name, marks, None, own_mouth, faced, consent)
 
@@ -244,9 +244,9 @@ class Characters:
         own_mouth: bool = False,
         faced: bool = True,
         consent: bool | None = None,
-    ) -> Entry:
-        """Decodes and keeps 1 to 8 uploaded pictures of one character. Raises `Refused`. Blocking: run it off the event
-        loop.
+    ) -> CharacterRecord:
+        """Decodes and keeps 1 to 8 uploaded pictures of one character. Raises `RequestError`. Blocking: run it off the
+        event loop.
 
         Of the first picture, in the pixels of it as it is shown: `marks`, where its user gave them, are x, y of one
         eye, of the other, of the mouth; `at` is x, y of the face that is meant, where there are several. Not `faced`:
@@ -282,32 +282,36 @@ class Characters:
         own_mouth: bool = False,
         consent: bool | None = None,
         file: str = "",
-    ) -> Entry:
-        """Keeps the best frames of a video, and nothing else of it; `file` stands for it in errors. Raises `Refused`.
-        Blocking, up to some seconds: run it off the event loop."""
+    ) -> CharacterRecord:
+        """
+        Keeps the best frames of a video, and nothing else of it; `file` stands for it in errors. Raises `RequestError`.
+        Blocking, up to some seconds: run it off the event loop.
+        """
         with _refusing():
             pack = self._reader.read_clip(data, file)
         said = "clip" + "own mouth" * own_mouth
         return self._add(_uploaded(data, said, name or "My clip", pack.neutral, pack, own_mouth, consent))
 
-    def from_files(self, paths: Sequence[Path], name: str | None = None) -> Entry:
-        """What lies at paths: a picture, several of one character, a folder with them, or a clip. Raises `Refused`.
-        Blocking."""
+    def from_files(self, paths: Sequence[Path], name: str | None = None) -> CharacterRecord:
+        """
+        What lies at paths: a picture, several of one character, a folder with them, or a clip. Raises `RequestError`.
+        Blocking.
+        """
         files = [file for path in paths for file in (_pictures_in(path) if path.is_dir() else [path])]
         if not files:
-            raise Refused(422, "bad_picture", f"0 pictures were found in {', '.join(map(str, paths))}")
+            raise RequestError(422, "bad_picture", f"0 pictures were found in {', '.join(map(str, paths))}")
         if len(files) > MAX_PICTURES:
-            raise Refused(422, "bad_picture", f"a pack has 1 to {MAX_PICTURES} pictures, not {len(files)}")
+            raise RequestError(422, "bad_picture", f"a pack has 1 to {MAX_PICTURES} pictures, not {len(files)}")
         try:
             uploads = [Upload(file.read_bytes(), file.name) for file in files]
         except OSError as error:
-            raise Refused(422, "bad_picture", f"{error.filename} could not be read: {error.strerror}") from None
+            raise RequestError(422, "bad_picture", f"{error.filename} could not be read: {error.strerror}") from None
         name = name or paths[0].stem
         if len(uploads) == 1 and is_video(uploads[0].data):
             return self.from_clip(uploads[0].data, name, file=uploads[0].name)
         return self.from_pictures(uploads, name)
 
-    def _add(self, entry: Entry) -> Entry:
+    def _add(self, entry: CharacterRecord) -> CharacterRecord:
         with self._lock:
             self._added[entry.id] = entry
             self._added.move_to_end(entry.id)
@@ -316,7 +320,7 @@ class Characters:
                 taken -= self._added.popitem(last=False)[1].size
         return entry
 
-    def thumbnail(self, entry: Entry, size: int, background: bool) -> bytes:
+    def thumbnail(self, entry: CharacterRecord, size: int, background: bool) -> bytes:
         """A PNG, drawn once. Blocking."""
         key = (size, background)
         if key not in entry.thumbnails:
@@ -331,9 +335,9 @@ def _refusing() -> Iterator[None]:
         yield
     except BadPicture as error:
         faces = [face.to_json() for face in getattr(error, "faces", ())]
-        raise Refused(422, error.reason, str(error), more={"faces": faces} if faces else {}) from None
+        raise RequestError(422, error.reason, str(error), more={"faces": faces} if faces else {}) from None
     except FileNotFoundError as error:
-        raise Refused(500, "no_face_networks", f"pictures cannot be read: {error}") from None
+        raise RequestError(500, "no_face_networks", f"pictures cannot be read: {error}") from None
 
 
 def _uploaded(
@@ -344,10 +348,10 @@ def _uploaded(
     pack: Pack | None,
     own_mouth: bool,
     consent: bool | None,
-) -> Entry:
+) -> CharacterRecord:
     """An entry whose id is the same for the same bytes of which the same was said."""
     digest = hashlib.sha256(data + said.encode()).hexdigest()[:12]
-    return Entry(f"p-{digest}", name, picture=picture, pack=pack, own_mouth=own_mouth, consent=consent)
+    return CharacterRecord(f"p-{digest}", name, picture=picture, pack=pack, own_mouth=own_mouth, consent=consent)
 
 
 def _pictures_in(folder: Path) -> list[Path]:
@@ -356,8 +360,8 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def checked_traits(traits: Mapping[str, Any]) -> Character:
-    """Traits to a character. Raises `Refused` (422) naming the trait."""
+    """Traits to a character. Raises `RequestError` (422) naming the trait."""
     try:
         return Character.from_traits(traits)
     except (ValueError, TypeError) as error:
-        raise Refused(422, "bad_traits", str(error)) from None
+        raise RequestError(422, "bad_traits", str(error)) from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamer.audio.vad import VadEvent
-from streamer.avatar.avatar import Avatar, draw_together
+from streamer.avatar.avatar import Avatar, render_batch
 from streamer.base import clock
 from streamer.base.constants import FPS
 from streamer.base.frames import Frame, Step
@@ -27,7 +27,7 @@ _MOST_SPOILT = 25  # frames in a row that hold no numbers, after which a session
 
 
 @dataclass
-class Seat:
+class EngineSlot:
     """One session's place in the engine."""
 
     avatar: Avatar
@@ -46,12 +46,12 @@ class Seat:
     """What drew the last frame, one of config.RENDERERS; empty before the first."""
     drawn: int = 0
     """Frames that it has drawn without a break."""
-    spoilt: int = 0
+    nonfinite_frames: int = 0
     """Frames in a row that held no numbers (an ArithmeticError): left out, since the next may be whole again."""
     closed: bool = False
 
     @property
-    def left_out(self) -> int:
+    def frames_skipped(self) -> int:
         """Frames that were never drawn, for whichever reason."""
         return self.skipped + self.unheard
 
@@ -74,8 +74,8 @@ class Engine:
     """Runs steps. `start` and `close` are idempotent; `close` is safe before `start`."""
 
     def __init__(self, on_step: Callable[[float], None] = lambda seconds: None) -> None:
-        self._seats: list[Seat] = []
-        self._leaving: list[Seat] = []
+        self._seats: list[EngineSlot] = []
+        self._leaving: list[EngineSlot] = []
         self._work = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="generator", daemon=True)
@@ -98,9 +98,9 @@ class Engine:
         on_frame: Callable[[Frame], None],
         on_voice: Callable[[list[VadEvent]], None],
         on_failure: Callable[[Exception], None],
-    ) -> Seat:
+    ) -> EngineSlot:
         """Seats a session. The callbacks are called on the engine's thread."""
-        seat = Seat(avatar, on_frame, on_voice, on_failure, self, deque())
+        seat = EngineSlot(avatar, on_frame, on_voice, on_failure, self, deque())
         with self._work:
             self._seats.append(seat)
         return seat
@@ -111,7 +111,7 @@ class Engine:
         with self._work:
             return sum(seat.cost for seat in self._seats) * FPS
 
-    def _submit(self, seat: Seat, step: Step) -> None:
+    def _submit(self, seat: EngineSlot, step: Step) -> None:
         with self._work:
             if seat.closed:
                 return
@@ -121,7 +121,7 @@ class Engine:
             seat.waiting.append(step)
             self._work.notify()
 
-    def _close(self, seat: Seat) -> None:
+    def _close(self, seat: EngineSlot) -> None:
         with self._work:
             if seat.closed:
                 return
@@ -133,7 +133,7 @@ class Engine:
                 return
         seat.avatar.close()
 
-    def _take(self) -> list[tuple[Seat, list[Step]]] | None:
+    def _take(self) -> list[tuple[EngineSlot, list[Step]]] | None:
         """Waits for work: the seat whose oldest step arrived first, with all its steps, and those ready seats that can
         be drawn together with it. None to end.
         """
@@ -147,10 +147,12 @@ class Engine:
                 ready = [seat for seat in self._seats if seat.waiting]
                 if ready:
                     ready.sort(key=lambda s: s.waiting[0].times.arrived)
-                    kin = ready[0].avatar.kin()
+                    batch_key = ready[0].avatar.batch_key()
                     chosen = ready[:1]
-                    if kin is not None:
-                        chosen += [seat for seat in ready[1:] if seat.avatar.kin() == kin][: kin[1] - 1]
+                    if batch_key is not None:
+                        chosen += [seat for seat in ready[1:] if seat.avatar.batch_key() == batch_key][
+                            : batch_key[1] - 1
+                        ]
                     taken = [(seat, list(seat.waiting)) for seat in chosen]
                     for seat in chosen:
                         seat.waiting.clear()
@@ -161,10 +163,10 @@ class Engine:
         while (taken := self._take()) is not None:
             self._step(taken)
 
-    def _step(self, taken: list[tuple[Seat, list[Step]]]) -> None:
+    def _step(self, taken: list[tuple[EngineSlot, list[Step]]]) -> None:
         """Hears and draws for some seats at once. One session's failure does not reach the others."""
         started = clock.now()
-        heard: list[tuple[Seat, Step, np.ndarray]] = []
+        heard: list[tuple[EngineSlot, Step, np.ndarray]] = []
         for seat, steps in taken:
             try:
                 heard.append((seat, steps[-1], self._hear(seat, steps)))
@@ -174,7 +176,7 @@ class Engine:
             if isinstance(image, Exception):
                 self._fail(seat, image)
                 continue
-            seat.spoilt = 0
+            seat.nonfinite_frames = 0
             step.times.started = started
             step.times.drawn = clock.now()
             seconds = (step.times.drawn - started) / len(heard)
@@ -185,7 +187,7 @@ class Engine:
             except Exception as error:
                 self._fail(seat, error)
 
-    def _hear(self, seat: Seat, steps: list[Step]) -> np.ndarray:
+    def _hear(self, seat: EngineSlot, steps: list[Step]) -> np.ndarray:
         """The controls [C] of the newest step; the older ones are heard, but not drawn."""
         events: list[VadEvent] = []
         for step in steps:
@@ -196,18 +198,18 @@ class Engine:
             seat.on_voice(events)
         return controls
 
-    def _draw(self, heard: list[tuple[Seat, Step, np.ndarray]]) -> list[Picture | Exception]:
+    def _draw(self, heard: list[tuple[EngineSlot, Step, np.ndarray]]) -> list[Picture | Exception]:
         """The image of each, or what went wrong with it."""
         try:
             if len(heard) > 1:
-                return draw_together([(seat.avatar, controls, step.frame / FPS) for seat, step, controls in heard])
+                return render_batch([(seat.avatar, controls, step.frame / FPS) for seat, step, controls in heard])
             return [seat.avatar.draw(controls, step.frame / FPS) for seat, step, controls in heard]
         except Exception as error:
             return [error] * len(heard)
 
-    def _fail(self, seat: Seat, error: Exception) -> None:
-        if isinstance(error, ArithmeticError) and seat.spoilt < _MOST_SPOILT:
-            seat.spoilt += 1
+    def _fail(self, seat: EngineSlot, error: Exception) -> None:
+        if isinstance(error, ArithmeticError) and seat.nonfinite_frames < _MOST_SPOILT:
+            seat.nonfinite_frames += 1
             seat.skipped += 1
             log.warning("a frame is left out: %s", error)
             return

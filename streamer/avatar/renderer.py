@@ -5,12 +5,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from streamer.avatar.characters import Entry
+from streamer.avatar.characters import CharacterRecord
 from streamer.base.image import Picture
-from streamer.motion.articulation import Curves
+from streamer.motion.articulation import ArticulationFrame
 
 
-class Drawable(Protocol):
+class Renderer(Protocol):
     """What draws a character for one session: the studio's `Rig`, a picture's, or the neural generator's."""
 
     name: str
@@ -26,31 +26,31 @@ class Drawable(Protocol):
 
 
 @runtime_checkable
-class Attentive(Protocol):
-    """A `Drawable` that wants to know more than the controls: what was heard, at every frame, drawn or not."""
+class ConditionedRenderer(Protocol):
+    """A `Renderer` that wants to know more than the controls: what was heard, at every frame, drawn or not."""
 
-    def hear(self, controls: np.ndarray, curves: Curves, emotion: np.ndarray) -> None:
+    def hear(self, controls: np.ndarray, curves: ArticulationFrame, emotion: np.ndarray) -> None:
         """The frame's controls [C], what the voice says, and the strength of each emotion of controls.EMOTIONS."""
         ...
 
 
 @runtime_checkable
-class Kindred(Protocol):
-    """A `Drawable` that is drawn together with others of its kind more cheaply than one by one."""
+class BatchRenderer(Protocol):
+    """A `Renderer` that is drawn together with others of its kind more cheaply than one by one."""
 
-    kin: object
+    batch_key: object
     """Those with the same one can be drawn together."""
 
-    most_together: int
+    max_batch_size: int
     """How many at once: with more, the first would wait too long for the last."""
 
-    def draw_together(self, all_of_them: Sequence["Kindred"]) -> list[Picture | Exception]:
+    def render_batch(self, all_of_them: Sequence["BatchRenderer"]) -> list[Picture | Exception]:
         """What `draw` would give for each, in their order; one's failure stands in its place."""
         ...
 
 
-class Generator(Protocol):
-    """Makes a `Drawable` of a character for each session that shows it. Its methods may be called from any thread."""
+class RendererBackend(Protocol):
+    """Makes a `Renderer` of a character for each session that shows it. Its methods may be called from any thread."""
 
     name: str
     """One of config.GENERATORS."""
@@ -58,23 +58,23 @@ class Generator(Protocol):
     where: str
     """On which device it draws, how, and why there: one line, to be said at start."""
 
-    def renderer(self, entry: Entry, size: int | None = None) -> str:
+    def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
         """
         Which of config.RENDERERS draws a character at that size, or at the renderer's default size: the `name` of what
         `rig` makes.
         """
         ...
 
-    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
-        """A fresh one for one session, at rest. Blocking: run it off the event loop. Raises `Refused`."""
+    def create_renderer(self, entry: CharacterRecord, size: int, background: bool) -> Renderer:
+        """A fresh one for one session, at rest. Blocking: run it off the event loop. Raises `RequestError`."""
         ...
 
-    def prepare(self, entry: Entry, size: int, background: bool) -> None:
+    def prepare(self, entry: CharacterRecord, size: int, background: bool) -> None:
         """Makes ready what takes long in `rig`, so that it is soon there if it is asked for. As `rig` otherwise."""
         ...
 
-    def still(self, entry: Entry, size: int, background: bool) -> np.ndarray:
-        """The character at rest, [S, S, 4] uint8 straight RGBA. Blocking: off the event loop. Raises `Refused`."""
+    def still(self, entry: CharacterRecord, size: int, background: bool) -> np.ndarray:
+        """The character at rest, [S, S, 4] uint8 straight RGBA. Blocking: off the event loop. Raises `RequestError`."""
         ...
 
     def relative_cost(self, renderer: str, size: int) -> float:

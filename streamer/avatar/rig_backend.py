@@ -5,8 +5,8 @@ from collections import OrderedDict
 
 import numpy as np
 
-from streamer.avatar.characters import Entry
-from streamer.avatar.renderer import Drawable
+from streamer.avatar.characters import CharacterRecord
+from streamer.avatar.renderer import Renderer
 from streamer.base.constants import DEFAULT_SIZES
 from streamer.motion.controls import rest
 
@@ -14,31 +14,31 @@ _MOST_SPARE = 18
 """Rigs that wait to be worn, 2 to 14 MB each by their size; beyond it the one that has waited longest is given up."""
 
 
-class RigGenerator:
+class RigBackend:
     """The studio's own illustrator, driven by the controls, and for an uploaded picture the rig that moves it."""
 
     name = "rig"
     where = "the rigs draw on the CPU, which is all they need"
 
     def __init__(self) -> None:
-        self._spare: OrderedDict[tuple[str, int, bool], Drawable] = OrderedDict()
+        self._spare: OrderedDict[tuple[str, int, bool], Renderer] = OrderedDict()
         self._lock = threading.Lock()
 
-    def renderer(self, entry: Entry, size: int | None = None) -> str:
+    def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
         return entry.rig_name
 
-    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+    def create_renderer(self, entry: CharacterRecord, size: int, background: bool) -> Renderer:
         with self._lock:
             spare = self._spare.pop((entry.id, size, background), None)
         return spare or entry.rig(size, background)
 
-    def prepare(self, entry: Entry, size: int, background: bool) -> None:
+    def prepare(self, entry: CharacterRecord, size: int, background: bool) -> None:
         key = entry.id, size, background
         with self._lock:
             if key in self._spare:
                 self._spare.move_to_end(key)
                 return
-        made: Drawable = entry.rig(size, background)
+        made: Renderer = entry.rig(size, background)
         with self._lock:
             displaced = [self._spare.pop(key)] if key in self._spare else []
             self._spare[key] = made
@@ -47,7 +47,7 @@ class RigGenerator:
         for drawable in displaced:
             drawable.close()
 
-    def still(self, entry: Entry, size: int, background: bool) -> np.ndarray:
+    def still(self, entry: CharacterRecord, size: int, background: bool) -> np.ndarray:
         rig = entry.rig(size, background)
         try:
             return rig.draw(rest()).copy()

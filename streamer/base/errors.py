@@ -11,7 +11,7 @@ class BadPicture(ValueError):
     """The same for programs."""
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that cannot be met: an HTTP status, a stable reason and a sentence for a person."""
 
     def __init__(

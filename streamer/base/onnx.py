@@ -12,7 +12,7 @@ class BadNetwork(ValueError):
     """Weights that are damaged, or another network's; the text says which file and what is wrong."""
 
 
-def session_of(
+def load_onnx_session(
     path: Path, what: str, takes: Collection[str], gives: Collection[str], threads: int = 1
 ) -> "onnxruntime.InferenceSession":
     """

@@ -13,7 +13,7 @@ class Overtaken(Exception):
     """What waited for its turn is not done: a newer one came."""
 
 
-class Turn:
+class LatestOnlyLock:
     """Lets one at a time be at work, and one wait: who waits is told `Overtaken` where a newer one comes.
 
     An asynchronous context manager. Of wishes that replace one another only the newest is worth fulfilling.

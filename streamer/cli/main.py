@@ -17,7 +17,7 @@ from streamer.server.config import (
     token_from_environment,
     turn_secret_from_environment,
 )
-from streamer.server.turn import DEFAULT_TTL, Turn
+from streamer.server.turn import DEFAULT_TTL, TurnConfig
 
 COMMANDS = ("serve", "render", "bench", "detect", "studio", "data", "train")
 
@@ -142,7 +142,7 @@ def _serve(options: argparse.Namespace) -> int:
         turn = None
         if options.turn_url or options.turn_secret:
             secret = options.turn_secret or turn_secret_from_environment() or ""
-            turn = Turn(tuple(options.turn_url), secret, options.turn_ttl)
+            turn = TurnConfig(tuple(options.turn_url), secret, options.turn_ttl)
         config = ServerConfig(
             host=options.host,
             port=options.port,

@@ -15,18 +15,18 @@ from PIL import Image
 from streamer.audio.framing import steps_of
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.backends import create
-from streamer.avatar.characters import MAX_SEED, Characters, Entry
-from streamer.avatar.renderer import Generator, in_words
-from streamer.avatar.rig_backend import RigGenerator
+from streamer.avatar.characters import MAX_SEED, CharacterRecord, Characters
+from streamer.avatar.renderer import RendererBackend, in_words
+from streamer.avatar.rig_backend import RigBackend
 from streamer.base.constants import DEFAULT_SIZES, DEVICES, FPS, GENERATORS, GENERATORS_HELP, SAMPLE_RATE, SIZES
-from streamer.base.errors import NotInstalled, Refused
+from streamer.base.errors import NotInstalled, RequestError
 from streamer.base.image import Picture
 from streamer.base.onnx import BadNetwork
 from streamer.media.video_encoder import to_rgba, to_yuv
-from streamer.motion.articulation import Articulation, Listener
+from streamer.motion.articulation import Articulation, ArticulationModel
 from streamer.motion.controls import EMOTIONS
-from streamer.motion.idle import Life
-from streamer.motion.plan import Move
+from streamer.motion.idle import IdleMotion
+from streamer.motion.plan import MotionCommand
 from streamer.provenance import content_credentials
 from streamer.provenance.content_credentials import CannotSign
 from streamer.provenance.marker import Marker
@@ -99,7 +99,7 @@ class BadScript(ValueError):
     """A plan file that cannot be played; the text names the line."""
 
 
-def read_script(path: Path) -> list[tuple[float, Move | messages.Feel]]:
+def read_script(path: Path) -> list[tuple[float, MotionCommand | messages.SetEmotion]]:
     """
     A file of JSON lines, each a `plan` or `emotion` message of the control channel with its time `t` in seconds, to
     what is asked and when, in order of time. Raises BadScript.
@@ -108,7 +108,7 @@ def read_script(path: Path) -> list[tuple[float, Move | messages.Feel]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadScript(f"{path} could not be read: {error}") from None
-    script: list[tuple[float, Move | messages.Feel]] = []
+    script: list[tuple[float, MotionCommand | messages.SetEmotion]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -117,7 +117,7 @@ def read_script(path: Path) -> list[tuple[float, Move | messages.Feel]]:
             t = json.loads(line).get("t")
         except messages.BadMessage as error:
             raise BadScript(f"{path}, line {number}: {error}") from None
-        if not isinstance(asked, Move | messages.Feel):
+        if not isinstance(asked, MotionCommand | messages.SetEmotion):
             raise BadScript(f"{path}, line {number}: only plan and emotion can be played, not {line.strip()[:60]}")
         if isinstance(t, bool) or not isinstance(t, int | float) or not 0 <= t <= MAX_SECONDS:
             raise BadScript(f"{path}, line {number}: 't' is {repr(t)[:60]}: must be seconds from 0 to {MAX_SECONDS}")
@@ -127,30 +127,32 @@ def read_script(path: Path) -> list[tuple[float, Move | messages.Feel]]:
 
 def draw_frames(
     samples: np.ndarray,
-    entry: Entry,
+    entry: CharacterRecord,
     size: int,
     background: bool,
-    listener: Listener,
+    listener: ArticulationModel,
     emotion: str = "neutral",
-    generator: Generator | None = None,
-    script: Sequence[tuple[float, Move | messages.Feel]] = (),
+    generator: RendererBackend | None = None,
+    script: Sequence[tuple[float, MotionCommand | messages.SetEmotion]] = (),
 ) -> Iterator[Picture]:
     """
     [n] float32 at 16 kHz to ceil(n / 640) pictures, each valid until the next. What `script` asks, in
     order of time, holds from the first frame that is not before it; the rig draws where no generator is given.
     """
-    avatar = Avatar(listener, (generator or RigGenerator()).rig(entry, size, background), Life(entry.seed or 0))
+    avatar = Avatar(
+        listener, (generator or RigBackend()).create_renderer(entry, size, background), IdleMotion(entry.seed or 0)
+    )
     waiting = deque(script)
     try:
         if emotion != "neutral":
-            avatar.feel(emotion, 1.0)
+            avatar.set_emotion(emotion, 1.0)
         for step in steps_of(samples, listener.lookahead):
             while waiting and waiting[0][0] <= step.frame / FPS:
                 _, asked = waiting.popleft()
-                if isinstance(asked, Move):
+                if isinstance(asked, MotionCommand):
                     avatar.move(asked)
                 else:
-                    avatar.feel(asked.name, asked.strength)
+                    avatar.set_emotion(asked.name, asked.strength)
             controls, _ = avatar.hear(step)
             yield avatar.draw(controls, step.frame / FPS)
     finally:
@@ -165,9 +167,9 @@ def mark(frames: Iterator[Picture], marker: Marker) -> Iterator[Picture]:
         yield marked
 
 
-def find_character(texts: Sequence[str], characters: Characters) -> Entry:
+def find_character(texts: Sequence[str], characters: Characters) -> CharacterRecord:
     """A seed, a shown character's name, or paths: pictures of one character, a folder with them, a clip. Raises
-    `Refused`."""
+    `RequestError`."""
     paths = [Path(text) for text in texts]
     if any(path.exists() for path in paths):
         return characters.from_files(paths)
@@ -177,7 +179,9 @@ def find_character(texts: Sequence[str], characters: Characters) -> Entry:
     named = [entry for entry in characters.all() if entry.name.lower() == text.lower()]
     if not named:
         names = ", ".join(entry.name for entry in characters.all())
-        raise Refused(404, "unknown_character", f"{text!r} is no picture, no seed up to {MAX_SEED} and none of {names}")
+        raise RequestError(
+            404, "unknown_character", f"{text!r} is no picture, no seed up to {MAX_SEED} and none of {names}"
+        )
     return named[0]
 
 
@@ -279,14 +283,14 @@ def main(arguments: Sequence[str]) -> int:
         # A picture is the rig's in any case, and need not wait until something else is measured.
         name = "rig" if options.generator == "auto" and entry.picture is not None else options.generator
         generator = create(name, options.device, sessions=1, tell=_say)
-    except (BadNetwork, BadScript, BadSpeech, FileNotFoundError, NotInstalled, Refused, CannotSign) as error:
+    except (BadNetwork, BadScript, BadSpeech, FileNotFoundError, NotInstalled, RequestError, CannotSign) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
-    size = options.size or DEFAULT_SIZES[generator.renderer(entry)]
+    size = options.size or DEFAULT_SIZES[generator.renderer_name(entry)]
     for notice in (entry.to_json()["pack"] or {}).get("notices", []):
         _say(notice["text"])
     _say(generator.where)
-    _say(f"drawn by: {in_words(generator.renderer(entry, size))}, {size}×{size} pixels")
+    _say(f"drawn by: {in_words(generator.renderer_name(entry, size))}, {size}×{size} pixels")
     frames = draw_frames(samples, entry, size, True, listener, options.emotion, generator, script)
     frames = mark(frames, Marker(size, options.label, options.watermark))
     if options.frames:

@@ -11,6 +11,7 @@ Letters used in shapes: S the picture's edge, n samples, c channels.
 
 import asyncio
 import contextlib
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,17 +26,17 @@ from streamer.avatar.avatar import Avatar
 from streamer.avatar.backends import create
 from streamer.avatar.capacity import frame_costs
 from streamer.avatar.characters import Characters
-from streamer.avatar.engine import Engine, Seat
-from streamer.avatar.renderer import Generator
+from streamer.avatar.engine import Engine, EngineSlot
+from streamer.avatar.renderer import RendererBackend
 from streamer.base import clock
 from streamer.base.constants import DEFAULT_SIZES, DEVICES, FPS, GENERATORS, SAMPLES_PER_FRAME, SIZES
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.base.frames import Frame, Step, Times
 from streamer.media.video_encoder import to_rgba
-from streamer.motion.articulation import Articulation, Listener
+from streamer.motion.articulation import Articulation, ArticulationModel
 from streamer.motion.controls import ATTENTIONS, EMOTIONS
-from streamer.motion.idle import Life
-from streamer.motion.plan import Move
+from streamer.motion.idle import IdleMotion
+from streamer.motion.plan import MotionCommand
 from streamer.provenance.marker import Marker
 
 __all__ = ["LocalAvatar", "Moment", "Pairing", "Runtime"]
@@ -144,7 +145,7 @@ class LocalAvatar:
         self._loop = asyncio.get_running_loop()
         self._avatar = avatar
         self._marker = marker
-        self._seat: Seat = engine.add(avatar, self._on_frame, lambda events: None, self._on_failure)
+        self._seat: EngineSlot = engine.add(avatar, self._on_frame, lambda events: None, self._on_failure)
         self._running: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._closed = False
@@ -222,19 +223,29 @@ class LocalAvatar:
         """Moments with an older picture than their own."""
         return self._pairing.repeated
 
-    def feel(self, emotion: str, strength: float = 1.0) -> None:
+    def set_emotion(self, emotion: str, strength: float = 1.0) -> None:
         """Turns towards an emotion of `controls.EMOTIONS`, strength 0..1. Raises ValueError."""
         if emotion not in EMOTIONS or not 0 <= strength <= 1:
             raise ValueError(f"emotion {emotion!r}, strength {strength}: want one of {', '.join(EMOTIONS)}, 0 to 1")
-        self._avatar.feel(emotion, strength)
+        self._avatar.set_emotion(emotion, strength)
 
-    def attend(self, state: str) -> None:
+    def set_attention(self, state: str) -> None:
         """What it does while it does not speak, one of `controls.ATTENTIONS`. Raises ValueError."""
         if state not in ATTENTIONS:
             raise ValueError(f"state {state!r} is none of {', '.join(ATTENTIONS)}")
-        self._avatar.attend(state)
+        self._avatar.set_attention(state)
 
-    def move(self, asked: Move) -> None:
+    def feel(self, emotion: str, strength: float = 1.0) -> None:
+        """The name of `set_emotion` in 0.1; goes with 0.3."""
+        warnings.warn("LocalAvatar.feel is now set_emotion", DeprecationWarning, stacklevel=2)
+        self.set_emotion(emotion, strength)
+
+    def attend(self, state: str) -> None:
+        """The name of `set_attention` in 0.1; goes with 0.3."""
+        warnings.warn("LocalAvatar.attend is now set_attention", DeprecationWarning, stacklevel=2)
+        self.set_attention(state)
+
+    def move(self, asked: MotionCommand) -> None:
         """Moves head, eyes, brows, body or hands, until it lapses."""
         self._avatar.move(asked)
 
@@ -337,8 +348,8 @@ class Runtime:
 
     def __init__(
         self,
-        generator: Generator,
-        listener: Listener,
+        generator: RendererBackend,
+        listener: ArticulationModel,
         characters: Characters | None = None,
         admission: AdmissionConfig | None = None,
     ) -> None:
@@ -392,10 +403,9 @@ class Runtime:
         """A character by its id in `characters`, or by seed, whose sound comes at `sample_rate`; or by a path, or
         several: pictures of one character, a folder with them, or a clip.
 
-        Without a `size` its pictures are as large as what draws it suggests: see config.DEFAULT_SIZES.
-        Its pictures are marked as synthetic by a label that people see and a watermark that they do not, unless told
-        otherwise. Raises ValueError, or `Refused`: 404 for a character that is none, 503 where the machine has no time
-        for it.
+        Without a `size` its pictures are as large as what draws it suggests: see config.DEFAULT_SIZES. Its pictures are
+        marked as synthetic by a label that people see and a watermark that they do not, unless told otherwise. Raises
+        ValueError, or `RequestError`: 404 for a character that is none, 503 where the machine has no time for it.
         """
         if size is not None and size not in SIZES:
             raise ValueError(f"size {size} is none of {', '.join(map(str, SIZES))}")
@@ -407,18 +417,20 @@ class Runtime:
             paths = [character] if isinstance(character, Path) else character
             entry = await asyncio.get_running_loop().run_in_executor(None, self.characters.from_files, paths)
         if size is None:
-            size = DEFAULT_SIZES[self._generator.renderer(entry)]
-        count, cost = len(self._avatars) + self._opening, self._cost(self._generator.renderer(entry, size), size)
+            size = DEFAULT_SIZES[self._generator.renderer_name(entry)]
+        count, cost = len(self._avatars) + self._opening, self._cost(self._generator.renderer_name(entry, size), size)
         fresh = sum(self._cost(each.renderer, each.size) for each in self._avatars if each._seat.cost == 0.0)
         verdict = admit(self._admission, count, self._engine.load + fresh, cost)
         if not verdict.admitted:
-            raise Refused(503, verdict.reason, verdict.detail, verdict.retry_after)
+            raise RequestError(503, verdict.reason, verdict.detail, verdict.retry_after)
         self._opening += 1
         try:
-            rig = await asyncio.get_running_loop().run_in_executor(None, self._generator.rig, entry, size, background)
+            rig = await asyncio.get_running_loop().run_in_executor(
+                None, self._generator.create_renderer, entry, size, background
+            )
         finally:
             self._opening -= 1
-        drawn = Avatar(self._listener, rig, Life(entry.seed or 0))
+        drawn = Avatar(self._listener, rig, IdleMotion(entry.seed or 0))
         marker = Marker(rig.size, label, watermark)
         avatar = LocalAvatar(drawn, self._listener.lookahead, self._engine, sample_rate, marker)
         self._avatars.append(avatar)

@@ -97,7 +97,7 @@ class CharacterVideoService(AIService):
         if (avatar := self.avatar) is None:
             return await self.push_frame(frame, direction)
         if (state := ATTENTION.get(type(frame))) is not None:
-            avatar.attend(state)
+            avatar.set_attention(state)
         match frame:
             case frames.TTSAudioRawFrame():
                 pcm = np.frombuffer(frame.audio, np.int16).reshape(-1, frame.num_channels)

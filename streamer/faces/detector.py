@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from streamer.base import resources
-from streamer.base.onnx import session_of
+from streamer.base.onnx import load_onnx_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -145,7 +145,7 @@ class FaceDetector:
     @classmethod
     def load(cls, path: Path = WEIGHTS, threads: int = 1) -> "FaceDetector":
         """Raises FileNotFoundError, or BadNetwork for weights that are damaged or another network's."""
-        return cls(session_of(path, "weights of the face detector", ["picture"], ["faces"], threads))
+        return cls(load_onnx_session(path, "weights of the face detector", ["picture"], ["faces"], threads))
 
     def _run(self, pictures: np.ndarray) -> np.ndarray:
         """[N, 3, H, W] -> [N, 7, h, w]: score; x, y in pixels from the cell's middle to left eye, right eye, mouth."""

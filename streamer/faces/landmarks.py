@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from streamer.base import resources
-from streamer.base.onnx import session_of
+from streamer.base.onnx import load_onnx_session
 from streamer.faces.detector import Face
 from streamer.studio.face_fit import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, FaceFit
 
@@ -206,7 +206,9 @@ class Landmarker:
 
     def __init__(self, folder: Path, threads: int) -> None:
         def opened(name: str, what: str, *gives: str) -> "onnxruntime.InferenceSession":
-            return session_of(folder / f"{name}.onnx", f"weights of MediaPipe's {what}", ["picture"], gives, threads)
+            return load_onnx_session(
+                folder / f"{name}.onnx", f"weights of MediaPipe's {what}", ["picture"], gives, threads
+            )
 
         short = opened("face_detection_short_range", "short-range face detector", "boxes", "scores")
         full = opened("face_detection_full_range", "full-range face detector", "boxes", "scores")

@@ -56,7 +56,7 @@ class BitrateRule:
 
 
 @dataclass(frozen=True)
-class ThinningConfig:
+class KeyframeOnlyConfig:
     falls_short: float = 0.6
     """Share of what is coded that the path must carry for all frames to be sent. An encoder that follows this viewer
     alone never falls so far behind: see `_REBUILD_RATIO` in encode.py."""
@@ -76,14 +76,14 @@ class ThinningConfig:
     last_try: float = 320.0
 
 
-class Thinning:
+class KeyframeOnlyMode:
     """Whether a viewer is sent all frames, or, where its path carries clearly less, only a key frame now and then.
 
     A rate that others can take would fill a slow path's queues without end, and no frame would come through in time.
     """
 
-    def __init__(self, config: ThinningConfig | None = None) -> None:
-        self.config = config or ThinningConfig()
+    def __init__(self, config: KeyframeOnlyConfig | None = None) -> None:
+        self.config = config or KeyframeOnlyConfig()
         self.active = False
         self._coded: deque[tuple[float, int]] = deque()
         self._since: float | None = None  # since when what would change `active` has held

@@ -15,7 +15,7 @@ import numpy as np
 
 from streamer.base import resources
 from streamer.base.constants import SAMPLE_RATE, SAMPLES_PER_FRAME
-from streamer.base.onnx import session_of
+from streamer.base.onnx import load_onnx_session
 from streamer.motion.controls import MOUTH
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ SILENT_MEL = float(np.log(_QUIETEST) / 2.5 + 2.45)
 
 
 @dataclass(frozen=True)
-class Curves:
+class ArticulationFrame:
     """What one frame's audio says."""
 
     mouth: np.ndarray  # [7] float32, in the order of controls.MOUTH
@@ -63,14 +63,14 @@ class ArticulationState:
         self.memory = {}
 
 
-class Listener(Protocol):
+class ArticulationModel(Protocol):
     """What the pipeline needs of anything that turns audio into curves."""
 
     lookahead: int
 
     def state(self) -> ArticulationState: ...
 
-    def step(self, state: ArticulationState, samples: np.ndarray) -> Curves: ...
+    def step(self, state: ArticulationState, samples: np.ndarray) -> ArticulationFrame: ...
 
 
 def _mel_filters() -> np.ndarray:
@@ -124,7 +124,7 @@ class Loudness:
     def state(self) -> ArticulationState:
         return ArticulationState()
 
-    def step(self, state: ArticulationState, samples: np.ndarray) -> Curves:
+    def step(self, state: ArticulationState, samples: np.ndarray) -> ArticulationFrame:
         """[640] samples -> the frame's curves."""
         samples = _checked(samples)
         mel = log_mel(_extended(state, samples))  # [4, B]
@@ -139,7 +139,7 @@ class Loudness:
         mouth[MOUTH.index("open")] = 0.8 * energy**1.5
         rise = max(energy - float(before), 0)
         prosody = np.array([energy, energy > 0.3, min(2 * rise, 1) * energy, -0.6 * rise, 0], np.float32)
-        return Curves(mouth, prosody, mel.mean(0))
+        return ArticulationFrame(mouth, prosody, mel.mean(0))
 
 
 _SAID = "mouth", "prosody", "embedding"
@@ -162,7 +162,7 @@ class Articulation:
         The network with the weights at `path`, or those that come with the package. Raises FileNotFoundError, or
         BadNetwork for weights that are damaged or another network's.
         """
-        return cls(session_of(path or WEIGHTS, "weights of the articulation network", ["mel"], _SAID, threads))
+        return cls(load_onnx_session(path or WEIGHTS, "weights of the articulation network", ["mel"], _SAID, threads))
 
     def state(self) -> ArticulationState:
         return ArticulationState()
@@ -170,16 +170,16 @@ class Articulation:
     def _memory(self, state: ArticulationState) -> dict[str, np.ndarray]:
         return state.memory or {name: np.zeros(shape, np.float32) for name, shape in self._states.items()}
 
-    def step(self, state: ArticulationState, samples: np.ndarray) -> Curves:
+    def step(self, state: ArticulationState, samples: np.ndarray) -> ArticulationFrame:
         """[640] samples -> the frame's curves."""
         mouth, prosody, embedding = self._run(state, _extended(state, _checked(samples)))
-        return Curves(mouth[0], prosody[0], embedding[0])
+        return ArticulationFrame(mouth[0], prosody[0], embedding[0])
 
-    def whole(self, audio: np.ndarray) -> Curves:
+    def whole(self, audio: np.ndarray) -> ArticulationFrame:
         """[n] float32 at 16 kHz -> the curves of its n // 640 + 1 frames at once, with a leading axis of frames."""
         state = self.state()
         fed = feed(audio, self.lookahead)
-        return Curves(*self._run(state, _extended(state, fed)))
+        return ArticulationFrame(*self._run(state, _extended(state, fed)))
 
     def _run(self, state: ArticulationState, heard: np.ndarray) -> list[np.ndarray]:
         """Samples with those still inside the window before them -> mouth [T, 7], prosody [T, P], embedding [T, E]."""
@@ -197,10 +197,12 @@ def feed(audio: np.ndarray, lookahead: int) -> np.ndarray:
     return np.pad(audio, (0, max(frames * SAMPLES_PER_FRAME - len(audio), 0)))[: frames * SAMPLES_PER_FRAME]
 
 
-def stepped(listener: Listener, audio: np.ndarray) -> Curves:
+def stepped(listener: ArticulationModel, audio: np.ndarray) -> ArticulationFrame:
     """A whole recording, [n] float32 at 16 kHz, a step at a time: curves with a leading axis of n // 640 + 1 frames."""
     state = listener.state()
     steps = [
         listener.step(state, samples) for samples in feed(audio, listener.lookahead).reshape(-1, SAMPLES_PER_FRAME)
     ]
-    return Curves(*(np.stack([getattr(s, part) for s in steps]) for part in ("mouth", "prosody", "embedding")))
+    return ArticulationFrame(
+        *(np.stack([getattr(s, part) for s in steps]) for part in ("mouth", "prosody", "embedding"))
+    )

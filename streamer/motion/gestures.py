@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from streamer.base.constants import FPS
 from streamer.motion.controls import HANDS
-from streamer.motion.plan import Move
+from streamer.motion.plan import MotionCommand
 
 Pose = Mapping[str, float]
 
@@ -22,12 +22,12 @@ class Gesture:
     seconds: float
     poses: Mapping[float, Pose]
 
-    def moves(self, pose: Pose, at: float) -> list[Move]:
+    def moves(self, pose: Pose, at: float) -> list[MotionCommand]:
         """A pose as moves that last until the gesture's end, or until another pose says otherwise."""
         hands = {name: value for name, value in pose.items() if name in HANDS}
         rest = {name: value for name, value in pose.items() if name not in HANDS}
         asked = ((hands, "replace"), (rest, "add"))
-        return [Move(values, mode, self.seconds - at) for values, mode in asked if values]
+        return [MotionCommand(values, mode, self.seconds - at) for values, mode in asked if values]
 
 
 def _hand(side: str, **values: float) -> dict[str, float]:
@@ -98,7 +98,7 @@ GESTURES: Mapping[str, Gesture] = {
 }
 
 
-class Acting:
+class GesturePlayer:
     """The gesture that a character makes. `ask` alone may be called from elsewhere."""
 
     def __init__(self) -> None:
@@ -111,12 +111,12 @@ class Acting:
         """Begins a gesture of GESTURES with the next frame; what is left of the one before is left out."""
         self._asked.append(name)
 
-    def due(self, frame: int) -> list[Move]:
+    def due(self, frame: int) -> list[MotionCommand]:
         """What is to be asked of the plan before `frame`. Frames only rise, and may leave some out."""
         while self._asked:
             self._gesture = GESTURES[self._asked.popleft()]
             self._left, self._began = deque(sorted(self._gesture.poses)), frame
-        moves: list[Move] = []
+        moves: list[MotionCommand] = []
         while self._gesture is not None and self._left and self._left[0] <= (frame - self._began) / FPS:
             at = self._left.popleft()
             moves += self._gesture.moves(self._gesture.poses[at], at)

@@ -1,6 +1,6 @@
 """The motion that surrounds speech: blinks, gaze, head, brows, breath, hair, hands and emotion.
 
-A stream: `Life` turns each frame's mouth and prosody into all controls, live or offline alike.
+A stream: `IdleMotion` turns each frame's mouth and prosody into all controls, live or offline alike.
 """
 
 import numpy as np
@@ -85,7 +85,7 @@ class _Hand:
         return out
 
 
-class Life:
+class IdleMotion:
     """
     All controls of each frame from its mouth and prosody: the mouth as it is, and round it blinks, gaze, head, brows,
     breath, hair, hands and emotion. A stream: the same seed and the same inputs give the same controls. Silence is
@@ -137,7 +137,7 @@ class Life:
             raise ValueError(f"an emotion's strength is from 0 to 1, got {strength}")
         self._feeling, self._strength = name, strength
 
-    def attend(self, state: str) -> None:
+    def set_attention(self, state: str) -> None:
         """Turns softly to one of controls.ATTENTIONS. It shows where the character does not speak itself."""
         if state not in ATTENTIONS:
             raise ValueError(f"no attention {state!r}; there are {', '.join(ATTENTIONS)}")

@@ -1,4 +1,5 @@
-"""The motion plan that a user gives: head, eyes, brows, body and hands, added to what `Life` makes up or in its place.
+"""The motion plan that a user gives: head, eyes, brows, body and hands, added to what `IdleMotion` makes up or in its
+place.
 
 Pure: time is counted in frames. What is asked comes in and goes out within about 0.2 s, and lapses by itself, so that
 nothing jumps and a lost connection freezes no pose. The mouth follows the voice and cannot be planned.
@@ -34,7 +35,7 @@ _MOST_FRAMES = 2 * FPS  # a longer pause between two frames counts as this long:
 
 _SPEED = 30.0  # rad/s: critically damped, 98 % there after 0.2 s
 _SETTLED = 1e-4
-# Hair lags behind the head as it does in `animate.Life`: speed (rad/s), damping, how much of the lag is drawn.
+# Hair lags behind the head as it does in `animate.IdleMotion`: speed (rad/s), damping, how much of the lag is drawn.
 _SWAY = {"sway_x": (8.5, 0.28, 6.0), "sway_y": (10.5, 0.30, 5.0)}
 _SUBSTEPS = 4
 _HEAD = [INDEX[name] for name in ("yaw", "pitch", "roll", "lean")]
@@ -50,7 +51,7 @@ def _is_number(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Move:
+class MotionCommand:
     """What is asked at once: a value for each named control, or None to let go of it. Raises BadPlan."""
 
     values: Mapping[str, float | None]
@@ -134,7 +135,7 @@ class _Held:
 
 @dataclass
 class _Hair:
-    """How far behind the head's planned part the hair is, as `Life` has it behind the rest."""
+    """How far behind the head's planned part the hair is, as `IdleMotion` has it behind the rest."""
 
     speed: float
     damping: float
@@ -158,13 +159,13 @@ class Plan:
     """What a user asks of a character's motion, applied frame by frame. `ask` alone may be called from elsewhere."""
 
     def __init__(self) -> None:
-        self._asked: deque[Move] = deque(maxlen=_MOST_WAITING)
+        self._asked: deque[MotionCommand] = deque(maxlen=_MOST_WAITING)
         self._held: dict[str, _Held] = {}
         self._hair = {name: _Hair(*constants) for name, constants in _SWAY.items()}
         self._swinging = False
         self._frame = -1
 
-    def ask(self, move: Move) -> None:
+    def ask(self, move: MotionCommand) -> None:
         """From the next frame on. A control keeps what was asked of it before unless this names it."""
         self._asked.append(move)
 
@@ -184,7 +185,7 @@ class Plan:
         self._step([name for name in self._held if name in _SWAY], out, frames)
         return out
 
-    def _take(self, move: Move) -> None:
+    def _take(self, move: MotionCommand) -> None:
         until = self._frame + math.ceil(move.hold * FPS)
         for name, value in move.values.items():
             if value is not None or name in self._held:

@@ -15,7 +15,7 @@ from typing import Any
 
 import av
 
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.base.frames import Frame, Sound
 from streamer.base.metrics import Metrics
 from streamer.media.muxer import Intake, Muxer
@@ -56,11 +56,11 @@ def name_of(session_id: str, at: float, attempt: int = 0) -> str:
 
 
 def create(folder: Path, session_id: str, at: float) -> WholeFile:
-    """A new file in `folder`. Raises `Refused` (507 where the disk is full, else 500)."""
+    """A new file in `folder`. Raises `RequestError` (507 where the disk is full, else 500)."""
     try:
         free = shutil.disk_usage(folder).free
         if free < _LEAST_FREE:
-            raise Refused(
+            raise RequestError(
                 507, "disk_full", f"{free} bytes are free: a recording begins with {_LEAST_FREE} at the least"
             )
         for attempt in range(100):
@@ -69,7 +69,9 @@ def create(folder: Path, session_id: str, at: float) -> WholeFile:
         raise FileExistsError(errno.EEXIST, "100 recordings of one session began in one second")
     except OSError as error:
         reason, detail = why(error)
-        raise Refused(507 if reason == "disk_full" else 500, reason, f"the recording cannot begin: {detail}") from None
+        raise RequestError(
+            507 if reason == "disk_full" else 500, reason, f"the recording cannot begin: {detail}"
+        ) from None
 
 
 def discard(file: WholeFile) -> None:

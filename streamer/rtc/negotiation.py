@@ -11,7 +11,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 from aiortc.sdp import candidate_from_sdp
 
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.rtc import aiortc_internals
 from streamer.rtc.aiortc_internals import PushSender, UdpPorts
 from streamer.rtc.sdp import (
@@ -75,8 +75,8 @@ async def accept(
     """Answers an offer. The connection is established in the background once this returns.
 
     `on_audio` is given the packets of a peer that sends its voice, the other three what a receiver of video says of it.
-    A source's video is refused in the answer, whatever its codec. Raises `Refused`; whatever was opened until then is
-    closed again.
+    A source's video is refused in the answer, whatever its codec. Raises `RequestError`; whatever was opened until then
+    is closed again.
     """
     offer = parse_offer(text, role)
     sound, picture = _ANSWERED[role]
@@ -89,9 +89,11 @@ async def accept(
         try:
             await connection.setRemoteDescription(RTCSessionDescription(sdp=wanted, type="offer"))
         except OperationError:
-            raise Refused(422, "unsupported_codec", "no codec in common: audio needs Opus, video H264 or VP8") from None
+            raise RequestError(
+                422, "unsupported_codec", "no codec in common: audio needs Opus, video H264 or VP8"
+            ) from None
         except Exception as error:
-            raise Refused(
+            raise RequestError(
                 400, "malformed_sdp", f"the offer was not accepted: {error or type(error).__name__}"
             ) from None
 
@@ -100,7 +102,7 @@ async def accept(
         audio_sender = video_sender = codec = None
         if audio is not None:
             if aiortc_internals.prefer_codec(audio, lambda c: 0 if c.name == "opus" else None) is None:
-                raise Refused(422, "unsupported_codec", "no audio codec in common: Opus is needed")
+                raise RequestError(422, "unsupported_codec", "no audio codec in common: Opus is needed")
             if "send" in sound:
                 audio_sender = aiortc_internals.replace_sender(audio, stream_id)
             if role is not Role.VIEWER:
@@ -110,7 +112,7 @@ async def accept(
             assert picture is not None
             codec = aiortc_internals.prefer_codec(video, _rank_video)
             if codec is None:
-                raise Refused(
+                raise RequestError(
                     422, "unsupported_codec", "no video codec in common: H264 (packetization-mode 1) or VP8 is needed"
                 )
             video_sender = aiortc_internals.replace_sender(video, stream_id, on_keyframe, on_bitrate, on_loss)
@@ -124,9 +126,9 @@ async def accept(
         try:
             await connection.setLocalDescription(await connection.createAnswer())
         except OSError as error:
-            raise Refused(503, "no_udp_port", f"no UDP port is free for media: {error}", retry_after=5) from None
+            raise RequestError(503, "no_udp_port", f"no UDP port is free for media: {error}", retry_after=5) from None
         except Exception as error:  # sections that contradict each other, such as two of one name, show only here
-            raise Refused(
+            raise RequestError(
                 400, "malformed_sdp", f"the offer could not be answered: {error or type(error).__name__}"
             ) from None
         answer = connection.localDescription.sdp
@@ -156,5 +158,5 @@ async def trickle(peer: Peer, text: str) -> int:
         try:
             await peer.connection.addIceCandidate(candidate)
         except ValueError as error:
-            raise Refused(400, "bad_fragment", str(error)) from None
+            raise RequestError(400, "bad_fragment", str(error)) from None
     return len(candidates)

@@ -7,7 +7,7 @@ import re
 from aiortc import RTCIceCandidate
 from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
 
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 
 MAX_SDP_BYTES = 64 * 1024
 
@@ -28,45 +28,53 @@ class Role(enum.Enum):
 
 
 def parse_offer(text: str, role: Role = Role.CONVERSATION) -> SessionDescription:
-    """Checks an offer. Raises `Refused` with what it lacks."""
+    """Checks an offer. Raises `RequestError` with what it lacks."""
     if not text.lstrip().startswith("v=0"):
-        raise Refused(400, "malformed_sdp", "the body is not an SDP offer: it does not start with v=0")
+        raise RequestError(400, "malformed_sdp", "the body is not an SDP offer: it does not start with v=0")
     try:
         offer = SessionDescription.parse(text)
     except Exception as error:  # aiortc's parser raises whatever its string handling meets
-        raise Refused(
+        raise RequestError(
             400, "malformed_sdp", f"the SDP offer could not be parsed: {error or type(error).__name__}"
         ) from None
     kinds = [media.kind for media in offer.media]
     for kind in kinds:
         if kind not in ("audio", "video", "application"):
-            raise Refused(
+            raise RequestError(
                 422, "unsupported_media", f"media section of kind {kind!r}: audio, video and application are taken"
             )
     for kind, most in (("audio", 1), ("video", 1), ("application", 1)):
         if kinds.count(kind) > most:
-            raise Refused(422, "unsupported_media", f"{kinds.count(kind)} {kind} sections: at most {most} is taken")
+            raise RequestError(
+                422, "unsupported_media", f"{kinds.count(kind)} {kind} sections: at most {most} is taken"
+            )
     audio, video = (next((m for m in offer.media if m.kind == kind), None) for kind in ("audio", "video"))
     if role is Role.VIEWER:
         _check_receives(audio, video)
     elif audio is None or audio.direction not in ("sendrecv", "sendonly"):
-        raise Refused(422, "no_audio", "the offer sends no audio: it needs one audio section, sendrecv or sendonly")
+        raise RequestError(
+            422, "no_audio", "the offer sends no audio: it needs one audio section, sendrecv or sendonly"
+        )
     if audio is not None and not any(c.mimeType.lower() == "audio/opus" for c in audio.rtp.codecs):
         offered = ", ".join(c.mimeType for c in audio.rtp.codecs) or "none"
-        raise Refused(422, "unsupported_codec", f"audio codecs offered: {offered}; Opus is needed")
+        raise RequestError(422, "unsupported_codec", f"audio codecs offered: {offered}; Opus is needed")
     if role is Role.CONVERSATION and (video is None or video.direction not in ("sendrecv", "recvonly")):
-        raise Refused(422, "no_video", "the offer takes no video: it needs one video section, recvonly or sendrecv")
+        raise RequestError(
+            422, "no_video", "the offer takes no video: it needs one video section, recvonly or sendrecv"
+        )
     names = [media.rtp.muxId for media in offer.media]
     if len(set(names)) < len(names):
-        raise Refused(400, "malformed_sdp", f"media sections share a name (a=mid): {', '.join(names)[:80]}")
+        raise RequestError(400, "malformed_sdp", f"media sections share a name (a=mid): {', '.join(names)[:80]}")
     for group in offer.group:
         if group.semantic == "BUNDLE" and not set(map(str, group.items)) <= set(names):
-            raise Refused(400, "malformed_sdp", f"a=group:BUNDLE {' '.join(map(str, group.items))[:60]}: no such a=mid")
+            raise RequestError(
+                400, "malformed_sdp", f"a=group:BUNDLE {' '.join(map(str, group.items))[:60]}: no such a=mid"
+            )
     for media in offer.media:
         if media.ice is None or not media.ice.usernameFragment or not media.ice.password:
-            raise Refused(400, "malformed_sdp", "a media section has no ICE credentials (a=ice-ufrag, a=ice-pwd)")
+            raise RequestError(400, "malformed_sdp", "a media section has no ICE credentials (a=ice-ufrag, a=ice-pwd)")
         if media.dtls is None or not media.dtls.fingerprints:
-            raise Refused(400, "malformed_sdp", "a media section has no DTLS fingerprint (a=fingerprint)")
+            raise RequestError(400, "malformed_sdp", "a media section has no DTLS fingerprint (a=fingerprint)")
         for candidate in media.ice_candidates:
             _check_port(candidate, "malformed_sdp")
     return offer
@@ -75,7 +83,7 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> SessionDescription
 def _check_port(candidate: RTCIceCandidate, reason: str) -> None:
     """A socket that is told to send to a port that is none closes for good."""
     if not 0 <= candidate.port <= 65535:
-        raise Refused(400, reason, f"an ICE candidate's port is {str(candidate.port)[:20]}: want 0 to 65535")
+        raise RequestError(400, reason, f"an ICE candidate's port is {str(candidate.port)[:20]}: want 0 to 65535")
 
 
 def _reachable(candidate: str) -> bool:
@@ -90,10 +98,12 @@ def _reachable(candidate: str) -> bool:
 def _check_receives(*sections: MediaDescription | None) -> None:
     given = [media for media in sections if media is not None]
     if not given:
-        raise Refused(422, "no_media", "the offer has neither audio nor video: a viewer needs one of them at least")
+        raise RequestError(
+            422, "no_media", "the offer has neither audio nor video: a viewer needs one of them at least"
+        )
     for media in given:
         if media.direction not in ("sendrecv", "recvonly"):
-            raise Refused(
+            raise RequestError(
                 422,
                 "wrong_direction",
                 f"the offer's {media.kind} section is {media.direction}: a viewer only receives, recvonly or sendrecv",
@@ -195,7 +205,8 @@ def advertise(sdp: str, public_ip: str) -> str:
 def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
     """Candidates of a trickle-ICE fragment (RFC 8840 section 9) as (mid, candidate) pairs, names (mDNS) left out.
 
-    Raises `Refused`: 400 for what is no fragment, 422 for other credentials (an ICE restart, which is not offered).
+    Raises `RequestError`: 400 for what is no fragment, 422 for other credentials (an ICE restart, which is not
+    offered).
     """
     mid = ""
     candidates = []
@@ -210,16 +221,16 @@ def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
             try:
                 candidate = candidate_from_sdp(value)
             except Exception:
-                raise Refused(400, "bad_fragment", f"not an ICE candidate: {value[:80]!r}") from None
+                raise RequestError(400, "bad_fragment", f"not an ICE candidate: {value[:80]!r}") from None
             _check_port(candidate, "bad_fragment")
             if _reachable(value):
                 candidates.append((mid, value))
         elif line and not re.match(r"[a-z]=", line):
-            raise Refused(400, "bad_fragment", f"not a line of an SDP fragment: {line[:80]!r}")
+            raise RequestError(400, "bad_fragment", f"not a line of an SDP fragment: {line[:80]!r}")
     if fragment_ufrag is None:
-        raise Refused(400, "bad_fragment", "the fragment has no a=ice-ufrag line")
+        raise RequestError(400, "bad_fragment", "the fragment has no a=ice-ufrag line")
     if fragment_ufrag != ufrag:
-        raise Refused(
+        raise RequestError(
             422, "ice_restart", "the fragment's ICE credentials are not the offer's: restarts are not offered"
         )
     return candidates

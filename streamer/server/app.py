@@ -22,12 +22,12 @@ from streamer.avatar.backends import create
 from streamer.avatar.capacity import COMFORTABLE, frame_costs
 from streamer.avatar.characters import Characters
 from streamer.avatar.engine import Engine
-from streamer.avatar.renderer import Generator, faster_than, in_words
+from streamer.avatar.renderer import RendererBackend, faster_than, in_words
 from streamer.base.constants import DEFAULT_SIZES, FPS
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
 from streamer.base.resources import CLIENTS
-from streamer.motion.articulation import Articulation, Listener
+from streamer.motion.articulation import Articulation, ArticulationModel
 from streamer.outputs.publisher import Publisher, parse_target, relay_command
 from streamer.provenance import content_credentials
 from streamer.rtc import aiortc_internals
@@ -79,8 +79,8 @@ def check_outlets(config: ServerConfig) -> None:
 
 def create_app(
     config: ServerConfig,
-    listener: Callable[[], Listener] = Articulation.load,
-    generator: Callable[[str], Generator] | None = None,
+    listener: Callable[[], ArticulationModel] = Articulation.load,
+    generator: Callable[[str], RendererBackend] | None = None,
 ) -> FastAPI:
     """The application. Nothing is loaded and no thread started until its lifespan begins."""
     generator = generator or partial(create, device=config.device, sessions=config.max_sessions)
@@ -143,12 +143,12 @@ def create_app(
             else:
                 guard.check(request)
                 response = await call_next(request)
-        except Refused as refused:
+        except RequestError as refused:
             metrics.refused.labels(refused.reason).inc()
             response = problem(refused)
         except Exception:
             log.exception("%s %s failed", request.method, request.scope["path"])
-            response = problem(Refused(500, "internal_error", "the server met an error of its own, and logged it"))
+            response = problem(RequestError(500, "internal_error", "the server met an error of its own, and logged it"))
         if config.allow_origins:
             response.headers.add_vary_header("Origin")
         if origin in config.allow_origins:
@@ -166,8 +166,8 @@ def create_app(
 
     app.add_middleware(GuardedSockets, guard=guard, metrics=metrics)
 
-    @app.exception_handler(Refused)
-    async def refused_handler(request: Request, refused: Refused) -> Response:
+    @app.exception_handler(RequestError)
+    async def refused_handler(request: Request, refused: RequestError) -> Response:
         metrics.refused.labels(refused.reason).inc()
         return problem(refused)
 
@@ -175,7 +175,7 @@ def create_app(
     async def http_error_handler(request: Request, error: HTTPException) -> Response:
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
         response = problem(
-            Refused(error.status_code, reason, f"{request.method} {request.scope['path'][:80]}: {error.detail}")
+            RequestError(error.status_code, reason, f"{request.method} {request.scope['path'][:80]}: {error.detail}")
         )
         response.headers.update(error.headers or {})
         if error.status_code == 405 and (methods := methods_for(request)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamer.base.constants import DEVICES, GENERATORS, MAX_SESSIONS
-from streamer.server.turn import Turn
+from streamer.server.turn import TurnConfig
 from streamer.session.limits import SessionLimits
 
 SOCKETS: dict[str, Any] = {
@@ -60,7 +60,7 @@ class ServerConfig(SessionLimits):
     """Origins, beside the server's own, whose pages may call the API."""
     ice_servers: tuple[dict, ...] = ()
     """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
-    turn: Turn | None = None
+    turn: TurnConfig | None = None
     """TURN servers for which every client gets credentials of its own, which lapse."""
     record_dir: Path | None = None
     """Where recordings lie; None: nothing is recorded."""

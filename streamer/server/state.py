@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from streamer.avatar.admission import AdmissionConfig, admit
-from streamer.avatar.characters import Characters, Entry
+from streamer.avatar.characters import CharacterRecord, Characters
 from streamer.avatar.engine import Engine
-from streamer.avatar.renderer import Generator
+from streamer.avatar.renderer import RendererBackend
 from streamer.base.constants import DEFAULT_SIZES, FPS
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
-from streamer.motion.articulation import Listener
+from streamer.motion.articulation import ArticulationModel
 from streamer.outputs import recording
 from streamer.outputs.publisher import Publisher
 from streamer.outputs.recording import Recording
@@ -34,8 +34,8 @@ class State:
 
     config: ServerConfig
     engine: Engine
-    generator: Generator
-    listener: Listener
+    generator: RendererBackend
+    listener: ArticulationModel
     characters: Characters
     metrics: Metrics
     cost_of: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -65,17 +65,17 @@ class State:
         if self.config.record:
             try:
                 await self.record(session)
-            except Refused as refused:
+            except RequestError as refused:
                 log.error("session %s is not recorded: %s", session.id, refused.detail)
 
     async def record(self, session: Session) -> Recording:
-        """Begins to record a session. Raises `Refused`."""
+        """Begins to record a session. Raises `RequestError`."""
         folder = self.config.record_dir
         if folder is None:
-            raise Refused(403, "recording_off", "this server records nothing: it was started without --record-dir")
+            raise RequestError(403, "recording_off", "this server records nothing: it was started without --record-dir")
         known = self.recordings.get(session.id)
         if session.id in self._beginning or (known is not None and known.running):
-            raise Refused(409, "already_recording", "the session is being recorded")
+            raise RequestError(409, "already_recording", "the session is being recorded")
         self._beginning.add(session.id)
         try:
             begin = partial(recording.create, folder, session.id, time.time())
@@ -84,7 +84,7 @@ class State:
             self._beginning.discard(session.id)
         if session.state.value in ("closing", "closed"):
             recording.discard(file)
-            raise Refused(404, "unknown_session", "the session has ended")
+            raise RequestError(404, "unknown_session", "the session has ended")
 
         def failed(reason: str, detail: str) -> None:
             session.remove_outlet(started)
@@ -96,10 +96,10 @@ class State:
         return started
 
     def recording_of(self, session: Session) -> Recording:
-        """Raises `Refused` (404)."""
+        """Raises `RequestError` (404)."""
         known = self.recordings.get(session.id)
         if known is None:
-            raise Refused(404, "not_recorded", "the session is not being recorded")
+            raise RequestError(404, "not_recorded", "the session is not being recorded")
         return known
 
     def forget(self, session: Session) -> None:
@@ -111,9 +111,9 @@ class State:
         """Sessions that are being made."""
         return len(self.openings)
 
-    def default_size(self, entry: Entry) -> int:
+    def default_size(self, entry: CharacterRecord) -> int:
         """Edge length of a session that begins with this character and asks for none."""
-        return self.default_sizes[self.generator.renderer(entry)]
+        return self.default_sizes[self.generator.renderer_name(entry)]
 
     def cost(self, renderer: str, size: int) -> float:
         """Estimated share of the engine's thread that a session takes which a renderer draws at `size`."""
@@ -134,8 +134,8 @@ class State:
 
     def check_room(self, renderer: str, size: int, instead: Session | None = None) -> None:
         """
-        Raises `Refused` (503) where the engine has no time for one more session that `renderer` draws at `size`, or
-        for this one `instead` of the open one that it is.
+        Raises `RequestError` (503) where the engine has no time for one more session that `renderer` draws at `size`,
+        or for this one `instead` of the open one that it is.
         """
         count, taken = len(self.sessions) + self.opening, self.promised()
         if instead is not None:
@@ -145,4 +145,4 @@ class State:
             count, taken = count - 1, max(0.0, taken - own)
         verdict = admit(AdmissionConfig(self.config.max_sessions), count, taken, self.cost(renderer, size))
         if not verdict.admitted:
-            raise Refused(503, verdict.reason, verdict.detail, verdict.retry_after)
+            raise RequestError(503, verdict.reason, verdict.detail, verdict.retry_after)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.server.config import is_origin
 from streamer.session.limits import Grant
 
@@ -37,7 +37,7 @@ _READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Tokens:
-    """Mints session tokens and judges them. Raises `Refused` for what they do not allow."""
+    """Mints session tokens and judges them. Raises `RequestError` for what they do not allow."""
 
     def __init__(self, key: bytes | None = None, most_used: int = MAX_USED) -> None:
         self._key = key or secrets.token_bytes(32)
@@ -49,25 +49,27 @@ class Tokens:
         """A token as `asked` for, in the members of `POST /v1/tokens`; unknown members are refused, as a restriction
         that is misspelt would be lost without a word."""
         if unknown := sorted(set(asked) - {"ttl_s", "origin", "character", "sessions"}):
-            raise Refused(
+            raise RequestError(
                 422, "bad_token_request", f"{repr(unknown[0])[:40]} is none of ttl_s, origin, character, sessions"
             )
         ttl, sessions = asked.get("ttl_s", DEFAULT_TTL), asked.get("sessions", 1)
         origin, character = asked.get("origin"), asked.get("character")
         if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 1 <= ttl <= MAX_TTL:
-            raise Refused(422, "bad_token_request", f"ttl_s {repr(ttl)[:40]}: want a number from 1 to {MAX_TTL:.0f}")
+            raise RequestError(
+                422, "bad_token_request", f"ttl_s {repr(ttl)[:40]}: want a number from 1 to {MAX_TTL:.0f}"
+            )
         if isinstance(sessions, bool) or not isinstance(sessions, int) or not 1 <= sessions <= MAX_SESSIONS:
-            raise Refused(
+            raise RequestError(
                 422,
                 "bad_token_request",
                 f"sessions {repr(sessions)[:40]}: want a whole number from 1 to {MAX_SESSIONS}",
             )
         if origin is not None and not (isinstance(origin, str) and is_origin(origin)):
-            raise Refused(
+            raise RequestError(
                 422, "bad_token_request", f"origin {repr(origin)[:80]}: want scheme://host[:port], as browsers send it"
             )
         if character is not None and not (isinstance(character, str) and 0 < len(character) <= _MAX_CHARACTER):
-            raise Refused(422, "bad_token_request", f"character {repr(character)[:40]}: want a character's id")
+            raise RequestError(422, "bad_token_request", f"character {repr(character)[:40]}: want a character's id")
         grant = Grant(secrets.token_hex(8), float(ttl), now + ttl, sessions, origin, character)
         body = base64.urlsafe_b64encode(json.dumps(asdict(grant)).encode()).decode().rstrip("=")
         return f"{PREFIX}{body}.{self._sign(body)}", grant
@@ -84,12 +86,12 @@ class Tokens:
         grant = self._read(token)
         if origin != grant.origin and grant.origin is not None and not (origin is None and method in _READING):
             asked_from = "without an origin" if origin is None else f"by {origin[:80]!r}"
-            raise Refused(
+            raise RequestError(
                 403, "token_origin", f"this token is for pages of {grant.origin!r}, and was used {asked_from}"
             )
         opens = method == "POST" and path in _OPENS
         if now >= grant.expires and (opens or grant.id not in owners.values()):
-            raise Refused(
+            raise RequestError(
                 401,
                 "token_expired",
                 f"this token expired {now - grant.expires:.0f} s ago; it was good for {grant.ttl:.0f} s",
@@ -101,7 +103,7 @@ class Tokens:
                 raise self._beyond(method, path)
             session = match["source"] or match["session"]
             if owners.get(session) != grant.id:  # the same whether it lives or not: ids cannot be probed
-                raise Refused(404, "unknown_session", f"there is no session {session[:40]!r} of this token")
+                raise RequestError(404, "unknown_session", f"there is no session {session[:40]!r} of this token")
         elif method not in _READING or not _READS.fullmatch(path):
             raise self._beyond(method, path)
         return grant
@@ -117,7 +119,7 @@ class Tokens:
             self._used = {id: used for id, used in self._used.items() if used[1] > now}
             if len(self._used) >= self._most_used:
                 wait = min(expires for _, expires in self._used.values()) - now
-                raise Refused(
+                raise RequestError(
                     503,
                     "too_many_tokens",
                     f"{len(self._used)} used tokens have not expired yet, and no more can be remembered",
@@ -138,7 +140,7 @@ class Tokens:
 
     def _check_unused(self, grant: Grant) -> None:
         if self._opened(grant) >= grant.sessions:
-            raise Refused(
+            raise RequestError(
                 403, "token_used", f"this token has opened {self._opened(grant)} of {grant.sessions} sessions already"
             )
 
@@ -149,12 +151,12 @@ class Tokens:
         except UnicodeEncodeError:  # a lone surrogate
             genuine = False
         if not dot or not token.startswith(PREFIX) or not genuine:
-            raise Refused(401, "bad_token", "this server did not mint this token, or was restarted since")
+            raise RequestError(401, "bad_token", "this server did not mint this token, or was restarted since")
         return Grant(**json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
 
     def _sign(self, body: str) -> str:
         return hmac.digest(self._key, body.encode(), "sha256").hex()
 
     @staticmethod
-    def _beyond(method: str, path: str) -> Refused:
-        return Refused(403, "token_scope", f"a session token does not allow {method[:10]} {path[:80]}")
+    def _beyond(method: str, path: str) -> RequestError:
+        return RequestError(403, "token_scope", f"a session token does not allow {method[:10]} {path[:80]}")

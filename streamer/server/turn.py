@@ -16,7 +16,7 @@ _NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Turn:
+class TurnConfig:
     """TURN servers that share a secret with this one. Raises ValueError for what no TURN server could use."""
 
     urls: tuple[str, ...]

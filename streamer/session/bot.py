@@ -19,7 +19,7 @@ from streamer.audio.vad import Vad, VadEvent
 from streamer.base import clock
 from streamer.base.constants import SAMPLE_RATE
 from streamer.session import messages
-from streamer.session.speech_input import SpeechIn
+from streamer.session.speech_input import SpeechInput
 
 _MOST_TOLD = 512  # messages that wait for a bot that does not read; beyond it the socket is closed
 _MOST_HEARD = 100  # pieces of the user's voice that wait; what comes beyond it is dropped
@@ -101,7 +101,7 @@ class Pause:
     """The user, who is speaking, has paused for a moment."""
 
 
-class Ear:
+class UserVad:
     """The user's voice, where it does not move the avatar: when it begins, pauses and ends. About 0.2 ms a window."""
 
     def __init__(self, vad: Vad | None = None) -> None:
@@ -125,11 +125,11 @@ class Ear:
         return events
 
 
-class Host(Protocol):
+class BotSession(Protocol):
     """What a bot needs of its session."""
 
     id: str
-    speech: SpeechIn | None
+    speech: SpeechInput | None
 
     @property
     def epoch(self) -> int: ...
@@ -145,7 +145,7 @@ class Host(Protocol):
 class Bot:
     """One bot. `text` and `binary` raise `Closed` where the socket cannot go on; the session always can."""
 
-    def __init__(self, host: Host, speech: SpeechIn) -> None:
+    def __init__(self, host: BotSession, speech: SpeechInput) -> None:
         self.outbox = Outbox()
         self.barge_in = False
         self._host = host

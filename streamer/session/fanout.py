@@ -132,10 +132,10 @@ class Broadcast:
         for viewer in self.viewers:
             viewer.sound(sound, now)
 
-    def hush(self, epoch: int) -> None:
+    def flush_audio(self, epoch: int) -> None:
         """No viewer is sent sound of an epoch before this one any more."""
         for viewer in self.viewers:
-            viewer.hush(epoch)
+            viewer.flush_audio(epoch)
 
     def request_keyframe(self, viewer: Viewer) -> None:
         """A viewer's decoder lost its way. One that is thinned out gets its next key frame when its path allows."""
@@ -168,7 +168,7 @@ class Broadcast:
         return self._gone["overtaken"] + sum(c.encoder.dropped for c in self._channels.values())
 
 
-class Reports:
+class ReceiverFeedback:
     """What a peer's receiver says of the video, on its way to the peer's viewer: a peer is there before its viewer."""
 
     def __init__(self, broadcast: Broadcast) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from streamer.motion.controls import ATTENTIONS, EMOTIONS
 from streamer.motion.gestures import GESTURES
-from streamer.motion.plan import BadPlan, Move
+from streamer.motion.plan import BadPlan, MotionCommand
 
 MAX_BYTES = 16 * 1024
 TYPES = ("ping", "playout", "interrupt", "mute", "character", "emotion", "plan", "gesture", "away", "attention")
@@ -43,13 +43,13 @@ class Mute:
 
 
 @dataclass(frozen=True)
-class Wear:
+class SetCharacter:
     id: str
     background: bool | None
 
 
 @dataclass(frozen=True)
-class Feel:
+class SetEmotion:
     name: str
     strength: float
 
@@ -85,13 +85,13 @@ class Gesture:
 
 
 @dataclass(frozen=True)
-class Away:
+class SetAway:
     away: bool
     picture: str | None
     """A character's id, whose picture is shown instead of the one that is worn."""
 
 
-Control = Playout | Ping | Interrupt | Mute | Wear | Feel | Move | Gesture | Away | Attend
+Control = Playout | Ping | Interrupt | Mute | SetCharacter | SetEmotion | MotionCommand | Gesture | SetAway | Attend
 
 
 def _number(message: dict[str, Any], name: str) -> float:
@@ -173,17 +173,17 @@ def _control(message: dict[str, Any], types: Sequence[str]) -> Control:
         case "mute":
             return Mute(_flag(message, "muted"))
         case "character":
-            return Wear(_text(message, "id"), _flag(message, "background") if "background" in message else None)
+            return SetCharacter(_text(message, "id"), _flag(message, "background") if "background" in message else None)
         case "emotion":
             name, strength = _text(message, "name"), _number(message, "strength") if "strength" in message else 1.0
             if name not in EMOTIONS:
                 raise BadMessage(f"emotion {name!r} is not one of {', '.join(EMOTIONS)}")
             if not 0 <= strength <= 1:
                 raise BadMessage(f"'strength' is {strength}: must be between 0 and 1")
-            return Feel(name, float(strength))
+            return SetEmotion(name, float(strength))
         case "plan":
             try:
-                return Move(message.get("values"), message.get("mode", "add"), message.get("hold", 1.0))  # type: ignore[arg-type]
+                return MotionCommand(message.get("values"), message.get("mode", "add"), message.get("hold", 1.0))  # type: ignore[arg-type]
             except BadPlan as error:
                 raise BadMessage(str(error)) from None
         case "attention":
@@ -200,6 +200,6 @@ def _control(message: dict[str, Any], types: Sequence[str]) -> Control:
             away, picture = _flag(message, "away"), _text(message, "picture") if "picture" in message else None
             if picture is not None and not away:
                 raise BadMessage("'picture' is for going away: with 'away' false there is nothing to show it for")
-            return Away(away, picture)
+            return SetAway(away, picture)
         case other:
             raise BadMessage(f"type {_shown(other)} is none of {', '.join(types)}")

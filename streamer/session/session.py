@@ -25,29 +25,29 @@ from streamer.audio import Chunk, Finished, Packet, Started
 from streamer.audio.framing import Speech
 from streamer.audio.vad import Vad, VadEvent
 from streamer.avatar.avatar import Avatar
-from streamer.avatar.characters import Characters, Entry
-from streamer.avatar.engine import Engine, Seat
-from streamer.avatar.renderer import Drawable, Generator, faster_than, in_words
+from streamer.avatar.characters import CharacterRecord, Characters
+from streamer.avatar.engine import Engine, EngineSlot
+from streamer.avatar.renderer import Renderer, RendererBackend, faster_than, in_words
 from streamer.base import clock
 from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.base.frames import Frame, Sound, Step, Times
 from streamer.base.metrics import Metrics
-from streamer.base.queues import Overtaken, Turn
+from streamer.base.queues import LatestOnlyLock, Overtaken
 from streamer.media.away_card import card, fitted
 from streamer.media.frame_stamp import stamp
-from streamer.motion.articulation import Listener
-from streamer.motion.idle import Life
-from streamer.motion.plan import Move
+from streamer.motion.articulation import ArticulationModel
+from streamer.motion.idle import IdleMotion
+from streamer.motion.plan import MotionCommand
 from streamer.provenance.marker import Marker
 from streamer.rtc import aiortc_internals
 from streamer.rtc.negotiation import Peer
 from streamer.session import messages
-from streamer.session.bot import GOING_AWAY, Bot, Closed, Ear, Pause
-from streamer.session.fanout import Broadcast, Reports
+from streamer.session.bot import GOING_AWAY, Bot, Closed, Pause, UserVad
+from streamer.session.fanout import Broadcast, ReceiverFeedback
 from streamer.session.limits import Grant, SessionLimits
 from streamer.session.microphone import Microphone
-from streamer.session.speech_input import SpeechIn
+from streamer.session.speech_input import SpeechInput
 from streamer.session.viewer import NO_LATENCY, Viewer
 from streamer.session.viewers import Audience
 
@@ -82,7 +82,7 @@ _MAY_FOLLOW = {
 }
 
 
-class Gate:
+class VoiceGate:
     """
     Whether the voice moves the mouth and is heard: not while muted or away, nor for the rest of an interrupted
     utterance.
@@ -140,7 +140,7 @@ class Outlet(Protocol):
         ...
 
 
-def _problem(refused: Refused) -> dict[str, Any]:
+def _problem(refused: RequestError) -> dict[str, Any]:
     """What is said of it on a channel."""
     return {"type": "error", "reason": refused.reason, "detail": refused.detail}
 
@@ -152,12 +152,12 @@ class Session:
         self,
         *,
         config: SessionLimits,
-        entry: Entry,
+        entry: CharacterRecord,
         characters: Characters,
         engine: Engine,
-        generator: Generator,
-        listener: Listener,
-        rig: Drawable,
+        generator: RendererBackend,
+        listener: ArticulationModel,
+        rig: Renderer,
         background: bool,
         stamped: bool,
         packed: bool,
@@ -179,19 +179,19 @@ class Session:
         self._stamped = stamped
         self._packed = packed
         self._metrics = metrics
-        self._may_be_drawn = may_be_drawn  # by another renderer; raises `Refused`
+        self._may_be_drawn = may_be_drawn  # by another renderer; raises `RequestError`
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._born = clock.now()
         self._state = State.NEW
         self._epoch = 0
-        self._gate = Gate()
+        self._gate = VoiceGate()
         self._lookahead = listener.lookahead
         self._microphone = Microphone(self._take, self._warn, metrics)
         self._voice: Voice = self._microphone
-        self.speech: SpeechIn | None = None
+        self.speech: SpeechInput | None = None
         """A bot's speech, where that is the voice."""
-        self._ear: Ear | None = None
+        self._ear: UserVad | None = None
         self._bot: Bot | None = None
         self._attention_asked = False
         self._speech = Speech(listener.lookahead)
@@ -199,17 +199,17 @@ class Session:
         self._renderer = rig.name
         self._engine = engine
         self._generator = generator
-        self._seat: Seat | None = None
-        self._avatar = Avatar(listener, rig, Life(entry.seed or 0), Vad())
+        self._seat: EngineSlot | None = None
+        self._avatar = Avatar(listener, rig, IdleMotion(entry.seed or 0), Vad())
         self._broadcast = Broadcast(rig.size, self.id[:6])
-        self.reports = Reports(self._broadcast)
+        self.reports = ReceiverFeedback(self._broadcast)
         self.audience = Audience(self._broadcast, rig.size, config, metrics)
         self._viewer: Viewer | None = None
         self._outlets: list[Outlet] = []
         self._channel: Any = None
         self._bad_messages = 0
         self._attended = self._born
-        self._wearing, self._leaving = Turn(), Turn()
+        self._wearing, self._leaving = LatestOnlyLock(), LatestOnlyLock()
         self._worn = asyncio.Event()  # something that was made ready has been used up
         self._away_picture: str | None = None
         self._card_shown: np.ndarray | None = None  # while away; read by the engine's thread
@@ -227,7 +227,7 @@ class Session:
         if state not in _MAY_FOLLOW[self._state]:
             raise RuntimeError(f"session {self.id}: {self._state.value} cannot become {state.value}")
         self._state = state
-        self._tell({"type": "state", "state": state.value})
+        self._send_event({"type": "state", "state": state.value})
 
     @property
     def size(self) -> int:
@@ -245,7 +245,7 @@ class Session:
         return seat.cost if seat is not None and seat.renderer == self._renderer else 0.0
 
     @property
-    def entry(self) -> Entry:
+    def entry(self) -> CharacterRecord:
         return self._entry
 
     # Life cycle
@@ -257,8 +257,8 @@ class Session:
         self.peer = peer
         self._seat = self._engine.add(self._avatar, self._drawn, self._voiced, self._failed)
         if fed:
-            self._be_fed()
-            self._ear = Ear()
+            self.use_speech_input()
+            self._ear = UserVad()
             self._microphone = Microphone(self._listen, self._warn, self._metrics)
         peer.connection.on("datachannel", self._open_channel)
         peer.connection.on("connectionstatechange", self._connection_changed)
@@ -268,17 +268,17 @@ class Session:
         self._set_state(State.CONNECTING)
         self._spawn(self._watch())
 
-    def stand_alone(self) -> None:
+    def start_peerless(self) -> None:
         """Lives without a peer: a bot's speech is the voice, and who wants to see it comes as a viewer."""
         self._seat = self._engine.add(self._avatar, self._drawn, self._voiced, self._failed)
-        self._be_fed()
+        self.use_speech_input()
         self._set_state(State.LIVE)
         self._spawn(self._voice.run())
         self._spawn(self._watch_drawing())
         self._spawn(self._watch_attendance())
 
-    def _be_fed(self) -> None:
-        self._voice = self.speech = SpeechIn(self._lookahead, self._take, self._say, self._told)
+    def use_speech_input(self) -> None:
+        self._voice = self.speech = SpeechInput(self._lookahead, self._take, self._say, self._told)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -323,7 +323,7 @@ class Session:
             if self._state is State.LIVE and now - since > self._config.silence_timeout:
                 self.close_soon("peer_gone")
             if now - self._born > self._config.max_session_age:
-                self._tell({"type": "closed", "reason": "too_old"})
+                self._send_event({"type": "closed", "reason": "too_old"})
                 self.close_soon("too_old")
 
     async def _watch_attendance(self) -> None:
@@ -350,7 +350,7 @@ class Session:
         await self.close_soon(reason)
 
     async def _close(self) -> None:
-        self._tell({"type": "closed", "reason": self.close_reason})
+        self._send_event({"type": "closed", "reason": self.close_reason})
         if self._bot is not None:
             self._bot.outbox.close(Closed(GOING_AWAY, self.close_reason, "the session has ended"))
         for task in list(self._tasks):
@@ -374,10 +374,10 @@ class Session:
         seat = self._seat
         assert seat is not None
         frames = _LOOK_AFTER * FPS
-        behind, before = False, seat.left_out
+        behind, before = False, seat.frames_skipped
         while True:
             await asyncio.sleep(_LOOK_AFTER)
-            now = seat.left_out  # once: the engine's thread counts on
+            now = seat.frames_skipped  # once: the engine's thread counts on
             missed, before = now - before, now
             was, behind = behind, missed > _MOST_LEFT_OUT * frames
             if behind and not was:
@@ -400,7 +400,7 @@ class Session:
             for entry in self._characters.all()[:_AHEAD]:
                 await self._calm()
                 began = clock.now()
-                with contextlib.suppress(Refused):
+                with contextlib.suppress(RequestError):
                     make = partial(self._generator.prepare, entry, self._rig_size, self._background)
                     await self._loop.run_in_executor(None, make)
                 await asyncio.sleep((clock.now() - began) * (1 / _AHEAD_SHARE - 1))
@@ -453,7 +453,7 @@ class Session:
                     self._avatar.nod()
                     continue
                 if not self._attention_asked:
-                    self._avatar.attend("listening" if event.speaking else "idle")
+                    self._avatar.set_attention("listening" if event.speaking else "idle")
                 if bot is not None:
                     bot.user(event, self._microphone.captured(event.pts))
                     if event.speaking and bot.barge_in and self.speech.speaking:
@@ -472,13 +472,15 @@ class Session:
         return self._ear is not None
 
     def attach_bot(self) -> Bot:
-        """The one bot that gives the session its voice. Raises `Refused` (409)."""
+        """The one bot that gives the session its voice. Raises `RequestError` (409)."""
         if self.speech is None:
-            raise Refused(409, "voice_is_microphone", "this session's voice is its peer's microphone: see voice=speech")
+            raise RequestError(
+                409, "voice_is_microphone", "this session's voice is its peer's microphone: see voice=speech"
+            )
         if self._bot is not None:
-            raise Refused(409, "speech_taken", "another speech socket is open on this session: it takes one")
+            raise RequestError(409, "speech_taken", "another speech socket is open on this session: it takes one")
         if self._closing is not None:
-            raise Refused(409, "session_ended", f"this session has ended: {self.close_reason}")
+            raise RequestError(409, "session_ended", f"this session has ended: {self.close_reason}")
         self._bot = Bot(self, self.speech)
         return self._bot
 
@@ -489,7 +491,7 @@ class Session:
             self.speech.end()
 
     def _warn(self, reason: str, detail: str) -> None:
-        self._tell({"type": "warning", "reason": reason, "detail": detail})
+        self._send_event({"type": "warning", "reason": reason, "detail": detail})
 
     # Picture and sound out
 
@@ -528,7 +530,7 @@ class Session:
     def _heard(self, events: list[VadEvent]) -> None:
         for event in events:
             self._gate.voice(event.speaking)
-            self._tell({"type": "vad", "speaking": event.speaking, "pts": event.pts})
+            self._send_event({"type": "vad", "speaking": event.speaking, "pts": event.pts})
 
     def _failed(self, error: Exception) -> None:
         with contextlib.suppress(RuntimeError):
@@ -543,7 +545,7 @@ class Session:
         channel.on("message", self._on_message)
         peer = self.peer
         assert peer is not None
-        self._tell(
+        self._send_event(
             {
                 "type": "hello",
                 "session": self.id,
@@ -559,13 +561,13 @@ class Session:
                 "size": self._rig_size,
             }
         )
-        self._tell({"type": "state", "state": self._state.value})
+        self._send_event({"type": "state", "state": self._state.value})
 
     def tell(self, message: dict[str, Any]) -> None:
         """Says something on the control channel, where one is open."""
-        self._tell(message)
+        self._send_event(message)
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _send_event(self, message: dict[str, Any]) -> None:
         channel = self._channel
         if channel is None or self.peer is None or channel.readyState != "open" or channel.bufferedAmount >= 256 * 1024:
             return
@@ -579,14 +581,14 @@ class Session:
             if viewer.rows:
                 rows = list(viewer.rows)
                 viewer.rows.clear()
-                self._tell({"type": "frames", "rows": rows})
+                self._send_event({"type": "frames", "rows": rows})
 
     def _on_message(self, data: str | bytes) -> None:
         try:
             request = messages.parse(data)
         except messages.BadMessage as error:
             self._bad_messages += 1
-            self._tell({"type": "error", "reason": "bad_message", "detail": str(error)})
+            self._send_event({"type": "error", "reason": "bad_message", "detail": str(error)})
             if self._bad_messages >= _BAD_MESSAGES:
                 self.close_soon("bad_messages")
             return
@@ -599,24 +601,24 @@ class Session:
     async def steer(self, data: bytes) -> dict[str, Any]:
         """
         Does what a message of the control channel asks for, and returns its answer, which the peer is told too.
-        Raises `Refused`.
+        Raises `RequestError`.
         """
         try:
             request = messages.parse(data.decode())
         except (messages.BadMessage, UnicodeDecodeError) as error:
-            raise Refused(422, "bad_message", str(error)) from None
+            raise RequestError(422, "bad_message", str(error)) from None
         if isinstance(request, messages.Playout):
-            raise Refused(422, "bad_message", _NO_PLAYOUT)
+            raise RequestError(422, "bad_message", _NO_PLAYOUT)
         if self._state is not State.LIVE:
-            raise Refused(409, "not_live", f"the session is {self._state.value}, not live")
+            raise RequestError(409, "not_live", f"the session is {self._state.value}, not live")
         answered: asyncio.Future[dict[str, Any]] = self._loop.create_future()
 
-        def answer(outcome: dict[str, Any] | Refused) -> None:
-            if not isinstance(outcome, Refused) and not isinstance(request, messages.Ping):
-                self._tell({**outcome, "remote": True})
+        def answer(outcome: dict[str, Any] | RequestError) -> None:
+            if not isinstance(outcome, RequestError) and not isinstance(request, messages.Ping):
+                self._send_event({**outcome, "remote": True})
             if answered.done():
                 return  # whoever asked has gone
-            if isinstance(outcome, Refused):
+            if isinstance(outcome, RequestError):
                 answered.set_exception(outcome)
             else:
                 answered.set_result(outcome)
@@ -624,29 +626,29 @@ class Session:
         self._do(request, answer)
         return await answered
 
-    def _tell_outcome(self, outcome: dict[str, Any] | Refused) -> None:
-        if isinstance(outcome, Refused):
-            self._tell(_problem(outcome))
+    def _tell_outcome(self, outcome: dict[str, Any] | RequestError) -> None:
+        if isinstance(outcome, RequestError):
+            self._send_event(_problem(outcome))
         else:
-            self._tell(outcome)
+            self._send_event(outcome)
 
     def handle(self, request: messages.Control, reply: Callable[[dict[str, Any]], None], by: str) -> None:
         """Does what the bot asks, answers it, and tells the peer."""
         if isinstance(request, messages.Playout):
             return reply({"type": "error", "reason": "bad_message", "detail": _NO_PLAYOUT})
 
-        def answer(outcome: dict[str, Any] | Refused) -> None:
-            if isinstance(outcome, Refused):
+        def answer(outcome: dict[str, Any] | RequestError) -> None:
+            if isinstance(outcome, RequestError):
                 return reply(_problem(outcome))
             if not isinstance(request, messages.Ping):
-                self._tell({**outcome, "remote": True})
+                self._send_event({**outcome, "remote": True})
             if not isinstance(request, messages.Interrupt):  # of that it has been told, with the segment that it cut
                 reply(outcome)
 
         self._do(request, answer, by)
 
     def _do(
-        self, request: messages.Control, answer: Callable[[dict[str, Any] | Refused], None], by: str = "client"
+        self, request: messages.Control, answer: Callable[[dict[str, Any] | RequestError], None], by: str = "client"
     ) -> None:
         """
         Does what the `client` or the `bot` asks, at once but for what takes drawing; `answer` is called once, with what
@@ -661,40 +663,40 @@ class Session:
                 self._gate.muted = muted
                 self._hush_if_shut()
                 answer({"type": "muted", "muted": muted})
-            case messages.Feel():
-                self._avatar.feel(request.name, request.strength)
+            case messages.SetEmotion():
+                self._avatar.set_emotion(request.name, request.strength)
                 answer({"type": "emotion", "name": request.name, "strength": request.strength})
-            case Move():
+            case MotionCommand():
                 self._avatar.move(request)
                 answer({"type": "plan", "frame": self._speech.next_frame})
             case messages.Attend(state=state):
                 self._attention_asked = True
-                self._avatar.attend(state)
+                self._avatar.set_attention(state)
                 answer({"type": "attention", "state": state})
             case messages.Gesture(name=name):
-                self._avatar.act(name)
+                self._avatar.play_gesture(name)
                 answer({"type": "gesture", "name": name, "frame": self._speech.next_frame})
-            case messages.Wear():
+            case messages.SetCharacter():
                 self._spawn(self._take_turn(self._wearing, partial(self._wear, request), answer))
-            case messages.Away(away=True):
+            case messages.SetAway(away=True):
                 self._spawn(self._take_turn(self._leaving, partial(self._leave, request), answer))
-            case messages.Away():
+            case messages.SetAway():
                 self._return()
                 answer({"type": "away", "away": False, "frame": self._speech.next_frame})
 
     async def _take_turn(
         self,
-        turn: Turn,
+        turn: LatestOnlyLock,
         make: Callable[[], Coroutine[Any, Any, dict[str, Any]]],
-        answer: Callable[[dict[str, Any] | Refused], None],
+        answer: Callable[[dict[str, Any] | RequestError], None],
     ) -> None:
-        outcome: dict[str, Any] | Refused = Refused(409, "not_live", "the session ended meanwhile")
+        outcome: dict[str, Any] | RequestError = RequestError(409, "not_live", "the session ended meanwhile")
         try:
             async with turn:
                 outcome = await make()
         except Overtaken:
-            outcome = Refused(409, "overtaken", "a newer message of this kind came before this one's turn")
-        except Refused as refused:
+            outcome = RequestError(409, "overtaken", "a newer message of this kind came before this one's turn")
+        except RequestError as refused:
             outcome = refused
         finally:
             answer(outcome)
@@ -705,14 +707,14 @@ class Session:
         `by` the `bot` itself, what it sends next is spoken; by the `client` or by the `user`, who began to speak, what
         the bot still sends of the segment is thrown away.
         """
-        self._tell(self._interrupt(by))
+        self._send_event(self._interrupt(by))
         return self._epoch
 
     def _interrupt(self, by: str) -> dict[str, Any]:
         """Does so, and returns what the peer is told."""
         heard = self._heard_until(clock.now())
         self._epoch += 1
-        self._broadcast.hush(self._epoch)
+        self._broadcast.flush_audio(self._epoch)
         told: list[Finished] = []
         if self.speech is None:
             self._gate.interrupt()
@@ -747,23 +749,25 @@ class Session:
 
     def _hush_if_shut(self) -> None:
         if self._gate.muted or self._gate.away:
-            self._broadcast.hush(self._epoch)
+            self._broadcast.flush_audio(self._epoch)
 
-    async def _wear(self, wish: messages.Wear) -> dict[str, Any]:
-        """Switches the character live; the old one stays until the new one can be drawn. Raises `Refused`."""
+    async def _wear(self, wish: messages.SetCharacter) -> dict[str, Any]:
+        """Switches the character live; the old one stays until the new one can be drawn. Raises `RequestError`."""
         entry = self._character(wish.id)
         shown = self._background if wish.background is None else wish.background
-        self._may_be_drawn(self, self._generator.renderer(entry, self._rig_size))
-        rig = await self._loop.run_in_executor(None, self._generator.rig, entry, self._rig_size, shown)
+        self._may_be_drawn(self, self._generator.renderer_name(entry, self._rig_size))
+        rig = await self._loop.run_in_executor(None, self._generator.create_renderer, entry, self._rig_size, shown)
         if self._state is not State.LIVE:
             rig.close()
-            raise Refused(409, "not_live", "the session ended meanwhile")
-        self._avatar.wear(rig)
+            raise RequestError(409, "not_live", "the session ended meanwhile")
+        self._avatar.set_renderer(rig)
         self._entry, self._background, self._renderer = entry, shown, rig.name
         self.log_character("changed")
         self._worn.set()
         if self._gate.away and self._away_picture is None:
-            self._spawn(self._take_turn(self._leaving, partial(self._leave, messages.Away(True, None)), lambda _: None))
+            self._spawn(
+                self._take_turn(self._leaving, partial(self._leave, messages.SetAway(True, None)), lambda _: None)
+            )
         frame = self._speech.next_frame
         return {"type": "character", "id": entry.id, "frame": frame, "renderer": self._renderer}
 
@@ -780,14 +784,14 @@ class Session:
             consent if self._entry.picture is not None else "not needed",
         )
 
-    def _character(self, character_id: str) -> Entry:
-        """One that may be shown here. Raises `Refused`."""
+    def _character(self, character_id: str) -> CharacterRecord:
+        """One that may be shown here. Raises `RequestError`."""
         if self.grant is not None and self.grant.character not in (None, character_id):
-            raise Refused(403, "token_character", f"this session's token is for {self.grant.character!r} alone")
+            raise RequestError(403, "token_character", f"this session's token is for {self.grant.character!r} alone")
         return self._characters.get(character_id)
 
-    async def _leave(self, wish: messages.Away) -> dict[str, Any]:
-        """Shows a picture instead of the character, and lets nothing be heard. Raises `Refused`."""
+    async def _leave(self, wish: messages.SetAway) -> dict[str, Any]:
+        """Shows a picture instead of the character, and lets nothing be heard. Raises `RequestError`."""
         returned = self._returned
         chosen = None if wish.picture is None else self._character(wish.picture)
         while True:
@@ -796,7 +800,7 @@ class Session:
             if chosen is not None or worn is self._entry:
                 break  # else another was put on meanwhile
         if self._returned != returned:
-            raise Refused(409, "overtaken", "the session was told to come back before the picture was made")
+            raise RequestError(409, "overtaken", "the session was told to come back before the picture was made")
         self._gate.away, self._away_picture, self._card_shown = True, wish.picture, shown
         self._hush_if_shut()
         return {"type": "away", "away": True, "frame": self._speech.next_frame}
@@ -805,7 +809,7 @@ class Session:
         self._returned += 1
         self._gate.away, self._away_picture, self._card_shown = False, None, None
 
-    def _card(self, worn: Entry, chosen: Entry | None, background: bool) -> np.ndarray:
+    def _card(self, worn: CharacterRecord, chosen: CharacterRecord | None, background: bool) -> np.ndarray:
         """What is shown of a session whose user is away. Blocking."""
         if chosen is None:
             return card(self._generator.still(worn, self._rig_size, background))

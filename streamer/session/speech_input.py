@@ -1,14 +1,23 @@
-"""A bot's speech on its way into a session: what `FedSpeech` says is due, handed on when it is."""
+"""A bot's speech on its way into a session: what `SpeechQueue` says is due, handed on when it is."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable
 
-from streamer.audio import Chunk, FedConfig, FedSpeech, FedStats, Finished, Packet, SpeechFormat, Started
+from streamer.audio import (
+    Chunk,
+    Finished,
+    Packet,
+    SpeechFormat,
+    SpeechQueue,
+    SpeechQueueConfig,
+    SpeechQueueStats,
+    Started,
+)
 from streamer.base import clock
 
 
-class SpeechIn:
+class SpeechInput:
     """Hands on chunks for the mouth (`take(chunks, now)`), packets for the ear (`send(packet, now)`) and events
     (`tell(event)`), from when `run` begins. Lives on the event loop.
     """
@@ -19,20 +28,20 @@ class SpeechIn:
         take: Callable[[list[Chunk], float], None],
         send: Callable[[Packet, float], None],
         tell: Callable[[Started | Finished], None],
-        config: FedConfig | None = None,
+        config: SpeechQueueConfig | None = None,
     ) -> None:
-        self._fed = FedSpeech(lookahead, clock.now(), config)
-        self._take, self._send, self._tell = take, send, tell
+        self._fed = SpeechQueue(lookahead, clock.now(), config)
+        self._take, self._send, self._send_event = take, send, tell
         self._running = False
         self._woken = asyncio.Event()
         self._room = asyncio.Event()
 
     @property
-    def stats(self) -> FedStats:
+    def stats(self) -> SpeechQueueStats:
         return self._fed.stats
 
     @property
-    def config(self) -> FedConfig:
+    def config(self) -> SpeechQueueConfig:
         return self._fed.config
 
     @property
@@ -108,7 +117,7 @@ class SpeechIn:
             if out.chunks:
                 self._take(out.chunks, now)
             for event in out.events:
-                self._tell(event)
+                self._send_event(event)
         if self._fed.accepts:
             self._room.set()
 

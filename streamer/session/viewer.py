@@ -10,7 +10,7 @@ from streamer.base.constants import AUDIO_CLOCK, FPS, SAMPLE_RATE
 from streamer.base.frames import Encoded, Sound
 from streamer.base.metrics import Metrics
 from streamer.media.av_sync import LipSync
-from streamer.media.rate_control import BitrateRule, Thinning
+from streamer.media.rate_control import BitrateRule, KeyframeOnlyMode
 from streamer.media.video_encoder import TICKS, Format, ceiling
 from streamer.rtc.negotiation import Peer
 
@@ -40,7 +40,8 @@ class Viewer:
     """Sends coded frames and sound to one peer, each at its moment. Lives on the event loop; `run` sends until it ends.
 
     A frame that is lost breaks the chain of references: none is sent from there to the next key frame, which
-    `wants_keyframe` asks for. A path that carries clearly less than is sent gets key frames only (see `Thinning`).
+    `wants_keyframe` asks for. A path that carries clearly less than is sent gets key frames only (see
+    `KeyframeOnlyMode`).
     """
 
     def __init__(self, peer: Peer, size: int, metrics: Metrics, packed: bool = False) -> None:
@@ -53,7 +54,7 @@ class Viewer:
         self.rows: deque[list[float]] = deque(maxlen=_MOST_ROWS)
         """The newest frames' moments: k, epoch, captured, arrived, started, drawn, encoded, sent (ms)."""
         self._broken = True  # what refers to earlier frames would be of no use
-        self._thinning = Thinning()
+        self._thinning = KeyframeOnlyMode()
         self._newest = float("-inf")  # when the newest frame was coded
         self._video = peer.video
         self._audio = peer.audio
@@ -102,7 +103,7 @@ class Viewer:
         self._sounds.append((send_at, sound))
         self._sounds_ready.set()
 
-    def hush(self, epoch: int) -> None:
+    def flush_audio(self, epoch: int) -> None:
         """Drops the sound that still waits, and all of an epoch before this one."""
         self._epoch = epoch
         self._sounds.clear()

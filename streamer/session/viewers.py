@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from streamer.base import clock
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
 from streamer.rtc import aiortc_internals
 from streamer.rtc.negotiation import Peer
-from streamer.session.fanout import Broadcast, Reports
+from streamer.session.fanout import Broadcast, ReceiverFeedback
 from streamer.session.limits import SessionLimits
 from streamer.session.viewer import Viewer
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _RETRY_AFTER = 10  # seconds after which a viewer that found no place may try again
 
 
-class Guest:
+class ViewerSession:
     """One who views: a peer, the viewer that sends to it, and the tasks that belong to both."""
 
     def __init__(self, peer: Peer, viewer: Viewer) -> None:
@@ -63,7 +63,7 @@ class Audience:
         self._size = size
         self._config = config
         self._metrics = metrics
-        self._guests: dict[str, Guest] = {}
+        self._guests: dict[str, ViewerSession] = {}
         self._leaving: set[asyncio.Task] = set()
         self._opening = 0
         self._closed = False
@@ -71,21 +71,21 @@ class Audience:
     def __len__(self) -> int:
         return len(self._guests)
 
-    def get(self, guest_id: str) -> Guest:
-        """Raises `Refused` (404)."""
+    def get(self, guest_id: str) -> ViewerSession:
+        """Raises `RequestError` (404)."""
         guest = self._guests.get(guest_id)
         if guest is None:
-            raise Refused(404, "unknown_viewer", f"this session has no viewer {guest_id[:40]!r}")
+            raise RequestError(404, "unknown_viewer", f"this session has no viewer {guest_id[:40]!r}")
         return guest
 
-    async def admit(self, answer: Callable[[Reports], Awaitable[Peer]], packed: bool = False) -> Guest:
+    async def admit(self, answer: Callable[[ReceiverFeedback], Awaitable[Peer]], packed: bool = False) -> ViewerSession:
         """Lets in the peer that `answer` makes, if there is a place. It gets picture and sound once it is connected.
 
-        Raises `Refused`: 503 where all places are taken, 409 where the session ends.
+        Raises `RequestError`: 503 where all places are taken, 409 where the session ends.
         """
         self._check_open()
         if len(self._guests) + self._opening >= self._config.max_viewers:
-            raise Refused(
+            raise RequestError(
                 503,
                 "too_many_viewers",
                 f"{self._config.max_viewers} of {self._config.max_viewers} viewers of this session are there",
@@ -93,15 +93,15 @@ class Audience:
             )
         self._opening += 1
         try:
-            reports = Reports(self._broadcast)
+            reports = ReceiverFeedback(self._broadcast)
             peer = await answer(reports)
             try:
                 self._check_open()
-            except Refused:
+            except RequestError:
                 await _hang_up(peer)
                 raise
             reports.viewer = Viewer(peer, self._size, self._metrics, packed)
-            guest = Guest(peer, reports.viewer)
+            guest = ViewerSession(peer, reports.viewer)
             self._guests[guest.id] = guest
         finally:
             self._opening -= 1
@@ -111,9 +111,9 @@ class Audience:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Refused(409, "session_ended", "the session ends: there is nothing to view any more")
+            raise RequestError(409, "session_ended", "the session ends: there is nothing to view any more")
 
-    def dismiss(self, guest: Guest, reason: str) -> asyncio.Task[None]:
+    def dismiss(self, guest: ViewerSession, reason: str) -> asyncio.Task[None]:
         """Begins to see a guest out; returns the task that does. Its place is free at once."""
         if self._guests.pop(guest.id, None) is not None:
             log.info("viewer %s: %s", guest.id, reason)
@@ -132,18 +132,18 @@ class Audience:
     def to_json(self) -> list[dict[str, Any]]:
         return [guest.to_json() for guest in self._guests.values()]
 
-    def _spawn(self, guest: Guest, work: Any) -> None:
+    def _spawn(self, guest: ViewerSession, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         guest.tasks.add(task)
         task.add_done_callback(lambda task: self._ended(guest, task))
 
-    def _ended(self, guest: Guest, task: asyncio.Task) -> None:
+    def _ended(self, guest: ViewerSession, task: asyncio.Task) -> None:
         guest.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("viewer %s: a task failed", guest.id, exc_info=error)
             self.dismiss(guest, "internal error")
 
-    def _changed(self, guest: Guest) -> None:
+    def _changed(self, guest: ViewerSession) -> None:
         state = guest.peer.connection.connectionState
         if guest.id not in self._guests:
             return
@@ -154,7 +154,7 @@ class Audience:
         elif state in ("failed", "closed"):
             self.dismiss(guest, f"connection {state}")
 
-    async def _watch(self, guest: Guest) -> None:
+    async def _watch(self, guest: ViewerSession) -> None:
         """Ends what never connects and what fell silent."""
         received, since = 0, clock.now()
         while guest.id in self._guests:
@@ -167,7 +167,7 @@ class Audience:
             if guest.live and now - since > self._config.silence_timeout:
                 self.dismiss(guest, "fell silent")
 
-    async def _see_out(self, guest: Guest) -> None:
+    async def _see_out(self, guest: ViewerSession) -> None:
         for task in list(guest.tasks):
             task.cancel()
         await asyncio.gather(*guest.tasks, return_exceptions=True)

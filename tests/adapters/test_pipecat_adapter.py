@@ -292,7 +292,7 @@ async def test_it_listens_thinks_and_speaks_with_the_user(bot: Bot) -> None:
     """What the pipeline says of the user's turn shows in what the character attends to."""
     seen: list[str] = []
     assert bot.service.avatar is not None
-    bot.service.avatar._avatar._life.attend = seen.append  # type: ignore[method-assign]
+    bot.service.avatar._avatar._life.set_attention = seen.append  # type: ignore[method-assign]
     for frame in (UserStartedSpeakingFrame(), UserStoppedSpeakingFrame(), TTSStartedFrame(context_id="answer")):
         told = len(seen)
         await bot.worker.queue_frame(frame)

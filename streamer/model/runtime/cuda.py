@@ -1,4 +1,4 @@
-"""Live sessions on a device of their own, a CUDA GPU: what `stream.Painter` is on a CPU, over `Slots`.
+"""Live sessions on a device of their own, a CUDA GPU: what `stream.FrameRenderer` is on a CPU, over `Slots`.
 
 A step is one CUDA graph: what the host says is unpacked, noise made, the next latent of every slot drawn and decoded,
 checked for numbers that are none, laid over its backdrop and turned to YUV. The host writes one pinned tensor, which is
@@ -7,7 +7,8 @@ is a graph for each of a few batch sizes, and a step takes the smallest that rea
 are captured at start, the largest first: a capture takes seconds in which nobody would be drawn, and while one runs no
 other thread may allocate.
 
-Without CUDA (`device="cpu"`) the same step runs without a graph: that is how it is tested, and slower than `Painter`.
+Without CUDA (`device="cpu"`) the same step runs without a graph: that is how it is tested, and slower than
+`FrameRenderer`.
 
 `draw` belongs to one thread. `still`, `stream` and `leave` may be called from others: the work of `still` goes to a
 stream of its own, and what changes slots is put on the steps' stream under a lock.
@@ -35,7 +36,14 @@ from streamer.model.config import HEARD, PLAN, STRIDE
 from streamer.model.runtime import cuda_step
 from streamer.model.runtime.color import eight_bit, scaled, shown, to_planes, with_alpha
 from streamer.model.runtime.slots import Seat, Slots
-from streamer.model.runtime.torch_cpu import Cue, Hearing, NotFinite, Still, blocks, murmur
+from streamer.model.runtime.torch_cpu import (
+    FrameConditions,
+    Hearing,
+    NotFinite,
+    PreparedCharacter,
+    blocks,
+    random_conditions,
+)
 from streamer.model.transformer import face_tokens
 from streamer.motion.controls import EMOTIONS
 
@@ -97,7 +105,7 @@ def _hashed(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-class DevicePainter:
+class CudaFrameRenderer:
     """Draws frames of up to `capacity` sessions with a preset's networks, one step for as many as are due."""
 
     def __init__(
@@ -207,7 +215,7 @@ class DevicePainter:
         return graph
 
     @torch.no_grad()
-    def still(self, picture: np.ndarray, face: np.ndarray) -> Still:
+    def still(self, picture: np.ndarray, face: np.ndarray) -> PreparedCharacter:
         """As `Painter.still`; returns when the device is done with it."""
         size = self.config.size
         if picture.shape != (size, size, 4):
@@ -218,14 +226,19 @@ class DevicePainter:
             features = tuple(self._autoencoder.pyramid(seen))
             faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge).view(1, 1, -1)
             anchor = Anchor(enlarged(pixels), features)
-            still = Still(anchor, self._transformer.reference(features[-1]), faces.to(self.device))
+            still = PreparedCharacter(anchor, self._transformer.reference(features[-1]), faces.to(self.device))
         if self._aside is not None:
             self._aside.synchronize()
         return still
 
     @torch.no_grad()
     def stream(
-        self, still: Still, seed: int = 0, size: int | None = None, opaque: bool = False, backed: bool = True
+        self,
+        still: PreparedCharacter,
+        seed: int = 0,
+        size: int | None = None,
+        opaque: bool = False,
+        backed: bool = True,
     ) -> Seated:
         """
         A session of that character, at its beginning: its frames have `size` pixels an edge, the preset's where it is
@@ -253,7 +266,7 @@ class DevicePainter:
             seated.synchronize()  # then the still may be forgotten: nothing reads it any more
         return Seated(seat=seat, size=size, transparent=not (opaque or backed))
 
-    def hear(self, stream: Seated, cue: Cue) -> None:
+    def hear(self, stream: Seated, cue: FrameConditions) -> None:
         """Every frame's cue in order, also those of frames that are then not drawn. Raises NotFinite, ValueError."""
         stream.hear(cue, self.config.transformer.window)
 
@@ -372,33 +385,35 @@ What a device may differ from the CPU: latents, whose variance is 1, and frames,
 """
 
 
-def apart(painter: DevicePainter, networks: Networks) -> float:
+def apart(frame_renderer: CudaFrameRenderer, networks: Networks) -> float:
     """
     How far a painter is from the same step in float32 on the CPU, as a multiple of what it may be: the worst frame of
     two sessions, past the seams of their rings. Infinite where one is not finite. Takes a second.
     """
-    plain = DevicePainter(networks, 2, "cpu", torch.float32)
+    plain = CudaFrameRenderer(networks, 2, "cpu", torch.float32)
     config, rng = networks.config, np.random.default_rng(0)
     picture = blocks(config.size, rng)
     face = np.ones((config.size // STRIDE,) * 2)
-    pairs = [[one.stream(one.still(picture, face), seed) for seed in (1, 2)] for one in (plain, painter)]
+    pairs = [[one.stream(one.still(picture, face), seed) for seed in (1, 2)] for one in (plain, frame_renderer)]
     worst = 0.0
     try:
         for _ in range(config.transformer.context + 2):
-            cue = murmur(rng)
-            for one, streams in zip((plain, painter), pairs, strict=True):
+            cue = random_conditions(rng)
+            for one, streams in zip((plain, frame_renderer), pairs, strict=True):
                 for stream in streams:
                     one.hear(stream, cue)
-            for wanted, found in zip(plain.draw(pairs[0]), painter.draw(pairs[1]), strict=True):
+            for wanted, found in zip(plain.draw(pairs[0]), frame_renderer.draw(pairs[1]), strict=True):
                 if isinstance(wanted, NotFinite) or isinstance(found, NotFinite):
                     return float("inf")
                 worst = max(
                     worst, float(np.abs(found.planes.astype(np.float32) - wanted.planes).mean()) / MOST_APART[1]
                 )
             for mine, other in zip(*pairs, strict=True):
-                latent = painter._slots.latent[other.seat.slot].cpu().float() - plain._slots.latent[mine.seat.slot]
+                latent = (
+                    frame_renderer._slots.latent[other.seat.slot].cpu().float() - plain._slots.latent[mine.seat.slot]
+                )
                 worst = max(worst, float(latent.abs().mean()) / MOST_APART[0])
     finally:
         for stream in pairs[1]:
-            painter.leave(stream)
+            frame_renderer.leave(stream)
     return worst

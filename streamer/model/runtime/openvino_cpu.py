@@ -1,9 +1,9 @@
-"""The CPU's faster engine: what a `Painter` draws, with a step and a decoder that OpenVINO compiled.
+"""The CPU's faster engine: what a `FrameRenderer` draws, with a step and a decoder that OpenVINO compiled.
 
 Torch runs a step operator by operator, and most of its time goes to calling them and to passing memory between them.
 Here the same functions are traced once, for one session, and compiled for this CPU; sessions are drawn one after the
-other. Their state is a `Stream`, as with a `Painter`. Where a preset has frames of context, a session's first frame,
-before which there is nothing to remember, is torch's: a step for it would be a third network to compile.
+other. Their state is a `Stream`, as with a `FrameRenderer`. Where a preset has frames of context, a session's first
+frame, before which there is nothing to remember, is torch's: a step for it would be a third network to compile.
 
 Tracing takes seconds. What comes of it is kept in the user's cache folder, under a digest of all that it depends on; a
 file that is not whole is passed over. A decoder for larger frames is traced when a character first comes in one.
@@ -41,7 +41,16 @@ from streamer.model.checkpoint import Networks
 from streamer.model.kv_cache import Cache
 from streamer.model.runtime import color
 from streamer.model.runtime.color import eight_bit
-from streamer.model.runtime.torch_cpu import NotFinite, Painter, Still, Stream, Trial, probe, silence, stand_in
+from streamer.model.runtime.torch_cpu import (
+    FrameRenderer,
+    NotFinite,
+    PreparedCharacter,
+    Stream,
+    Trial,
+    probe,
+    silence,
+    stand_in,
+)
 from streamer.model.sampling import advance, generate
 from streamer.model.transformer import Conditions, Transformer
 
@@ -200,10 +209,10 @@ def _refusals() -> Iterator[None]:
 
 
 def _traced(package: Any, networks: Networks, name: str, times: int) -> Any:
-    painter = Painter(networks)
-    session = stand_in(painter, np.random.default_rng(0), times)
-    painter.hear(session, silence())
-    conditions, noise = painter.conditions([session]), painter.noise(session)
+    frame_renderer = FrameRenderer(networks)
+    session = stand_in(frame_renderer, np.random.default_rng(0), times)
+    frame_renderer.hear(session, silence())
+    conditions, noise = frame_renderer.conditions([session]), frame_renderer.noise(session)
     module: nn.Module
     if name == "step":
         module = (_Step if networks.config.transformer.context else _Alone)(networks.transformer)
@@ -241,15 +250,15 @@ def _step_inputs(
     )  # fmt: skip
 
 
-def _picture_inputs(still: Still) -> tuple[Tensor, ...]:
+def _picture_inputs(still: PreparedCharacter) -> tuple[Tensor, ...]:
     """What `_Picture` takes beside the latent."""
     return still.anchor.picture, *(level.contiguous() for level in still.anchor.features)
 
 
-class CompiledPainter(Painter):
-    """A `Painter` whose frames are drawn by what OpenVINO compiled, one session after the other."""
+class OpenVinoFrameRenderer(FrameRenderer):
+    """A `FrameRenderer` whose frames are drawn by what OpenVINO compiled, one session after the other."""
 
-    most_together = 1  # so that each frame leaves as soon as it is drawn
+    max_batch_size = 1  # so that each frame leaves as soon as it is drawn
 
     def __init__(
         self, networks: Networks, dtype: torch.dtype = torch.float32, made: Models | None = None, threads: int = 1
@@ -273,8 +282,8 @@ class CompiledPainter(Painter):
         with _refusals():
             return self._made.core.compile_model(model, "CPU", self._settings).create_infer_request()
 
-    def still(self, picture: np.ndarray, face: np.ndarray) -> Still:
-        """As `Painter`'s. The first larger picture takes seconds: a decoder for its size is compiled."""
+    def still(self, picture: np.ndarray, face: np.ndarray) -> PreparedCharacter:
+        """As `FrameRenderer`'s. The first larger picture takes seconds: a decoder for its size is compiled."""
         made = super().still(picture, face)
         times = made.anchor.times
         with self._compiling:
@@ -282,8 +291,8 @@ class CompiledPainter(Painter):
                 self._pictures[times] = self._request(self._made.larger(times))
         return dataclasses.replace(made, anchor=Anchor(made.anchor.picture, _picture_inputs(made)[1:], times))
 
-    def stream(self, still: Still, seed: int = 0, context: int | None = None) -> Stream:
-        """As `Painter`'s; raises ValueError for another context than the preset's, which is compiled in."""
+    def stream(self, still: PreparedCharacter, seed: int = 0, context: int | None = None) -> Stream:
+        """As `FrameRenderer`'s; raises ValueError for another context than the preset's, which is compiled in."""
         if context not in (None, self.config.transformer.context):
             raise ValueError(f"a context of {context} frames: {self.config.transformer.context} are compiled in")
         return super().stream(still, seed)
@@ -318,7 +327,7 @@ class CompiledPainter(Painter):
 
 
 class Fastest(NamedTuple):
-    painter: Painter
+    frame_renderer: FrameRenderer
     line: str  # which it is, and why, to be said at start
 
 
@@ -327,17 +336,17 @@ def fastest(networks: Networks, threads: int = 1, tries: int = 5) -> Fastest:
     The painter that draws a frame soonest on this CPU, of torch's and OpenVINO's, on so many `threads`, in float32 and
     bfloat16: measured, which takes a few seconds, and more where nothing is in the cache yet.
     """
-    painters: dict[str, Painter] = {}
+    painters: dict[str, FrameRenderer] = {}
     taken: dict[str, float] = {}
 
-    def enter(name: str, painter: Painter) -> Trial:
-        tried = probe(painter, tries)
-        painters[name], taken[name] = painter, tried.seconds
+    def enter(name: str, frame_renderer: FrameRenderer) -> Trial:
+        tried = probe(frame_renderer, tries)
+        painters[name], taken[name] = frame_renderer, tried.seconds
         return tried
 
     # Each engine's frames are held against these: what does not compute here as elsewhere is noticed now.
-    plain = enter("PyTorch in float32", Painter(networks)).frames.astype(np.float32)
-    enter("PyTorch in bfloat16", Painter(networks, torch.bfloat16))
+    plain = enter("PyTorch in float32", FrameRenderer(networks)).frames.astype(np.float32)
+    enter("PyTorch in bfloat16", FrameRenderer(networks, torch.bfloat16))
     passed = ""
     try:
         made = models(networks)
@@ -345,7 +354,7 @@ def fastest(networks: Networks, threads: int = 1, tries: int = 5) -> Fastest:
             if min(taken, key=taken.__getitem__).startswith(made.name):
                 break  # bfloat16 is the fastest so far, and float32 would take another two seconds to compile
             name = f"{made.name} in {str(dtype).removeprefix('torch.')}"
-            tried = enter(name, CompiledPainter(networks, dtype, made, threads))
+            tried = enter(name, OpenVinoFrameRenderer(networks, dtype, made, threads))
             apart = float(np.abs(tried.frames - plain).mean())
             if not apart <= MOST_APART[dtype]:
                 passed += f"; {name} draws something else, {apart:.1f} of 255 levels apart"

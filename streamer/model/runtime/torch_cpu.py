@@ -1,7 +1,7 @@
 """Live use of the networks: characters, sessions, and a step for many of them at once.
 
-A `Painter` owns the weights, a `Still` what was computed from a character's picture, a `Stream` one session's state.
-None of them knows threads: whoever runs the steps owns them.
+A `FrameRenderer` owns the weights, a `PreparedCharacter` what was computed from a character's picture, a `Stream` one
+session's state. None of them knows threads: whoever runs the steps owns them.
 
 Letters used in shapes: B sessions, S picture edge, s latent edge, C controls, N tokens, Q numbers that the articulation
 network says.
@@ -31,7 +31,7 @@ TIMES = (1, 2)
 
 
 @dataclass(frozen=True)
-class Cue:
+class FrameConditions:
     """What one frame is drawn from."""
 
     controls: np.ndarray  # [C] float32: the motion plan; its mouth is not looked at
@@ -40,7 +40,7 @@ class Cue:
 
 
 @dataclass(frozen=True)
-class Still:
+class PreparedCharacter:
     """A character, ready to be drawn."""
 
     anchor: Anchor
@@ -48,9 +48,11 @@ class Still:
     faces: Tensor  # [1, 1, N]
 
 
-def silence() -> Cue:
+def silence() -> FrameConditions:
     """A cue of nothing."""
-    return Cue(np.zeros(len(CONTROLS), np.float32), np.zeros(HEARD, np.float32), np.zeros(len(EMOTIONS), np.float32))
+    return FrameConditions(
+        np.zeros(len(CONTROLS), np.float32), np.zeros(HEARD, np.float32), np.zeros(len(EMOTIONS), np.float32)
+    )
 
 
 class NotFinite(ArithmeticError):
@@ -65,7 +67,7 @@ class Hearing:
     heard: list[np.ndarray] = field(default_factory=list)
     emotion: np.ndarray = field(default_factory=lambda: np.zeros(len(EMOTIONS), np.float32))
 
-    def hear(self, cue: Cue, window: int) -> None:
+    def hear(self, cue: FrameConditions, window: int) -> None:
         """The next frame's cue, of which the last `window` are kept. Raises NotFinite, ValueError."""
         wanted = (len(CONTROLS),), (HEARD,), (len(EMOTIONS),)
         if (shapes := (cue.controls.shape, cue.heard.shape, cue.emotion.shape)) != wanted:
@@ -82,7 +84,7 @@ class Hearing:
 class Stream(Hearing):
     """One session's state: a small ring, the last cues, its noise."""
 
-    still: Still
+    still: PreparedCharacter
     cache: Cache
     noise: torch.Generator
     previous: tuple[Tensor, Conditions] | None = None  # the frame drawn last, not in the ring yet; None without a ring
@@ -94,10 +96,10 @@ class Stream(Hearing):
         return NotFinite("the frame held values that are no numbers: the session's context was reset")
 
 
-class Painter:
+class FrameRenderer:
     """Draws frames with a preset's networks in one precision."""
 
-    most_together = 8
+    max_batch_size = 8
     """Sessions drawn at once, where each adds to the step's time: with more, the first would wait long for the last."""
 
     def __init__(self, networks: Networks, dtype: torch.dtype = torch.float32, steps: int = 1) -> None:
@@ -109,7 +111,7 @@ class Painter:
         self._times = times(steps)
 
     @torch.inference_mode()
-    def still(self, picture: np.ndarray, face: np.ndarray) -> Still:
+    def still(self, picture: np.ndarray, face: np.ndarray) -> PreparedCharacter:
         """
         picture [S, S, 4] uint8 premultiplied RGBA, or twice as large, face [s, s]: the share of each latent's place
         that shows the face. Frames will be as large as the picture. Raises ValueError for a picture of another size.
@@ -124,14 +126,14 @@ class Painter:
         # The picture's own pixels are copied in float32.
         anchor = Anchor(enlarged(pixels) if times == 1 else pixels, features, times)
         faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge)
-        return Still(anchor, self._transformer.reference(features[-1]), faces.view(1, 1, -1).to(self.dtype))
+        return PreparedCharacter(anchor, self._transformer.reference(features[-1]), faces.view(1, 1, -1).to(self.dtype))
 
-    def stream(self, still: Still, seed: int = 0, context: int | None = None) -> Stream:
+    def stream(self, still: PreparedCharacter, seed: int = 0, context: int | None = None) -> Stream:
         """A session of that character, at its beginning."""
         cache = Cache.empty(self.config, still.reference.sinks, context)
         return Stream(still, cache, torch.Generator().manual_seed(seed))
 
-    def hear(self, stream: Stream, cue: Cue) -> None:
+    def hear(self, stream: Stream, cue: FrameConditions) -> None:
         """Every frame's cue in order, also those of frames that are then not drawn. Raises NotFinite, ValueError."""
         stream.hear(cue, self.config.transformer.window)
 
@@ -220,15 +222,19 @@ def blocks(size: int, rng: np.random.Generator) -> np.ndarray:
     return np.kron(colours, np.ones((8, 8, 1))).astype(np.uint8)
 
 
-def murmur(rng: np.random.Generator) -> Cue:
+def random_conditions(rng: np.random.Generator) -> FrameConditions:
     """A cue of small random numbers."""
-    return Cue(*(0.3 * rng.standard_normal(n).astype(np.float32) for n in (len(CONTROLS), HEARD, len(EMOTIONS))))
+    return FrameConditions(
+        *(0.3 * rng.standard_normal(n).astype(np.float32) for n in (len(CONTROLS), HEARD, len(EMOTIONS)))
+    )
 
 
-def stand_in(painter: Painter, rng: np.random.Generator, times: int = 1) -> Stream:
+def stand_in(frame_renderer: FrameRenderer, rng: np.random.Generator, times: int = 1) -> Stream:
     """A session of `blocks`, all of which is face, in frames so many times as large as the networks': for trials."""
-    size = painter.config.size
-    return painter.stream(painter.still(blocks(times * size, rng), np.ones((size // STRIDE, size // STRIDE))))
+    size = frame_renderer.config.size
+    return frame_renderer.stream(
+        frame_renderer.still(blocks(times * size, rng), np.ones((size // STRIDE, size // STRIDE)))
+    )
 
 
 class Trial(NamedTuple):
@@ -238,14 +244,14 @@ class Trial(NamedTuple):
     frames: np.ndarray  # [T, S, S, 4] uint8
 
 
-def probe(painter: Painter, tries: int) -> Trial:
+def probe(frame_renderer: FrameRenderer, tries: int) -> Trial:
     """Draws `tries` + 2 frames. Raises NotFinite."""
     rng = np.random.default_rng(0)
-    stream, taken, frames = stand_in(painter, rng), [], []
+    stream, taken, frames = stand_in(frame_renderer, rng), [], []
     for _ in range(tries + 2):
-        painter.hear(stream, murmur(rng))
+        frame_renderer.hear(stream, random_conditions(rng))
         began = time.perf_counter()
-        (frame,) = painter.draw([stream])
+        (frame,) = frame_renderer.draw([stream])
         taken.append(time.perf_counter() - began)
         if isinstance(frame, NotFinite):
             raise frame
@@ -255,5 +261,5 @@ def probe(painter: Painter, tries: int) -> Trial:
 
 def fastest_dtype(networks: Networks, tries: int = 5) -> torch.dtype:
     """float32 or bfloat16, whichever draws a frame sooner here: measured, which takes half a second."""
-    taken = {dtype: probe(Painter(networks, dtype), tries).seconds for dtype in (torch.float32, torch.bfloat16)}
+    taken = {dtype: probe(FrameRenderer(networks, dtype), tries).seconds for dtype in (torch.float32, torch.bfloat16)}
     return min(taken, key=taken.__getitem__)

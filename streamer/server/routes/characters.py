@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from streamer.avatar.characters import Entry, checked_traits, png, portrait
-from streamer.base.errors import Refused
+from streamer.avatar.characters import CharacterRecord, checked_traits, png, portrait
+from streamer.base.errors import RequestError
 from streamer.faces.pack import MAX_PICTURES
 from streamer.faces.preview import face_preview
 from streamer.faces.reading import Upload
@@ -89,24 +89,24 @@ async def add_character(request: Request) -> Response:
         body = await read_json(request)
         name = body.get("name")
         if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 60):
-            raise Refused(422, "bad_traits", "'name' must be a text of 1 to 60 characters")
+            raise RequestError(422, "bad_traits", "'name' must be a text of 1 to 60 characters")
         seed, traits = body.get("seed"), body.get("traits")
         if isinstance(seed, int) and not isinstance(seed, bool) and traits is None:
             entry = held.characters.from_seed(seed)
         elif isinstance(traits, dict) and seed is None:
             entry = held.characters.from_traits(traits, name)
         else:
-            raise Refused(422, "bad_traits", "give either 'seed', a whole number, or 'traits', an object")
+            raise RequestError(422, "bad_traits", "give either 'seed', a whole number, or 'traits', an object")
     elif kind in _PICTURE_TYPES or kind in _CLIP_TYPES or kind == _FORM:
         entry = await _uploaded(request, kind)
     else:
         known = ", ".join(("application/json", *_PICTURE_TYPES, *_CLIP_TYPES, _FORM))
-        raise Refused(415, "unsupported_type", f"want one of {known}, got {kind[:60]!r}")
+        raise RequestError(415, "unsupported_type", f"want one of {known}, got {kind[:60]!r}")
     return JSONResponse(entry.to_json(), 201, {"Location": f"/v1/characters/{entry.id}"})
 
 
-async def _uploaded(request: Request, kind: str) -> Entry:
-    """The character of a body that holds pictures or a clip. Raises `Refused`."""
+async def _uploaded(request: Request, kind: str) -> CharacterRecord:
+    """The character of a body that holds pictures or a clip. Raises `RequestError`."""
     held = state_of(request)
     config, known = held.config, held.characters
     asked: Mapping[str, str] = request.query_params
@@ -126,15 +126,15 @@ async def _uploaded(request: Request, kind: str) -> Entry:
         return await taken(request, known.from_clip, clip.data, name, own_mouth, consent, clip.name)
     marks, at, faced = marks_in(asked), place_in(asked), flag_in(asked, "face", True)
     if len(uploads) > 1 and not faced:
-        raise Refused(422, "bad_request", f"face=0 is for 1 picture, not for {len(uploads)}")
+        raise RequestError(422, "bad_request", f"face=0 is for 1 picture, not for {len(uploads)}")
     return await taken(request, known.from_pictures, uploads, name, marks, at, own_mouth, faced, consent)
 
 
 def _check_consent(asked: Mapping[str, str], config: ServerConfig) -> bool | None:
-    """Whether the user says that pictures may be used; None: nothing was said. Raises `Refused` (403)."""
+    """Whether the user says that pictures may be used; None: nothing was said. Raises `RequestError` (403)."""
     consent = flag_in(asked, "consent", False) if "consent" in asked else None
     if config.require_consent and not consent:
-        raise Refused(403, "consent_required", "this server takes no picture without consent=1: may you use it?")
+        raise RequestError(403, "consent_required", "this server takes no picture without consent=1: may you use it?")
     return consent
 
 
@@ -145,7 +145,7 @@ def _limits(config: ServerConfig) -> FormLimits:
 
 
 def _sorted(form: Form) -> tuple[Upload | None, list[Upload]]:
-    """A form's clip, or its pictures. Raises `Refused` where it holds neither, or both."""
+    """A form's clip, or its pictures. Raises `RequestError` where it holds neither, or both."""
     clips = [Upload(file.data, file.name) for file in form.files if file.field == "clip"]
     uploads = [
         Upload(file.data, file.name, file.field if file.field in ROLES else None)  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ def _sorted(form: Form) -> tuple[Upload | None, list[Upload]]:
         if file.field != "clip"
     ]
     if len(clips) > 1 or (clips and uploads) or not form.files:
-        raise Refused(
+        raise RequestError(
             422,
             "bad_request",
             f"the form holds {len(uploads)} pictures and {len(clips)} clips: want 1 to {MAX_PICTURES} or 1",
@@ -178,9 +178,9 @@ async def preview(request: Request) -> Response:
     size, body = asked_size(request), await read_json(request)
     traits, emotion = body.get("traits"), body.get("emotion", "neutral")
     if not isinstance(traits, dict):
-        raise Refused(422, "bad_traits", "'traits' must be an object")
+        raise RequestError(422, "bad_traits", "'traits' must be an object")
     if emotion not in EMOTIONS:
-        raise Refused(422, "bad_traits", f"emotion {repr(emotion)[:40]} is not one of {', '.join(EMOTIONS)}")
+        raise RequestError(422, "bad_traits", f"emotion {repr(emotion)[:40]} is not one of {', '.join(EMOTIONS)}")
     character = checked_traits(traits)
     png = await drawn(request, lambda: portrait(Rig(character, size), emotion))
     return Response(png, media_type="image/png")

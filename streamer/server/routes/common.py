@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import HTTPConnection
 
 from streamer.base.constants import SIZES, THUMBNAIL_SIZE
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.server.state import State
 from streamer.session.session import Session
 
@@ -25,11 +25,11 @@ def state_of(request: HTTPConnection) -> State:
     return request.app.state.lipstream
 
 
-def session_of(request: HTTPConnection, session_id: str) -> Session:
-    """Raises `Refused` (404)."""
+def load_onnx_session(request: HTTPConnection, session_id: str) -> Session:
+    """Raises `RequestError` (404)."""
     session = state_of(request).sessions.get(session_id)
     if session is None:
-        raise Refused(404, "unknown_session", f"there is no session {session_id[:40]!r}")
+        raise RequestError(404, "unknown_session", f"there is no session {session_id[:40]!r}")
     return session
 
 
@@ -43,7 +43,7 @@ async def taken(request: Request, function: Callable[..., T], *arguments: Any) -
     return await asyncio.get_running_loop().run_in_executor(state_of(request).reading, function, *arguments)
 
 
-def problem(refused: Refused) -> JSONResponse:
+def problem(refused: RequestError) -> JSONResponse:
     """RFC 9457."""
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
     if refused.status == 401:
@@ -64,15 +64,15 @@ def problem(refused: Refused) -> JSONResponse:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The body, as long as it has at most `most` bytes. Raises `Refused` (413) as soon as it is longer."""
+    """The body, as long as it has at most `most` bytes. Raises `RequestError` (413) as soon as it is longer."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
-        raise Refused(413, "too_large", f"the body has {declared} bytes: at most {most} are taken")
+        raise RequestError(413, "too_large", f"the body has {declared} bytes: at most {most} are taken")
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > most:
-            raise Refused(413, "too_large", f"the body has more than the {most} bytes that are taken")
+            raise RequestError(413, "too_large", f"the body has more than the {most} bytes that are taken")
     return bytes(body)
 
 
@@ -81,9 +81,9 @@ async def read_json(request: Request) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, "bad_request", f"the body is not JSON: {error}") from None
+        raise RequestError(400, "bad_request", f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise Refused(400, "bad_request", f"the body is JSON, but not an object: {repr(value)[:40]}")
+        raise RequestError(400, "bad_request", f"the body is JSON, but not an object: {repr(value)[:40]}")
     return value
 
 
@@ -94,7 +94,7 @@ def content_type(request: Request) -> str:
 def asked_size(request: Request, default: int = THUMBNAIL_SIZE) -> int:
     text = request.query_params.get("size", str(default))
     if not text.isdecimal() or len(text) > 5 or int(text) not in SIZES:
-        raise Refused(422, "bad_request", f"size {text[:20]!r} is not one of {', '.join(map(str, SIZES))}")
+        raise RequestError(422, "bad_request", f"size {text[:20]!r} is not one of {', '.join(map(str, SIZES))}")
     return int(text)
 
 
@@ -105,15 +105,15 @@ def asked_flag(request: Request, name: str, default: bool) -> bool:
 def flag_in(asked: Mapping[str, str], name: str, default: bool) -> bool:
     text = asked.get(name, "1" if default else "0")
     if text not in ("0", "1"):
-        raise Refused(422, "bad_request", f"{name}={text[:20]!r}: must be 0 or 1")
+        raise RequestError(422, "bad_request", f"{name}={text[:20]!r}: must be 0 or 1")
     return text == "1"
 
 
 def asked_alpha(request: Request) -> bool:
-    """Whether `alpha=packed` is asked for: alpha beside the colour. Raises `Refused`."""
+    """Whether `alpha=packed` is asked for: alpha beside the colour. Raises `RequestError`."""
     text = request.query_params.get("alpha", "none")
     if text not in ("none", "packed"):
-        raise Refused(422, "bad_request", f"alpha={text[:20]!r}: must be none or packed")
+        raise RequestError(422, "bad_request", f"alpha={text[:20]!r}: must be none or packed")
     return text == "packed"
 
 
@@ -125,7 +125,7 @@ def marks_in(asked: Mapping[str, str]) -> list[float] | None:
     eyes, mouth = (_numbers(part or "") for part in parts)
     if (len(eyes), len(mouth)) != (4, 2):
         given = "&".join(f"{name}={part[:40]}" for name, part in zip(("eyes", "mouth"), parts, strict=True) if part)
-        raise Refused(422, "bad_marks", f"want eyes=x,y,x,y&mouth=x,y in pixels of the picture, got {given!r}")
+        raise RequestError(422, "bad_marks", f"want eyes=x,y,x,y&mouth=x,y in pixels of the picture, got {given!r}")
     return eyes + mouth
 
 
@@ -136,7 +136,7 @@ def place_in(asked: Mapping[str, str]) -> tuple[float, float] | None:
         return None
     numbers = _numbers(text)
     if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
-        raise Refused(422, "bad_marks", f"want at=x,y in pixels of the picture, got {text[:40]!r}")
+        raise RequestError(422, "bad_marks", f"want at=x,y in pixels of the picture, got {text[:40]!r}")
     return numbers[0], numbers[1]
 
 

@@ -7,7 +7,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 
 _MAX_TEXT = 400
 """Bytes of a field that is no file."""
@@ -49,29 +49,29 @@ class FormLimits:
 
 async def read_form(request: Request, limits: FormLimits) -> Form:
     """
-    A request's form. Raises `Refused`: 413 as soon as more came than is taken, 422 for a field that is not known or
-    comes too often, 400 for what is no form.
+    A request's form. Raises `RequestError`: 413 as soon as more came than is taken, 422 for a field that is not known
+    or comes too often, 400 for what is no form.
     """
     _, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= 70:
-        raise Refused(400, "bad_request", f"the form's boundary has {len(boundary)} characters: 1 to 70 make one")
+        raise RequestError(400, "bad_request", f"the form's boundary has {len(boundary)} characters: 1 to 70 make one")
     declared = request.headers.get("content-length", "")
     most = limits.max_bytes + _OVERHEAD
     if declared.isdecimal() and int(declared) > most:
-        raise Refused(413, "too_large", f"the form has {declared} bytes: at most {most} are taken")
+        raise RequestError(413, "too_large", f"the form has {declared} bytes: at most {most} are taken")
     reader = _FormReader(boundary, limits)
     read = 0
     async for piece in request.stream():
         read += len(piece)
         if read > most:
-            raise Refused(413, "too_large", f"the form has more than the {most} bytes that are taken")
+            raise RequestError(413, "too_large", f"the form has more than the {most} bytes that are taken")
         try:
             reader.feed(piece)
         except FormParserError as error:
-            raise Refused(400, "bad_request", f"the form cannot be read: {str(error)[:200]}") from None
+            raise RequestError(400, "bad_request", f"the form cannot be read: {str(error)[:200]}") from None
     if not reader.ended:
-        raise Refused(400, "bad_request", f"the form breaks off after {read} bytes")
+        raise RequestError(400, "bad_request", f"the form breaks off after {read} bytes")
     return reader.form
 
 
@@ -108,7 +108,7 @@ class _FormReader:
     def _on_part_begin(self) -> None:
         self._parts += 1
         if self._parts > _MAX_PARTS:
-            raise Refused(422, "bad_request", f"the form has more than the {_MAX_PARTS} parts that are taken")
+            raise RequestError(422, "bad_request", f"the form has more than the {_MAX_PARTS} parts that are taken")
         self._disposition = b""
         self._data = bytearray()
 
@@ -121,19 +121,21 @@ class _FormReader:
     def _on_headers_finished(self) -> None:
         kind, options = parse_options_header(self._disposition)
         if kind != b"form-data" or b"name" not in options:
-            raise Refused(400, "bad_request", f"part {self._parts} of the form has no name")
+            raise RequestError(400, "bad_request", f"part {self._parts} of the form has no name")
         self._field = _text(options[b"name"])
         self._name = _text(options.get(b"filename", b"")).replace("\\", "/").rsplit("/", 1)[-1][-_MAX_NAME:]
         limits = self._limits
         if self._field in limits.files:
             if len(self.form.files) >= limits.max_files:
-                raise Refused(422, "bad_request", f"the form has more than the {limits.max_files} files that are taken")
+                raise RequestError(
+                    422, "bad_request", f"the form has more than the {limits.max_files} files that are taken"
+                )
             self._most = limits.files[self._field]
         elif self._field not in limits.fields:
             known = ", ".join(sorted({*limits.files, *limits.fields}))
-            raise Refused(422, "bad_request", f"the form's field {self._field[:40]!r} is none of {known}")
+            raise RequestError(422, "bad_request", f"the form's field {self._field[:40]!r} is none of {known}")
         elif self._field in self.form.fields:
-            raise Refused(422, "bad_request", f"the form has more than 1 field {self._field!r}")
+            raise RequestError(422, "bad_request", f"the form has more than 1 field {self._field!r}")
         else:
             self._most = _MAX_TEXT
 
@@ -141,7 +143,7 @@ class _FormReader:
         self._data += data[start:end]
         if len(self._data) > self._most:
             what = self._name or f"the form's field {self._field!r}"
-            raise Refused(413, "too_large", f"{what} has more than the {self._most} bytes that are taken")
+            raise RequestError(413, "too_large", f"{what} has more than the {self._most} bytes that are taken")
 
     def _on_part_end(self) -> None:
         if self._field in self._limits.files:

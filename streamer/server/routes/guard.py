@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from streamer.base import clock
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
 from streamer.server.config import ServerConfig, is_loopback, is_origin
 from streamer.server.routes.common import problem
@@ -41,15 +41,17 @@ class Guard:
         self._config = config
 
     def check(self, connection: HTTPConnection) -> None:
-        """Judges a request, or a WebSocket's; notes in its state what its token grants. Raises `Refused`."""
+        """Judges a request, or a WebSocket's; notes in its state what its token grants. Raises `RequestError`."""
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
         if self._config.loopback and not self._config.token:
             # Without a token, a page elsewhere that resolves its own name to 127.0.0.1 must not get in.
             name = _hostname(host)
             if not is_loopback(name):
-                raise Refused(403, "bad_host", f"this server answers to localhost, not to {host[:80]!r}")
+                raise RequestError(403, "bad_host", f"this server answers to localhost, not to {host[:80]!r}")
         if origin is not None and not allowed(self._config, origin, host):
-            raise Refused(403, "bad_origin", f"pages of {origin[:80]!r} may not use this server: see --allow-origin")
+            raise RequestError(
+                403, "bad_origin", f"pages of {origin[:80]!r} may not use this server: see --allow-origin"
+            )
         if connection.scope["path"].startswith("/v1/"):
             self._check_token(connection, origin)
 
@@ -70,7 +72,7 @@ class Guard:
             owners = {id: session.grant.id for id, session in held.sessions.items() if session.grant is not None}
             connection.state.grant = held.tokens.authorize(given, method, path, origin, owners, clock.now())
         elif main is not None:
-            raise Refused(401, "unauthorized", "the token is missing or wrong: send Authorization: Bearer TOKEN")
+            raise RequestError(401, "unauthorized", "the token is missing or wrong: send Authorization: Bearer TOKEN")
 
 
 class GuardedSockets:
@@ -83,7 +85,7 @@ class GuardedSockets:
         if scope["type"] == "websocket":
             try:
                 self._guard.check(HTTPConnection(scope))
-            except Refused as refused:
+            except RequestError as refused:
                 self._metrics.refused.labels(refused.reason).inc()
                 await WebSocket(scope, receive, send).send_denial_response(problem(refused))
                 return

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import Request, Response
 
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.rtc import negotiation
 from streamer.rtc.negotiation import Peer
 from streamer.rtc.sdp import MAX_SDP_BYTES
@@ -17,20 +17,22 @@ from streamer.server.turn import ice_links
 
 
 def check_exchange(request: Request) -> None:
-    """That an SDP offer is sent and its answer can be taken. Raises `Refused` (415, 406)."""
+    """That an SDP offer is sent and its answer can be taken. Raises `RequestError` (415, 406)."""
     if content_type(request) != "application/sdp":
-        raise Refused(415, "unsupported_type", f"want application/sdp, got {content_type(request)[:60]!r}")
+        raise RequestError(415, "unsupported_type", f"want application/sdp, got {content_type(request)[:60]!r}")
     taken = {part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "*/*").split(",")}
     if not taken & {"application/sdp", "application/*", "*/*"}:
-        raise Refused(406, "not_acceptable", f"the answer is application/sdp, which Accept leaves out: {taken}"[:200])
+        raise RequestError(
+            406, "not_acceptable", f"the answer is application/sdp, which Accept leaves out: {taken}"[:200]
+        )
 
 
 async def read_sdp(request: Request) -> str:
-    """The offer, unread. Raises `Refused`."""
+    """The offer, unread. Raises `RequestError`."""
     try:
         return (await read_body(request, MAX_SDP_BYTES)).decode()
     except UnicodeDecodeError as error:
-        raise Refused(400, "malformed_sdp", f"the offer is not UTF-8: {error.reason}") from None
+        raise RequestError(400, "malformed_sdp", f"the offer is not UTF-8: {error.reason}") from None
 
 
 def answer(config: ServerConfig, location: str, peer: Peer, links: Sequence[str] = ()) -> Response:
@@ -62,19 +64,19 @@ CANDIDATES = takes(header("If-Match", "the ETag of the answer"), body={"applicat
 
 
 async def take_candidates(request: Request, peer: Peer | None) -> Response:
-    """204 once the candidates of a PATCH are with the peer. Raises `Refused`."""
+    """204 once the candidates of a PATCH are with the peer. Raises `RequestError`."""
     if content_type(request) != "application/trickle-ice-sdpfrag":
-        raise Refused(
+        raise RequestError(
             415, "unsupported_type", f"want application/trickle-ice-sdpfrag, got {content_type(request)[:60]!r}"
         )
     match = request.headers.get("if-match")
     if match is None:
-        raise Refused(428, "precondition_required", "send If-Match with the ETag of the session")
+        raise RequestError(428, "precondition_required", "send If-Match with the ETag of the session")
     if peer is None or (match != "*" and match != peer.etag):
-        raise Refused(412, "precondition_failed", "If-Match is not this session's ETag")
+        raise RequestError(412, "precondition_failed", "If-Match is not this session's ETag")
     try:
         fragment = (await read_body(request, MAX_SDP_BYTES)).decode()
     except UnicodeDecodeError as error:
-        raise Refused(400, "bad_fragment", f"the fragment is not UTF-8: {error.reason}") from None
+        raise RequestError(400, "bad_fragment", f"the fragment is not UTF-8: {error.reason}") from None
     await negotiation.trickle(peer, fragment)
     return Response(status_code=204)

@@ -9,19 +9,19 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from streamer.avatar.characters import Entry
+from streamer.avatar.characters import CharacterRecord
 from streamer.base import clock
 from streamer.base.constants import SIZES
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.rtc import aiortc_internals, negotiation
 from streamer.server.routes.common import (
     asked_alpha,
     asked_flag,
     asked_size,
     content_type,
+    load_onnx_session,
     read_body,
     read_json,
-    session_of,
     state_of,
 )
 from streamer.server.routes.guard import grant_of
@@ -36,10 +36,10 @@ router = APIRouter()
 
 
 @dataclass(frozen=True)
-class Wish:
+class SessionRequest:
     """What a session is asked to be."""
 
-    entry: Entry
+    entry: CharacterRecord
     size: int
     background: bool
     stamped: bool
@@ -51,10 +51,10 @@ class Wish:
     """Alpha beside the colour."""
 
 
-def asked_session(request: Request) -> Wish:
-    """The parameters of a request for a session. Raises `Refused`."""
+def asked_session(request: Request) -> SessionRequest:
+    """The parameters of a request for a session. Raises `RequestError`."""
     packed, entry = asked_alpha(request), _entry(request, request.query_params.get("character"))
-    return Wish(
+    return SessionRequest(
         entry,
         asked_size(request, state_of(request).default_size(entry)),
         asked_flag(request, "background", not packed),
@@ -65,47 +65,53 @@ def asked_session(request: Request) -> Wish:
     )
 
 
-def _entry(request: Request, asked: str | None) -> Entry:
-    """The character that is asked for, or what the token or the server takes without. Raises `Refused`."""
+def _entry(request: Request, asked: str | None) -> CharacterRecord:
+    """The character that is asked for, or what the token or the server takes without. Raises `RequestError`."""
     held, grant = state_of(request), grant_of(request)
     bound = grant.character if grant is not None else None
     character = bound or held.characters.default if asked is None else asked
     if bound not in (None, character):
-        raise Refused(403, "token_character", f"this token is for the character {bound!r}, not for {character[:40]!r}")
+        raise RequestError(
+            403, "token_character", f"this token is for the character {bound!r}, not for {character[:40]!r}"
+        )
     return held.characters.get(character)
 
 
 def _asked_voice(request: Request) -> bool:
     text = request.query_params.get("voice", "microphone")
     if text not in ("microphone", "speech"):
-        raise Refused(422, "bad_request", f"voice={text[:20]!r}: must be microphone or speech")
+        raise RequestError(422, "bad_request", f"voice={text[:20]!r}: must be microphone or speech")
     return text == "speech"
 
 
-async def wished_session(request: Request) -> Wish:
-    """What the JSON body asks for: a session without a peer. Raises `Refused`."""
+async def session_request_from_json(request: Request) -> SessionRequest:
+    """What the JSON body asks for: a session without a peer. Raises `RequestError`."""
     body = await read_json(request)
     if beside := [str(each["name"]) for each in ASKED if each["name"] in request.query_params]:
-        raise Refused(422, "bad_request", f"{', '.join(beside)} in the address: with a JSON body, all is said there")
+        raise RequestError(
+            422, "bad_request", f"{', '.join(beside)} in the address: with a JSON body, all is said there"
+        )
     character = body.get("character")
     if "character" in body and not isinstance(character, str):
-        raise Refused(422, "bad_request", f"'character' is {repr(character)[:40]}: must be a character's id")
+        raise RequestError(422, "bad_request", f"'character' is {repr(character)[:40]}: must be a character's id")
     entry = _entry(request, character)
     size = body.get("size", state_of(request).default_size(entry))
     if isinstance(size, bool) or not isinstance(size, int) or size not in SIZES:
-        raise Refused(422, "bad_request", f"'size' is {repr(size)[:40]}: must be one of {', '.join(map(str, SIZES))}")
+        raise RequestError(
+            422, "bad_request", f"'size' is {repr(size)[:40]}: must be one of {', '.join(map(str, SIZES))}"
+        )
     for name in ("background", "stamp"):
         if not isinstance(body.get(name, True), bool):
-            raise Refused(422, "bad_request", f"{name!r} is {repr(body[name])[:40]}: must be true or false")
+            raise RequestError(422, "bad_request", f"{name!r} is {repr(body[name])[:40]}: must be true or false")
     shown, stamped = body.get("background", True), body.get("stamp", False)
-    return Wish(entry, size, shown, stamped, grant_of(request), fed=True)
+    return SessionRequest(entry, size, shown, stamped, grant_of(request), fed=True)
 
 
 @contextlib.asynccontextmanager
-async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
+async def opening(held: State, wish: SessionRequest) -> AsyncIterator[Session]:
     """A session, admitted and made, for the body to attach to what gives it a voice; then it is open.
 
-    Raises `Refused` (503 where there is no room, 403 where the token is used up). What the body raises closes the
+    Raises `RequestError` (503 where there is no room, 403 where the token is used up). What the body raises closes the
     session, and the token keeps what it allows.
     """
     with held.tokens.opening(wish.grant, clock.now()):
@@ -114,14 +120,14 @@ async def opening(held: State, wish: Wish) -> AsyncIterator[Session]:
 
 
 @contextlib.asynccontextmanager
-async def _admitted(held: State, wish: Wish) -> AsyncIterator[Session]:
-    reserved = held.generator.renderer(wish.entry, wish.size), wish.size
+async def _admitted(held: State, wish: SessionRequest) -> AsyncIterator[Session]:
+    reserved = held.generator.renderer_name(wish.entry, wish.size), wish.size
     held.check_room(*reserved)
     held.openings.append(reserved)
     session = None
     try:
         rig = await asyncio.get_running_loop().run_in_executor(  # past thumbnails
-            None, held.generator.rig, wish.entry, wish.size, wish.background
+            None, held.generator.create_renderer, wish.entry, wish.size, wish.background
         )
         session = Session(
             config=held.config,
@@ -187,8 +193,8 @@ async def open_session(request: Request) -> Response:
     held = state_of(request)
     config = held.config
     if content_type(request) == "application/json":
-        async with opening(held, await wished_session(request)) as session:
-            session.stand_alone()
+        async with opening(held, await session_request_from_json(request)) as session:
+            session.start_peerless()
         path = f"/v1/sessions/{session.id}"
         body = {
             "id": session.id,
@@ -224,12 +230,12 @@ async def list_sessions(request: Request) -> dict[str, Any]:
 
 @router.get("/v1/sessions/{session_id}")
 async def session_state(session_id: str, request: Request) -> dict[str, Any]:
-    return session_of(request, session_id).to_json()
+    return load_onnx_session(request, session_id).to_json()
 
 
 @router.patch("/v1/sessions/{session_id}", status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, request: Request) -> Response:
-    return await take_candidates(request, session_of(request, session_id).peer)
+    return await take_candidates(request, load_onnx_session(request, session_id).peer)
 
 
 _MESSAGE = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(TYPES)}}}
@@ -237,13 +243,13 @@ _MESSAGE = {"type": "object", "required": ["type"], "properties": {"type": {"enu
 
 @router.post("/v1/sessions/{session_id}/control", openapi_extra=takes(body={"application/json": _MESSAGE}))
 async def steer(session_id: str, request: Request) -> dict[str, Any]:
-    session = session_of(request, session_id)
+    session = load_onnx_session(request, session_id)
     return await session.steer(await read_body(request, MAX_BYTES))
 
 
 @router.delete("/v1/sessions/{session_id}")
 async def close_session(session_id: str, request: Request) -> dict[str, Any]:
-    return await delete(request, session_of(request, session_id))
+    return await delete(request, load_onnx_session(request, session_id))
 
 
 async def delete(request: Request, session: Session) -> dict[str, Any]:

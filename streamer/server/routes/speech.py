@@ -7,8 +7,8 @@ import json
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamer.base.errors import Refused
-from streamer.server.routes.common import session_of
+from streamer.base.errors import RequestError
+from streamer.server.routes.common import load_onnx_session
 from streamer.session.bot import FAILED, GOING_AWAY, Bot, Closed
 
 router = APIRouter()
@@ -19,9 +19,9 @@ _CLOSING = 5.0  # seconds for a peer to take a last message
 @router.websocket("/v1/sessions/{session_id}/speech")
 async def speech(socket: WebSocket, session_id: str) -> None:
     try:
-        session = session_of(socket, session_id)
+        session = load_onnx_session(socket, session_id)
         bot = session.attach_bot()
-    except Refused as refused:
+    except RequestError as refused:
         # Once it is a WebSocket: of one that is refused before, a page in a browser learns no reason.
         socket.app.state.lipstream.metrics.refused.labels(refused.reason).inc()
         await socket.accept()

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from streamer.base import clock
-from streamer.base.errors import Refused
+from streamer.base.errors import RequestError
 from streamer.server.routes.common import read_json, state_of
 from streamer.server.routes.guard import allowed
 from streamer.server.routes.openapi import takes
@@ -32,7 +32,7 @@ async def mint_token(request: Request) -> Response:
     held = state_of(request)
     text, grant = held.tokens.mint(await read_json(request), clock.now())
     if grant.origin is not None and not allowed(held.config, grant.origin, request.headers.get("host", "")):
-        raise Refused(422, "bad_origin", f"pages of {grant.origin!r} may not use this server: see --allow-origin")
+        raise RequestError(422, "bad_origin", f"pages of {grant.origin!r} may not use this server: see --allow-origin")
     if grant.character is not None:
         held.characters.get(grant.character)
     return JSONResponse(
