@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiortc.rtp import RtpPacket
-from lipstream_client import BadSpeech, Client, LipstreamError, RequestError, SessionLost, Unreachable, protocol, speech
+from lipstream_client import BadSpeech, Client, LipstreamError, Refused, SessionLost, Unreachable, protocol, speech
 from lipstream_client.media import FrameAssembler, begins_keyframe
 from lipstream_client.newest import Newest
 from lipstream_client.speech import RATE, Voice, to_mono
@@ -568,15 +568,15 @@ class TestErrors:
     async def test_refusals(self, server: Any) -> None:
         """A refusal carries the server's status, reason and sentence."""
         async with Client(server.url) as client:
-            with pytest.raises(RequestError, match="nobody") as caught:
+            with pytest.raises(Refused, match="nobody") as caught:
                 async with client.session(character="nobody"):
                     pass
             assert (caught.value.status, caught.value.reason) == (404, "unknown_character")
             assert caught.value.retry_after is None
-            with pytest.raises(RequestError) as caught:
+            with pytest.raises(Refused) as caught:
                 await client.upload(b"no picture")
             assert caught.value.reason == "unsupported_type"
-            with pytest.raises(RequestError) as caught:
+            with pytest.raises(Refused) as caught:
                 await client.build({"hair": "none"})
             assert caught.value.reason == "bad_traits"
             with pytest.raises(ValueError, match="either"):

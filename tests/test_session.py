@@ -13,7 +13,7 @@ from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
-from lipstream_client import Client, ControlFailed, Frame, RequestError, Session, SessionLost, Sound, Stats
+from lipstream_client import Client, ControlFailed, Frame, Refused, Session, SessionLost, Sound, Stats
 from peers import MouthMeter, bare_peer, delay, offer_of, place, silence, spoken, tone
 
 from streamer.base.constants import SAMPLE_RATE
@@ -408,7 +408,7 @@ class TestEnd:
             with pytest.raises(SessionLost, match="deleted"):
                 async for _ in session.frames():
                     pass
-            with pytest.raises(RequestError) as caught:
+            with pytest.raises(Refused) as caught:
                 await client.request("DELETE", f"/v1/sessions/{session.id}")
             assert (caught.value.status, caught.value.reason) == (404, "unknown_session")
             assert await server.closed(held) == "deleted"
