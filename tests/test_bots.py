@@ -182,7 +182,7 @@ async def _outlet(server: RunningServer, session_id: str, kept: Kept) -> None:
 
 
 async def _room(server: RunningServer, session_id: str) -> dict[str, Any]:
-    return server.state.sessions[session_id].to_json()["speech"]
+    return server.state.sessions[session_id].snapshot()["speech"]
 
 
 class TestInterruption:

@@ -73,7 +73,7 @@ async def test_a_change_of_character_changes_what_draws(
     server: Any, auto: AutoBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Networks, picture and networks again: hello, answers, state, metrics and log name each, and the size stays."""
-    with caplog.at_level(logging.INFO, "streamer.session.session"):
+    with caplog.at_level(logging.INFO, "streamer.session.shown_character"):
         async with Client(server.url) as client:
             picture = (await client.upload(png(), consent=True))["id"]
             async with client.session(character="13") as session:
@@ -92,7 +92,7 @@ async def test_a_change_of_character_changes_what_draws(
                     red = frame.image[:30, :30].mean((0, 1))
                     assert (red[0] > 150 and red[1] < 90) == (renderer == "picture_rig")
             assert set(await metric(client)) == set(RENDERERS)
-    lines = [record.getMessage() for record in caplog.records if record.name == "streamer.session.session"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "streamer.session.shown_character"]
     assert len(lines) == 3
     assert "opened: character 13, drawn by neural at 256 pixels, consent not needed" in lines[0]
     assert f"changed: character {picture}, drawn by picture_rig at 256 pixels, consent given" in lines[1]

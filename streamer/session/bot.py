@@ -6,9 +6,9 @@ The socket itself is `routes/speech.py`; nothing in here waits for it. What the 
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from streamer.audio.vad import Vad, VadEvent
 from streamer.base import clock
 from streamer.base.constants import SAMPLE_RATE
 from streamer.session import messages
+from streamer.session.ports import BotSession, Message
 from streamer.session.speech_input import SpeechInput
 
 _MOST_TOLD = 512  # messages that wait for a bot that does not read; beyond it the socket is closed
@@ -125,23 +126,6 @@ class UserVad:
         return events
 
 
-class BotSession(Protocol):
-    """What a bot needs of its session."""
-
-    id: str
-    speech: SpeechInput | None
-
-    @property
-    def epoch(self) -> int: ...
-
-    @property
-    def hears_user(self) -> bool: ...
-
-    def interrupt(self, by: str) -> int: ...
-
-    def handle(self, request: messages.Control, reply: Callable[[dict[str, Any]], None], by: str) -> None: ...
-
-
 class Bot:
     """One bot. `text` and `binary` raise `Closed` where the socket cannot go on; the session always can."""
 
@@ -221,6 +205,20 @@ class Bot:
                     }
                 )
         self._report_room()
+
+    def interrupted(self, message: Message, by: str, cut: Sequence[Finished]) -> None:
+        """The session was interrupted: what its peer is told, by whom, and what became of each segment."""
+        first = cut[0] if cut else None
+        self.outbox.text(
+            {
+                **message,
+                "by": by,
+                "segment": first.segment if first else None,
+                "position_ms": first.position_ms if first else 0,
+            }
+        )
+        for finished in cut:
+            self.event(finished)
 
     def heard(self, chunk: Chunk) -> None:
         """The user's voice; where it does not continue what was sent before, a text says so first."""
