@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamer.audio import Chunk, OpusDecoder, OpusEncoder, SpeechFormat
-from streamer.audio.speech_queue import MAX_MESSAGE
+from streamer.audio.speech_source import MAX_MESSAGE
 from streamer.base.constants import SAMPLE_RATE
 from streamer.base.frames import Frame as Drawn
 from streamer.base.frames import Sound as Sent

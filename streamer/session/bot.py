@@ -14,7 +14,7 @@ import numpy as np
 
 from streamer import __version__
 from streamer.audio import BadSpeech, Chunk, Finished, SpeechFormat, Started
-from streamer.audio.speech_queue import MAX_MESSAGE
+from streamer.audio.speech_source import MAX_MESSAGE
 from streamer.audio.vad import Vad, VadEvent
 from streamer.base import clock
 from streamer.base.constants import SAMPLE_RATE
