@@ -499,8 +499,7 @@ class TestBounds:
         line.until(1.5)
         short = round(1000 * count / rate)
         assert line.told(Finished) == [Finished(n, 100 if n == 2 else short, False) for n in range(1, 6)]
-        starts = [started.segment for started in line.told(Started)]
-        assert starts == sorted(set(starts)) and 2 in starts
+        assert [started.segment for started in line.told(Started)] == ([1, 2, 3, 4, 5] if count else [2])
         assert line.fed.buffered == 0 and not line.fed.speaking
 
     def test_empty_segments_make_no_sound(self) -> None:

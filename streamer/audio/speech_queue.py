@@ -406,7 +406,7 @@ class SpeechQueue:
             self._over(end)
 
     def _over(self, end: int | None = None) -> None:
-        """The first segment is on the line up to `end`. One without a whole sample of sound never begins there."""
+        """The first segment is on the line up to `end`. One without sound never begins there."""
         segment = self._segments.popleft()
         self._discharge(segment)
         pts = self._end if end is None else end

@@ -62,7 +62,8 @@ class SampleBytes:
     """Makes whole samples of a stream of bytes: what a piece has beyond them is carried over to the next piece."""
 
     def __init__(self, width: int = 2) -> None:
-        self._width = width
+        """`width`: bytes of a sample of all channels."""
+        self.width = width
         self._loose = b""
 
     @property
@@ -72,7 +73,7 @@ class SampleBytes:
 
     def push(self, data: bytes) -> bytes:
         joined = self._loose + data
-        whole = len(joined) // self._width * self._width
+        whole = len(joined) // self.width * self.width
         self._loose = joined[whole:]
         return joined[:whole]
 
@@ -230,10 +231,12 @@ class PcmSource:
         """The next piece, as soon as it is whole or the segment has ended."""
         wanted = UNIT, UNIT * WIDE
         have = self._converter.convert(wanted)
-        if min(have[0] - wanted[0], have[1] - wanted[1]) < 0 and not (self.ended and max(have) > 0):
-            return None
+        if min(have[0] - wanted[0], have[1] - wanted[1]) < 0:
+            # Of a few samples the resamplers may give none: these still take their piece of the line.
+            if not self.ended or not (max(have) or self.seconds):
+                return None
         samples, sound = (filled(self._converter.take(i, count), count) for i, count in enumerate(wanted))
-        own = min(have[0], UNIT)
+        own = min(have[0] if max(have) else round(self.seconds * SAMPLE_RATE), UNIT)
         self.seconds = max(self.seconds - own / SAMPLE_RATE, 0.0)
         if self.ended and not self._converter.pending:
             self.seconds = 0.0

@@ -1,14 +1,16 @@
 """What a session is asked to do, over its data channel, over HTTP or by its bot: executed in one place."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 from typing import Any
 
 from streamer.avatar.avatar import Avatar
+from streamer.avatar.renderer import draws
 from streamer.base import clock
 from streamer.base.errors import RequestError
 from streamer.base.queues import LatestOnlyLock, Overtaken
+from streamer.motion.gestures import GESTURES
 from streamer.motion.plan import MotionCommand
 from streamer.session import messages
 from streamer.session.away_screen import AwayScreen
@@ -65,14 +67,16 @@ class CommandDispatcher:
                 answer({"type": "emotion", "name": request.name, "strength": request.strength})
             case MotionCommand():
                 self._avatar.move(request)
-                answer({"type": "plan", "frame": self._voice.next_frame})
+                asked = [name for name, value in request.values.items() if value is not None]
+                answer({"type": "plan", "frame": self._voice.next_frame, **self._drawn(asked)})
             case messages.Attend(state=state):
                 self._voice.attention_asked = True
                 self._avatar.set_attention(state)
                 answer({"type": "attention", "state": state})
             case messages.Gesture(name=name):
                 self._avatar.play_gesture(name)
-                answer({"type": "gesture", "name": name, "frame": self._voice.next_frame})
+                drawn = self._drawn(GESTURES[name].needs)
+                answer({"type": "gesture", "name": name, "frame": self._voice.next_frame, **drawn})
             case messages.SetCharacter():
                 self._spawn(_in_turn(self._switching, partial(self._switch, request), answer))
             case messages.SetAway(away=True):
@@ -82,6 +86,10 @@ class CommandDispatcher:
                 answer({"type": "away", "away": False, "frame": self._voice.next_frame})
             case messages.Playout():
                 answer(RequestError(422, "bad_message", _NO_PLAYOUT))
+
+    def _drawn(self, controls: Collection[str]) -> Message:
+        """What an answer says of controls that the session's renderer does not draw."""
+        return {} if draws(self._character.renderer, controls) else {"drawn": False}
 
     async def _switch(self, request: messages.SetCharacter) -> Message:
         await self._character.switch(request, lambda: self._state() is State.LIVE)

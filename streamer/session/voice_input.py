@@ -71,6 +71,7 @@ class VoiceInput:
 
     def use_speech(self, with_user: bool) -> None:
         """Makes a bot's speech the voice; the microphone, if there is one, is then the user's. Call it before `run`."""
+        self._avatar.trust_voice()
         self._voice = self.speech = SpeechInput(self._lookahead, self._take, self._on_packet, self._on_speech_event)
         if with_user:
             self._user_vad = UserVad()

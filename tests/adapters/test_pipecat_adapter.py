@@ -197,6 +197,18 @@ async def test_speech_is_played_whole_while_the_mouth_moves(bot: Bot) -> None:
     assert [type(frame) for frame in spoke] == [BotStartedSpeakingFrame, BotStoppedSpeakingFrame]
 
 
+@pytest.mark.parametrize("size", [1, 333, 961])
+async def test_a_sample_may_be_cut_in_two(bot: Bot, size: int) -> None:
+    """Services hand on a stream of bytes in any pieces: all of it is said."""
+    data = noise(0.1).tobytes()
+    await bot.worker.queue_frame(TTSStartedFrame(context_id="first"))
+    for first in range(0, len(data), size):
+        await bot.worker.queue_frame(TTSAudioRawFrame(data[first : first + size], RATE, 1, context_id="first"))
+    await bot.worker.queue_frame(TTSStoppedFrame(context_id="first"))
+    await bot.until(lambda: bool(bot.between.of(TTSStoppedFrame)))
+    assert b"".join(frame.audio for frame in bot.between.of(TTSAudioRawFrame)) == data
+
+
 async def test_each_sound_goes_with_its_picture(bot: Bot) -> None:
     """No sound leaves before the picture that says it, but for the lead; none after the next."""
     said = noise(1.0)
