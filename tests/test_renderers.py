@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,10 +15,11 @@ from PIL import Image
 
 from streamer.avatar.backends import AutoBackend
 from streamer.avatar.characters import CharacterRecord, Characters
-from streamer.avatar.renderer import Renderer
+from streamer.avatar.renderer import Renderer, draws
 from streamer.avatar.rig_backend import RigBackend
 from streamer.base.constants import DEFAULT_SIZES, RENDERERS
-from streamer.motion.controls import rest
+from streamer.motion.controls import CONTROLS, HANDS, HIGHEST, INDEX, controls, rest
+from streamer.motion.gestures import GESTURES
 from streamer.rtc import negotiation
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
@@ -147,6 +149,67 @@ async def test_a_character_that_finds_no_room_is_refused(
             assert session.renderer == "picture_rig"
             assert (await client.session_state(session.id))["character"] == picture
             await anext(session.frames())
+
+
+def entry_of(renderer: str) -> CharacterRecord:
+    """A character that one of the rigs draws."""
+    if renderer == "studio_rig":
+        return Characters().get("13")
+    if renderer == "picture_rig":
+        return Characters().from_picture(Path("docs/pictures/astronaut.jpg").read_bytes())
+    stream = io.BytesIO()
+    Image.effect_noise((64, 64), 90).resize((256, 256)).save(stream, "PNG")
+    return Characters().from_picture(stream.getvalue(), faced=False)
+
+
+class TestWhatIsNotDrawn:
+    @pytest.mark.parametrize("renderer", ["studio_rig", "picture_rig", "still"])
+    def test_what_is_said_of_a_renderer_is_so(self, renderer: str) -> None:
+        """A control changes its picture where `draws` says so, and nothing of it elsewhere."""
+        rig = entry_of(renderer).rig(192, True)
+        assert rig.name == renderer
+        try:
+            for name in CONTROLS:
+                base = controls(open=0.5)
+                if name in HANDS and not name.endswith("raise"):
+                    base[INDEX[name.split("_")[0] + "_raise"]] = 1
+                moved = base.copy()
+                moved[INDEX[name]] = HIGHEST[INDEX[name]]
+                still = rig.draw(base, 0.0).copy()
+                assert draws(renderer, [name]) == bool((rig.draw(moved, 0.0) != still).any()), name
+        finally:
+            rig.close()
+
+    def test_each_gesture_needs_what_it_moves(self) -> None:
+        """What a gesture cannot be told without is among its first pose."""
+        for name, gesture in GESTURES.items():
+            assert gesture.needs and set(gesture.needs) <= gesture.poses[0.0].keys(), name
+
+    async def test_the_answer_says_so(self, server: Any, auto: AutoBackend) -> None:
+        """A gesture or a plan of parts that the session's renderer does not draw is done, and answered with a no."""
+        async with Client(server.url) as client:
+            picture = (await client.upload(png()))["id"]
+            async with client.session(character=picture) as session:
+
+                async def drawn(message: dict[str, Any]) -> bool:
+                    answer = await client.control(session.id, message)
+                    assert answer["frame"] >= 0 and answer.get("drawn", True) is ("drawn" not in answer)
+                    return "drawn" not in answer
+
+                async def seen() -> list[bool]:
+                    gestures = [{"type": "gesture", "name": name} for name in ("wave", "nod", "wink")]
+                    plans = [{"type": "plan", "values": values} for values in ({"left_raise": 1}, {"yaw": 0.2})]
+                    return [await drawn(message) for message in [*gestures, *plans]]
+
+                assert session.renderer == "picture_rig"
+                assert await seen() == [False, True, True, False, True]
+                assert await drawn({"type": "plan", "values": {"left_raise": None}})
+                await session.set_character("13")
+                assert session.renderer == "neural"
+                assert await seen() == [False, True, True, False, True]
+            async with client.session(character="13", size=512) as session:
+                assert session.renderer == "studio_rig"
+                assert await seen() == [True] * 5
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,12 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._born = clock.now()
         self._state = State.NEW
+        self._watchdog = Watchdog(
+            self._born,
+            connect_timeout=config.connect_timeout,
+            silence_timeout=config.silence_timeout,
+            max_age=config.max_session_age,
+        )
         self._lookahead = listener.lookahead
         self._engine = engine
         self._slot: EngineSlot | None = None
@@ -360,15 +366,10 @@ class Session:
 
     async def _watch(self, peer: Peer) -> None:
         """Ends what never connects, what fell silent and what grew too old."""
-        limits = self._limits
-        dog = Watchdog(
-            self._born,
-            connect_timeout=limits.connect_timeout,
-            silence_timeout=limits.silence_timeout,
-            max_age=limits.max_session_age,
-        )
         verdict = await watch(
-            dog, lambda: self._state is State.LIVE, lambda: aiortc_internals.packets_received(peer.connection)
+            self._watchdog,
+            lambda: self._state is State.LIVE,
+            lambda: aiortc_internals.packets_received(peer.connection),
         )
         if verdict == "too_old":
             self._control.send({"type": "closed", "reason": verdict})

@@ -15,7 +15,7 @@ class Watchdog:
     def __init__(
         self, born: float, *, connect_timeout: float, silence_timeout: float, max_age: float = math.inf
     ) -> None:
-        self._born = born
+        self.born = born
         self._connect_timeout = connect_timeout
         self._silence_timeout = silence_timeout
         self._max_age = max_age
@@ -29,11 +29,11 @@ class Watchdog:
         """
         if received != self._received:
             self._received, self._alive_at = received, now
-        if not live and now - self._born > self._connect_timeout:
+        if not live and now - self.born > self._connect_timeout:
             return "connect_timeout"
         if live and now - self._alive_at > self._silence_timeout:
             return "peer_gone"
-        if now - self._born > self._max_age:
+        if now - self.born > self._max_age:
             return "too_old"
         return None
 
