@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import RunningServer
-from lipstream_client import Client, ControlFailed, Refused
+from lipstream_client import Client, ControlFailed, Refused, Session
 from peers import Slate
 from PIL import Image
 
@@ -187,29 +187,27 @@ class TestWhatIsNotDrawn:
 
     async def test_the_answer_says_so(self, server: Any, auto: AutoBackend) -> None:
         """A gesture or a plan of parts that the session's renderer does not draw is done, and answered with a no."""
+        gestures = [{"type": "gesture", "name": name} for name in ("wave", "nod", "wink")]
+        plans = [{"type": "plan", "values": values} for values in ({"left_raise": 1}, {"yaw": 0.2})]
         async with Client(server.url) as client:
+
+            async def seen(session: Session) -> list[bool]:
+                answers = [await client.control(session.id, message) for message in [*gestures, *plans]]
+                assert all(answer.get("drawn", False) is False and answer["frame"] >= 0 for answer in answers)
+                return ["drawn" not in answer for answer in answers]
+
             picture = (await client.upload(png()))["id"]
-            async with client.session(character=picture) as session:
-
-                async def drawn(message: dict[str, Any]) -> bool:
-                    answer = await client.control(session.id, message)
-                    assert answer["frame"] >= 0 and answer.get("drawn", True) is ("drawn" not in answer)
-                    return "drawn" not in answer
-
-                async def seen() -> list[bool]:
-                    gestures = [{"type": "gesture", "name": name} for name in ("wave", "nod", "wink")]
-                    plans = [{"type": "plan", "values": values} for values in ({"left_raise": 1}, {"yaw": 0.2})]
-                    return [await drawn(message) for message in [*gestures, *plans]]
-
+            async with client.session(character=picture, size=512) as session:
                 assert session.renderer == "picture_rig"
-                assert await seen() == [False, True, True, False, True]
-                assert await drawn({"type": "plan", "values": {"left_raise": None}})
+                assert await seen(session) == [False, True, True, False, True]
+                letting_go = {"type": "plan", "values": {"left_raise": None}}
+                assert "drawn" not in await client.control(session.id, letting_go)
                 await session.set_character("13")
-                assert session.renderer == "neural"
-                assert await seen() == [False, True, True, False, True]
-            async with client.session(character="13", size=512) as session:
                 assert session.renderer == "studio_rig"
-                assert await seen() == [True] * 5
+                assert await seen(session) == [True] * 5
+            async with client.session(character="13", size=256) as session:
+                assert session.renderer == "neural"
+                assert await seen(session) == [False, True, True, False, True]
 
 
 @pytest.fixture(scope="module")
