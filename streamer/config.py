@@ -65,9 +65,6 @@ SOCKETS: dict[str, Any] = {
 }
 """How uvicorn is to serve WebSockets."""
 
-CLIENTS = Path(__file__).resolve().parent.parent / "clients"
-"""The web clients' folder: served at `/`."""
-
 
 def is_loopback(host: str) -> bool:
     """Whether binding to `host` keeps the server on this machine."""

@@ -17,10 +17,10 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from streamer import __version__, credentials, tracks
+from streamer import __version__, credentials, folders, tracks
 from streamer.capacity import COMFORTABLE, frame_costs
 from streamer.characters import Characters
-from streamer.config import CLIENTS, DEFAULT_SIZES, FPS, ServerConfig
+from streamer.config import DEFAULT_SIZES, FPS, ServerConfig
 from streamer.features import Articulation, Listener
 from streamer.generator import Engine
 from streamer.generators import Generator, create, faster_than, in_words
@@ -188,13 +188,15 @@ def create_app(
 
     describe(app)
 
+    clients = folders.clients()
+
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return FileResponse(CLIENTS / "page" / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(clients / "page" / "index.html", headers={"Cache-Control": "no-cache"})
 
     @app.get("/obs", include_in_schema=False)
     async def obs() -> Response:
-        return FileResponse(CLIENTS / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(clients / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
 
     @app.get("/obs/", include_in_schema=False)
     async def obs_folder(request: Request) -> Response:
@@ -202,7 +204,7 @@ def create_app(
         return RedirectResponse("../obs" + (f"?{request.url.query}" if request.url.query else ""), 308)
 
     for folder in ("element", "page", "obs"):
-        app.mount(f"/{folder}", StaticFiles(directory=CLIENTS / folder, check_dir=False), name=folder)
+        app.mount(f"/{folder}", StaticFiles(directory=clients / folder), name=folder)
     return app
 
 

@@ -40,7 +40,7 @@ OFFLINE = {
     "engines", "face", "face_pictures", "finder", "fused", "jitter", "kernels", "kernels_ahead", "kernels_benchmark",
     "kernels_interpreted", "landmarks", "marking", "matte", "model", "model_step", "pack", "picture_layers",
     "picture_rig", "picture_rig_parts", "pictures_benchmark", "quality", "render", "slots", "stream",
-    "studio_character", "studio_rig", "teacher", "training", "vectors", "weights",
+    "studio_character", "studio_rig", "teacher", "training", "vectors", "weights", "wheel",
 }  # fmt: skip
 """Tests that compute much and that no clock waits for: half of the time that all take."""
 
