@@ -91,9 +91,10 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _tracked(*folders: str) -> set[str]:
-    listed = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, timeout=30)
-    if listed.returncode:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no git checkout")
+    command = ["git", "ls-files", *folders]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
     return set(listed.stdout.splitlines())
 
 
