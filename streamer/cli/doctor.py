@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from streamer import __version__
 from streamer.base.constants import DEFAULT_SIZES, FPS
-from streamer.base.resources import CLIENTS, WEIGHTS, cache_folder
+from streamer.base.resources import PACKAGE, WEIGHTS, cache_folder, clients
 
 LIBRARIES = (
     "aiortc", "av", "fastapi", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pydantic-settings",
@@ -98,11 +98,11 @@ def _files() -> Finding:
     missing = [
         str(path) for path in (WEIGHTS / "nano.safetensors", WEIGHTS / "articulation.onnx") if not path.is_file()
     ]
-    if not (CLIENTS / "page" / "index.html").is_file():
-        missing.append(str(CLIENTS / "page"))
+    if not (clients() / "page" / "index.html").is_file():
+        missing.append(str(clients() / "page"))
     if missing:
         return _problem("files", f"missing: {', '.join(missing)}; install lipstream again", missing=missing)
-    return _ok("files", f"page and weights are installed in {WEIGHTS.parent.parent}", missing=[])
+    return _ok("files", f"page and weights are installed in {PACKAGE}", missing=[])
 
 
 def _cache() -> Finding:
