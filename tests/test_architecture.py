@@ -36,6 +36,8 @@ ROOMS: dict[str, set[str]] = {
     "training": {"base", "audio", "motion", "media", "model", "studio", "faces"},
     "cli": {
         "base",
+        "rtc",
+        "model",
         "audio",
         "motion",
         "media",

@@ -40,7 +40,7 @@ _SAMPLE_EDGE = 512
 
 @dataclass
 class CharacterRecord:
-    """One character: the traits of a studio character, or a picture [H, W, 4] uint8 RGBA with its face if one was found."""
+    """One character: a studio character's traits, or a picture [H, W, 4] uint8 RGBA with its face if one was found."""
 
     id: str
     name: str

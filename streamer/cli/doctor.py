@@ -158,16 +158,13 @@ def _neural(measure: bool) -> Finding:
 
 
 def _engines() -> Finding:
-    import torch
-
-    from streamer.model.runtime.cuda import why_no_cuda
+    from streamer.model.runtime.cuda import card, why_no_cuda
 
     openvino = find_spec("openvino") is not None
     reason = why_no_cuda()
     triton = find_spec("triton") is not None
     compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
     facts = {
-        "torch": torch.__version__,
         "cuda": reason is None,
         "cuda_reason": reason,
         "openvino": openvino,
@@ -176,9 +173,8 @@ def _engines() -> Finding:
     }
     cpu = "OpenVINO and PyTorch" if openvino else "PyTorch (slower than OpenVINO, which is not installed)"
     if reason is None:
-        card = torch.cuda.get_device_name(0)
         kernels = "Triton kernels" if triton and compiler else "PyTorch's attention (Triton needs a C compiler)"
-        return _ok("engines", f"CUDA on {card} with {kernels}; on the CPU {cpu}", card=card, **facts)
+        return _ok("engines", f"CUDA on {card()} with {kernels}; on the CPU {cpu}", card=card(), **facts)
     return _ok("engines", f"on the CPU {cpu}; no CUDA: {reason}", **facts)
 
 
