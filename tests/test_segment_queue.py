@@ -142,6 +142,19 @@ def test_buffered_counts_seconds() -> None:
     assert segments.buffered == pytest.approx(0.46, abs=0.002)
 
 
+def test_short_segments_count_as_the_time_that_they_take() -> None:
+    """Each takes a frame's time, however short; one under way counts what is left of it."""
+    segments = Segments(24_000)
+    for _ in range(50):
+        segments.push(noise(8), 24_000)
+        segments.end()
+    assert segments.buffered == pytest.approx(2.0)
+    segments.push(noise(1200), 24_000)
+    for _ in range(51):
+        segments.take()
+    assert segments.buffered == pytest.approx(0.01) and segments.open
+
+
 @pytest.mark.parametrize("count", [100, 640, 1000, 1400, 6400])
 def test_a_lead_gives_sound_ahead_and_nothing_else_changes(count: int) -> None:
     """The network hears the same frames, the ear the same sound; only its begin comes in a larger piece."""

@@ -95,8 +95,9 @@ class Segments:
 
     @property
     def buffered(self) -> float:
-        """Seconds of speech that wait."""
-        return sum(segment.speech.count(_EAR) for segment in self._waiting) / self.rate
+        """Seconds of speech that wait: what saying them takes, at least a frame's time for each segment not begun."""
+        times = [segment.speech.count(_EAR) / self.rate for segment in self._waiting]
+        return sum(max(time, 1 / FPS) for time in times[self._begun :]) + sum(times[: self._begun])
 
     def push(self, samples: np.ndarray, rate: int) -> int:
         """Adds [n] int16 at `rate` to the open segment, or begins one. Returns its number. Raises ValueError."""

@@ -16,14 +16,12 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from streamer import __version__
 from streamer.audio.vad import Vad, VadEvent
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.characters import CharacterRecord, Characters
 from streamer.avatar.engine import Engine, EngineSlot
 from streamer.avatar.renderer import Renderer, RendererBackend
 from streamer.base import clock
-from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
 from streamer.motion.articulation import ArticulationModel
@@ -44,7 +42,7 @@ from streamer.session.overload import watch_load
 from streamer.session.ports import Message, Outlet
 from streamer.session.prefetch import CharacterPrefetcher
 from streamer.session.shown_character import ShownCharacter
-from streamer.session.snapshot import snapshot
+from streamer.session.snapshot import greeting, snapshot
 from streamer.session.speech_input import SpeechInput
 from streamer.session.viewer import Viewer
 from streamer.session.viewers import Audience
@@ -273,22 +271,8 @@ class Session:
         )
 
     def _greeting(self) -> list[Message]:
-        peer = self.peer
-        assert peer is not None
-        hello = {
-            "type": "hello",
-            "session": self.id,
-            "version": __version__,
-            "fps": FPS,
-            "samples_per_frame": SAMPLES_PER_FRAME,
-            "sample_rate": SAMPLE_RATE,
-            "lookahead_ms": self._lookahead * 1000 / SAMPLE_RATE,
-            "video_rtp_offset": peer.video.timestamp_offset if peer.video else None,
-            "audio_rtp_offset": peer.audio.timestamp_offset if peer.audio else None,
-            "epoch": self.epoch,
-            "renderer": self.renderer,
-            "size": self.size,
-        }
+        assert self.peer is not None
+        hello = greeting(self.id, self.peer, self._lookahead, self.epoch, self._character)
         return [hello, {"type": "state", "state": self._state.value}]
 
     def _on_request(self, request: messages.Control, answer: Callable[[Message | RequestError], None]) -> None:

@@ -1,10 +1,13 @@
-"""What others may know of a session: the answer to `GET /v1/sessions/{id}`."""
+"""What others may know of a session: the answer to `GET /v1/sessions/{id}`, and what its peer is told first."""
 
 from dataclasses import asdict
 from typing import Any
 
+from streamer import __version__
 from streamer.avatar.engine import EngineSlot
 from streamer.base import clock
+from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from streamer.rtc.negotiation import Peer
 from streamer.session.fanout import Broadcast
 from streamer.session.limits import Grant, SessionLimits
 from streamer.session.media_output import MediaOutput
@@ -60,4 +63,22 @@ def snapshot(
         "speech": asdict(voice.speech.stats) if voice.speech is not None else None,
         "latency_ms": viewer.latency_ms() if viewer else NO_LATENCY,
         "viewers": audience.to_json(),
+    }
+
+
+def greeting(session_id: str, peer: Peer, lookahead: int, epoch: int, character: ShownCharacter) -> dict[str, Any]:
+    """`hello`. `lookahead`: samples at 16 kHz."""
+    return {
+        "type": "hello",
+        "session": session_id,
+        "version": __version__,
+        "fps": FPS,
+        "samples_per_frame": SAMPLES_PER_FRAME,
+        "sample_rate": SAMPLE_RATE,
+        "lookahead_ms": lookahead * 1000 / SAMPLE_RATE,
+        "video_rtp_offset": peer.video.timestamp_offset if peer.video else None,
+        "audio_rtp_offset": peer.audio.timestamp_offset if peer.audio else None,
+        "epoch": epoch,
+        "renderer": character.renderer,
+        "size": character.size,
     }
