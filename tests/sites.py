@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -12,10 +13,11 @@ STREAM = "document.querySelector('lip-stream')"
 
 
 class Site(ThreadingHTTPServer):
-    """One page, under two names, that is two origins. (Chromium lets no page that Playwright makes up reach a server on
-    this machine.)"""
+    """A page and, if it has a folder, the scripts in it, under two names, which are two origins. (Chromium does not let a
+    page that Playwright makes up reach a server on this machine.)"""
 
     html = ""
+    scripts: Path | None = None
 
     @property
     def allowed(self) -> str:
@@ -30,10 +32,16 @@ class Visit(BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/" else 404)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        script = self.server.scripts and self.server.scripts / Path(self.path).name
+        status, kind, body = 404, "text/html", b""
+        if self.path == "/":
+            status, body = 200, self.server.html.encode()
+        elif script and script.is_file():
+            status, kind, body = 200, "text/javascript", script.read_bytes()
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.end_headers()
-        self.wfile.write(self.server.html.encode() if self.path == "/" else b"")
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
