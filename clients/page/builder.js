@@ -1,6 +1,8 @@
 // @ts-check
 /** The character builder: the server says which traits there are, and draws the preview. */
 
+import { $ } from "./dom.js";
+
 /**
  * @typedef {{
  *   label: string, kind: "choice" | "colour" | "number", min?: number, max?: number,
@@ -20,9 +22,6 @@ const GROUPS = /** @type {[string, RegExp][]} */ ([
   ["Face and body", /./],
 ]);
 const ORDER = ["Hair", "Eyes", "Face and body", "Clothes", "Extras", "Scene"];
-
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
 
 /**
  * @param {{

@@ -20,7 +20,7 @@ const GESTURES = {
  * @param {string[]} gestures those that the server knows
  * @returns {{ gesture: string } | { character: number } | { away: true } | null} character: from 0 on
  */
-export function askedBy({ key, code, shiftKey }, gestures) {
+export function commandOf({ key, code, shiftKey }, gestures) {
   const digit = /^(?:Digit|Numpad)([1-9])$/.exec(code);
   if (digit) return shiftKey ? { character: Number(digit[1]) - 1 } : null; // digits alone are emotions
   const letter = key.toLowerCase();

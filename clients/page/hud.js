@@ -2,6 +2,7 @@
 /** The latency panel: percentiles, where the time goes, and each frame of the last minute. */
 
 import { STAGES, micToPhoton } from "../element/lip-stream.js";
+import { $ } from "./dom.js";
 
 /** @typedef {import("../element/lip-stream.js").Stats} Stats */
 /** @typedef {import("../element/lip-stream.js").FrameRecord} FrameRecord */
@@ -27,8 +28,6 @@ const RENDERERS = {
 };
 const MINUTE = 60000;
 
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
 const whole = (/** @type {number} */ value) => (Number.isFinite(value) ? String(Math.round(value)) : "–");
 const tenth = (/** @type {number} */ value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
 

@@ -1,6 +1,9 @@
 // @ts-check
 /** Eyes and mouth, marked by hand in a picture whose face the server could not tell. */
 
+import { $ } from "./dom.js";
+import { ownMouthSwitch } from "./own-mouth.js";
+
 /**
  * @typedef {import("../element/lip-stream.js").Face} Face
  * @typedef {{ x: number, y: number }} Point in shares of the picture's edges
@@ -29,15 +32,7 @@ const MARKUP = `
       <img id="marker-image" alt="The picture you chose" draggable="false" />
       <svg id="marker-guide" role="group" aria-label="Faces that were found" preserveAspectRatio="none"></svg>
     </div>
-    <p class="marker-step" id="marker-step" role="status" aria-live="polite"></p>
-    <label class="switch" id="marker-own-mouth-line">
-      <input type="checkbox" role="switch" id="marker-own-mouth" />
-      <span class="track" aria-hidden="true"></span>
-      <span>
-        <b>Keep the picture’s own mouth</b>
-        <small>Otherwise one that opens well is drawn over it.</small>
-      </span>
-    </label>
+    <p class="marker-step" id="marker-step" role="status" aria-live="polite"></p>${ownMouthSwitch("marker-own-mouth")}
     <p class="inline-problem" id="marker-problem" role="alert" hidden></p>
     <div class="marker-foot">
       <button class="button plain" id="marker-cancel" type="button">Cancel</button>
@@ -45,8 +40,6 @@ const MARKUP = `
     </div>
   </form>`;
 
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
 const within = (/** @type {number} */ share) => Math.min(1, Math.max(0, share));
 
 /** Asks for a face in `file`, until `send` takes it or the user gives up. */

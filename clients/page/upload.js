@@ -2,7 +2,9 @@
 /** The user's own pictures: given or recorded, what was taken for what is shown, then one of them is the character. */
 
 import { STEPS, canRecord, closeCamera, openCamera, recordSteps } from "./camera.js";
+import { $, icon } from "./dom.js";
 import { MARKABLE, createMarker } from "./marker.js";
+import { ownMouthSwitch } from "./own-mouth.js";
 
 /**
  * @typedef {import("../element/lip-stream.js").Face} Face
@@ -74,15 +76,7 @@ const MARKUP = `
   <div class="upload-step" id="upload-preview" hidden>
     <div class="pack" id="pack"></div>
     <p class="pack-missing" id="pack-missing"></p>
-    <ul class="notices" id="notices" aria-label="What you should know"></ul>
-    <label class="switch" id="own-mouth-line" hidden>
-      <input type="checkbox" role="switch" id="own-mouth" />
-      <span class="track" aria-hidden="true"></span>
-      <span>
-        <b>Keep the picture’s own mouth</b>
-        <small>Otherwise one that opens well is drawn over it.</small>
-      </span>
-    </label>
+    <ul class="notices" id="notices" aria-label="What you should know"></ul>${ownMouthSwitch("own-mouth")}
     <p id="mark-again-line" hidden><button class="link" id="mark-again" type="button">Mark eyes and mouth</button></p>
     <div class="marker-foot">
       <button class="button plain" id="upload-back" type="button">Back</button>
@@ -92,16 +86,8 @@ const MARKUP = `
 
   <p class="inline-problem" id="upload-problem" role="alert" hidden></p>`;
 
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
-
-/**
- * @param {{
- *   stream: import("../element/lip-stream.js").LipStream, icon: (id: string) => SVGElement,
- *   onMade: (character: Character) => void,
- * }} options
- */
-export function createUploader({ stream, icon, onMade }) {
+/** @param {{ stream: import("../element/lip-stream.js").LipStream, onMade: (character: Character) => void }} options */
+export function createUploader({ stream, onMade }) {
   const dialog = Object.assign(document.createElement("dialog"), { id: "uploader", className: "sheet upload-sheet" });
   dialog.setAttribute("aria-labelledby", "uploader-title");
   dialog.innerHTML = MARKUP;
