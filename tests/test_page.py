@@ -350,7 +350,7 @@ class TestCharacters:
     @pytest.mark.parametrize(
         ("name", "kind", "content", "reads"),
         [
-            ("notes.txt", "text/plain", b"hello", "Give pictures (PNG, JPEG, WebP, AVIF, HEIC) or a clip"),
+            ("notes.txt", "text/plain", b"hello", "Choose pictures (PNG, JPEG, WebP, AVIF, HEIC) or a video clip"),
             ("broken.png", "image/png", b"\x89PNG\r\n\x1a\n" + bytes(40), ""),
         ],
         ids=["no picture", "broken"],
@@ -379,7 +379,7 @@ class TestCharacters:
             }"""
         )
         page.wait_for_selector("#upload-problem:not([hidden])")
-        assert page.inner_text("#upload-problem") == "“large.png” has 11 MB; the server takes up to 10 MB."
+        assert page.inner_text("#upload-problem") == "“large.png” has 11 MB; the server accepts up to 10 MB."
 
 
 class TestElsewhere:

@@ -71,7 +71,7 @@ export class AlphaCanvas {
     gl.linkProgram(program);
     gl.useProgram(program);
     gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 3, -1, -1, 3]), gl.STATIC_DRAW); // one triangle covers the square
+    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 3, -1, -1, 3]), gl.STATIC_DRAW); // covers the square
     const corner = gl.getAttribLocation(program, "corner");
     gl.enableVertexAttribArray(corner);
     gl.vertexAttribPointer(corner, 2, gl.FLOAT, false, 0, 0);
@@ -109,7 +109,7 @@ export class AlphaCanvas {
     const colour = scratch.getImageData(0, 0, width, height);
     const shown = scratch.getImageData(width, 0, width, height).data;
     const scale = 1 / (OPAQUE - TRANSPARENT);
-    for (let i = 3; i < shown.length; i += 4) colour.data[i] = (shown[i - 2] - 255 * TRANSPARENT) * scale; // Uint8ClampedArray clamps
+    for (let i = 3; i < shown.length; i += 4) colour.data[i] = (shown[i - 2] - 255 * TRANSPARENT) * scale; // it clamps
     this.#context2d.putImageData(colour, 0, 0);
     return true;
   }

@@ -5,7 +5,8 @@ import { LipStreamError, microphoneError } from "./errors.js";
 
 /**
  * Asks for the microphone. If the chosen device is gone, any other is taken and `onReplaced` is called.
- * @param {{ deviceId: string, processing: boolean }} options processing: echo cancellation, noise suppression, gain control
+ * @param {{ deviceId: string, processing: boolean }} options processing: echo cancellation, noise suppression and
+ * automatic gain control
  * @param {() => void} onReplaced
  * @returns {Promise<MediaStream>}
  * @throws {LipStreamError}

@@ -141,8 +141,8 @@ export class LipStream extends ReflectedAttributes {
   }
 
   /**
-   * Starts a session with the microphone or with a stream of the page's own. Resolves with whether the character is live;
-   * an `error` event says why not. A call while another start is in progress gets the result of that one.
+   * Starts a session with the microphone or with a stream of the page's own. Resolves with whether the character is
+   * live; an `error` event says why not. While a start is in progress, another call gets the same promise.
    * @param {MediaStream} [stream]
    * @returns {Promise<boolean>}
    */
@@ -451,7 +451,7 @@ export class LipStream extends ReflectedAttributes {
   async #emitStats() {
     const report = await this.getStats().catch(() => null);
     const audioDelay = report && this.#receiveStats.update(report);
-    // The server owns lip sync and needs to know how late sound is played here. While it is not played, nothing has to wait.
+    // The server owns lip sync: it needs to know how late sound is played here. While it is muted, frames need not wait.
     if (audioDelay !== null) this.#connection?.send(commands.playout(this.hear ? Math.round(audioDelay) : 0));
     if (this.#state === "live") this.#emit("stats", this.stats());
   }

@@ -19,7 +19,7 @@ export interface FrameRecord {
   rtp: number;
   /** Number of interruptions so far. */
   epoch: number | null;
-  /** The microphone's own latency as the browser reports it; null where it does not, 0 for a stream of the page's own. */
+  /** The microphone's own latency; null where the browser does not report it, 0 for a stream of the page's own. */
   device: number | null;
   /** The server's estimate of when sample 640·k was captured, without the microphone's own latency. */
   captured: number | null;
@@ -41,8 +41,8 @@ export interface FrameRecord {
   /** The server's clock minus the page's, as used to translate the server's times. */
   offset: number | null;
   /**
-   * Low 24 bits of the frame index read from the stamp strip; null: unreadable; undefined: `readStamps` is off. Where the
-   * next frame came before the callback ran, the pixels are already that frame's.
+   * The low 24 bits of the frame index in the stamp strip; null: unreadable; undefined: `readStamps` is off. If the next
+   * frame came before the callback ran, the pixels are already that frame's.
    */
   stamp: number | null | undefined;
 }
@@ -162,7 +162,7 @@ export class LipStream extends HTMLElement {
   character: string;
   /** Pixels; 0: the server's default. */
   size: number;
-  /** Attribute `background="off"`: no painted background. Without the attribute it is off with `alpha` and on otherwise. */
+  /** Attribute `background="off"`: no painted background. Without the attribute it is off only with `alpha`. */
   background: boolean;
   /** Attribute `alpha`: a transparent background. Takes effect at the next start. */
   alpha: boolean;

@@ -8,8 +8,8 @@ export const RTP_TICKS_PER_FRAME = 3600; // the 90 kHz video clock at 25 frames 
 export const MAX_MESSAGE_BYTES = 16384;
 
 /**
- * The index of the frame with this RTP timestamp. The clock wraps every 13 h 15 min, and its period is not a multiple of
- * a frame, so a frame index known to be `near` (within 6 h 37 min) selects the right wrap.
+ * The index of the frame with this RTP timestamp. The clock wraps every 13 h 15 min, and its period is not a multiple
+ * of a frame, so a frame index known to be `near` (within 6 h 37 min) selects the right wrap.
  * @param {number} rtp unsigned 32 bits
  * @param {number} offset the timestamp of frame 0
  * @param {number} near
@@ -92,7 +92,7 @@ const isRows = (/** @type {unknown} */ v) =>
 const optional = (/** @type {(v: unknown) => boolean} */ rule) => (/** @type {unknown} */ v) =>
   v === undefined || rule(v);
 
-/** Required and optional fields of each server message. @type {Record<string, Record<string, (v: unknown) => boolean>>} */
+/** The fields of each server message. @type {Record<string, Record<string, (v: unknown) => boolean>>} */
 const SERVER_MESSAGES = {
   hello: {
     session: isText,

@@ -7,7 +7,8 @@ import { stampedFrame } from "./protocol.js";
 const STYLE = `
   :host { display: inline-block; position: relative; overflow: hidden; width: 256px; aspect-ratio: 1; }
   :host([hidden]) { display: none; }
-  img, video, canvas { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; border-radius: inherit; }
+  img, video, canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
+  img, video, canvas { object-fit: contain; border-radius: inherit; }
   video, canvas { opacity: 0; transition: opacity 200ms ease-out; }
   video.shown, canvas.shown { opacity: 1; }
   canvas { pointer-events: none; }
@@ -20,8 +21,8 @@ const STAMP_CELLS = 32;
 /**
  * @typedef {{
  *   onFrame: (metadata: any) => void, onPlaying: () => void, onWarning: (reason: string, detail: string) => void,
- * }} ViewOptions onFrame: each displayed frame's VideoFrameCallbackMetadata; onPlaying: the first frame, in browsers that
- * do not report frames
+ * }} ViewOptions onFrame: called with each displayed frame's VideoFrameCallbackMetadata; onPlaying: called at the first
+ * frame in browsers that do not report frames
  */
 export class View {
   /** The video is two halves, colour and alpha. Set it before `show`. */
@@ -74,7 +75,7 @@ export class View {
     if (this.#picture.src !== url) this.#picture.src = url;
   }
 
-  /** Plays a session's stream. It stays invisible until `setVisible`. @param {MediaStream} stream @param {boolean} muted */
+  /** Plays a stream, invisible until `setVisible`. @param {MediaStream} stream @param {boolean} muted */
   show(stream, muted) {
     if (this.#video.srcObject === stream) return;
     this.#presented = { first: 0, last: 0, reported: 0 };
@@ -151,8 +152,8 @@ export class View {
   }
 
   /**
-   * The low 24 bits of the frame index in the stamp strip of the current frame; null: unreadable. The 32 cells are drawn
-   * on 32 pixels, from the middle line of the strip.
+   * The low 24 bits of the frame index in the stamp strip of the current frame; null: unreadable. The strip's middle
+   * line is drawn on 32 pixels, one for each cell.
    */
   readStamp() {
     const { videoHeight } = this.#video;

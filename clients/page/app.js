@@ -7,7 +7,7 @@ import { $, icon } from "./dom.js";
 import { fillEmotions, markEmotion } from "./emotions.js";
 import { TILE, createGallery } from "./gallery.js";
 import { keyLines } from "./hotkeys.js";
-import { createHud } from "./hud.js";
+import { createHud, rendererName } from "./hud.js";
 import { createKeyboard } from "./keyboard.js";
 import { hideProblem, showProblem, toast, toastError } from "./messages.js";
 import { settings } from "./settings.js";
@@ -32,9 +32,9 @@ const STATUS = /** @type {Record<string, string>} */ ({
   error: "Not connected",
 });
 const WARNINGS = /** @type {Record<string, string>} */ ({
-  silent_microphone: "No sound arrives. Is the microphone muted in the system?",
+  silent_microphone: "No sound arrives. Is the microphone muted in the system settings?",
   clipping: "The microphone is too loud: turn it down a little.",
-  overloaded: "The server cannot draw every frame in time; some are left out.",
+  overloaded: "The server cannot draw every frame in time; some are skipped.",
 });
 
 // the panel ------------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ async function toggleAway() {
 }
 
 function interrupt() {
-  stream.interrupt().then(() => toast("Cut"), toastError);
+  stream.interrupt().then(() => toast("Interrupted"), toastError);
 }
 
 function toggleFullscreen() {
@@ -211,8 +211,10 @@ stream.addEventListener("warning", ({ detail }) => {
 });
 stream.addEventListener("control", ({ detail }) => {
   if (detail.type === "hello" || detail.type === "character") hud.drawnBy(stream.renderer);
+  if (detail.type === "gesture" && detail.drawn === false)
+    toast(`${rendererName(stream.renderer)} cannot draw the gesture “${detail.name}”.`);
   if (!detail.remote) return;
-  // A stream deck or a script has asked for it.
+  // requested by a stream deck or a script
   if (detail.type === "character") {
     gallery.select(detail.id);
     showAmbience();

@@ -5,12 +5,13 @@ import { $, icon } from "./dom.js";
 
 /** @typedef {{ id: string, name: string, kind: string, picture: string, face: boolean }} Character */
 
-/** Pixels of a tile's picture: the server draws each, so no more than the screen can show. */
+/** Edge of a tile's picture in pixels. The server draws each, so it is no larger than the screen needs. */
 export const TILE = (globalThis.devicePixelRatio || 1) > 1.25 ? 256 : 128;
 
 /**
  * @param {{
- *   stream: import("../element/lip-stream.js").LipStream, choose: (id: string) => void, onFiles: (files: File[]) => void,
+ *   stream: import("../element/lip-stream.js").LipStream,
+ *   choose: (id: string) => void, onFiles: (files: File[]) => void,
  * }} options
  */
 export function createGallery({ stream, choose, onFiles }) {
@@ -51,7 +52,7 @@ export function createGallery({ stream, choose, onFiles }) {
     $("gallery").prepend(card(character));
   }
 
-  // pictures may be dropped anywhere on the page
+  // pictures can be dropped anywhere on the page
   const carriesFile = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
   window.addEventListener("dragenter", (event) => carriesFile(event) && ($("drop").hidden = false));
   window.addEventListener("dragover", (event) => carriesFile(event) && event.preventDefault());

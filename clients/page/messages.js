@@ -1,5 +1,5 @@
 // @ts-check
-/** Messages over the stage: short notes that go by themselves, and problems that stay until they are dealt with. */
+/** Messages over the stage: notes that disappear by themselves, and problems that stay until they are dismissed. */
 
 import { $ } from "./dom.js";
 

@@ -1,5 +1,5 @@
 // @ts-check
-/** The switch for keeping a picture's own mouth. It stands in the upload dialog and beside the marks. */
+/** The switch that keeps a picture's own mouth, in the upload dialog and in the marker dialog. */
 
 /** @param {string} id of the checkbox; its label's is `${id}-line` */
 export const ownMouthSwitch = (id) => `
@@ -8,6 +8,6 @@ export const ownMouthSwitch = (id) => `
       <span class="track" aria-hidden="true"></span>
       <span>
         <b>Keep the picture’s own mouth</b>
-        <small>Otherwise one that opens well is drawn over it.</small>
+        <small>Otherwise a mouth that opens well is drawn over it.</small>
       </span>
     </label>`;

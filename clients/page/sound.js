@@ -1,14 +1,14 @@
 // @ts-check
-/** The sound panel: where the voice comes from, what is heard, and what the next session is to be like. */
+/** The sound panel: the source of the voice, playback, and the options of the next session. */
 
 import { $ } from "./dom.js";
 import { toast, toastError } from "./messages.js";
 import { SampleVoice } from "./sample.js";
 import { settings } from "./settings.js";
 
-/**
- * @param {{ stream: import("../element/lip-stream.js").LipStream, isLive: () => boolean, onChange: () => void }} options
- */
+/** @typedef {import("../element/lip-stream.js").LipStream} LipStream */
+
+/** @param {{ stream: LipStream, isLive: () => boolean, onChange: () => void }} options */
 export function createSound({ stream, isLive, onChange }) {
   const sample = new SampleVoice(new URL("./sample.wav", import.meta.url));
   let warnedOfFeedback = false;
@@ -39,7 +39,7 @@ export function createSound({ stream, isLive, onChange }) {
     if (!inputs.length) return;
     const chosen = $("device").value;
     $("device").replaceChildren(
-      new Option("The system's default", ""),
+      new Option("System default", ""),
       ...inputs.map(({ deviceId, label }) => new Option(label, deviceId, false, deviceId === chosen)),
     );
   }
@@ -50,11 +50,11 @@ export function createSound({ stream, isLive, onChange }) {
     $("hear").setAttribute("aria-pressed", String(on));
     $("hear-switch").checked = on;
     if (!on || warnedOfFeedback || source() !== "microphone") return;
-    toast("You hear your own voice come back. Wear headphones: on speakers it howls.");
+    toast("You now hear your own voice. Wear headphones: speakers cause feedback.");
     warnedOfFeedback = true;
   }
 
-  /** `?voice=speech`: a bot is the voice, which is to be heard; the microphone is the user's, for the bot. */
+  /** `?voice=speech`: the character speaks with a bot's voice, which is played; the microphone is for the bot. */
   function applyAddress() {
     if (new URLSearchParams(location.search).get("voice") !== "speech") return;
     stream.setAttribute("voice", "speech");
