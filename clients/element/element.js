@@ -451,7 +451,7 @@ export class LipStream extends ReflectedAttributes {
   async #emitStats() {
     const report = await this.getStats().catch(() => null);
     const audioDelay = report && this.#receiveStats.update(report);
-    // The server owns lip sync: it needs to know how late sound is played here. While it is muted, frames need not wait.
+    // The server owns lip sync: it needs to know how late sound is played. While it is muted, frames need not wait.
     if (audioDelay !== null) this.#connection?.send(commands.playout(this.hear ? Math.round(audioDelay) : 0));
     if (this.#state === "live") this.#emit("stats", this.stats());
   }

@@ -41,7 +41,7 @@ export interface FrameRecord {
   /** The server's clock minus the page's, as used to translate the server's times. */
   offset: number | null;
   /**
-   * The low 24 bits of the frame index in the stamp strip; null: unreadable; undefined: `readStamps` is off. If the next
+   * Low 24 bits of the frame index in the stamp strip; null: unreadable; undefined: `readStamps` is off. If the next
    * frame came before the callback ran, the pixels are already that frame's.
    */
   stamp: number | null | undefined;
