@@ -135,7 +135,11 @@ class TestFiles:
         ("files", "kind", "says"),
         [
             ([("a.png", b"x")] * 9, "image/png", "You chose 9 pictures, but a character is made from at most 8."),
-            ([("a.webm", b"x"), ("b.webm", b"x")], "video/webm", "Choose either up to 8 pictures or one clip, not 0 pictures and 2 clips."),
+            (
+                [("a.webm", b"x"), ("b.webm", b"x")],
+                "video/webm",
+                "Choose either up to 8 pictures or one clip, not 0 pictures and 2 clips.",
+            ),
             ([("a.webm", b"x")], "video/webm", "1 bytes"),
             ([("a.png", PORTRAIT.read_bytes()[:5000])], "image/png", "truncated"),
         ],

@@ -236,7 +236,7 @@ export function createMarker() {
 /** The point between eyes and mouth. @param {Face} face */
 const middle = ({ eyes: [left, right], mouth }) => [0, 1].map((i) => ((left[i] + right[i]) / 2 + mouth[i]) / 2);
 
-/** The face region as the server sees it (see `streamer/model/picture.py`). @param {number[][]} points */
+/** The face region as the server sees it (see `streamer/faces/alignment.py`). @param {number[][]} points */
 function ellipse([left, right, mouth]) {
   const eyes = [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2];
   const [across, down] = [
