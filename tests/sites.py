@@ -13,8 +13,8 @@ STREAM = "document.querySelector('lip-stream')"
 
 
 class Site(ThreadingHTTPServer):
-    """A page and, if it has a folder, the scripts in it, under two names, which are two origins. (Chromium does not let a
-    page that Playwright makes up reach a server on this machine.)"""
+    """A page, and the scripts of a folder if one is set, under two names, which are two origins. (Chromium does not let
+    a page that Playwright makes up reach a server on this machine.)"""
 
     html = ""
     scripts: Path | None = None

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from posed_faces import png, poses
+from test_page import STREAM, eventually, no_sessions, session, sessions, until
+
 from streamer.avatar.rig_backend import RigBackend
 from streamer.motion.controls import rest
-from test_page import STREAM, eventually, no_sessions, session, sessions, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("any_load")]
 
@@ -316,7 +317,8 @@ class TestBrowserSource:
               const { settingsFromUrl, retryDelay, withoutPlayoutDelay } = await import("/obs/obs.js");
               return [
                 settingsFromUrl("", ""),
-                settingsFromUrl("?session=a%2Fb&alpha=off&muted&size=512&echo=on&source=microphone&debug=1", "#token=x%20y"),
+                settingsFromUrl(
+                  "?session=a%2Fb&alpha=off&muted&size=512&echo=on&source=microphone&debug=1", "#token=x%20y"),
                 settingsFromUrl("?size=huge&muted=0", "#"),
                 [0, 1, 2, 6, 60].map((failures) => retryDelay(failures, 0.5)),
                 withoutPlayoutDelay("m=video\\r\\na=extmap:3 urn:x\\r\\na=extmap:6 http://webrtc.org/playout-delay\\r\\na=mid:1\\r\\n"),
