@@ -205,8 +205,14 @@ export class LipStream extends ReflectedAttributes {
   }
 
   /** How the character behaves while it does not speak. @param {"idle" | "listening" | "thinking"} state */
-  async attend(state) {
+  async setAttention(state) {
     return this.#control.now(commands.attention(state), "attention");
+  }
+
+  /** The former name of `setAttention`. @param {"idle" | "listening" | "thinking"} state */
+  attend(state) {
+    console.warn("<lip-stream>: attend() is now setAttention(); the old name works until lipstream 0.3");
+    return this.setAttention(state);
   }
 
   /** Sends another stream from now on, or the microphone, without a new session. @param {MediaStream} [stream] */

@@ -205,6 +205,8 @@ export class LipStream extends HTMLElement {
     how?: { mode?: "add" | "replace"; hold?: number },
   ): Promise<{ frame: number } | null>;
   /** How the character behaves while it does not speak. */
+  setAttention(state: Attention): Promise<{ state: Attention } | null>;
+  /** @deprecated The former name of `setAttention`; works until lipstream 0.3. */
   attend(state: Attention): Promise<{ state: Attention } | null>;
   /** Plays one of `config().gestures`. `drawn: false`: the character's renderer cannot draw it. */
   gesture(name: string): Promise<{ name: string; frame: number; drawn?: boolean } | null>;
