@@ -87,7 +87,7 @@ class TestFiles:
         shown(page)
         with page.expect_response("**/v1/characters"):
             page.select_option("select[aria-label*='talk.png']", "teeth")
-        until(page, "document.querySelectorAll('#pack small')[3]?.textContent === 'as you said'")
+        until(page, "document.querySelectorAll('#pack small')[3]?.textContent === 'as you chose'")
         assert page.input_value("select[aria-label*='talk.png']") == "teeth"
         page.click("#upload-use")
         page.wait_for_selector("#uploader", state="hidden")
