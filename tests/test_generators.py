@@ -260,7 +260,7 @@ async def test_a_servers_sessions_are_drawn_by_its_generator(server: Any, monkey
         async with client.session(character="13", background=False) as session:
             frame = await anext(session.frames())
             assert abs(int(frame.image[100, 100, 1]) - 60) < 12
-            await session.wear("71", background=True)
+            await session.set_character("71", background=True)
             while abs(int(frame.image[100, 100, 1]) - 200) > 12:
                 frame = await anext(session.frames())
     assert painter.asked == [("13", 256, False), ("71", 256, True)]

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import RunningServer
-from lipstream_client import Client, ControlFailed, Refused
+from lipstream_client import Client, ControlFailed, RequestError
 from peers import Slate
 from PIL import Image
 
@@ -81,7 +81,7 @@ async def test_a_change_of_character_changes_what_draws(
                 frame = await anext(session.frames())
                 assert frame.image.shape == (256, 256, 3) and frame.image[60:200, 60:200].max() < 60
                 for character, renderer in ((picture, "picture_rig"), ("71", "neural")):
-                    k = await session.wear(character)
+                    k = await session.set_character(character)
                     assert session.renderer == renderer
                     state = await client.session_state(session.id)
                     assert (state["renderer"], state["size"], state["character"]) == (renderer, 256, character)
@@ -135,14 +135,14 @@ async def test_a_character_that_finds_no_room_is_refused(
     """Where its renderer would take the time of other sessions, the old character stays, and they are untouched."""
 
     def full(renderer: str, size: int, instead: Any = None) -> None:
-        raise signalling.Refused(503, "overloaded", "no room")
+        raise signalling.RequestError(503, "overloaded", "no room")
 
     async with Client(server.url) as client:
         picture = (await client.upload(png()))["id"]
         async with client.session(character=picture) as session:
             monkeypatch.setattr(server.state, "check_room", full)
             with pytest.raises(ControlFailed, match="overloaded"):
-                await session.wear("13")
+                await session.set_character("13")
             assert session.renderer == "picture_rig"
             assert (await client.session_state(session.id))["character"] == picture
             await anext(session.frames())
@@ -159,7 +159,7 @@ class TestConsent:
     async def test_a_picture_without_it_is_refused(self, strict: RunningServer, consent: bool | None) -> None:
         """With one sentence, before it is decoded; the studio's characters need none."""
         async with Client(strict.url) as client:
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RequestError) as refused:
                 await client.upload(png(), consent=consent)
             assert (refused.value.status, refused.value.reason) == (403, "consent_required")
             assert "consent=1" in refused.value.detail

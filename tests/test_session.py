@@ -13,7 +13,7 @@ from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
-from lipstream_client import Client, ControlFailed, Frame, Refused, Session, SessionLost, Sound, Stats
+from lipstream_client import Client, ControlFailed, Frame, RequestError, Session, SessionLost, Sound, Stats
 from peers import MouthMeter, bare_peer, delay, offer_of, place, silence, spoken, tone
 
 from streamer import stamp
@@ -283,12 +283,12 @@ def wardrobe(server: Any, meter: MouthMeter) -> Recording:
         marks["heard"] = session._newest * FRAME
         await progress.until(1.4)
         marks["asked"] = session._newest
-        marks["worn"] = await session.wear(other.id)
+        marks["worn"] = await session.set_character(other.id)
         with pytest.raises(ControlFailed) as caught:
-            await session.wear("nobody")
+            await session.set_character("nobody")
         marks["refused"] = caught.value.reason
         await progress.until(2.3)
-        await session.feel("angry", 1.0)
+        await session.set_emotion("angry", 1.0)
         marks["angry"] = session._newest * FRAME
         await progress.until(marks["angry"] + 0.9)
 
@@ -408,7 +408,7 @@ class TestEnd:
             with pytest.raises(SessionLost, match="deleted"):
                 async for _ in session.frames():
                     pass
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 await client.request("DELETE", f"/v1/sessions/{session.id}")
             assert (caught.value.status, caught.value.reason) == (404, "unknown_session")
             assert await server.closed(held) == "deleted"
@@ -435,7 +435,7 @@ class TestEnd:
         async with Client(strict.url, token=strict.config.token) as client:
             peer = bare_peer()
             try:
-                location, _ = await client._open_session({}, await offer_of(peer))
+                location, _ = await client._api.open_session({}, await offer_of(peer))
                 held = strict.state.sessions[location.rpartition("/")[2]]
                 began = time.monotonic()
                 assert await strict.closed(held) == "connect_timeout"

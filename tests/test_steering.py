@@ -87,7 +87,7 @@ class TestOverHttp:
         """A client that waits for its own answer is not given another's."""
         async with Client(server.url) as client, client.session(character="24") as session:
             await anext(session.frames())
-            own = asyncio.create_task(session.wear("71"))
+            own = asyncio.create_task(session.set_character("71"))
             other = asyncio.create_task(client.control(session.id, {"type": "ping", "id": 3, "t": 1.5}))
             assert (await other)["id"] == 3
             await client.control(session.id, {"type": "character", "id": "40"})
@@ -210,7 +210,7 @@ class TestAway:
         _, session = live
         await session.away()
         await frames_until(session, card(still(server, "24")))
-        await session.wear("71")
+        await session.set_character("71")
         await frames_until(session, card(still(server, "71")))
 
     async def test_shows_an_uploaded_picture(self, server: Any, live: Any) -> None:
@@ -310,7 +310,7 @@ async def switched(server: Any, alpha: bool) -> None:
         options = {"character": old, "alpha": alpha, "frame_queue": 100, "linger": math.inf}
         async with client.session(speech, **options) as session:
             seen = await frames_until(session, None, 20)
-            worn = await session.wear(new)
+            worn = await session.set_character(new)
             seen += await frames_until(session, None, worn + 25)
     nearest = []
     for frame in seen:
@@ -384,7 +384,7 @@ class TestMadeAhead:
                 while len(ledger.asked) < 9:
                     await anext(session.frames())
                 assert ledger.asked == nine
-                await session.wear(nine[3][0])
+                await session.set_character(nine[3][0])
                 while len(ledger.asked) < 18:
                     await anext(session.frames())
             assert ledger.asked == 2 * nine

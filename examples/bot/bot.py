@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "clients" / "python"), str(ROOT)]
 
-from lipstream_client import Bot, Client, LipstreamError, Refused, SessionLost, Unreachable  # noqa: E402
+from lipstream_client import Bot, Client, LipstreamError, RequestError, SessionLost, Unreachable  # noqa: E402
 from rules import Bot as Rules  # noqa: E402
 from rules import Turn  # noqa: E402
 
@@ -67,7 +67,7 @@ class Conversation:
     async def run(self) -> None:
         """Until the session ends, which raises SessionLost."""
         try:
-            await self._bot.attend("idle")
+            await self._bot.set_attention("idle")
             async for event in self._bot.events():
                 await self._take(event)
         finally:
@@ -82,7 +82,7 @@ class Conversation:
                     self._answering = None
                 if self._began is None:
                     self._began = event["at"]
-                await self._bot.attend("listening")
+                await self._bot.set_attention("listening")
             case "user_speech_ended" if self._began is not None:
                 self._answering = asyncio.create_task(self._answer(self._began, event["at"]))
             case "interrupted" if event["by"] == "user":
@@ -90,18 +90,18 @@ class Conversation:
                 self._heard = min(event["position_ms"] / 1000 / max(self._said, 0.1), 1.0)
             case "speech_finished" if not event["interrupted"]:
                 self._heard, self._interrupted = 1.0, False
-                await self._bot.attend("idle")
+                await self._bot.set_attention("idle")
 
     async def _answer(self, began: float, ended: float) -> None:
         await asyncio.sleep(TURN_ENDS_AFTER)
         turn = Turn(ended - began, max(began - self._ended, 0.0), self._interrupted, self._heard, datetime.now())
         self._began, self._ended, self._interrupted = None, ended, False
-        await self._bot.attend("thinking")
+        await self._bot.set_attention("thinking")
         text, emotion = self._rules.answer(turn)
         print(f"user: {turn.seconds:.1f} s{' (interrupted)' * turn.interrupted}\nbot:  {text}", flush=True)
         samples, _ = await asyncio.gather(speak(text, self._voice), asyncio.sleep(0.6))  # one who answers has thought
         self._said = len(samples) / RATE
-        await self._bot.feel(emotion, 0.7)
+        await self._bot.set_emotion(emotion, 0.7)
         await self._bot.say(samples)
 
 
@@ -113,7 +113,7 @@ async def serve(client: Client, session_id: str, voice: str) -> None:
             await Conversation(bot, Rules(), voice).run()
     except SessionLost as lost:
         print(f"session {session_id}: ended ({lost.reason})", flush=True)
-    except Refused as refused:
+    except RequestError as refused:
         print(f"session {session_id}: {refused}", flush=True)
 
 
@@ -128,7 +128,7 @@ async def watch(client: Client, voice: str, every: float = 0.3) -> None:
                 for session_id in known:
                     if session_id in served:
                         continue
-                    with contextlib.suppress(Refused):  # it has ended meanwhile
+                    with contextlib.suppress(RequestError):  # it has ended meanwhile
                         state = await client.session_state(session_id)
                         if state["voice"] == "speech" and state["state"] == "live":
                             served[session_id] = asyncio.create_task(serve(client, session_id, voice))
