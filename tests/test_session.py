@@ -98,7 +98,7 @@ async def record(url: str, *pieces: np.ndarray, script: Script | None = None, **
     async def conduct(session: Session) -> None:
         if script is not None:
             await script(session, progress)
-        await session._voice.exhausted.wait()
+        await session._speech.exhausted.wait()
         await progress.until(len(recording.speech) / RATE - 2 * FRAME)
         session._end()
 
