@@ -16,15 +16,15 @@ from peers import MouthMeter, delay, place, silence, spoken
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from streamer.bot import Bot as Host
-from streamer.bot import Closed, Outbox
-from streamer.config import SAMPLE_RATE
-from streamer.ingest import Chunk, OpusDecoder, OpusEncoder, SpeechFormat
-from streamer.ingest.fed import MAX_MESSAGE
-from streamer.messages import Frame as Drawn
-from streamer.messages import Sound as Sent
-from streamer.routes.speech import _read
-from streamer.speech_in import SpeechIn
+from streamer.audio import Chunk, OpusDecoder, OpusEncoder, SpeechFormat
+from streamer.audio.speech_queue import MAX_MESSAGE
+from streamer.base.constants import SAMPLE_RATE
+from streamer.base.frames import Frame as Drawn
+from streamer.base.frames import Sound as Sent
+from streamer.server.routes.speech import _read
+from streamer.session.bot import Bot as Host
+from streamer.session.bot import Closed, Outbox
+from streamer.session.speech_input import SpeechInput
 
 RATE = 48_000
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -234,7 +234,7 @@ class TestInterruption:
 
 
 async def _now() -> float:
-    from streamer import clock
+    from streamer.base import clock
 
     return clock.now()
 
@@ -251,7 +251,7 @@ class TestFlow:
                 taken.append(1)
                 return {"type": "websocket.receive", "bytes": bytes(MAX_MESSAGE)}
 
-        speech = SpeechIn(640, lambda chunks, now: None, lambda packet, now: None, lambda event: None)
+        speech = SpeechInput(640, lambda chunks, now: None, lambda packet, now: None, lambda event: None)
         speech.start(SpeechFormat("pcm16", RATE))
         bot = Host(_Session(), speech)  # type: ignore[arg-type]
         reading = asyncio.create_task(_read(Socket(), bot))  # type: ignore[arg-type]
@@ -307,7 +307,7 @@ class TestFlow:
 class TestHearing:
     async def test_a_gap_is_told(self) -> None:
         """Of the user's voice the bot gets all in order; where some was dropped, it is told where it goes on."""
-        bot = Host(_Session(), SpeechIn(640, *[lambda *_: None] * 3))  # type: ignore[arg-type]
+        bot = Host(_Session(), SpeechInput(640, *[lambda *_: None] * 3))  # type: ignore[arg-type]
         bot.text('{"type":"start","format":"pcm16","rate":16000,"hear":true}')
         await bot.outbox.get()  # hello
 

@@ -484,13 +484,14 @@ class TestLive:
 
     async def test_vp8(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where VP8 is agreed, its pictures are decoded as well."""
-        from streamer import signalling, stamp
+        from streamer.media import frame_stamp
+        from streamer.rtc import negotiation
 
-        monkeypatch.setattr(signalling, "_rank_video", lambda codec: 0 if codec.name == "VP8" else None)
+        monkeypatch.setattr(negotiation, "_rank_video", lambda codec: 0 if codec.name == "VP8" else None)
         async with Client(server.url) as client, client.session(stamp=True) as session, asyncio.timeout(10):
             for _ in range(4):
                 frame = await anext(session.frames())
-                assert stamp.read(frame.image[..., 1]) == frame.k
+                assert frame_stamp.read(frame.image[..., 1]) == frame.k
             assert (await session.server_stats())["codec"] == "VP8"
 
     async def test_lost_pictures_are_mended(self, server: Any) -> None:

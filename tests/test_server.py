@@ -15,10 +15,10 @@ from lipstream_client import Client, RequestError
 from peers import SDP, bare_peer, offer_of
 from PIL import Image
 
-from streamer.config import ServerConfig
-from streamer.routes import guard as guard_module
-from streamer.routes.guard import allowed
-from streamer.turn import ice_links
+from streamer.server.config import ServerConfig
+from streamer.server.routes import guard as guard_module
+from streamer.server.routes.guard import allowed
+from streamer.server.turn import ice_links
 
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 

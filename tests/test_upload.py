@@ -28,7 +28,7 @@ from posed_faces import (
     side_by_side,
 )
 
-from streamer.config import ServerConfig
+from streamer.server.config import ServerConfig
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 
