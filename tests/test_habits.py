@@ -114,7 +114,7 @@ class TestForges:
                 asked |= {
                     word.strip('"').partition("-$")[0] for word in line.partition(" --")[0].split() if word[0] != "$"
                 }
-            for script in re.findall(r"bash (\S+)", text):
+            for script in re.findall(r"bash (\.\S+)", text):
                 assert (ROOT / script).is_file(), script
         asked = {word for word in asked if re.fullmatch(r"\w+", word)}
         assert {"lint", "types", "docs", "tests", "wheel", "coverage"} <= asked <= sessions()
