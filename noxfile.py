@@ -126,18 +126,21 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Refreshes requirements-dev.lock: the newest versions that pyproject.toml allows.
+    """Refreshes requirements-dev.lock: the newest versions that pyproject.toml allows and that have wheels for Linux.
 
     torch's CUDA packages are left out, so that the lock also fits torch's CPU wheels: they follow torch where it is
     installed with its dependencies.
     """
     session.install("uv")
-    out = ROOT / "requirements-dev.lock"
-    compile = ["uv", "pip", "compile", "pyproject.toml", "--extra=dev", "--universal", "--python-version=3.11"]
-    compile += ["--upgrade", "--no-header", "--quiet", f"--output-file={out}"]
-    session.run(*compile)
-    cuda = sorted(set(re.findall(r"^((?:nvidia|cuda)-[\w-]+)==", out.read_text(), re.M)))
-    session.run(*compile, *(f"--no-emit-package={name}" for name in cuda))
+    out, linux = ROOT / "requirements-dev.lock", Path(session.create_tmp()) / "linux.txt"
+    compile = ["uv", "pip", "compile", "pyproject.toml", "--extra=dev", "--python-version=3.11", "--upgrade"]
+    compile += ["--no-header", "--no-annotate", "--quiet"]
+    # A universal resolution also takes versions that have wheels for some other system only.
+    wheels = ["--python-platform=x86_64-manylinux_2_36", "--only-binary=:all:"]
+    session.run(*compile, *wheels, f"--output-file={linux}")
+    cuda = sorted(set(re.findall(r"^((?:nvidia|cuda)-[\w-]+)==", linux.read_text(), re.M)))
+    left_out = [f"--no-emit-package={name}" for name in cuda]
+    session.run(*compile, "--universal", f"--constraint={linux}", *left_out, f"--output-file={out}")
     head = "# Versions for development, on every system and Python. Refreshed by `nox -s lock`; installed by\n"
     head += "# `pip install --no-deps -r requirements-dev.lock -e .`, after torch where its CUDA packages are wanted.\n"
     out.write_text(head + out.read_text().partition("# The following packages were excluded")[0].rstrip() + "\n")
