@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from conftest import RunningServer
-from lipstream_client import Bot, Client, ControlFailed, Frame, Refused, SessionLost, Sound
+from lipstream_client import Bot, Client, ControlFailed, Frame, RequestError, SessionLost, Sound
 from peers import MouthMeter, delay, place, silence, spoken
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -52,7 +52,7 @@ async def alone(client: Client) -> AsyncIterator[str]:
     yield opened["id"]
     try:
         await client.end(opened["id"])
-    except Refused as refused:
+    except RequestError as refused:
         assert refused.reason == "unknown_session"  # the test has ended it
 
 
@@ -93,7 +93,7 @@ class TestWithoutAPeer:
         assert opened["whep"] == f"/v1/sessions/{opened['id']}/whep"
         assert (state["state"], state["character"], state["size"], state["voice"]) == ("live", "7", 128, "speech")
         await client.end(opened["id"])
-        with pytest.raises(Refused, match="unknown_session"):
+        with pytest.raises(RequestError, match="unknown_session"):
             await client.session_state(opened["id"])
 
     @pytest.mark.parametrize("kind", ["pcm16", "opus"])
@@ -452,7 +452,7 @@ class TestBadInput:
     async def test_one_bot_a_session(self, client: Client, alone: str) -> None:
         """The second socket is told so; the first goes on."""
         async with client.bot(alone, rate=RATE) as bot:
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 async with client.bot(alone):
                     pass
             assert (caught.value.status, caught.value.reason) == (409, "speech_taken")
@@ -462,7 +462,7 @@ class TestBadInput:
     async def test_no_such_session(self, client: Client, alone: str) -> None:
         await client.end(alone)
         for session_id in ("nothing", alone):
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 async with client.bot(session_id):
                     pass
             assert (caught.value.status, caught.value.reason) == (404, "unknown_session")
@@ -481,13 +481,13 @@ class TestBadInput:
 
     async def test_a_microphones_session_takes_no_bot(self, client: Client) -> None:
         async with client.session(size=128) as session:
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 async with client.bot(session.id):
                     pass
         assert (caught.value.status, caught.value.reason) == (409, "voice_is_microphone")
 
     async def test_unknown_voice(self, client: Client) -> None:
-        with pytest.raises(Refused, match="voice="):
+        with pytest.raises(RequestError, match="voice="):
             async with client.session(voice="whistle"):
                 pass
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import RunningServer
-from lipstream_client import Client, ControlFailed, Refused, Session
+from lipstream_client import Client, ControlFailed, RequestError, Session
 from peers import Slate
 from PIL import Image
 
@@ -221,7 +221,7 @@ class TestConsent:
     async def test_a_picture_without_it_is_refused(self, strict: RunningServer, consent: bool | None) -> None:
         """With one sentence, before it is decoded; the studio's characters need none."""
         async with Client(strict.url) as client:
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RequestError) as refused:
                 await client.upload(png(), consent=consent)
             assert (refused.value.status, refused.value.reason) == (403, "consent_required")
             assert "consent=1" in refused.value.detail

@@ -13,7 +13,7 @@ from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
-from lipstream_client import Client, ControlFailed, Frame, Refused, Session, SessionLost, Sound, Stats
+from lipstream_client import Client, ControlFailed, Frame, RequestError, Session, SessionLost, Sound, Stats
 from peers import MouthMeter, bare_peer, delay, offer_of, place, silence, spoken, tone
 
 from streamer.base.constants import SAMPLE_RATE
@@ -98,7 +98,7 @@ async def record(url: str, *pieces: np.ndarray, script: Script | None = None, **
     async def conduct(session: Session) -> None:
         if script is not None:
             await script(session, progress)
-        await session._voice.exhausted.wait()
+        await session._speech.exhausted.wait()
         await progress.until(len(recording.speech) / RATE - 2 * FRAME)
         session._end()
 
@@ -408,7 +408,7 @@ class TestEnd:
             with pytest.raises(SessionLost, match="deleted"):
                 async for _ in session.frames():
                     pass
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 await client.request("DELETE", f"/v1/sessions/{session.id}")
             assert (caught.value.status, caught.value.reason) == (404, "unknown_session")
             assert await server.closed(held) == "deleted"
@@ -435,7 +435,7 @@ class TestEnd:
         async with Client(strict.url, token=strict.config.token) as client:
             peer = bare_peer()
             try:
-                location, _ = await client._open_session({}, await offer_of(peer))
+                location, _ = await client._api.open_session({}, await offer_of(peer))
                 held = strict.state.sessions[location.rpartition("/")[2]]
                 began = time.monotonic()
                 assert await strict.closed(held) == "connect_timeout"

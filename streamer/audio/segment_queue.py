@@ -33,12 +33,14 @@ def to_mono(pcm: np.ndarray) -> np.ndarray:
         sound = pcm.astype(np.float32)
     else:
         sound = np.clip(np.nan_to_num(pcm, posinf=1.0, neginf=-1.0), -1, 1).astype(np.float32) * 32767
-    return np.rint(sound.mean(axis=1) if sound.ndim == 2 else sound).astype(np.int16)
+    rounded: np.ndarray = np.rint(sound.mean(axis=1) if sound.ndim == 2 else sound).astype(np.int16)
+    return rounded
 
 
 def _to_int16(samples: Samples) -> np.ndarray:
     """[n] float32 of ±1 to [n] int16; exact for what came from int16."""
-    return np.rint(np.clip(samples * 32768, -32768, 32767)).astype(np.int16)
+    rounded: np.ndarray = np.rint(np.clip(samples * 32768, -32768, 32767)).astype(np.int16)
+    return rounded
 
 
 _EAR, _NETWORK = 0, 1  # indices of a segment's rates
