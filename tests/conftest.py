@@ -19,9 +19,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent / "clients" / "python"), str(TESTS.parent / "benchmarks")]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "clients" / "python"), str(TESTS.parent)]
 
-from browser import FLAGS, chromium_path  # noqa: E402  what benchmarks and tests start is one browser
+from benchmarks.lib.browser import FLAGS, chromium_path  # noqa: E402  benchmarks and tests start the same browser
 
 CHROMIUM = chromium_path()
 SAMPLE = TESTS.parent / "clients" / "page" / "sample.wav"

@@ -14,14 +14,11 @@ from streamer.ingest.opus import OpusEncoder
 
 sys.path.insert(0, str(bench.BENCHMARKS))  # the benchmarks are scripts: they import each other by their folder
 
-import alignment  # noqa: E402
-import browser as driver  # noqa: E402
-import faulty_path  # noqa: E402
-import hardware  # noqa: E402
-import mic_to_photon  # noqa: E402
-import relay  # noqa: E402
-import report  # noqa: E402
-import soak  # noqa: E402
+from benchmarks.latency import mic_to_photon, soak
+from benchmarks.lib import alignment, hardware
+from benchmarks.lib import browser as driver
+from benchmarks.network import faulty_path, relay
+from benchmarks.report import page as report
 
 RNG = np.random.default_rng(7)
 OPUS_DELAY = 312  # samples at 48 kHz that libopus' "voip" encoder looks ahead

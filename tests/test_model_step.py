@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import model_step as bench
 import pytest
 import torch
 
+from benchmarks.kernels import model_step as bench
 from streamer.model import fused
 from streamer.model.attention import Choice
 from streamer.model.config import PRESETS

@@ -12,24 +12,18 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # benchmarks import each other by their folder
 
-import lip_reader  # noqa: E402
-import quality  # noqa: E402
-import quality_ablations as ablations  # noqa: E402
-import quality_clips as clips  # noqa: E402
-import quality_drift  # noqa: E402
-import quality_lips as lips  # noqa: E402
-import quality_measures as m  # noqa: E402
-import quality_page as page  # noqa: E402
-import quality_pictures as pictures  # noqa: E402
-import quality_speed as speed  # noqa: E402
-
-from streamer.model.autoencoder import to_pixels, to_tensor  # noqa: E402
-from streamer.model.config import HEARD, PRESETS  # noqa: E402
-from streamer.model.loading import Networks, save, untrained  # noqa: E402
-from streamer.model.stream import Painter  # noqa: E402
-from streamer.model.transformer import Transformer  # noqa: E402
-from streamer.studio.controls import INDEX, MOUTH, rest  # noqa: E402
-from streamer.training.voices import Voices  # noqa: E402
+from benchmarks.quality import ablations, clips, lip_reader, lips, page, speed
+from benchmarks.quality import drift as quality_drift
+from benchmarks.quality import fidelity as pictures
+from benchmarks.quality import measures as m
+from benchmarks.quality import neural as quality
+from streamer.model.autoencoder import to_pixels, to_tensor
+from streamer.model.config import HEARD, PRESETS
+from streamer.model.loading import Networks, save, untrained
+from streamer.model.stream import Painter
+from streamer.model.transformer import Transformer
+from streamer.studio.controls import INDEX, MOUTH, rest
+from streamer.training.voices import Voices
 
 RNG = np.random.default_rng(3)
 

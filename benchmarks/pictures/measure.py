@@ -12,12 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from benchmarks.pictures import measures, poses, sets
+from benchmarks.pictures.judge import Judge, Reading
+from benchmarks.pictures.sets import Sample
 from streamer.studio.controls import controls, rest
 from streamer.studio.face_fit import FaceFit
-
-from . import measures, poses, sets
-from .judge import Judge, Reading
-from .sets import Sample
 
 OPEN = 0.5
 """Asked opening from which on a mouth counts as open."""

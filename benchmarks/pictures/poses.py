@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.lib.paths import SPEECH
 from streamer.config import FPS
 from streamer.features import Articulation
 from streamer.pipeline import Avatar, steps_of
@@ -13,7 +14,6 @@ from streamer.render import read_speech
 from streamer.studio.animate import Life
 from streamer.studio.controls import INDEX, MOUTH, controls, rest
 
-VOICE = Path(__file__).resolve().parents[2] / "clients" / "page" / "sample.wav"
 SPOKEN = 160
 """Frames of speech that each picture is measured by."""
 
@@ -59,12 +59,12 @@ class _Nobody:
         return None
 
 
-def speech(path: Path = VOICE, frames: int = SPOKEN) -> np.ndarray:
+def speech(path: Path = SPEECH, frames: int = SPOKEN) -> np.ndarray:
     """[T, C] the controls that a live session gives for a recording, gestures and blinks included."""
     return with_start(path, frames)[0]
 
 
-def with_start(path: Path = VOICE, frames: int = SPOKEN) -> tuple[np.ndarray, float]:
+def with_start(path: Path = SPEECH, frames: int = SPOKEN) -> tuple[np.ndarray, float]:
     """`speech`, and the second of the recording that it begins at: where p, b and m are heard most."""
     samples, _ = read_speech(path)
     listener = Articulation.load()

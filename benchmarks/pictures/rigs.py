@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.pictures.measure import NoFace, Opener
 from streamer.faces.decode import BadPicture, decode_picture
 from streamer.faces.finder import FoundFace, find_face, quarter
 from streamer.faces.fitting import prepare
@@ -14,8 +15,6 @@ from streamer.model.face import FaceDetector
 from streamer.model.picture import BadFace
 from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.rig import PictureRig
-
-from .measure import NoFace, Opener
 
 
 class RiggedPicture:

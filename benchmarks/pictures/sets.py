@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from benchmarks.lib.paths import PICTURES
+
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif")
 SHEETS = ("overview",)
 """Names of files in docs/pictures that show pictures but are none to be measured."""
@@ -20,8 +22,7 @@ SHEETS = ("overview",)
 REFUSED = ("profile", "turned-away")
 """Names of files there that show what is refused: faces from the side and turned away."""
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs" / "pictures"
+
 PHOTOGRAPHS_OF_DOCS = ("astronaut",)
 RENDERED = "rendered-"
 """What the names of rendered people in docs/pictures begin with."""
@@ -67,7 +68,7 @@ def of_docs() -> list[Sample]:
             return "rendered people"
         return "photographs" if name in PHOTOGRAPHS_OF_DOCS else "drawings"
 
-    return [Sample(s.name, s.path, kind(s.name)) for s in samples(DOCS, "drawings") if s.name not in REFUSED]
+    return [Sample(s.name, s.path, kind(s.name)) for s in samples(PICTURES, "drawings") if s.name not in REFUSED]
 
 
 _TABLER = "dist/demo/faces"

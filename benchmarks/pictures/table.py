@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .measure import Row
+from benchmarks.pictures.measure import Row
 
 CLOSED = 0.02
 """Shown gap up to which lips count as closed, in outer-eye distances."""

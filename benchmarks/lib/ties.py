@@ -1,0 +1,164 @@
+"""What ties a session's sample numbers to the recording that was spoken, and the recording to the page's clock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.lib.alignment import (
+    PER_MS,
+    RATE,
+    Anchor,
+    DeviceClock,
+    Voice,
+    anchors,
+    blocks_missed,
+    clock_offset,
+    settle,
+    spread_ms,
+)
+from benchmarks.lib.errors import Irregular, Unmeasurable
+from benchmarks.lib.recording import Recording
+from streamer.config import SAMPLE_RATE
+from streamer.ingest.opus import OpusDecoder
+
+LONGEST_PROCESSING_MS = 40.0  # what the browser's cleaning of a voice can take; beyond it a tie is wrong
+POSITIONS_PER_PTS = RATE // SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Ties:
+    """What ties a session's sample numbers (pts) to the voice, and the voice to the page's clock."""
+
+    device: DeviceClock
+    pts_offset: Any  # position of pts 0, modulo the voice, as a function of 3·pts
+    processing_ms: float
+    report: dict[str, Any]
+
+    def position(self, pts: np.ndarray) -> np.ndarray:
+        """Voice position of each pts, up to whole loops."""
+        at = POSITIONS_PER_PTS * np.asarray(pts, float)
+        return at + self.pts_offset(at)
+
+
+def tie(
+    recording: Recording,
+    voice: Voice,
+    audio_offset: int,
+    keep: float = 1.0,
+    every: float = 2.0,
+    echo_cancellation: bool = True,
+    processing_ms: float | None = None,
+) -> Ties:
+    """Finds the ties. `processing_ms`: from an earlier part of the same session, where its beginning is gone.
+
+    Raises Unmeasurable where the microphone or what came back cannot be found in the recording, Irregular where the
+    delay of the browser's processing cannot be told.
+    """
+    if not recording.packets:
+        raise Unmeasurable("no sound came back from the server")
+    tap = Tap.of(recording, voice)
+    if processing_ms is None:
+        processing_ms = tap.processing_ms(np.array(recording.delivered), echo_cancellation)
+    device = DeviceClock(tap.times, tap.ends + tap.offset + tap.lost + processing_ms * PER_MS)
+    returned = anchors(voice, decoded(recording.packets, audio_offset, keep, every), SAMPLE_RATE)
+    offset, rtt = clock_offset(np.array(recording.pongs))
+    report = {
+        "clock_offset_ms": round(offset, 2),
+        "clock_rtt_ms": round(rtt, 2),
+        "microphone_rate": recording.microphone.rate,
+        "microphone_prominence": round(median(anchor.prominence for anchor in tap.found), 1),
+        "microphone_slipped_ms": round(device.slipped_ms, 1),
+        "microphone_lost_ms": round(float(tap.lost[-1]) / PER_MS, 1) + 0.0,  # no "-0.0"
+        "returned_prominence": round(median(anchor.prominence for anchor in returned), 1) if returned else None,
+        "returned_spread_ms": round(spread_ms(returned, voice.period), 2) if returned else None,
+        "anchors": len(returned),
+        "processing_ms": round(processing_ms, 2) + 0.0,
+    }
+    return Ties(device, settle(returned, voice.period), processing_ms, report)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """The microphone as the tap on its track heard it, found in the recording. Positions at 48 kHz."""
+
+    times: np.ndarray
+    """[n] ms: the device's callback of each block."""
+    ends: np.ndarray
+    """[n]: samples delivered up to the end of each block, since the tap began."""
+    offset: float
+    """From `ends` to the place in the recording, for the first block, modulo the recording."""
+    lost: np.ndarray
+    """[n]: samples lost between device and page before each block, in whole blocks."""
+    block: float
+    """Samples of a block."""
+    scale: float
+    """Samples at 48 kHz for each of the device's."""
+    found: list[Anchor]
+    period: int
+
+    @classmethod
+    def of(cls, recording: Recording, voice: Voice) -> "Tap":
+        """Raises Unmeasurable where the sound cannot be found in the recording."""
+        stream = recording.microphone
+        if len(stream.blocks) < 100:
+            raise Unmeasurable(f"only {len(stream.blocks)} blocks of 10 ms came from the microphone")
+        blocks, ends = np.array(stream.blocks), stream.ends()
+        # The first blocks may carry another clock, from before their tap had moved to its worker.
+        good = blocks[:, 1] - blocks[:, 0] > -1.0
+        blocks, ends = blocks[good], ends[good]
+        scale = RATE / stream.rate
+        block = float(np.median(blocks[:, 2])) * scale
+        found = anchors(voice, stream.chunks, stream.rate)
+        tapped = settle(found, voice.period)(ends * scale)
+        # Blocks lost between device and page make the content jump ahead by as much.
+        lost = block * np.round((tapped - tapped[0]) / block)
+        return cls(blocks[:, 0], ends * scale, float(np.median(tapped - lost)), lost, block, scale, found, voice.period)
+
+    def processing_ms(self, delivered: np.ndarray, echo_cancellation: bool) -> float:
+        """How long the browser's processing holds each sample back.
+
+        Without processing it is 0, and all that can be wrong is where a block begins. With it the content of the tap's
+        blocks is compared with what the device had delivered by then, delivered [m, 2] (ms, samples). That comparison
+        needs every block since the microphone was opened: where the device or the track lost some as they began,
+        which a busy machine makes them do, it is off by whole blocks, and Irregular is raised.
+        """
+        if not echo_cancellation:
+            beside = (self.offset + self.block / 2) % self.block - self.block / 2
+            if abs(beside) > 0.5 * PER_MS:
+                raise Irregular(f"unprocessed sound is {beside / PER_MS:+.1f} ms beside the microphone's blocks")
+            return 0.0
+        missed = blocks_missed(delivered, self.times, self.ends / self.scale) * self.block
+        behind = (missed - self.offset + self.period / 2) % self.period - self.period / 2
+        found = float(behind) / PER_MS
+        if not -0.5 <= found < LONGEST_PROCESSING_MS:
+            raise Irregular(
+                f"the microphone began irregularly: its sound is {found:.1f} ms behind what it had delivered, "
+                f"of which processing cannot be more than {LONGEST_PROCESSING_MS:g}"
+            )
+        return found
+
+
+def decoded(
+    packets: Sequence[tuple[int, float, bytes]], audio_offset: int, keep: float, every: float
+) -> list[tuple[int, np.ndarray]]:
+    """The returned packets as (pts, samples): the same packets that the server heard, decoded once more.
+
+    All are decoded, for a decoder remembers; of each `every` seconds `keep` are returned.
+    """
+    decoder = OpusDecoder()
+    out = []
+    last = -1
+    for stamp, payload in sorted(
+        ((((stamp - audio_offset) & 0xFFFFFFFF), payload) for stamp, _, payload in packets), key=lambda entry: entry[0]
+    ):
+        pts = stamp // POSITIONS_PER_PTS
+        if pts == last:
+            continue
+        last = pts
+        samples = decoder.decode(payload)
+        if samples is not None and (pts / SAMPLE_RATE) % every < keep:
+            out.append((pts, samples))
+    return out

@@ -1,0 +1,190 @@
+"""What a frame costs: a painter's whole step, and its parts, by engine, batch, precision and threads."""
+
+import time
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from benchmarks.lib.hardware import usable_cores
+from benchmarks.quality.clips import Portrait as Given
+from benchmarks.quality.clips import begin, cue, paint
+from streamer.model.autoencoder import Decoder
+from streamer.model.compiled import CompiledPainter, Models, Unavailable, models
+from streamer.model.config import HEARD
+from streamer.model.loading import Networks
+from streamer.model.stream import Painter
+from streamer.model.transformer import Transformer
+from streamer.studio.controls import CONTROLS
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Timed:
+    """A request of OpenVINO's that notes how long it takes."""
+
+    def __init__(self, request: Any, kind: type[nn.Module], spans: list[tuple[type[nn.Module], float]]) -> None:
+        self._request, self._kind, self._spans = request, kind, spans
+
+    def infer(self, *given: Any, **settings: Any) -> Any:
+        began = time.perf_counter()
+        found = self._request.infer(*given, **settings)
+        self._spans.append((self._kind, time.perf_counter() - began))
+        return found
+
+
+class Stopwatch:
+    """
+    Seconds spent inside the transformer and the decoder, by torch's own hooks or around a compiled painter's requests:
+    the code under test is untouched.
+    """
+
+    def __init__(self, painter: Painter) -> None:
+        self._painter = painter
+        self.spans: list[tuple[type[nn.Module], float]] = []
+        self._began: dict[int, float] = {}
+
+    def __enter__(self) -> "Stopwatch":
+        self._handles = [
+            nn.modules.module.register_module_forward_pre_hook(self._before),
+            nn.modules.module.register_module_forward_hook(self._after),
+        ]
+        if isinstance(self._painter, CompiledPainter):
+            self._requests = self._painter._step, self._painter._pictures
+            self._painter._step = Timed(self._requests[0], Transformer, self.spans)
+            self._painter._pictures = {
+                times: Timed(request, Decoder, self.spans) for times, request in self._requests[1].items()
+            }
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        if isinstance(self._painter, CompiledPainter):
+            self._painter._step, self._painter._pictures = self._requests
+
+    def _before(self, module: nn.Module, inputs: object) -> None:
+        if isinstance(module, (Transformer, Decoder)):
+            self._began[id(module)] = time.perf_counter()
+
+    def _after(self, module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(module, (Transformer, Decoder)):
+            kind = Transformer if isinstance(module, Transformer) else Decoder
+            self.spans.append((kind, time.perf_counter() - self._began.pop(id(module))))
+
+    def split(self) -> dict[str, float]:
+        """One frame's seconds in the transformer, which draws and remembers, and in the decoder; and its passes."""
+        took = {"transformer": 0.0, "decoder": 0.0, "passes": 0.0}
+        for kind, seconds in self.spans:
+            if kind is Decoder:
+                took["decoder"] += seconds
+            else:
+                took["transformer"] += seconds
+                took["passes"] += 1
+        self.spans.clear()
+        return took
+
+
+def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    values = np.array(seconds) * 1000
+    return {"mean": float(values.mean()), **{f"p{p}": float(np.percentile(values, p)) for p in (50, 95, 99)}}
+
+
+def _frames(painter: Painter, batch: int, count: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Milliseconds of a step for `batch` sessions: whole, and its parts in a second run that hooks slow a little."""
+    size = painter.config.size
+    picture = rng.integers(0, 256, (size, size, 4)).astype(np.uint8)
+    given = Given(picture, np.ones((size // 16, size // 16), np.float32))
+    streams = [begin(painter, given, seed) for seed in range(batch)]
+
+    def step() -> float:
+        cues = [
+            cue(rng.normal(0, 0.2, len(CONTROLS)).astype(np.float32), rng.normal(0, 0.5, HEARD)) for _ in range(batch)
+        ]
+        began = time.perf_counter()
+        paint(painter, streams, cues)
+        return time.perf_counter() - began
+
+    for _ in range(5):
+        step()
+    whole = [step() for _ in range(count)]
+    parts: dict[str, list[float]] = {"transformer": [], "decoder": [], "rest": []}
+    passes = []
+    with Stopwatch(painter) as watch:
+        for _ in range(max(count // 3, 3)):
+            took = step()
+            split = watch.split()
+            passes.append(split["passes"])
+            for name in ("transformer", "decoder"):
+                parts[name].append(split[name])
+            parts["rest"].append(took - split["transformer"] - split["decoder"])
+    return {
+        "n": count,
+        "whole_ms": _milliseconds(whole),
+        "parts_p50_ms": {name: float(np.median(each)) * 1000 for name, each in parts.items()},
+        "transformer_passes": float(np.mean(passes)),
+    }
+
+
+def _bytes(parts: Sequence[torch.Tensor]) -> int:
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
+def measure(
+    networks: Networks, count: int, threads: int | None = None, batches: Sequence[int] = (1, 2, 4)
+) -> dict[str, Any]:
+    """
+    Every combination of engine, batch, precision and threads (1 and 2, or so many only); memory of a session. The
+    compiled engine draws a batch's sessions one after the other; where it cannot draw, `compiled` says why.
+    """
+    rng = np.random.default_rng(0)
+    before = torch.get_num_threads()
+    configurations = []
+    made: Models | None = None
+    try:
+        made = models(networks)
+        said = made.name
+    except Unavailable as error:
+        said = str(error)
+    try:
+        for used in [threads] if threads else sorted({1, min(2, usable_cores())}):
+            torch.set_num_threads(used)
+            for engine, name in product(("torch", "compiled"), DTYPES):
+                if engine == "torch":
+                    painter = Painter(networks, DTYPES[name])
+                elif made is not None and DTYPES[name] in made.precisions():
+                    painter = CompiledPainter(networks, DTYPES[name], made, used)
+                else:
+                    continue
+                for batch in batches:
+                    steps = 5 * count if batch == 1 else count  # a 99th percentile wants hundreds
+                    found = _frames(painter, batch, steps, rng)
+                    configurations.append({"engine": engine, "threads": used, "dtype": name, "batch": batch, **found})
+    finally:
+        torch.set_num_threads(before)
+    size = networks.config.size
+    painter = Painter(networks)
+    blank = Given(np.zeros((size, size, 4), np.uint8), np.ones((size // 16, size // 16), np.float32))
+    stream = begin(painter, blank, 0)
+    cache = stream.cache
+    return {
+        "configurations": configurations,
+        "compiled": said,
+        "parameters": {
+            "transformer": sum(p.numel() for p in networks.transformer.parameters()),
+            "decoder": sum(p.numel() for p in networks.autoencoder.decoder.parameters()),
+            "once a character": sum(p.numel() for p in networks.autoencoder.pyramid.parameters()),
+        },
+        "memory_mb": {
+            "process": psutil.Process().memory_info().rss / 1e6,
+            "ring and sink of a session, fp32": _bytes(
+                [cache.ring_keys, cache.ring_values, cache.sink_keys, cache.sink_values]
+            )
+            / 1e6,
+            "anchor of a character, fp32": _bytes([stream.still.anchor.picture, *stream.still.anchor.features]) / 1e6,
+        },
+    }
