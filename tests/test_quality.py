@@ -2,15 +2,12 @@
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # benchmarks import each other by their folder
 
 from benchmarks.quality import ablations, clips, lip_reader, lips, page, speed
 from benchmarks.quality import drift as quality_drift

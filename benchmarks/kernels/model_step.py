@@ -1,30 +1,26 @@
-"""What a live step costs, and how many sessions hold 25 frames a second: `python benchmarks/model_step.py [--out OUT]`.
+"""How long a live step takes on a GPU, and how many sessions it can serve at 25 frames a second.
 
-    python benchmarks/model_step.py --seconds 300        # on a CUDA GPU: verifies, then times kernels and SDPA
-    python benchmarks/model_step.py --device cpu --quick # a trial of the plain step; needs no GPU, proves little
+    python -m benchmarks.kernels.model_step --seconds 300 --out OUT.json   # on a CUDA GPU: verifies, then times
+    python -m benchmarks.kernels.model_step --device cpu --quick           # a trial without a GPU, proves little
 
-Method. A step remembers each session's last frame and draws its next one (`streamer/model/fused.py`), for a batch of
-sessions whose rings are full. Stages: the transformer alone; the decoder alone, half precision, channels last; the
-whole, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them (served), cues in
-and planes of YUV out (`streamer/model/device.py`), as it chooses to. Ways: on the project's Triton kernels or on
-PyTorch's operators (SDPA), each launched one by one (eager) or replayed as one CUDA graph. A time is the median over
-repetitions, from before the first launch until the device is done, so that waiting for launches counts. Weights are
-random: they do not change the time. Before a way is timed, its frames are compared with those of the plain step in
-float32, and with what the plain step errs in the same precision, and the decoder's graph with the decoder; no speed-up
-is reported where that failed. What fails leaves its reason in its row, and the next is measured. Rows come in the order
-of their weight, each is printed and written as soon as it is there.
+Method. A step remembers each session's last frame and draws the next one (`streamer/model/fused.py`), for a batch of
+sessions whose rings are full. Stages: the transformer alone; the decoder alone, in half precision, channels last; the
+whole step, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them ("served"),
+from cues to planes of YUV (`streamer/model/device.py`), in the way it would choose. Ways: with the project's Triton
+kernels or with PyTorch's operators (SDPA), launched one by one (eager) or replayed as one CUDA graph. A time is the
+median over repetitions, from before the first launch until the device is done, so that launch overhead counts. Weights
+are random, which does not change the time. Before a way is timed, its frames are compared with those of the plain step
+in float32, relative to the error of the plain step in the same precision, and the decoder's graph with the decoder; no
+speed-up is reported where the comparison failed. A failure is recorded with its reason in its row, and the next row is
+measured. Rows are ordered by importance; each is printed and written as soon as it is measured.
 """
 
 import argparse
 import copy
 import functools
-import importlib.metadata
-import importlib.util
 import itertools
-import json
 import math
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,36 +32,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.lib import hardware
+from benchmarks.kernels.gpu import describe, said, write
+from benchmarks.kernels.live_step import (
+    Call,
+    anchors,
+    captured,
+    eight_bit,
+    error,
+    full,
+    inputs,
+    levels_apart,
+    milliseconds,
+    random_features,
+    seated,
+    transformer,
+    wait,
+)
 from streamer.config import FPS
 from streamer.model import fused
 from streamer.model.attention import choose
-from streamer.model.autoencoder import Anchor, Autoencoder, enlarged
-from streamer.model.config import HEARD, PLAN, PRESETS, STRIDE, ModelConfig
+from streamer.model.autoencoder import Autoencoder
+from streamer.model.config import PRESETS, STRIDE, ModelConfig
 from streamer.model.device import DevicePainter
 from streamer.model.loading import Networks
-from streamer.model.slots import Seat, Slots
 from streamer.model.stream import NotFinite, blocks, murmur
-from streamer.model.transformer import Conditions, Transformer
-from streamer.studio.controls import EMOTIONS
 
 BATCHES = (1, 4, 16, 64, 256)
+
 BUSY = (4, 16)
 """Sessions of a busy server: measured first."""
 
 REPEATS = 60
 """Up to 16 sessions; of more, as many as take the same time, and 10 at least."""
 
-WARM_UP = 5
 STAGES = ("served", "whole", "transformer", "decoder")
+
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
 SERVED = "float16"
 """What the server draws in, on CUDA."""
-
-CHECKED = 3
-"""Sessions in the comparison, and twice as many frames: past the seam of their rings."""
-
-Call = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
@@ -124,157 +129,8 @@ def speed_up(row: Row, rows: Sequence[Row]) -> float | None:
     return None
 
 
-# --- what is measured -----------------------------------------------------------------------------------------------
-
-
-def transformer(config: ModelConfig) -> Transformer:
-    """Random weights everywhere, also where training starts from zero: else nothing would be told apart."""
-    model = Transformer(config).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.add_(0.03 * torch.randn_like(parameter))
-    return model
-
-
-def random_features(config: ModelConfig) -> Tensor:
-    edge = config.size // STRIDE
-    return torch.randn(1, config.autoencoder.channels[-1], edge, edge)
-
-
-def seated(model: Transformer, batch: int, device: str, features: Tensor) -> tuple[Slots, list[Seat]]:
-    """A session in each of `batch` slots, at its beginning; the face covers the middle of the picture."""
-    config, dtype = model.config, model.enter.weight.dtype
-    slots = Slots(config, batch, device, dtype)
-    edge = config.edge
-    face = torch.zeros(edge, edge)
-    face[edge // 4 : -(edge // 4) or None, edge // 4 : -(edge // 4) or None] = 1
-    reference = model.reference(features.to(device, dtype))
-    return slots, [slots.seat(reference, face.view(1, 1, -1)) for _ in range(batch)]
-
-
-def inputs(config: ModelConfig, batch: int, faces: Tensor) -> tuple[Tensor, Conditions, Tensor]:
-    """What `Slots.take` wants, for a step in which every session is due."""
-    edge, given = config.size // STRIDE, torch.ones(batch)
-    conditions = Conditions(
-        torch.randn(batch, 2, PLAN),
-        given,
-        torch.randn(batch, 1, config.transformer.window, HEARD),
-        given,
-        faces[:batch],
-        torch.rand(batch, 1, len(EMOTIONS)),
-        given,
-    )
-    return torch.randn(batch, config.autoencoder.latent, edge, edge), conditions, torch.ones(batch, dtype=torch.bool)
-
-
-def full(slots: Slots) -> None:
-    """As after a minute: rings full of numbers of the size that they hold, at different places."""
-    for ring in (slots.ring_keys, slots.ring_values):
-        ring.normal_()
-    slots.latent.normal_()
-    slots.has_previous.fill_(True)
-    slots.written.copy_(torch.randint(slots.context, 1500, (slots.capacity,)))
-
-
-def anchors(autoencoder: Autoencoder, config: ModelConfig, batch: int, device: str, dtype: torch.dtype) -> Anchor:
-    """A random picture for each session."""
-    picture = torch.rand(1, 4, config.size, config.size, device=device) * 2 - 1
-    features = autoencoder.pyramid(picture.to(dtype).contiguous(memory_format=torch.channels_last))
-    return Anchor(
-        enlarged(picture).repeat(batch, 1, 1, 1),
-        tuple(f.repeat(batch, 1, 1, 1).contiguous(memory_format=torch.channels_last) for f in features),
-    )
-
-
-def eight_bit(painted: Tensor) -> Tensor:
-    """[B, 4, S, S] in -1..1 -> [B, S, S, 4] uint8."""
-    return painted.add(1).mul_(127.5).clamp_(0, 255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def captured(call: Call) -> Call:
-    """The same as one CUDA graph; its result is the same tensor at each replay."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):  # what is compiled or chosen on first use is not captured
-            call()
-    torch.cuda.current_stream().wait_stream(side)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = call()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return out
-
-    return replay
-
-
-def wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
-
-
-def milliseconds(call: Callable[[], object], device: str, repeats: int) -> list[float]:
-    """Of each call, from before it until the device is done."""
-    taken = []
-    for _ in range(WARM_UP + repeats):
-        wait(device)
-        began = time.perf_counter()
-        call()
-        wait(device)
-        taken.append(1000 * (time.perf_counter() - began))
-    return taken[WARM_UP:]
-
-
-# --- right, and how fast --------------------------------------------------------------------------------------------
-
-
-def tensors(slots: Slots) -> list[Tensor]:
-    """State and inputs, in one order."""
-    found = [slots.ring_keys, slots.ring_values, slots.sink_keys, slots.sink_values, slots.written, slots.added]
-    found += [slots.latent, *slots.given, slots.has_previous, slots.noise, *slots.now, slots.due]
-    return found
-
-
-def same_state(slots: Slots, source: Slots) -> None:
-    for to, part in zip(tensors(slots), tensors(source), strict=True):
-        to.copy_(part)
-
-
-def error(model: Transformer, exact: Transformer, ways: Sequence[fused.Step], device: str, graph: bool) -> list[float]:
-    """
-    For each way, its largest difference from the plain step of `exact` in float32, as a multiple of the plain step's in
-    the model's precision: over frames that each begin from one state. Infinite where a number is none.
-    """
-    features = random_features(model.config)
-    truth, _ = seated(exact, CHECKED, device, features)
-    state, _ = seated(model, CHECKED, device, features)
-    trials = [seated(model, CHECKED, device, features)[0] for _ in ways]
-    calls: list[Call] = [lambda w=w, s=s: w(model, s, CHECKED) for w, s in zip(ways, trials, strict=True)]  # type: ignore[misc]
-    calls = [captured(call) for call in calls] if graph else calls
-    worst = [0.0] * len(ways)
-    plain = 1e-5  # of float32, in which the plain step errs nothing
-    for _ in range(2 * CHECKED):
-        state.take(*inputs(model.config, CHECKED, state.now.faces))
-        for slots in (truth, *trials):
-            same_state(slots, state)
-        wanted = fused.reference_step(exact, truth, CHECKED)
-        for i, call in enumerate(calls):
-            difference = (call().float() - wanted).abs().nan_to_num(nan=torch.inf)
-            worst[i] = max(worst[i], float(difference.max()))
-        plain = max(plain, float((fused.reference_step(model, state, CHECKED).float() - wanted).abs().max()))
-    return [found / plain for found in worst]
-
-
 def repeats(batch: int) -> int:
     return max(REPEATS * 16 // max(batch, 16), 10)
-
-
-def said(trouble: Exception) -> str:
-    """What went wrong, in a line that a table can hold."""
-    text = (str(trouble).strip().splitlines() or ["without a word"])[0]
-    return f"{type(trouble).__name__}: {text[:160]}".replace("|", "/")
 
 
 def planned(presets: Sequence[str], batches: Sequence[int], kernels: Mapping[str, bool], gpu: bool) -> list[Row]:
@@ -372,11 +228,6 @@ class Sessions:
         return timed(row, lambda: self._host.copy_(call(), non_blocking=True), device, repeats(row.batch))
 
 
-def levels_apart(found: Tensor, wanted: Tensor) -> float:
-    """The largest difference of two pictures, uint8."""
-    return float((found.int() - wanted.int()).abs().max())
-
-
 def served(ready: Ready, batch: int) -> Callable[[], object]:
     """A frame of each session as the server draws it, from what they heard; their rings are full."""
     config, rng = ready.config, np.random.default_rng(0)
@@ -430,8 +281,6 @@ def timed(row: Row, call: Callable[[], object], device: str, repeats: int) -> Ro
     return replace(row, ms=statistics.median(taken), p95=sorted(taken)[round(0.95 * (len(taken) - 1))])
 
 
-# --- report ---------------------------------------------------------------------------------------------------------
-
 HEADINGS = (
     f"| preset | batch | stage | way | ms | p95 | ms a frame | sessions at {FPS} fps | speed-up |\n"
     "|---|---|---|---|---|---|---|---|---|"
@@ -453,28 +302,6 @@ def line(row: Row, rows: Sequence[Row]) -> str:
     )
 
 
-def describe(device: str) -> dict[str, Any]:
-    """The machine, the versions, and the GPU where one was measured."""
-    found = hardware.describe() | {"torch": torch.__version__, "threads": torch.get_num_threads()}
-    if device == "cpu":
-        return found
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,power.limit,clocks.max.sm", "--format=csv"]
-    try:
-        driver = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
-    except (OSError, subprocess.SubprocessError) as trouble:
-        driver = [f"nvidia-smi: {trouble}"]
-    card = torch.cuda.get_device_properties(device)
-    return found | {
-        "gpu": card.name,
-        "multiprocessors": card.multi_processor_count,
-        "capability": f"{card.major}.{card.minor}",
-        "nvidia_smi": driver,
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-        "triton": importlib.metadata.version("triton") if importlib.util.find_spec("triton") else None,
-    }
-
-
 def over(device: str, end: float) -> str:
     """Why no new row is begun, if so: after an illegal access, for one, a device refuses whatever is asked."""
     try:
@@ -488,14 +315,6 @@ def as_json(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     """Errors that are no numbers are null there."""
     error = row.error if row.error is not None and math.isfinite(row.error) else None
     return asdict(row) | {"error": error, "right": row.right, "held": row.held, "speed_up": speed_up(row, rows)}
-
-
-def write(path: Path | None, result: dict[str, Any]) -> None:
-    """The whole file, in place of the last one at once: whenever this ends, one of them is there."""
-    if path:
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        part.replace(path)
 
 
 def main(arguments: list[str] | None = None) -> int:
