@@ -108,7 +108,7 @@ def run_attempt(
                 marks = visit.recording.marks
                 numbers = analyse(
                     visit.recording, voice, begin=begin, end=end, output_delay_ms=output_delay(before, after),
-                    echo_cancellation=echo_cancellation,
+                    processing_ms=visit.processing_ms,
                 )  # fmt: skip
                 reports.append(
                     numbers

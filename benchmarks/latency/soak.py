@@ -33,7 +33,7 @@ from benchmarks.lib.voice import make_voice
 OUT = RESULTS / "soak.json"
 WINDOW = 60.0  # seconds that are analysed at a time
 WARM_UP = 120.0  # seconds in which memory still finds its level: pools, caches, the browser's code
-KEEP, EVERY = 1.0, 4.0  # seconds of sound kept for alignment
+KEEP, EVERY = 2.0, 4.0  # seconds of sound kept for alignment
 
 
 def summarize(windows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -101,7 +101,6 @@ def run(
             start = visit.recording.now
             windows: list[dict[str, Any]] = []
             lost: list[dict[str, Any]] = []
-            processing = None
             while (at := visit.recording.now - start) < minutes * 60_000 - window_seconds * 500:
                 begin, before = visit.recording.now, visit.stats()
                 usage = {"server": Usage([server.process]), "chromium": Usage(chromium.processes())}
@@ -115,15 +114,13 @@ def run(
                         output_delay_ms=output_delay(before, visit.stats()),
                         keep=KEEP,
                         every=EVERY,
-                        echo_cancellation=echo_cancellation,
-                        processing_ms=processing,
+                        processing_ms=visit.processing_ms,
                     )
                 except Unmeasurable as error:
                     lost.append({"at": round(at / 1000, 1), "why": str(error)})
                     print(f"{at / 60_000:6.1f} min: not measured: {error}", flush=True)
                     visit.recording.forget(visit.recording.now - 3000)
                     continue
-                processing = numbers["ties"]["processing_ms"]
                 visit.recording.forget(visit.recording.now - 3000)
                 windows.append(
                     {

@@ -110,6 +110,8 @@ class Visit:
         self.recording = Recording()
         self.attempts = 1
         """How many microphones had to be opened until one began regularly."""
+        self.processing_ms: float | None = None
+        """Delay of the browser's processing of the microphone, where `open_steady` has measured it."""
         # The page's policy (CSP) forbids the probe's worker and would not forbid anything that a user gets.
         self._context = chromium.browser.new_context(bypass_csp=True)
         self.page = self._context.new_page()
@@ -244,7 +246,9 @@ def open_steady(
             visit.start(meanwhile=meanwhile)
             visit.watch(SETTLE)
             tap = _located(visit, voice)
-            tap.processing_ms(np.array(visit.recording.delivered), options.get("echo_cancellation", True))
+            visit.processing_ms = tap.processing_ms(
+                np.array(visit.recording.delivered), options.get("echo_cancellation", True)
+            )
             return visit
         except Irregular as error:
             visit.close()

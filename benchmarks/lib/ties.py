@@ -112,10 +112,18 @@ class Tap:
         scale = RATE / stream.rate
         block = float(np.median(blocks[:, 2])) * scale
         found = anchors(voice, stream.chunks, stream.rate)
+        if len(found) < 2:
+            # A busy machine loses blocks: a whole second without a gap is rare there.
+            found = anchors(voice, stream.chunks, stream.rate, seconds=0.5)
         tapped = settle(found, voice.period)(ends * scale)
-        # Blocks lost between device and page make the content jump ahead by as much.
-        lost = block * np.round((tapped - tapped[0]) / block)
-        return cls(blocks[:, 0], ends * scale, float(np.median(tapped - lost)), lost, block, scale, found, voice.period)
+        # Sound is lost in whole blocks: between two losses the offset is one phase and a whole number of blocks.
+        offsets = np.array([anchor.offset for anchor in found])
+        apart = (offsets[:, None] - offsets[None] + block / 2) % block - block / 2
+        central = int(np.argmin(np.abs(apart).sum(1)))
+        phase = offsets[central] - np.median(apart[central])
+        offset = phase + block * np.round((tapped[0] - phase) / block)
+        lost = block * np.round((tapped - offset) / block)
+        return cls(blocks[:, 0], ends * scale, float(offset), lost, block, scale, found, voice.period)
 
     def processing_ms(self, delivered: np.ndarray, echo_cancellation: bool) -> float:
         """How long the browser's processing holds each sample back.
