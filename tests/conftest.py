@@ -101,9 +101,8 @@ class RunningServer:
 
     def __init__(self, **options: object) -> None:
         import uvicorn
-
-        from streamer.config import SOCKETS, ServerConfig
-        from streamer.server import create_app
+        from streamer.server.app import create_app
+        from streamer.server.config import SOCKETS, ServerConfig
 
         self.config = ServerConfig(**{"port": free_port(), "generator": "rig", **options})  # type: ignore[arg-type]
         self.url = self.config.url
@@ -178,9 +177,11 @@ def server() -> Iterator[RunningServer]:
 @pytest.fixture
 def any_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has servers admit sessions however busy other work keeps this machine; their number still counts."""
-    from streamer.admission import admit
+    from streamer.avatar.admission import admit
 
-    monkeypatch.setattr("streamer.state.admit", lambda config, sessions, load, cost: admit(config, sessions, 0, 0))
+    monkeypatch.setattr(
+        "streamer.server.state.admit", lambda config, sessions, load, cost: admit(config, sessions, 0, 0)
+    )
 
 
 def _udp_sockets() -> set[Any]:

@@ -20,46 +20,52 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {
         "streamer",
-        "streamer.config",
-        "streamer.folders",
-        "streamer.clock",
-        "streamer.channel",
-        "streamer.stamp",
-        "streamer.yuv",
-        "streamer.networks",
-        "streamer.turn",
-        "streamer.marking",
+        "streamer.base.constants",
+        "streamer.base.resources",
+        "streamer.base.clock",
+        "streamer.base.queues",
+        "streamer.media.frame_stamp",
+        "streamer.base.image",
+        "streamer.base.onnx",
+        "streamer.server.turn",
+        "streamer.provenance.marker",
         "streamer.base",
     },
-    {"streamer.relay"},
+    {"streamer.outputs.relay"},
     {
-        "streamer.messages",
-        "streamer.gestures",
-        "streamer.packed",
-        "streamer.away",
-        "streamer.studio.controls",
+        "streamer.base.frames",
+        "streamer.motion.gestures",
+        "streamer.media.packed_alpha",
+        "streamer.media.away_card",
+        "streamer.motion.controls",
         "streamer.studio.canvas",
-        "streamer.plan",
-        "streamer.metrics",
-        "streamer.admission",
+        "streamer.motion.plan",
+        "streamer.base.metrics",
+        "streamer.avatar.admission",
     },
-    {"streamer.features", "streamer.ingest", "streamer.vad", "streamer.pacing", "streamer.control"},
+    {
+        "streamer.motion.articulation",
+        "streamer.audio",
+        "streamer.audio.vad",
+        "streamer.media.av_sync",
+        "streamer.session.messages",
+    },
     {"streamer.studio"},
     {"streamer.model"},
     {"streamer.faces"},
-    {"streamer.pipeline", "streamer.encode", "streamer.tracks"},
-    {"streamer.generator", "streamer.signalling", "streamer.mux"},
-    {"streamer.characters", "streamer.tokens"},
-    {"streamer.capacity", "streamer.generators", "streamer.neural"},
-    {"streamer.viewer", "streamer.microphone", "streamer.speech_in", "streamer.bot"},
-    {"streamer.broadcast", "streamer.recording"},
-    {"streamer.publish", "streamer.audience"},
-    {"streamer.credentials", "streamer.detect"},
-    {"streamer.session", "streamer.render", "streamer.local"},
-    {"streamer.state"},
-    {"streamer.routes"},
-    {"streamer.server"},
-    {"streamer.training", "streamer.bench", "streamer.cli", "streamer.adapters"},
+    {"streamer.avatar.avatar", "streamer.media.video_encoder", "streamer.rtc.aiortc_internals"},
+    {"streamer.avatar.engine", "streamer.rtc.negotiation", "streamer.media.muxer"},
+    {"streamer.avatar.characters", "streamer.server.tokens"},
+    {"streamer.avatar.capacity", "streamer.avatar.backends", "streamer.avatar.neural"},
+    {"streamer.session.viewer", "streamer.session.microphone", "streamer.session.speech_input", "streamer.session.bot"},
+    {"streamer.session.fanout", "streamer.outputs.recording"},
+    {"streamer.outputs.publisher", "streamer.session.viewers"},
+    {"streamer.provenance.content_credentials", "streamer.provenance.detector"},
+    {"streamer.session.session", "streamer.cli.render", "streamer.embed.local_avatar"},
+    {"streamer.server.state"},
+    {"streamer.server.routes"},
+    {"streamer.server.app"},
+    {"streamer.training", "streamer.cli.bench", "streamer.cli.main", "streamer.adapters"},
     {"streamer.__main__"},
 ]
 
@@ -124,14 +130,14 @@ def test_pure_packages_stay_pure(package: str, forbidden: set[str]) -> None:
 def test_only_tracks_touches_aiortcs_internals() -> None:
     """Name-mangled attributes of aiortc's classes appear in one module alone."""
     for module, path in _modules().items():
-        if module != "streamer.tracks":
+        if module != "streamer.rtc.aiortc_internals":
             assert not re.search(r"_RTC[A-Za-z]+__", path.read_text()), module
 
 
 def test_importing_costs_nothing() -> None:
     """Importing the command and the server's modules loads neither torch nor a model, and starts no thread."""
     code = (
-        "import sys, threading, streamer.cli, streamer.pipeline, streamer.session\n"
+        "import sys, threading, streamer.cli.main, streamer.avatar.avatar, streamer.session.session\n"
         "loaded = {'torch', 'onnxruntime', 'openvino'} & sys.modules.keys()\n"
         "assert not loaded, loaded\n"
         "assert threading.active_count() == 1, threading.enumerate()\n"
@@ -142,7 +148,7 @@ def test_importing_costs_nothing() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the store has another place")
 def test_nobody_is_told_that_networks_run(tmp_path: Path) -> None:
     """onnxruntime's telemetry, which keeps its events and an id of the machine in the cache folder, stays off."""
-    code = "from streamer.features import Articulation; Articulation.load()"
+    code = "from streamer.motion.articulation import Articulation; Articulation.load()"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     environment["XDG_CACHE_HOME"] = str(tmp_path)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT, env=environment)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.latency import mic_to_photon
 from benchmarks.lib.errors import NOT_MEASURED
 from benchmarks.report.rows import TITLES
-from streamer import bench
+from streamer.cli import bench
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "bot"))
 import bot as example  # noqa: E402
 from rules import RULES, Turn  # noqa: E402
 from rules import Bot as Rules  # noqa: E402
-
-from streamer.studio.controls import EMOTIONS  # noqa: E402
+from streamer.motion.controls import EMOTIONS  # noqa: E402
 
 NOON = datetime(2026, 5, 4, 12, 30)
 needs_voice = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.cuda import CudaFrameRenderer
 
 from benchmarks.kernels import model_step as bench
-from streamer.model import fused
 from streamer.model.attention import Choice
 from streamer.model.config import PRESETS
-from streamer.model.device import DevicePainter
 
 TINY = PRESETS["tiny"]
 GOOD = bench.Row("live", 16, "whole", "kernels", True, error=1.1, ms=4.0, p95=4.4)
@@ -62,14 +62,14 @@ def test_the_check_sees_a_wrong_step() -> None:
     model = copy.deepcopy(exact).bfloat16()
     exact = copy.deepcopy(model).float()
 
-    def forgets(model: fused.Transformer, slots: fused.Slots, count: int) -> torch.Tensor:
+    def forgets(model: cuda_step.Transformer, slots: cuda_step.Slots, count: int) -> torch.Tensor:
         slots.written.zero_()
-        return fused.reference_step(model, slots, count)
+        return cuda_step.reference_step(model, slots, count)
 
-    def nan(model: fused.Transformer, slots: fused.Slots, count: int) -> torch.Tensor:
-        return fused.reference_step(model, slots, count) * torch.nan
+    def nan(model: cuda_step.Transformer, slots: cuda_step.Slots, count: int) -> torch.Tensor:
+        return cuda_step.reference_step(model, slots, count) * torch.nan
 
-    plain, forgot, none = bench.error(model, exact, [fused.reference_step, forgets, nan], "cpu", graph=False)
+    plain, forgot, none = bench.error(model, exact, [cuda_step.reference_step, forgets, nan], "cpu", graph=False)
     assert plain == 1 and forgot > 2 and none == float("inf")
 
 
@@ -153,7 +153,7 @@ def test_what_matters_most_comes_first() -> None:
 
 def test_draws_in_what_the_server_draws_in() -> None:
     """On CUDA numbers are of the server's kind, unless another is asked for."""
-    server = inspect.signature(DevicePainter).parameters["dtype"].default
+    server = inspect.signature(CudaFrameRenderer).parameters["dtype"].default
     assert bench.DTYPES[bench.SERVED] is server
 
 

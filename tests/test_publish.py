@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from lipstream_client import Client
 from outlet_source import SIZE, Source, watch
 from peers import spoken
+from streamer.base.metrics import Metrics
+from streamer.outputs import publisher
+from streamer.outputs.publisher import Backoff, Feed, Lost, Publisher, Relay, parse_target, relay_command
 
-from streamer import cli, publish
-from streamer.metrics import Metrics
-from streamer.publish import Backoff, Feed, Lost, Publisher, Relay, parse_target, relay_command
+from streamer.cli import main
 
 
 class TestTargets:
@@ -77,15 +78,15 @@ class TestTargets:
         self, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Exit status 2 and one line with the reason."""
-        assert cli.main(arguments) == 2
+        assert main.main(arguments) == 2
         error = capsys.readouterr().err
         assert says in error
         assert error.count("\n") == 1
 
     def test_srt_without_anything_that_speaks_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Neither PyAV nor a program that can: refused at start, with what to install."""
-        monkeypatch.setattr(publish, "_pyav_speaks_srt", lambda: False)
-        monkeypatch.setattr(publish, "_ffmpeg_with_srt", lambda: None)
+        monkeypatch.setattr(publisher, "_pyav_speaks_srt", lambda: False)
+        monkeypatch.setattr(publisher, "_ffmpeg_with_srt", lambda: None)
         with pytest.raises(ValueError, match="apt-get install ffmpeg"):
             relay_command(parse_target("srt://live.example:9000"))
 
@@ -151,9 +152,9 @@ class TestRelay:
 
             writer = threading.Thread(target=write)
             writer.start()
-            while not link.stalls(publish.clock.now() + 9.0, 8.5):  # as in nine seconds
+            while not link.stalls(publisher.clock.now() + 9.0, 8.5):  # as in nine seconds
                 assert writer.is_alive()
-            assert not link.stalls(publish.clock.now(), 60.0)
+            assert not link.stalls(publisher.clock.now(), 60.0)
             link.kill()
             writer.join(20)
             assert not writer.is_alive()
@@ -166,8 +167,8 @@ class TestRelay:
         """One that does not connect is a stall even where nothing is written."""
         link = Relay(program("import time; time.sleep(60)"), {}, lambda: None)
         try:
-            assert not link.stalls(publish.clock.now(), 30.0)
-            assert link.stalls(publish.clock.now() + 31.0, 30.0)
+            assert not link.stalls(publisher.clock.now(), 30.0)
+            assert link.stalls(publisher.clock.now() + 31.0, 30.0)
         finally:
             link.kill()
             link.close()
@@ -410,7 +411,7 @@ class TestReceivers:
                 await attempts(metrics, "refused", 2)
         assert caplog.text.count("publishing to rtmp://nobody.invalid/live/… failed") >= 2
 
-    @pytest.mark.skipif(publish._ffmpeg_with_srt() is None, reason="no ffmpeg with SRT on this machine")
+    @pytest.mark.skipif(publisher._ffmpeg_with_srt() is None, reason="no ffmpeg with SRT on this machine")
     async def test_an_srt_receiver(self, tmp_path: Path) -> None:
         """An SRT listener gets picture and sound, in step, in MPEG-TS."""
         port, metrics = free_port(), Metrics()

@@ -6,10 +6,9 @@ from typing import Any
 import httpx
 import pytest
 from peers import Witness
+from streamer.motion.gestures import GESTURES
+from streamer.motion.plan import RANGES
 from test_page import SLOW, STREAM, eventually, listen, no_sessions, start, until
-
-from streamer.gestures import GESTURES
-from streamer.plan import RANGES
 
 pytestmark = pytest.mark.browser
 

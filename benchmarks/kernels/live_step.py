@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.slots import Seat, Slots
+from streamer.motion.controls import EMOTIONS
 from torch import Tensor
 
-from streamer.model import fused
 from streamer.model.autoencoder import Anchor, Autoencoder, enlarged
 from streamer.model.config import HEARD, PLAN, STRIDE, ModelConfig
-from streamer.model.slots import Seat, Slots
 from streamer.model.transformer import Conditions, Transformer
-from streamer.studio.controls import EMOTIONS
 
 WARM_UP = 5
 
@@ -133,7 +133,9 @@ def same_state(slots: Slots, source: Slots) -> None:
         to.copy_(part)
 
 
-def error(model: Transformer, exact: Transformer, ways: Sequence[fused.Step], device: str, graph: bool) -> list[float]:
+def error(
+    model: Transformer, exact: Transformer, ways: Sequence[cuda_step.Step], device: str, graph: bool
+) -> list[float]:
     """
     For each way, its largest difference from the plain step of `exact` in float32, as a multiple of the plain step's in
     the model's precision: over frames that each begin from one state. Infinite where a number is none.
@@ -150,11 +152,11 @@ def error(model: Transformer, exact: Transformer, ways: Sequence[fused.Step], de
         state.take(*inputs(model.config, CHECKED, state.now.faces))
         for slots in (truth, *trials):
             same_state(slots, state)
-        wanted = fused.reference_step(exact, truth, CHECKED)
+        wanted = cuda_step.reference_step(exact, truth, CHECKED)
         for i, call in enumerate(calls):
             difference = (call().float() - wanted).abs().nan_to_num(nan=torch.inf)
             worst[i] = max(worst[i], float(difference.max()))
-        plain = max(plain, float((fused.reference_step(model, state, CHECKED).float() - wanted).abs().max()))
+        plain = max(plain, float((cuda_step.reference_step(model, state, CHECKED).float() - wanted).abs().max()))
     return [found / plain for found in worst]
 
 

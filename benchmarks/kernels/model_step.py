@@ -3,10 +3,10 @@
     python -m benchmarks.kernels.model_step --seconds 300 --out OUT.json   # on a CUDA GPU: verifies, then times
     python -m benchmarks.kernels.model_step --device cpu --quick           # a trial without a GPU, proves little
 
-Method. A step remembers each session's last frame and draws the next one (`streamer/model/fused.py`), for a batch of
+Method. A step remembers each session's last frame and draws the next one (`streamer/model/runtime/cuda_step.py`), for a batch of
 sessions whose rings are full. Stages: the transformer alone; the decoder alone, in half precision, channels last; the
 whole step, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them ("served"),
-from cues to planes of YUV (`streamer/model/device.py`), in the way it would choose. Ways: with the project's Triton
+from cues to planes of YUV (`streamer/model/runtime/cuda.py`), in the way it would choose. Ways: with the project's Triton
 kernels or with PyTorch's operators (SDPA), launched one by one (eager) or replayed as one CUDA graph. A time is the
 median over repetitions, from before the first launch until the device is done, so that launch overhead counts. Weights
 are random, which does not change the time. Before a way is timed, its frames are compared with those of the plain step
@@ -30,6 +30,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from streamer.base.constants import FPS
+from streamer.model.checkpoint import Networks
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.cuda import CudaFrameRenderer
+from streamer.model.runtime.torch_cpu import NotFinite, blocks, random_conditions
 from torch import Tensor
 
 from benchmarks.kernels.gpu import describe, said, write
@@ -48,14 +53,9 @@ from benchmarks.kernels.live_step import (
     transformer,
     wait,
 )
-from streamer.config import FPS
-from streamer.model import fused
 from streamer.model.attention import choose
 from streamer.model.autoencoder import Autoencoder
 from streamer.model.config import PRESETS, STRIDE, ModelConfig
-from streamer.model.device import DevicePainter
-from streamer.model.loading import Networks
-from streamer.model.stream import NotFinite, blocks, murmur
 
 BATCHES = (1, 4, 16, 64, 256)
 
@@ -178,7 +178,7 @@ class Ready:
         return self._errors[how, graph]
 
 
-STEPS: dict[str, fused.Step] = {"plain": fused.reference_step, "kernels": fused.step}
+STEPS: dict[str, cuda_step.Step] = {"plain": cuda_step.reference_step, "kernels": cuda_step.step}
 
 
 class Sessions:
@@ -231,19 +231,21 @@ class Sessions:
 def served(ready: Ready, batch: int) -> Callable[[], object]:
     """A frame of each session as the server draws it, from what they heard; their rings are full."""
     config, rng = ready.config, np.random.default_rng(0)
-    painter = DevicePainter(Networks(config, ready.autoencoder, ready.model), batch, ready.device, ready.dtype)
-    painter.buckets = (batch,)  # the others' graphs would take seconds each
-    painter.prepare()
+    frame_renderer = CudaFrameRenderer(
+        Networks(config, ready.autoencoder, ready.model), batch, ready.device, ready.dtype
+    )
+    frame_renderer.buckets = (batch,)  # the others' graphs would take seconds each
+    frame_renderer.prepare()
     edge = config.size // STRIDE
     face = np.zeros((edge, edge))
     face[edge // 4 : -(edge // 4) or None, edge // 4 : -(edge // 4) or None] = 1
-    still = painter.still(blocks(config.size, rng), face)
-    sessions = [painter.stream(still, seed) for seed in range(batch)]
+    still = frame_renderer.still(blocks(config.size, rng), face)
+    sessions = [frame_renderer.stream(still, seed) for seed in range(batch)]
     for session in sessions:
-        painter.hear(session, murmur(rng))
+        frame_renderer.hear(session, random_conditions(rng))
 
     def draw() -> object:
-        frames = painter.draw(sessions)
+        frames = frame_renderer.draw(sessions)
         if bad := [frame for frame in frames if isinstance(frame, NotFinite)]:
             raise bad[0]
         return frames

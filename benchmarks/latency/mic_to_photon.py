@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from streamer.base.constants import FPS
+
 from benchmarks.lib import hardware
 from benchmarks.lib.browser import Chromium, Visit, open_chromium, open_steady
 from benchmarks.lib.errors import NothingToMeasure, Unmeasurable
@@ -29,7 +31,6 @@ from benchmarks.lib.session_analysis import SETTLE, analyse, check_pixels, inter
 from benchmarks.lib.targets import promised, verdicts
 from benchmarks.lib.usage import Usage
 from benchmarks.lib.voice import make_voice
-from streamer.config import FPS
 
 ATTEMPTS = 3  # at a run, should it fail: on a busy machine a connection times out, or the session is cut
 

@@ -6,6 +6,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from streamer.audio.opus import OpusDecoder
+from streamer.base.constants import SAMPLE_RATE
 
 from benchmarks.lib.alignment import (
     PER_MS,
@@ -21,8 +23,6 @@ from benchmarks.lib.alignment import (
 )
 from benchmarks.lib.errors import Irregular, Unmeasurable
 from benchmarks.lib.recording import Recording
-from streamer.config import SAMPLE_RATE
-from streamer.ingest.opus import OpusDecoder
 
 LONGEST_PROCESSING_MS = 40.0  # what the browser's cleaning of a voice can take; beyond it a tie is wrong
 POSITIONS_PER_PTS = RATE // SAMPLE_RATE

@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from streamer.faces.alignment import BadFace
+from streamer.faces.detector import FaceDetector
 
 from benchmarks.pictures.measure import NoFace, Opener
 from streamer.faces.decode import BadPicture, decode_picture
@@ -11,8 +13,6 @@ from streamer.faces.finder import FoundFace, find_face, quarter
 from streamer.faces.fitting import prepare
 from streamer.faces.landmarks import Landmarker
 from streamer.faces.pack import Pack
-from streamer.model.face import FaceDetector
-from streamer.model.picture import BadFace
 from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.rig import PictureRig
 
