@@ -101,6 +101,7 @@ class RunningServer:
 
     def __init__(self, **options: object) -> None:
         import uvicorn
+
         from streamer.server.app import create_app
         from streamer.server.config import SOCKETS, ServerConfig
 

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from streamer.base.image import Yuv
-from streamer.model.runtime.torch_cpu import NotFinite
 
+from streamer.base.image import Yuv
 from streamer.model.config import PRESETS
+from streamer.model.runtime.torch_cpu import NotFinite
 
 TINY = PRESETS["tiny"]
 SIZE, EDGE = TINY.size, TINY.size // 16

@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from streamer.audio.opus import OpusEncoder
 
 from benchmarks.lib import alignment, session_analysis
 from benchmarks.lib.recording import Recording
+from streamer.audio.opus import OpusEncoder
 
 RNG = np.random.default_rng(7)
 OPUS_DELAY = 312  # samples at 48 kHz that libopus' "voip" encoder looks ahead

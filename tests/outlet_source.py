@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+
 from streamer.audio.opus import OpusEncoder
 from streamer.base.constants import SAMPLES_PER_FRAME
 from streamer.base.frames import Frame, Sound, Times

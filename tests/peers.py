@@ -9,6 +9,7 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from lipstream_client.speech import RATE, read_file
+
 from streamer.avatar.characters import CharacterRecord
 from streamer.avatar.renderer import Renderer
 from streamer.motion.controls import INDEX, controls, rest

@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 from PIL import Image, ImageDraw
-from streamer.motion.controls import controls
 
 from streamer.faces.reading import PictureReader, Upload
+from streamer.motion.controls import controls
 from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
+
 from streamer.model.checkpoint import Networks, untrained
+from streamer.model.config import HEARD, ModelConfig
 from streamer.model.runtime.torch_cpu import FrameConditions
 from streamer.motion.controls import CONTROLS, EMOTIONS
-
-from streamer.model.config import HEARD, ModelConfig
 
 
 def random_networks(config: ModelConfig) -> Networks:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from streamer.base.constants import FPS, SAMPLE_RATE
 from streamer.motion.articulation import PROSODY
 from streamer.motion.controls import CONTROLS, EMOTIONS, INDEX, MOUTH

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import importlib
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
@@ -16,58 +19,55 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Later layers may import earlier ones, never the other way; modules of one layer do not know each other unless listed.
-LAYERS = [
-    {
-        "streamer",
-        "streamer.base.constants",
-        "streamer.base.resources",
-        "streamer.base.clock",
-        "streamer.base.queues",
-        "streamer.media.frame_stamp",
-        "streamer.base.image",
-        "streamer.base.onnx",
-        "streamer.server.turn",
-        "streamer.provenance.marker",
-        "streamer.base",
+# Which rooms (folders of `streamer/`) each room may import. Nothing else is allowed, in either direction.
+ROOMS: dict[str, set[str]] = {
+    "base": set(),
+    "audio": {"base"},
+    "motion": {"base"},
+    "media": {"base"},
+    "rtc": {"base"},
+    "provenance": {"base"},
+    "model": {"base", "motion"},
+    "studio": {"base", "motion"},
+    "outputs": {"base", "media"},
+    "faces": {"base", "motion", "model", "studio"},
+    "avatar": {"base", "audio", "motion", "model", "studio", "faces"},
+    "session": {"base", "audio", "motion", "media", "rtc", "provenance", "avatar"},
+    "embed": {"base", "audio", "motion", "media", "provenance", "avatar"},
+    "server": {"base", "motion", "media", "rtc", "provenance", "outputs", "studio", "faces", "avatar", "session"},
+    "training": {"base", "audio", "motion", "media", "model", "studio", "faces"},
+    "cli": {
+        "base",
+        "audio",
+        "motion",
+        "media",
+        "provenance",
+        "studio",
+        "avatar",
+        "session",
+        "embed",
+        "server",
+        "training",
     },
-    {"streamer.outputs.relay"},
-    {
-        "streamer.base.frames",
-        "streamer.motion.gestures",
-        "streamer.media.packed_alpha",
-        "streamer.media.away_card",
-        "streamer.motion.controls",
-        "streamer.studio.canvas",
-        "streamer.motion.plan",
-        "streamer.base.metrics",
-        "streamer.avatar.admission",
-    },
-    {
-        "streamer.motion.articulation",
-        "streamer.audio",
-        "streamer.audio.vad",
-        "streamer.media.av_sync",
-        "streamer.session.messages",
-    },
-    {"streamer.studio"},
-    {"streamer.model"},
-    {"streamer.faces"},
-    {"streamer.avatar.avatar", "streamer.media.video_encoder", "streamer.rtc.aiortc_internals"},
-    {"streamer.avatar.engine", "streamer.rtc.negotiation", "streamer.media.muxer"},
-    {"streamer.avatar.characters", "streamer.server.tokens"},
-    {"streamer.avatar.capacity", "streamer.avatar.backends", "streamer.avatar.neural"},
-    {"streamer.session.viewer", "streamer.session.microphone", "streamer.session.speech_input", "streamer.session.bot"},
-    {"streamer.session.fanout", "streamer.outputs.recording"},
-    {"streamer.outputs.publisher", "streamer.session.viewers"},
-    {"streamer.provenance.content_credentials", "streamer.provenance.detector"},
-    {"streamer.session.session", "streamer.cli.render", "streamer.embed.local_avatar"},
-    {"streamer.server.state"},
-    {"streamer.server.routes"},
-    {"streamer.server.app"},
-    {"streamer.training", "streamer.cli.bench", "streamer.cli.main", "streamer.adapters"},
-    {"streamer.__main__"},
-]
+}
+
+# Which rooms alone may import a library.
+QUARANTINED: dict[str, set[str]] = {
+    "aiortc": {"rtc"},
+    "aioice": {"rtc"},
+    "fastapi": {"server"},
+    "starlette": {"server"},
+    "uvicorn": {"server", "cli"},
+    "torch": {"model", "avatar", "training"},
+    "av": {"base", "audio", "media", "outputs", "provenance", "faces", "embed", "training", "cli"},
+}
+
+# Moved in 0.2; each only re-exports its new module, with a warning.
+MOVED = {
+    "streamer.local": "streamer.embed.local_avatar",
+    "streamer.adapters.livekit": "streamer.embed.livekit",
+    "streamer.adapters.pipecat": "streamer.embed.pipecat",
+}
 
 
 def _modules() -> dict[str, Path]:
@@ -76,16 +76,6 @@ def _modules() -> dict[str, Path]:
         parts = path.relative_to(ROOT).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
-
-
-def _layer(module: str) -> int:
-    for i, layer in enumerate(LAYERS):
-        if module in layer:
-            return i
-    packages = [(len(name), i) for i, layer in enumerate(LAYERS) for name in layer if module.startswith(name + ".")]
-    if packages := [(length, i) for length, i in packages if length > len("streamer.")]:
-        return max(packages)[1]  # a package's place holds for its modules
-    raise AssertionError(f"{module} has no place in the floor plan: give it one in LAYERS")
 
 
 def _imports(path: Path) -> set[str]:
@@ -99,24 +89,103 @@ def _imports(path: Path) -> set[str]:
     return names
 
 
-def test_imports_flow_down() -> None:
-    """No module imports one of a later layer."""
+def _room(module: str) -> str:
+    """The folder below `streamer` that a module lies in; empty for `streamer` and its `__main__`."""
+    return "" if module in ("streamer", "streamer.__main__") else module.split(".")[1]
+
+
+def test_every_module_has_a_room() -> None:
+    """Each module lies in one of the rooms, and each room exists."""
+    rooms = {_room(module) for module in _modules().keys() - MOVED.keys()} - {"", "adapters"}
+    assert rooms == ROOMS.keys()
+
+
+def test_imports_follow_the_rooms() -> None:
+    """A room imports those that ROOMS allows it, and no other, siblings included."""
     modules = _modules()
-    upward = []
-    for module, path in modules.items():
-        for imported in _imports(path) & modules.keys():
-            if imported != "streamer" and _layer(imported) > _layer(module):
-                upward.append(f"{module} imports {imported}")
-    assert not upward, "\n".join(upward)
+    wrong = []
+    for module in modules.keys() - MOVED.keys():
+        for imported in _imports(modules[module]) & modules.keys():
+            here, there = _room(module), _room(imported)
+            if here and there and here != there and there not in ROOMS.get(here, set()):
+                wrong.append(f"{module} imports {imported}")
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_rooms_have_one_direction() -> None:
+    """No room is reached from itself by way of others."""
+    reached: dict[str, set[str]] = {}
+
+    def below(room: str, path: tuple[str, ...]) -> set[str]:
+        assert room not in path, " imports ".join((*path, room))
+        if room not in reached:
+            reached[room] = set().union(*({each} | below(each, (*path, room)) for each in ROOMS[room]))
+        return reached[room]
+
+    for room in ROOMS:
+        below(room, ())
+
+
+def _edges(path: Path, modules: Mapping[str, Path]) -> set[str]:
+    """Modules of lipstream that a file takes something from; for a module taken from a package, that module alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {each if each in modules else node.module for each in whole}
+    return found & modules.keys() - {"streamer"}
+
+
+def test_no_import_circles() -> None:
+    """No module imports itself by way of others, imports inside functions and for types alone included."""
+    modules = _modules()
+    try:
+        TopologicalSorter({module: _edges(path, modules) for module, path in modules.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize("library", QUARANTINED)
+def test_libraries_stay_in_their_rooms(library: str) -> None:
+    """A library is imported in its rooms alone, wherever in a module."""
+    for module, path in _modules().items():
+        if library in {name.partition(".")[0] for name in _imports(path)}:
+            assert _room(module) in QUARANTINED[library], f"{module} imports {library}"
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_documented_imports_still_work(old: str, new: str) -> None:
+    """A name of 0.1 gives what its new module does, and warns."""
+    path = _modules()[old]
+    assert _imports(path) >= {new} and len(path.read_text().splitlines()) < 20
+    if old == "streamer.local":
+        sys.modules.pop(old, None)
+        with pytest.warns(DeprecationWarning, match=re.escape(new)):
+            moved = importlib.import_module(old)
+        assert moved.LocalAvatar is importlib.import_module(new).LocalAvatar
+
+
+def test_no_source_file_is_long() -> None:
+    """No source file has more than 500 lines; tests and data may."""
+    for folder, ends in (
+        ("streamer", "*.py"),
+        ("kernels", "*.py"),
+        ("benchmarks", "*.*"),
+        ("clients", "*.*"),
+        ("examples", "*.py"),
+    ):
+        for path in (ROOT / folder).rglob(ends):
+            if path.suffix in (".py", ".js", ".ts", ".css", ".html"):
+                lines = len(path.read_text().splitlines())
+                assert lines <= 500, f"{path.relative_to(ROOT)} has {lines} lines"
 
 
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("streamer/model", {"asyncio", "aiortc", "fastapi"}),
-        ("streamer/studio", {"asyncio", "aiortc", "fastapi"}),
-        ("streamer/faces", {"asyncio", "aiortc", "fastapi"}),
-        ("streamer/ingest", {"asyncio", "aiortc", "fastapi"}),
+        *((f"streamer/{room}", {"asyncio"}) for room in ("audio", "motion", "provenance", "model", "studio", "faces")),
         ("kernels", {"streamer", "asyncio", "aiortc"}),
     ],
 )

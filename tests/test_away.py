@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from streamer.avatar.characters import Characters
 from streamer.avatar.rig_backend import RigBackend
 from streamer.media.away_card import card, fitted

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from lipstream_client import BadSpeech, Client, Session, SessionLost
 from peers import SDP, bare_peer, offer_of, spoken, tone
 from PIL import Image
-from streamer.rtc.sdp import parse_offer
 
 from streamer.base.errors import RequestError
 from streamer.cli import render
+from streamer.rtc.sdp import parse_offer
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
 from streamer.avatar import capacity
 
 PNG = b"\x89PNG\r\n\x1a\n"

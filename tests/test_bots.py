@@ -13,6 +13,9 @@ import pytest
 from conftest import RunningServer
 from lipstream_client import Bot, Client, ControlFailed, Frame, RequestError, SessionLost, Sound
 from peers import MouthMeter, delay, place, silence, spoken
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
 from streamer.audio import Chunk, OpusDecoder, OpusEncoder, SpeechFormat
 from streamer.audio.speech_queue import MAX_MESSAGE
 from streamer.base.constants import SAMPLE_RATE
@@ -22,8 +25,6 @@ from streamer.server.routes.speech import _read
 from streamer.session.bot import Bot as Host
 from streamer.session.bot import Closed, Outbox
 from streamer.session.speech_input import SpeechInput
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 RATE = 48_000
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -510,7 +511,7 @@ class TestControl:
     async def test_the_data_channels_messages(self, client: Client, server: RunningServer, alone: str) -> None:
         """Emotion, plan, character, mute and attention are asked and answered here as there."""
         async with client.bot(alone, rate=RATE) as bot:
-            await bot.feel("happy", 0.5)
+            await bot.set_emotion("happy", 0.5)
             await bot.set_attention("thinking")
             assert await bot.move({"yaw": 0.2}) > 0
             assert await bot.set_character("7") > 0

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from virtual import Path, VirtualLoop
+
+from streamer.base import clock
 from streamer.base.constants import FPS
 from streamer.base.frames import Encoded, Frame, Sound, Times
 from streamer.base.metrics import Metrics
 from streamer.media.video_encoder import Format, ceiling
+from streamer.session import fanout as module
 from streamer.session.fanout import (
     KEYFRAME_INTERVAL,
     SHARED_KEYFRAME_INTERVAL,
@@ -19,10 +23,6 @@ from streamer.session.fanout import (
     ReceiverFeedback,
 )
 from streamer.session.viewer import Viewer
-from virtual import Path, VirtualLoop
-
-from streamer.base import clock
-from streamer.session import fanout as module
 
 SIZE = 256
 CONTENT = 600_000

@@ -8,15 +8,15 @@ from typing import Any
 
 import psutil
 import pytest
+
 from streamer.avatar import capacity
 from streamer.avatar.capacity import Measured, NotMeasured
 from streamer.avatar.characters import Characters
 from streamer.avatar.rig_backend import RigBackend
 from streamer.base.constants import SIZES
+from streamer.base.errors import RequestError
 from streamer.motion.articulation import Loudness
 from streamer.server.state import State
-
-from streamer.base.errors import RequestError
 
 GIVEN = {"cpu": "A CPU", "cores": "2"}
 

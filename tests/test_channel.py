@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+
 from streamer.base.queues import LatestOnlyLock, Mailbox, Overtaken
 
 

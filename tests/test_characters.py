@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from streamer.avatar import characters
 from streamer.avatar.characters import CharacterRecord, Characters
-
 from streamer.base.errors import RequestError
 
 

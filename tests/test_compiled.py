@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from random_networks import cue, random_networks
+
 from streamer.avatar.neural import NeuralRig
 from streamer.model.checkpoint import Networks
+from streamer.model.config import PRESETS
 from streamer.model.runtime import openvino_cpu
 from streamer.model.runtime.openvino_cpu import Models, OpenVinoFrameRenderer, cache_folder, fastest, models, openvino
 from streamer.model.runtime.torch_cpu import FrameRenderer, NotFinite, Stream, Trial, blocks, probe
-
-from streamer.model.config import PRESETS
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO has no package for this machine"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from streamer.server.config import ServerConfig, is_loopback
 
 

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streamer.session.messages import BadMessage, Interrupt, Mute, Ping, SetCharacter, SetEmotion, parse
 
 from streamer.session import messages
+from streamer.session.messages import BadMessage, Interrupt, Mute, Ping, SetCharacter, SetEmotion, parse
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from peers import MouthMeter
+
 from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from streamer.motion.articulation import stepped
 from streamer.motion.controls import MOUTH

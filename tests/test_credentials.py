@@ -25,13 +25,13 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from lipstream_client import Client
 from peers import spoken
+
+from streamer import __version__
+from streamer.cli import main, render
 from streamer.provenance import content_credentials
 from streamer.provenance.content_credentials import SOURCE_TYPE, CannotSign, sign
 from streamer.provenance.detector import detect
 from streamer.server.config import ServerConfig
-
-from streamer import __version__
-from streamer.cli import main, render
 
 FRAGMENTED = "frag_keyframe+empty_moov+default_base_moof"
 EMAIL = ExtendedKeyUsageOID.EMAIL_PROTECTION

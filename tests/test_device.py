@@ -1,4 +1,5 @@
-"""Sessions on a device: frames as `FrameRenderer` draws them, whoever comes, goes, waits or fails; all but graphs, on a CPU.
+"""Sessions on a device: frames as `FrameRenderer` draws them, whoever comes, goes, waits or fails; all but graphs, on a
+CPU.
 
 What needs CUDA is in `test_device_cuda.py`.
 """
@@ -17,17 +18,24 @@ import torch
 from device_frames import EDGE, SIZE, TINY, TOLERANCES, close, picture
 from PIL import Image
 from random_networks import cue, random_networks
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.backends import AutoBackend, create
 from streamer.avatar.characters import CharacterRecord, Characters
 from streamer.avatar.engine import Engine
 from streamer.avatar.neural import DeviceRig, NeuralBackend, NeuralRig
 from streamer.avatar.renderer import BatchRenderer, ConditionedRenderer
+from streamer.base.errors import NotInstalled, RequestError
 from streamer.base.frames import Frame, Step
 from streamer.base.image import Yuv, backdrop
+from streamer.cli import render
 from streamer.media import frame_stamp
 from streamer.media.video_encoder import VideoEncoder, to_yuv
 from streamer.model.checkpoint import Networks, untrained
+from streamer.model.config import PRESETS
 from streamer.model.runtime import cuda as device_module
 from streamer.model.runtime import cuda_step
 from streamer.model.runtime.cuda import CudaFrameRenderer, Full, Seated, apart, buckets, noise, why_no_cuda
@@ -36,13 +44,6 @@ from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer, Not
 from streamer.motion.articulation import EMBEDDING, PROSODY, ArticulationFrame, Loudness
 from streamer.motion.controls import EMOTIONS, MOUTH, rest
 from streamer.motion.idle import IdleMotion
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-from streamer.base.errors import NotInstalled, RequestError
-from streamer.cli import render
-from streamer.model.config import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,8 @@ def on_cpu(networks: Networks, capacity: int = 4, dtype: torch.dtype = torch.flo
 
 class Session:
     """
-    The same session twice: alone with a `FrameRenderer`, finished by `NeuralRig`, and on a device among others. Where not
-    opaque a backdrop is behind: bare colours of what hardly shows hang on the last digit of its opacity.
+    The same session twice: alone with a `FrameRenderer`, finished by `NeuralRig`, and on a device among others. Where
+    not opaque a backdrop is behind: bare colours of what hardly shows hang on the last digit of its opacity.
     """
 
     def __init__(

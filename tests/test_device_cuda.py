@@ -11,6 +11,7 @@ import pytest
 import torch
 from device_frames import SIZE, TINY, TOLERANCES, close, picture
 from random_networks import cue, random_networks
+
 from streamer.base.image import Yuv
 from streamer.model.checkpoint import Networks
 from streamer.model.runtime.cuda import CudaFrameRenderer, Seated

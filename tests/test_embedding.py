@@ -12,12 +12,12 @@ import pytest
 from peers import SDP, bare_peer, offer_of
 from sites import STREAM, Site, eventually, serve, until
 from starlette.websockets import WebSocket
+
+from streamer.base import clock
 from streamer.server.app import create_app
 from streamer.server.config import ServerConfig
 from streamer.server.routes import guard as guard_module
 from streamer.server.tokens import Tokens
-
-from streamer.base import clock
 
 MAIN = {"Authorization": "Bearer correct horse"}
 HOST = {"Host": "lipstream.example"}

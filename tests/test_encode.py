@@ -5,6 +5,7 @@ import threading
 import av
 import numpy as np
 import pytest
+
 from streamer.base.frames import Encoded, Frame, Times
 from streamer.media.video_encoder import TICKS, EncoderThread, VideoEncoder, ceiling
 

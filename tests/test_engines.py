@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from random_networks import random_networks
-from streamer.model.runtime import openvino_cpu
 
 from benchmarks.latency import engines
 from streamer.model.config import PRESETS
+from streamer.model.runtime import openvino_cpu
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO has no package for this machine"

@@ -11,12 +11,12 @@ import pytest
 from lipstream_client import Client
 from lipstream_client import RequestError as ClientRefused
 from PIL import Image
+
 from streamer.avatar.characters import Characters
+from streamer.base.errors import RequestError
 from streamer.faces.alignment import PLACES, SCALES, BadFace, aligned, face_mask, marked, placed, placement, the_face
 from streamer.faces.detector import Face, FaceDetector, similarity
 from streamer.motion.controls import rest
-
-from streamer.base.errors import RequestError
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 from streamer.training.face import face_of

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from lipstream_client import Client
 from peers import Slate, Witness
+
 from streamer.avatar.characters import CharacterRecord
 from streamer.avatar.renderer import Renderer
 from streamer.server.app import measure_costs

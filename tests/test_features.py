@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from streamer.base.constants import SAMPLE_RATE
 from streamer.base.onnx import BadNetwork
 from streamer.motion.articulation import EMBEDDING, PROSODY, WEIGHTS, Articulation, Loudness, feed, log_mel, stepped

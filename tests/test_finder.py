@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
 from streamer.faces.alignment import BadFace, marked
 from streamer.faces.detector import Face, FaceDetector
-
 from streamer.faces.finder import FoundFace, find_face, find_faces, marked_face, quarter
 from streamer.faces.landmarks import Landmarker
 from streamer.faces.pose import face_of, placed

@@ -20,6 +20,7 @@ from hypothesis.errors import Unsatisfiable
 from peers import SDP, bare_peer, offer_of
 from schemathesis.checks import CHECKS, load_all_checks
 from starlette.routing import WebSocketRoute
+
 from streamer.server.app import create_app
 from streamer.server.config import ServerConfig
 

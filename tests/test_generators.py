@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from lipstream_client import Client
 from peers import SAMPLE
+
 from streamer.avatar import capacity
 from streamer.avatar.backends import AutoBackend, create
 from streamer.avatar.characters import CharacterRecord, Characters
 from streamer.avatar.renderer import Renderer, RendererBackend
 from streamer.base.constants import SAMPLES_PER_FRAME
+from streamer.base.errors import NotInstalled
+from streamer.cli import render
 from streamer.cli.main import main
 from streamer.motion.articulation import Loudness
 from streamer.motion.controls import rest
 from streamer.server.config import ServerConfig
-
-from streamer.base.errors import NotInstalled
-from streamer.cli import render
 
 ROOT = Path(__file__).parent.parent
 
@@ -192,9 +192,9 @@ def test_a_server_that_ends_up_with_rigs_loads_no_networks(tmp_path: Path) -> No
     code = """
 import sys
 from fastapi.testclient import TestClient
-from streamer import capacity
-from streamer.config import ServerConfig
-from streamer.server import create_app
+from streamer.avatar import capacity
+from streamer.server.config import ServerConfig
+from streamer.server.app import create_app
 given = capacity.circumstances("auto")
 capacity.remember(given, capacity.memory(given), capacity.Measured("cpu", (0.05,) * 40))
 with TestClient(create_app(ServerConfig()), base_url="http://127.0.0.1:8080") as client:

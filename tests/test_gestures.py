@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from streamer.base.constants import FPS
 from streamer.motion.controls import CONTROLS, INDEX, rest
 from streamer.motion.gestures import GESTURES, GesturePlayer

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from streamer.audio import Chunk, Ingest, OpusDecoder, OpusEncoder
 from streamer.audio.rtp_input import CaptureClock
 from streamer.base.constants import SAMPLE_RATE

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import RunningServer
 from lipstream_client import Client
-from streamer.motion.controls import rest
 
 from benchmarks.lib.whip_peer import Player
+from streamer.motion.controls import rest
 
 BOTS = 16
 SIZE = 128

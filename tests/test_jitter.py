@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from streamer.audio.jitter_buffer import GRAIN, TICKS, JitterBuffer, JitterConfig, Span, WindowedMinimum
 
 PACKET = 0.020

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from streamer.base.onnx import BadNetwork
 
+from streamer.base.onnx import BadNetwork
 from streamer.faces.landmarks import WEIGHTS, Landmarker, roll_of
 from streamer.faces.pose import turned
 from streamer.studio.face_fit import FaceFit

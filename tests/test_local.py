@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from posed_faces import png, poses
+
 from streamer.audio.segment_queue import Spoken
 from streamer.avatar.admission import AdmissionConfig
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.engine import Engine
+from streamer.base.errors import RequestError
 from streamer.base.frames import Frame, Step
 from streamer.embed.local_avatar import LocalAvatar, Moment, Pairing, Runtime
 from streamer.motion.articulation import Loudness
 from streamer.motion.controls import INDEX
 from streamer.motion.idle import IdleMotion
-
-from streamer.base.errors import RequestError
 
 RATE = 16_000
 FRAME = RATE // 25

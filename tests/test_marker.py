@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from streamer.motion.controls import rest
 
+from streamer.motion.controls import rest
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 

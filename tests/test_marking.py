@@ -13,16 +13,16 @@ from conftest import RunningServer
 from lipstream_client import Client
 from peers import spoken
 from PIL import Image
+
 from streamer.avatar.characters import Characters
 from streamer.base.constants import SIZES
 from streamer.base.image import Picture, Yuv
+from streamer.cli import render
 from streamer.media.video_encoder import VideoEncoder, ceiling, to_yuv
 from streamer.motion.controls import INDEX, rest
 from streamer.provenance import detector
 from streamer.provenance.detector import THRESHOLD, BadVideo, Detector, chance
 from streamer.provenance.marker import Marker, label, signs
-
-from streamer.cli import render
 
 
 def _talk(seed: int, size: int, background: bool, frames: int = 25) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """The microphone's meter: what it warns of, how often, and when it forgets. Time is an argument."""
 
 import numpy as np
+
 from streamer.session.microphone import _SILENT_AFTER, Meter
 
 PACKET = 0.02

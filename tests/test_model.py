@@ -5,17 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from streamer.model.kv_cache import Cache
-from streamer.model.runtime.torch_cpu import blocks
-from streamer.model.sampling import advance, generate, passage, remember, times
-from streamer.motion.controls import EMOTIONS
 from torch import Tensor
 from torch.nn import functional
 
 from streamer.model.attention import attend, face_audio_attention, rotate, rotation_table
 from streamer.model.autoencoder import Autoencoder, enlarged, warp
 from streamer.model.config import HEARD, PLAN, PRESETS, AutoencoderConfig, ModelConfig, TransformerConfig, preset
+from streamer.model.kv_cache import Cache
+from streamer.model.runtime.torch_cpu import blocks
+from streamer.model.sampling import advance, generate, passage, remember, times
 from streamer.model.transformer import Conditions, Transformer, to_latent, to_tokens
+from streamer.motion.controls import EMOTIONS
 
 TINY = PRESETS["tiny"]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from streamer.model.runtime import cuda_step
-from streamer.model.runtime.cuda import CudaFrameRenderer
 
 from benchmarks.kernels import model_step as bench
 from streamer.model.attention import Choice
 from streamer.model.config import PRESETS
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.cuda import CudaFrameRenderer
 
 TINY = PRESETS["tiny"]
 GOOD = bench.Row("live", 16, "whole", "kernels", True, error=1.1, ms=4.0, p95=4.4)

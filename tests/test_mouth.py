@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
 from streamer.avatar.characters import CharacterRecord
 from streamer.faces.alignment import PLACES
 from streamer.faces.detector import Face
 from streamer.faces.drawn_mouth import with_drawn_mouth
-
 from streamer.faces.pack import Pack
 from streamer.faces.pose import placed
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from posed_faces import png, poses
+from test_page import STREAM, eventually, no_sessions, session, sessions, until
+
 from streamer.avatar.rig_backend import RigBackend
 from streamer.motion.controls import rest
-from test_page import STREAM, eventually, no_sessions, session, sessions, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("any_load")]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import streamer.audio.opus as opus_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import streamer.audio.opus as opus_module
 from streamer.audio.opus import FADE_END, FRAME, OpusDecoder, OpusEncoder, OpusError, libopus, packet_duration
 from streamer.base.constants import SAMPLE_RATE
 

@@ -1,6 +1,7 @@
 """Pacing: when frames and sound leave."""
 
 import pytest
+
 from streamer.audio.framing import FramePacer
 from streamer.media.av_sync import LipSync, LipSyncConfig
 from streamer.media.rate_control import BitrateRule, KeyframeOnlyMode

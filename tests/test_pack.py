@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn_faces import POSES, Drawn
-from streamer.faces.detector import similarity
-from streamer.motion.controls import controls
 
 from streamer.base.errors import BadPicture
+from streamer.faces.detector import similarity
 from streamer.faces.expression import expression
 from streamer.faces.pack import MAX_PICTURES, STABLE, Given, make_pack, similarity_between
 from streamer.faces.roles import ROLES, role_by_face, role_by_name
+from streamer.motion.controls import controls
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 

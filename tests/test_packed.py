@@ -3,6 +3,7 @@
 import av
 import numpy as np
 import pytest
+
 from streamer.avatar.characters import Characters
 from streamer.base.image import Yuv
 from streamer.media import frame_stamp

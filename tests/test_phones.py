@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from streamer.motion.controls import MOUTH
 from streamer.training.data.phones import PHONES, from_arpabet, from_festvox_ru, from_ipa, timed
 

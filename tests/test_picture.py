@@ -4,10 +4,10 @@ import io
 
 import numpy as np
 from PIL import Image
-from streamer.motion.controls import controls
-from streamer.studio.still_rig import StillRig
 
 from streamer.faces.decode import decode_picture
+from streamer.motion.controls import controls
+from streamer.studio.still_rig import StillRig
 
 
 def _bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from meshed_faces import COAT, IRIS, LIP, NOSE, SKIN, TEETH, Meshed
-from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST, controls, rest
 
 from streamer.faces.decode import decode_picture
 from streamer.faces.landmarks import Landmarker
+from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST, controls, rest
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
 from streamer.studio.picture_rig.expression import strengths
 from streamer.studio.picture_rig.framing import FRAME

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from streamer.motion.controls import controls, rest
 
 from benchmarks.lib.paths import PICTURES
 from benchmarks.pictures import __main__ as bench
 from benchmarks.pictures import judge, measure, measures, page, poses, sets, sheet, table
+from streamer.motion.controls import controls, rest
 from streamer.studio.face_fit import LEFT_EYE, RIGHT_EYE, FaceFit
 
 SIZE = 256

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from streamer.audio.framing import Speech, steps_of
 from streamer.avatar.avatar import Avatar
 from streamer.base.constants import SAMPLES_PER_FRAME

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lipstream_client import Client, ControlFailed
 from peers import SAMPLE, Slate, Witness
+
 from streamer.audio.framing import steps_of
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.characters import Characters
 from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.cli import render
 from streamer.cli.render import draw_frames, read_script
 from streamer.motion.articulation import Loudness
 from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST, MOUTH, controls, rest
 from streamer.motion.idle import IdleMotion
 from streamer.motion.plan import PLANNED, RANGES, BadPlan, MotionCommand, Plan
-
-from streamer.cli import render
 
 
 def run(plan: Plan, own: np.ndarray, first: int, frames: int) -> np.ndarray:

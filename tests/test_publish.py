@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from lipstream_client import Client
 from outlet_source import SIZE, Source, watch
 from peers import spoken
+
 from streamer.base.metrics import Metrics
+from streamer.cli import main
 from streamer.outputs import publisher
 from streamer.outputs.publisher import Backoff, Feed, Lost, Publisher, Relay, parse_target, relay_command
-
-from streamer.cli import main
 
 
 class TestTargets:
@@ -221,7 +221,7 @@ class Show:
 
 
 @asynccontextmanager
-async def publisher(url: str, metrics: Metrics, stall: float = 20.0) -> AsyncIterator[Publisher]:
+async def running_publisher(url: str, metrics: Metrics, stall: float = 20.0) -> AsyncIterator[Publisher]:
     made = Publisher(parse_target(url), metrics, stall, chance=lambda: 0.0)
     made.start()
     watch_dog = asyncio.create_task(made.run())
@@ -290,7 +290,7 @@ class TestFiles:
     async def test_one_session_after_the_other(self, suffix: str, tmp_path: Path) -> None:
         """The first live session is published until it ends, then the next, to another file; nothing is overwritten."""
         metrics = Metrics()
-        async with publisher(str(tmp_path / f"show.{suffix}"), metrics) as made:
+        async with running_publisher(str(tmp_path / f"show.{suffix}"), metrics) as made:
             async with Show(made.feed(128)) as first:
                 await written(metrics, 20)
                 async with Show(made.feed(192), 192):
@@ -311,7 +311,7 @@ class TestFiles:
         monkeypatch.setattr(Backoff, "FIRST", 0.05)
         folder = tmp_path / "later"
         metrics = Metrics()
-        async with publisher(str(folder / "show.mp4"), metrics) as made:
+        async with running_publisher(str(folder / "show.mp4"), metrics) as made:
             async with Show(made.feed(128)):
                 await attempts(metrics, "lost")
                 folder.mkdir()
@@ -363,7 +363,7 @@ class TestReceivers:
         monkeypatch.setattr(Backoff, "FIRST", 0.1)
         url = f"rtmp://127.0.0.1:{free_port()}/live/secretkey"
         metrics = Metrics()
-        async with publisher(url, metrics) as made:
+        async with running_publisher(url, metrics) as made:
             async with Show(made.feed(128)) as show:
                 await attempts(metrics, "refused")
                 with receiving([sys.executable, "-c", RECEIVER, url, str(tmp_path / "one.mkv")]) as receiver:
@@ -397,7 +397,7 @@ class TestReceivers:
         server = await asyncio.start_server(listen_and_say_nothing, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
-            async with publisher(f"rtmp://127.0.0.1:{port}/live/key", metrics, stall=2.0) as made:
+            async with running_publisher(f"rtmp://127.0.0.1:{port}/live/key", metrics, stall=2.0) as made:
                 async with Show(made.feed(128)) as show:
                     await attempts(metrics, "stalled")
         assert show.slowest < 1.0
@@ -406,7 +406,7 @@ class TestReceivers:
         """A name that is nobody's is tried again and again, with a line in the log each time."""
         monkeypatch.setattr(Backoff, "FIRST", 0.05)
         metrics = Metrics()
-        async with publisher("rtmp://nobody.invalid/live/key", metrics) as made:
+        async with running_publisher("rtmp://nobody.invalid/live/key", metrics) as made:
             async with Show(made.feed(128)):
                 await attempts(metrics, "refused", 2)
         assert caplog.text.count("publishing to rtmp://nobody.invalid/live/… failed") >= 2
@@ -420,7 +420,7 @@ class TestReceivers:
         source = ["-f", "mpegts", "-i", f"srt://127.0.0.1:{port}?mode=listener", "-c", "copy"]
         command = [ffmpeg, "-v", "error", "-y", *source, str(tmp_path / "got.mkv")]
         with receiving(command) as receiver:
-            async with publisher(f"srt://127.0.0.1:{port}", metrics) as made:
+            async with running_publisher(f"srt://127.0.0.1:{port}", metrics) as made:
                 async with Show(made.feed(128)):
                     await attempts(metrics, "connected")
                     await written(metrics, 100)

@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from streamer.model.checkpoint import Networks, save, untrained
-from streamer.model.runtime.torch_cpu import FrameRenderer
-from streamer.motion.controls import INDEX, MOUTH, rest
 
 from benchmarks.quality import ablations, clips, lip_reader, lips, page, speed
 from benchmarks.quality import drift as quality_drift
@@ -18,8 +15,11 @@ from benchmarks.quality import fidelity as pictures
 from benchmarks.quality import measures as m
 from benchmarks.quality import neural as quality
 from streamer.model.autoencoder import to_pixels, to_tensor
+from streamer.model.checkpoint import Networks, save, untrained
 from streamer.model.config import HEARD, PRESETS
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.model.transformer import Transformer
+from streamer.motion.controls import INDEX, MOUTH, rest
 from streamer.training.voices import Voices
 
 RNG = np.random.default_rng(3)

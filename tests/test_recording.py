@@ -23,12 +23,12 @@ from lipstream_client import Client
 from lipstream_client import Session as ClientSession
 from outlet_source import SIZE, Source, watch
 from peers import delay, spoken
+
+from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
 from streamer.media.frame_stamp import read
 from streamer.outputs import recording
 from streamer.outputs.recording import Recording, WholeFile, create, name_of, whole_fragments
-
-from streamer.base.errors import RequestError
 
 RATE = 48_000
 

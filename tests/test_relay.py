@@ -15,6 +15,7 @@ from coturn import TURNSERVER, relay
 from lipstream_client import Client
 from peers import SDP, bare_peer, offer_of
 from sites import STREAM, Site, serve, until
+
 from streamer.server.turn import TurnConfig
 
 SECRET = "north wind"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from posed_faces import clip, png, poses
+
 from streamer.avatar.characters import Characters
+from streamer.base.errors import RequestError
+from streamer.cli import render
 from streamer.cli.render import BadSpeech, draw_frames, read_speech
 from streamer.motion.articulation import Articulation
 from streamer.motion.controls import rest
-
-from streamer.base.errors import RequestError
-from streamer.cli import render
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 

@@ -11,6 +11,7 @@ from conftest import RunningServer
 from lipstream_client import Client, ControlFailed, RequestError
 from peers import Slate
 from PIL import Image
+
 from streamer.avatar.backends import AutoBackend
 from streamer.avatar.characters import CharacterRecord, Characters
 from streamer.avatar.renderer import Renderer
@@ -18,7 +19,6 @@ from streamer.avatar.rig_backend import RigBackend
 from streamer.base.constants import DEFAULT_SIZES, RENDERERS
 from streamer.motion.controls import rest
 from streamer.rtc import negotiation
-
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 

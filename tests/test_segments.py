@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from streamer.audio.segment_queue import Segments, Spoken, to_mono
 
 

@@ -14,6 +14,7 @@ from conftest import RunningServer
 from lipstream_client import Client, RequestError
 from peers import SDP, bare_peer, offer_of
 from PIL import Image
+
 from streamer.server.config import ServerConfig
 from streamer.server.routes import guard as guard_module
 from streamer.server.routes.guard import allowed

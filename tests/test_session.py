@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from lipstream_client import Client, ControlFailed, Frame, RequestError, Session, SessionLost, Sound, Stats
 from peers import MouthMeter, bare_peer, delay, offer_of, place, silence, spoken, tone
+
 from streamer.base.constants import SAMPLE_RATE
 from streamer.media import frame_stamp
 from streamer.motion.controls import INDEX
-
 from streamer.studio.rig import expression
 
 RATE = 48_000
@@ -288,7 +288,7 @@ def wardrobe(server: Any, meter: MouthMeter) -> Recording:
             await session.set_character("nobody")
         marks["refused"] = caught.value.reason
         await progress.until(2.3)
-        await session.feel("angry", 1.0)
+        await session.set_emotion("angry", 1.0)
         marks["angry"] = session._newest * FRAME
         await progress.until(marks["angry"] + 0.9)
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from peers import bare_peer, offer_of
+
+from streamer.base.errors import RequestError
 from streamer.rtc import aiortc_internals, negotiation
 from streamer.rtc.negotiation import parse_fragment
 from streamer.rtc.sdp import parse_offer
-
-from streamer.base.errors import RequestError
 
 PLAYOUT_DELAY = "a=extmap:9 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from streamer.model.kv_cache import Cache
-from streamer.model.runtime import cuda_step
-from streamer.model.runtime.slots import Memory, Seat, Slots
-from streamer.model.sampling import advance, generate
-from streamer.motion.controls import EMOTIONS
 from torch import Tensor
 
 from streamer.model.attention import MOST_TOKENS, Choice, choose
 from streamer.model.config import HEARD, PLAN, PRESETS
+from streamer.model.kv_cache import Cache
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.slots import Memory, Seat, Slots
+from streamer.model.sampling import advance, generate
 from streamer.model.transformer import Conditions, Reference, Transformer
+from streamer.motion.controls import EMOTIONS
 
 TINY = PRESETS["tiny"]
 EDGE = TINY.size // 16

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from streamer.base.constants import FPS, SAMPLE_RATE
 from streamer.motion.controls import MOUTH
 from streamer.training.data import corpora, dataset

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from streamer.base.constants import SIZES
 from streamer.media.frame_stamp import checksum, read, stamp
 from streamer.media.video_encoder import VideoEncoder, to_yuv

@@ -6,9 +6,10 @@ from typing import Any
 import httpx
 import pytest
 from peers import Witness
+from test_page import SLOW, STREAM, eventually, listen, no_sessions, start, until
+
 from streamer.motion.gestures import GESTURES
 from streamer.motion.plan import RANGES
-from test_page import SLOW, STREAM, eventually, listen, no_sessions, start, until
 
 pytestmark = pytest.mark.browser
 

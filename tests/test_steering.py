@@ -14,14 +14,14 @@ import pytest
 from lipstream_client import Client, ControlFailed, Frame, Session
 from peers import Witness, silence, spoken
 from PIL import Image
+
 from streamer.avatar.characters import CharacterRecord, Characters
 from streamer.avatar.engine import EngineSlot
 from streamer.avatar.renderer import Renderer
 from streamer.avatar.rig_backend import RigBackend
+from streamer.base.errors import RequestError
 from streamer.media.away_card import card
 from streamer.motion.controls import INDEX
-
-from streamer.base.errors import RequestError
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 

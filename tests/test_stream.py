@@ -9,18 +9,18 @@ import pytest
 import torch
 from PIL import Image
 from random_networks import cue, random_networks
+
 from streamer.avatar.characters import Characters
 from streamer.avatar.neural import NeuralBackend, NeuralRig, within_reach
 from streamer.avatar.renderer import ConditionedRenderer
 from streamer.base.alpha import premultiplied, straighten
+from streamer.base.errors import NotInstalled
+from streamer.model import checkpoint
 from streamer.model.checkpoint import BadWeights, Networks, load, save, untrained
+from streamer.model.config import PRESETS
 from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer, NotFinite, PreparedCharacter, fastest_dtype
 from streamer.motion.articulation import EMBEDDING, PROSODY, ArticulationFrame
 from streamer.motion.controls import EMOTIONS, INDEX, MOUTH, rest
-
-from streamer.base.errors import NotInstalled
-from streamer.model import checkpoint
-from streamer.model.config import PRESETS
 
 TINY = PRESETS["tiny"]
 QUIET = ArticulationFrame(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))

@@ -7,9 +7,9 @@ import threading
 
 import numpy as np
 import pytest
+
 from streamer.motion.controls import CONTROLS, EMOTIONS, controls, rest
 from streamer.motion.emotions import expression
-
 from streamer.studio.character import TRAITS, Character
 from streamer.studio.draw.palette import SKINS
 from streamer.studio.rig import KEYPOINTS, Rig

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streamer.server.tokens import DEFAULT_TTL, MAX_SESSIONS, MAX_TTL, PREFIX, Grant, Tokens
 
 from streamer.base.errors import RequestError
 from streamer.server import tokens as tokens_module
+from streamer.server.tokens import DEFAULT_TTL, MAX_SESSIONS, MAX_TTL, PREFIX, Grant, Tokens
 
 PAGE = "https://bot.example"
 

@@ -28,11 +28,11 @@ from aiortc.rtp import (
     unpack_header_extensions,
 )
 from lipstream_client import media
+
+from streamer.base import clock
 from streamer.media.video_encoder import VideoEncoder
 from streamer.rtc import aiortc_internals
 from streamer.rtc.aiortc_internals import PLAYOUT_DELAY_URI, PushSender, UdpPorts
-
-from streamer.base import clock
 
 H264 = RTCRtpCodecParameters("video/H264", 90000, payloadType=99)
 H264.parameters = {"packetization-mode": "1"}

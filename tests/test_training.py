@@ -15,15 +15,15 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from streamer.model.checkpoint import load
-from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer
-from streamer.motion.articulation import PROSODY
-from streamer.motion.controls import EMOTIONS, MOUTH, rest
 from torch.nn import functional
 
 from streamer.model.autoencoder import Autoencoder
+from streamer.model.checkpoint import load
 from streamer.model.config import HEARD, PRESETS
+from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer
 from streamer.model.transformer import Transformer, face_tokens
+from streamer.motion.articulation import PROSODY
+from streamer.motion.controls import EMOTIONS, MOUTH, rest
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
 from streamer.training import main
@@ -58,7 +58,7 @@ _KILLED = """
 import os, signal, sys
 import numpy as np
 from streamer.model.config import HEARD
-from streamer.studio.controls import MOUTH
+from streamer.motion.controls import MOUTH
 from streamer.training.scenes import Scenes, Shot
 from streamer.training.voices import Voices
 

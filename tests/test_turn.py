@@ -1,6 +1,7 @@
 """TURN credentials that lapse: coturn's form, to the letter. A real coturn is asked in test_relay.py."""
 
 import pytest
+
 from streamer.server.turn import TurnConfig
 
 URL = "turn:turn.example:3478?transport=udp"

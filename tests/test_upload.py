@@ -27,6 +27,7 @@ from posed_faces import (
     poses,
     side_by_side,
 )
+
 from streamer.server.config import ServerConfig
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")

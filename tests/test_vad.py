@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import streamer.audio.vad as vad_module
 from streamer.audio.vad import SileroDetector, Vad, VadConfig, VadEvent, WebrtcDetector
 from streamer.base.constants import SAMPLE_RATE

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from streamer.media.frame_stamp import read, stamp
-from streamer.rtc.negotiation import parse_fragment
-from streamer.session.messages import BadMessage
 
 from streamer.base.errors import RequestError
+from streamer.media.frame_stamp import read, stamp
+from streamer.rtc.negotiation import parse_fragment
 from streamer.session import messages
+from streamer.session.messages import BadMessage
 
 CLIENTS = Path(__file__).parent.parent / "clients"
 TYPES = {

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from virtual import Path, VirtualLoop
+
+from streamer.base import clock
 from streamer.base.constants import FPS
 from streamer.base.frames import Encoded, Sound, Times
 from streamer.base.metrics import Metrics
 from streamer.media.video_encoder import TICKS, ceiling
 from streamer.session.viewer import Viewer
-from virtual import Path, VirtualLoop
-
-from streamer.base import clock
 
 SIZE = 256
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from peers import SAMPLE
+
 from streamer.avatar.neural import _cue
 from streamer.base.alpha import premultiplied
 from streamer.base.constants import SAMPLE_RATE
 from streamer.cli.render import read_speech
 from streamer.model.checkpoint import load
+from streamer.model.config import PRESETS
 from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer
 from streamer.motion.articulation import EMBEDDING, PROSODY, Articulation, ArticulationFrame
 from streamer.motion.controls import EMOTIONS, MOUTH, controls, rest
-
-from streamer.model.config import PRESETS
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig, Truth
 from streamer.training.scenes import FIRST_SEED

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
+
 from streamer.base.alpha import premultiplied, straighten
 from streamer.base.constants import SIZES
 from streamer.base.image import Yuv, backdrop
 from streamer.media.frame_stamp import read, stamp
 from streamer.media.video_encoder import VideoEncoder, to_rgba, to_yuv
 from streamer.model.runtime.color import eight_bit, scaled, shown, to_planes
-from torch import Tensor
 
 
 def _noise(size: int, seed: int = 0) -> np.ndarray:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from streamer.base import clock
 from streamer.base.frames import Encoded
 from streamer.rtc.negotiation import Peer
 from streamer.rtc.sdp import Role
 from streamer.session.fanout import ReceiverFeedback
 from streamer.session.viewer import Viewer
-
-from streamer.base import clock
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

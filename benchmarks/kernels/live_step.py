@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from streamer.model.runtime import cuda_step
-from streamer.model.runtime.slots import Seat, Slots
-from streamer.motion.controls import EMOTIONS
 from torch import Tensor
 
 from streamer.model.autoencoder import Anchor, Autoencoder, enlarged
 from streamer.model.config import HEARD, PLAN, STRIDE, ModelConfig
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.slots import Seat, Slots
 from streamer.model.transformer import Conditions, Transformer
+from streamer.motion.controls import EMOTIONS
 
 WARM_UP = 5
 

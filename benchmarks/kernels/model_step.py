@@ -3,10 +3,10 @@
     python -m benchmarks.kernels.model_step --seconds 300 --out OUT.json   # on a CUDA GPU: verifies, then times
     python -m benchmarks.kernels.model_step --device cpu --quick           # a trial without a GPU, proves little
 
-Method. A step remembers each session's last frame and draws the next one (`streamer/model/runtime/cuda_step.py`), for a batch of
-sessions whose rings are full. Stages: the transformer alone; the decoder alone, in half precision, channels last; the
+Method. A step remembers each session's last frame and draws the next one (`streamer/model/runtime/cuda_step.py`), for
+a batch of sessions whose rings are full. Stages: the transformer alone; the decoder alone, in half precision, channels last; the
 whole step, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them ("served"),
-from cues to planes of YUV (`streamer/model/runtime/cuda.py`), in the way it would choose. Ways: with the project's Triton
+from inputs to planes of YUV (`streamer/model/runtime/cuda.py`), as it would choose. Ways: with the project's Triton
 kernels or with PyTorch's operators (SDPA), launched one by one (eager) or replayed as one CUDA graph. A time is the
 median over repetitions, from before the first launch until the device is done, so that launch overhead counts. Weights
 are random, which does not change the time. Before a way is timed, its frames are compared with those of the plain step
@@ -30,11 +30,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from streamer.base.constants import FPS
-from streamer.model.checkpoint import Networks
-from streamer.model.runtime import cuda_step
-from streamer.model.runtime.cuda import CudaFrameRenderer
-from streamer.model.runtime.torch_cpu import NotFinite, blocks, random_conditions
 from torch import Tensor
 
 from benchmarks.kernels.gpu import describe, said, write
@@ -53,9 +48,14 @@ from benchmarks.kernels.live_step import (
     transformer,
     wait,
 )
+from streamer.base.constants import FPS
 from streamer.model.attention import choose
 from streamer.model.autoencoder import Autoencoder
+from streamer.model.checkpoint import Networks
 from streamer.model.config import PRESETS, STRIDE, ModelConfig
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.cuda import CudaFrameRenderer
+from streamer.model.runtime.torch_cpu import NotFinite, blocks, random_conditions
 
 BATCHES = (1, 4, 16, 64, 256)
 

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from lipstream_client import Bot, Client, Session
 from lipstream_client.speech import RATE, read_file
-from streamer.base.constants import GENERATORS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 from benchmarks.lib.hardware import describe, load
 from benchmarks.lib.paths import SPEECH
 from benchmarks.lib.server import open_server
+from streamer.base.constants import GENERATORS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 _VOICED = (0.76, 2.6)  # seconds of the sample in which the voice goes on without a pause
 _LOUD = 0.02

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from streamer.model.checkpoint import Networks, load
-from streamer.model.runtime.openvino_cpu import OpenVinoFrameRenderer, models
-from streamer.model.runtime.torch_cpu import TIMES, FrameConditions, FrameRenderer, random_conditions, stand_in
 
 from benchmarks.lib import hardware
 from benchmarks.lib.paths import RESULTS
+from streamer.model.checkpoint import Networks, load
+from streamer.model.runtime.openvino_cpu import OpenVinoFrameRenderer, models
+from streamer.model.runtime.torch_cpu import TIMES, FrameConditions, FrameRenderer, random_conditions, stand_in
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -65,10 +65,10 @@ def measure(networks: Networks, frames: int, threads: tuple[int, ...], times: in
                 wall[k, i], spent[k, i] = took
                 apart[k, i] = np.abs(frame - plain).mean()
     rows = []
-    for i, (engine, dtype, used, _) in enumerate(engines):
-        base = next(j for j, other in enumerate(engines) if other[:3] == ("PyTorch", dtype, used))
+    for i, (engine, precision, used, _) in enumerate(engines):
+        base = next(j for j, other in enumerate(engines) if other[:3] == ("PyTorch", precision, used))
         rows.append({
-            "engine": engine, "dtype": dtype, "threads": used, "n": frames,
+            "engine": engine, "dtype": precision, "threads": used, "n": frames,
             "wall_ms": {"least": 1e3 * wall[:, i].min(), "p50": 1e3 * np.median(wall[:, i])},
             "processor_ms": {"least": 1e3 * spent[:, i].min(), "p50": 1e3 * np.median(spent[:, i])},
             "of_pytorch": {

@@ -18,8 +18,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from streamer.base.constants import FPS
-
 from benchmarks.lib import hardware
 from benchmarks.lib.browser import Chromium, Visit, open_chromium, open_steady
 from benchmarks.lib.errors import NothingToMeasure, Unmeasurable
@@ -31,6 +29,7 @@ from benchmarks.lib.session_analysis import SETTLE, analyse, check_pixels, inter
 from benchmarks.lib.targets import promised, verdicts
 from benchmarks.lib.usage import Usage
 from benchmarks.lib.voice import make_voice
+from streamer.base.constants import FPS
 
 ATTEMPTS = 3  # at a run, should it fail: on a busy machine a connection times out, or the session is cut
 
@@ -257,7 +256,7 @@ def run(
             }
         )
     if not configurations:
-        raise Unmeasurable("; ".join(sorted({run["why"] for run in failed})) or "every session was refused")
+        raise Unmeasurable("; ".join(sorted({str(run["why"]) for run in failed})) or "every session was refused")
     return {
         "benchmark": "mic_to_photon" if sessions == 1 else "two_sessions",
         "began": began,

@@ -25,17 +25,17 @@ from typing import Any
 import httpx
 import psutil
 import uvicorn
-from streamer.base.constants import GENERATORS
-from streamer.base.metrics import Metrics
-from streamer.outputs.publisher import Publisher, parse_target
-from streamer.server.app import create_app
-from streamer.server.config import ServerConfig
 
 from benchmarks.lib import hardware
 from benchmarks.lib.errors import Unmeasurable
 from benchmarks.lib.paths import PYTHON_CLIENT, RESULTS, ROOT, SPEECH
 from benchmarks.lib.results import not_measured, write_json
 from benchmarks.lib.server import free_port
+from streamer.base.constants import GENERATORS
+from streamer.base.metrics import Metrics
+from streamer.outputs.publisher import Publisher, parse_target
+from streamer.server.app import create_app
+from streamer.server.config import ServerConfig
 
 OUT = RESULTS / "outlets.json"
 FRAMES = 260  # a turn's: latency is told over the last 250

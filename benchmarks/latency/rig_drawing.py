@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from streamer.motion.controls import controls
 
 from benchmarks.lib import hardware
+from streamer.motion.controls import controls
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from lipstream_client import Client
 from lipstream_client.speech import RATE, read_file
-from streamer.base.constants import GENERATORS
 
 from benchmarks.lib.hardware import describe, load
 from benchmarks.lib.paths import SPEECH
 from benchmarks.lib.server import open_server
 from benchmarks.lib.whip_peer import Microphone, Player
+from streamer.base.constants import GENERATORS
 
 _SETTLED = 11.0  # seconds: latencies are those of the last ten
 

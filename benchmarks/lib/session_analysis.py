@@ -6,13 +6,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from streamer.base.constants import FPS, SAMPLES_PER_FRAME
 
 from benchmarks.lib.alignment import PER_MS, RATE, Heard, Voice, anchors, percentiles, pixel_lag, settle, turns
 from benchmarks.lib.errors import Unmeasurable
 from benchmarks.lib.recording import Recording, Stream
 from benchmarks.lib.targets import SKEW_MS
 from benchmarks.lib.ties import tie
+from streamer.base.constants import FPS, SAMPLES_PER_FRAME
 
 FREEZE_MS = 1000 / FPS + 150  # Chromium's definition of a freeze, at this rate
 ONSET_MS = 400.0

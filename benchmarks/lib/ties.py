@@ -6,8 +6,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from streamer.audio.opus import OpusDecoder
-from streamer.base.constants import SAMPLE_RATE
 
 from benchmarks.lib.alignment import (
     PER_MS,
@@ -23,6 +21,8 @@ from benchmarks.lib.alignment import (
 )
 from benchmarks.lib.errors import Irregular, Unmeasurable
 from benchmarks.lib.recording import Recording
+from streamer.audio.opus import OpusDecoder
+from streamer.base.constants import SAMPLE_RATE
 
 LONGEST_PROCESSING_MS = 40.0  # what the browser's cleaning of a voice can take; beyond it a tie is wrong
 POSITIONS_PER_PTS = RATE // SAMPLE_RATE

@@ -1,4 +1,4 @@
-"""A WHIP client and a WHEP player made of aiortc alone, to measure and to test the server with."""
+"""A WHIP client and a WHEP player built on aiortc alone, for benchmarks and tests of the server."""
 
 import asyncio
 import fractions
@@ -88,7 +88,7 @@ class _Peer:
 
     def cut(self, monkeypatch: "pytest.MonkeyPatch") -> None:
         """Nothing of it reaches the server any more."""
-        for transport in self.connection._RTCPeerConnection__iceTransports:
+        for transport in getattr(self.connection, "_RTCPeerConnection__iceTransports"):  # noqa: B009  mypy sees no mangled names
             for protocol in transport._connection._protocols:
                 monkeypatch.setattr(protocol, "send_data", AsyncMock())
                 monkeypatch.setattr(protocol, "send_stun", Mock())
@@ -140,8 +140,9 @@ class Player(_Peer):
                 continue
             transceiver = self.connection.addTransceiver(kind, "recvonly")
             if kind == "video" and self._codec is not None:
-                known = RTCRtpReceiver.getCapabilities("video").codecs
-                transceiver.setCodecPreferences([c for c in known if c.name in (self._codec, "rtx")])
+                known = RTCRtpReceiver.getCapabilities("video")
+                assert known is not None
+                transceiver.setCodecPreferences([c for c in known.codecs if c.name in (self._codec, "rtx")])
         await self.open(f"/v1/sessions/{self._session}/whep")
         return self
 
@@ -154,9 +155,9 @@ class Player(_Peer):
     async def _receive(self, track: MediaStreamTrack) -> None:
         while True:
             frame = await track.recv()
-            if track.kind == "video":
+            if isinstance(frame, av.VideoFrame):
                 self.pictures.append(frame.to_ndarray(format="rgb24"))
-            else:
+            elif isinstance(frame, av.AudioFrame):
                 samples = frame.to_ndarray()[0, :: len(frame.layout.channels)].astype(np.float32) / 32768
                 self.sound = np.concatenate([self.sound, samples])
             self._came.set()

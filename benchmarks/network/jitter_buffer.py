@@ -22,13 +22,13 @@ import av
 import numpy as np
 from aiortc.jitterbuffer import JitterBuffer as AiortcJitterBuffer
 from aiortc.rtp import RtpPacket
-from streamer.audio import Ingest, OpusEncoder
-from streamer.audio.opus import libopus
-from streamer.base.constants import SAMPLE_RATE
 
 from benchmarks.lib import hardware as machine
 from benchmarks.lib.paths import RESULTS, SPEECH
 from benchmarks.lib.results import write_json
+from streamer.audio import Ingest, OpusEncoder
+from streamer.audio.opus import libopus
+from streamer.base.constants import SAMPLE_RATE
 
 OUT = RESULTS / "network_faults.json"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from streamer.motion.controls import controls, rest
 
 from benchmarks.pictures import measures, poses, sets
 from benchmarks.pictures.judge import Judge, Reading
 from benchmarks.pictures.sets import Sample
+from streamer.motion.controls import controls, rest
 from streamer.studio.face_fit import FaceFit
 
 OPEN = 0.5

@@ -12,13 +12,13 @@ import time
 
 import numpy as np
 from PIL import Image, ImageDraw
-from streamer.faces.alignment import BadFace
-from streamer.faces.detector import FaceDetector
 
 from benchmarks.lib.paths import PICTURES
 from benchmarks.pictures import measures, poses, rigs, sets, sheet
 from benchmarks.pictures.measure import Subject
+from streamer.faces.alignment import BadFace
 from streamer.faces.decode import decode_picture
+from streamer.faces.detector import FaceDetector
 from streamer.faces.finder import find_face, quarter
 from streamer.faces.landmarks import Landmarker
 from streamer.studio.face_fit import FaceFit

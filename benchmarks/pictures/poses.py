@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.lib.paths import SPEECH
 from streamer.audio.framing import steps_of
 from streamer.avatar.avatar import Avatar
 from streamer.base.constants import FPS
@@ -12,8 +14,6 @@ from streamer.cli.render import read_speech
 from streamer.motion.articulation import Articulation
 from streamer.motion.controls import INDEX, MOUTH, controls, rest
 from streamer.motion.idle import IdleMotion
-
-from benchmarks.lib.paths import SPEECH
 
 SPOKEN = 160
 """Frames of speech that each picture is measured by."""

@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from streamer.faces.alignment import BadFace
-from streamer.faces.detector import FaceDetector
 
 from benchmarks.pictures.measure import NoFace, Opener
+from streamer.faces.alignment import BadFace
 from streamer.faces.decode import BadPicture, decode_picture
+from streamer.faces.detector import FaceDetector
 from streamer.faces.finder import FoundFace, find_face, quarter
 from streamer.faces.fitting import prepare
 from streamer.faces.landmarks import Landmarker

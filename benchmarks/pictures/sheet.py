@@ -9,12 +9,12 @@ import av
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
-from streamer.base.constants import FPS
-from streamer.cli.render import read_speech
 
 from benchmarks.lib.paths import SPEECH
 from benchmarks.pictures import measures, poses
 from benchmarks.pictures.measure import Subject, drawn
+from streamer.base.constants import FPS
+from streamer.cli.render import read_speech
 from streamer.studio.face_fit import FaceFit
 
 TILE = 256

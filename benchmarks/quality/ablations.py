@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from streamer.model.checkpoint import Networks
-from streamer.model.runtime.torch_cpu import FrameRenderer
 from torch import Tensor
 
 from benchmarks.lib.hardware import describe
@@ -29,7 +27,9 @@ from benchmarks.quality.lips import Sides, given_back
 from benchmarks.quality.lips import measure as measure_lips
 from benchmarks.quality.measures import psnr
 from streamer.model.autoencoder import Autoencoder
+from streamer.model.checkpoint import Networks
 from streamer.model.config import AutoencoderConfig, ModelConfig
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.model.transformer import Reference, Transformer
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
@@ -195,7 +195,8 @@ def run(
             lips = measure_lips(passages, Sides(frame_renderer, None, autoencoder, 1), reader, None)
             found["variants"].append({
                 "variant": variant.name, "steps": progress.step, "minutes": minutes,
-                "one step": lips["columns"]["one step"], "drift": drift(frame_renderer, reader, long)["sides"]["one step"],
+                "one step": lips["columns"]["one step"],
+                "drift": drift(frame_renderer, reader, long)["sides"]["one step"],
             })  # fmt: skip
             print(f"ablation: {variant.name}: {progress.step} steps, {minutes:.1f} minutes of a core", flush=True)
             keep(found)

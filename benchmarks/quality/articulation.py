@@ -20,16 +20,16 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+
+from benchmarks.lib.paths import RESULTS
+from benchmarks.lib.targets import ARTICULATION as TARGETS
 from streamer.base.constants import SAMPLES_PER_FRAME
 from streamer.motion.articulation import PROSODY, WEIGHTS, Articulation, ArticulationModel, Loudness, stepped
+from streamer.training.articulation import LOOKAHEADS, Config, Heard, Network, correlation, evaluate, heard, measure
 from streamer.training.data import corpora
 from streamer.training.data.coarticulation import levels
 from streamer.training.data.dataset import HELD_OUT, read_shard
 from streamer.training.data.phones import PHONES, SILENCE
-
-from benchmarks.lib.paths import RESULTS
-from benchmarks.lib.targets import ARTICULATION as TARGETS
-from streamer.training.articulation import LOOKAHEADS, Config, Heard, Network, correlation, evaluate, heard, measure
 
 TRUSTED = 0.9
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.lib.paths import RESULTS
+from benchmarks.quality.measures import closures
 from streamer.base.alpha import premultiplied
 from streamer.base.constants import FPS
 from streamer.faces.alignment import PLACES, face_mask
@@ -23,9 +26,6 @@ from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer, Not
 from streamer.motion.articulation import PROSODY
 from streamer.motion.controls import EMOTIONS, MOUTH, rest
 from streamer.motion.idle import IdleMotion
-
-from benchmarks.lib.paths import RESULTS
-from benchmarks.quality.measures import closures
 from streamer.studio.character import Character
 from streamer.studio.rig import Box, Rig
 from streamer.training.voices import Voices

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from streamer.base.alpha import premultiplied
-from streamer.base.constants import FPS
-from streamer.model.runtime.torch_cpu import FrameRenderer
 
 from benchmarks.quality.clips import Passage, begin, cue, cut, paint, passage, portrait, quiet
 from benchmarks.quality.lip_reader import SHUT, Reader, told
@@ -29,6 +26,9 @@ from benchmarks.quality.measures import (
     settled,
     slope_per_minute,
 )
+from streamer.base.alpha import premultiplied
+from streamer.base.constants import FPS
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 

@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from streamer.base.alpha import premultiplied
-from streamer.model.checkpoint import Networks
-from streamer.model.runtime.torch_cpu import FrameRenderer
 
 from benchmarks.quality.clips import (
     Passage,
@@ -29,7 +26,10 @@ from benchmarks.quality.clips import (
 )
 from benchmarks.quality.lips import given_back
 from benchmarks.quality.measures import descriptor, gradient_energy, nearest, psnr
+from streamer.base.alpha import premultiplied
 from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
+from streamer.model.checkpoint import Networks
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from streamer.avatar.characters import SHOWN_SEEDS
-from streamer.motion.controls import EMOTIONS, INDEX, MOUTH, rest
-from streamer.motion.idle import IdleMotion
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.quality.measures import blink_moments, matched, pcc
+from streamer.avatar.characters import SHOWN_SEEDS
+from streamer.motion.controls import EMOTIONS, INDEX, MOUTH, rest
+from streamer.motion.idle import IdleMotion
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 from streamer.training.scenes import FIRST_SEED

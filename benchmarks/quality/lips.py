@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from streamer.base.constants import FPS
-from streamer.model.runtime.torch_cpu import FrameRenderer
 
 from benchmarks.quality.clips import Drawn, Passage, cut, draw, painted, passage, quiet
 from benchmarks.quality.lip_reader import CLOSED, SHUT, Reader, told
@@ -28,7 +26,9 @@ from benchmarks.quality.measures import (
     psnr,
     shut_below,
 )
+from streamer.base.constants import FPS
 from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.training.voices import Voices
 
 OPENED = 0.2

@@ -6,6 +6,7 @@ Letters used in shapes: T frames, S picture edge, D numbers of a descriptor.
 from collections.abc import Sequence
 
 import numpy as np
+
 from streamer.base.constants import FPS
 from streamer.motion.controls import MOUTH
 

@@ -20,10 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from streamer.base.constants import FPS
-from streamer.model.checkpoint import BadWeights, Networks, load, weights_path
-from streamer.model.runtime.torch_cpu import FrameRenderer, fastest_dtype
-from streamer.motion.articulation import Articulation
 
 from benchmarks.lib import hardware
 from benchmarks.lib.paths import RESULTS, ROOT
@@ -38,6 +34,10 @@ from benchmarks.quality.lips import Sides, Strip, joined, onset_passage, onsets
 from benchmarks.quality.lips import measure as measure_lips
 from benchmarks.quality.speed import DTYPES
 from benchmarks.quality.speed import measure as measure_speed
+from streamer.base.constants import FPS
+from streamer.model.checkpoint import BadWeights, Networks, load, weights_path
+from streamer.model.runtime.torch_cpu import FrameRenderer, fastest_dtype
+from streamer.motion.articulation import Articulation
 from streamer.training import voices as heard_voices
 from streamer.training.voices import Voices
 

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from streamer.model.checkpoint import Networks
-from streamer.model.runtime.openvino_cpu import Models, OpenVinoFrameRenderer, Unavailable, models
-from streamer.model.runtime.torch_cpu import FrameRenderer
-from streamer.motion.controls import CONTROLS
 from torch import nn
 
 from benchmarks.lib.hardware import usable_cores
 from benchmarks.quality.clips import Portrait as Given
 from benchmarks.quality.clips import begin, cue, paint
 from streamer.model.autoencoder import Decoder
+from streamer.model.checkpoint import Networks
 from streamer.model.config import HEARD
+from streamer.model.runtime.openvino_cpu import Models, OpenVinoFrameRenderer, Unavailable, models
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.model.transformer import Transformer
+from streamer.motion.controls import CONTROLS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

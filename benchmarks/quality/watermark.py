@@ -18,10 +18,14 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image
+
+from benchmarks.lib import hardware
+from benchmarks.lib.paths import PICTURES, RESULTS, SPEECH
 from streamer.avatar.backends import create
 from streamer.avatar.characters import MAX_SEED, CharacterRecord, Characters
-from streamer.avatar.renderer import Generator
+from streamer.avatar.renderer import RendererBackend
 from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.base.errors import RequestError
 from streamer.base.image import Picture, Yuv
 from streamer.cli.render import draw_frames, read_speech
 from streamer.media.video_encoder import VideoEncoder, ceiling, to_rgba, to_yuv
@@ -29,10 +33,6 @@ from streamer.motion.articulation import Articulation
 from streamer.provenance import marker
 from streamer.provenance.detector import THRESHOLD, Detector, chance
 from streamer.provenance.marker import CELLS, Marker, signs
-
-from benchmarks.lib import hardware
-from benchmarks.lib.paths import PICTURES, RESULTS, SPEECH
-from streamer.base.errors import RequestError
 
 Few = Callable[[int], int]
 """Of a whole run's clips, those of this one."""
@@ -44,7 +44,7 @@ SCALES = {"as it is": 1.0, "halved": 0.5, "doubled": 2.0, "halved and back": -0.
 
 
 def clip(
-    entry: CharacterRecord, generator: Generator, size: int, background: bool, seconds: float, start: float
+    entry: CharacterRecord, generator: RendererBackend, size: int, background: bool, seconds: float, start: float
 ) -> list[Picture]:
     """A character that speaks the sample, from `start` seconds of it on, over and over."""
     heard = np.roll(read_speech(SPEECH)[0], -int(start * SAMPLE_RATE))
@@ -68,7 +68,7 @@ def edge(image: Picture) -> int:
 def coded(frames: list[Picture], codec: str, bitrate: float) -> tuple[list[np.ndarray], float]:
     """Brightness [S, S] after the session's encoder and a decoder, and the rate (bit/s) that it took."""
     size = edge(frames[0])
-    encoder, decoder = VideoEncoder(codec, size), av.CodecContext.create(DECODERS[codec], "r")
+    encoder, decoder = VideoEncoder(codec, size), av.VideoCodecContext.create(DECODERS[codec], "r")
     encoder.set_bitrate(int(bitrate))
     seen, spent = [], 0
     for k, frame in enumerate(frames):
@@ -218,12 +218,12 @@ def unmarked(few: Few, rng: np.random.Generator) -> Iterator[tuple[str, Detector
         frames = clip(entry, neural, 256, number % 3 > 0, 2, float(rng.uniform(0, 20)))
         yield "neural", seen(coded(frames, ("H264", "VP8")[number % 2], ceiling(256))[0])
     for path in sorted(PICTURES.iterdir()):
-        if path.suffix == ".md":
+        if path.suffix == ".md" or not path.is_file():
             continue
         picture = Image.open(path).convert("RGBA")
         flat = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("L")
-        for size in (128, 256, 512, None):
-            yield "pictures", seen([np.asarray(flat if size is None else flat.resize((size, size)))])
+        for edges in ((128, 128), (256, 256), (512, 512), flat.size):
+            yield "pictures", seen([np.asarray(flat.resize(edges))])
         try:
             entry = painted.from_picture(path.read_bytes(), path.stem)
         except RequestError:

@@ -20,6 +20,7 @@ from livekit.agents.voice.avatar import (
 )
 from livekit.agents.voice.io import AudioOutput, PlaybackFinishedEvent
 from livekit_room import Audience, Room, pair
+
 from streamer.embed.livekit import CharacterGenerator
 from streamer.embed.local_avatar import LocalAvatar, Runtime
 

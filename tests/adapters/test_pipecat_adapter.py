@@ -30,6 +30,7 @@ from pipecat.services.ai_service import AIService
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
+
 from streamer.embed.local_avatar import Runtime
 from streamer.embed.pipecat import LEAD, CharacterVideoService
 

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from streamer.model.runtime import cuda_step
-from streamer.model.runtime.slots import Memory, Seat, Slots
-from streamer.motion.controls import EMOTIONS
 from torch import Tensor
 
 from streamer.model.config import HEARD, PLAN, AutoencoderConfig, ModelConfig, TransformerConfig
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.slots import Memory, Seat, Slots
 from streamer.model.transformer import Conditions, Transformer
+from streamer.motion.controls import EMOTIONS
 
 SMALL = ModelConfig(
     "small",
