@@ -3,16 +3,16 @@
     python -m benchmarks.kernels.model_step --seconds 300 --out OUT.json   # on a CUDA GPU: verifies, then times
     python -m benchmarks.kernels.model_step --device cpu --quick           # a trial without a GPU, proves little
 
-Method. A step remembers each session's last frame and draws the next one (`streamer/model/runtime/cuda_step.py`), for
-a batch of sessions whose rings are full. Stages: the transformer alone; the decoder alone, in half precision, channels last; the
-whole step, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them ("served"),
-from inputs to planes of YUV (`streamer/model/runtime/cuda.py`), as it would choose. Ways: with the project's Triton
-kernels or with PyTorch's operators (SDPA), launched one by one (eager) or replayed as one CUDA graph. A time is the
-median over repetitions, from before the first launch until the device is done, so that launch overhead counts. Weights
-are random, which does not change the time. Before a way is timed, its frames are compared with those of the plain step
-in float32, relative to the error of the plain step in the same precision, and the decoder's graph with the decoder; no
-speed-up is reported where the comparison failed. A failure is recorded with its reason in its row, and the next row is
-measured. Rows are ordered by importance; each is printed and written as soon as it is measured.
+Method. A step remembers each session's last frame and draws the next one (`streamer/model/runtime/cuda_step.py`), for a
+batch of sessions whose rings are full. Stages: the transformer alone; the decoder alone, in half precision, channels
+last; the whole step, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them
+("served"), from inputs to planes of YUV (`streamer/model/runtime/cuda.py`), as it would choose. Ways: with the
+project's Triton kernels or with PyTorch's operators (SDPA), launched one by one (eager) or replayed as one CUDA graph.
+A time is the median over repetitions, from before the first launch until the device is done, so that launch overhead
+counts. Weights are random, which does not change the time. Before a way is timed, its frames are compared with those of
+the plain step in float32, relative to the error of the plain step in the same precision, and the decoder's graph with
+the decoder; no speed-up is reported where the comparison failed. A failure is recorded with its reason in its row, and
+the next row is measured. Rows are ordered by importance; each is printed and written as soon as it is measured.
 """
 
 import argparse

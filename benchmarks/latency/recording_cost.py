@@ -150,7 +150,7 @@ def run(pairs: int = 8, size: int = 256, generator: str = "rig") -> dict[str, An
                 for pair in range(pairs):
                     for on in (pair % 2 == 0, pair % 2 == 1):
                         turns.append(_turn(http, server, session, feed, on))
-                        print({key: turns[-1][key] for key in ("on", "p50", "p95", "fps", "cpu_percent")}, flush=True)
+                        print(_line(turns[-1]), flush=True)
             state = {
                 "published": metrics.registry.get_sample_value(
                     "lipstream_outlet_frames_total", {"outlet": "publish", "fate": "written"}
@@ -175,6 +175,13 @@ def run(pairs: int = 8, size: int = 256, generator: str = "rig") -> dict[str, An
         "publisher": state,
         "turns": turns,
     }
+
+
+def _line(turn: dict[str, Any]) -> str:
+    return (
+        f"{'recording and publishing' if turn['on'] else 'neither':24}  latency {turn['p50']:g} / {turn['p95']:g} ms "
+        f"(p50 / p95), {turn['fps']:g} frames/s, {turn['cpu_percent']:g} % of a core"
+    )
 
 
 def _first_session(http: httpx.Client, speaker: subprocess.Popen) -> str:

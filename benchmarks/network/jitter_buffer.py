@@ -307,7 +307,7 @@ def run(seed: int = 0, longest: float | None = None) -> dict[str, Any]:
             stall = row.get("after_stall")
             print(
                 f"{path.name:28} {receiver.name:12} {added:>28} {row['real_share']:7.2%} {row['growth_ms']:5g} ms"
-                + (f"  back in {stall['back_after_s']} s, {stall['lasting_ms']:g} ms for good" if stall else ""),
+                + (f"  back in {stall['back_after_s']} s, {stall['lasting_ms']:g} ms at the end" if stall else ""),
                 flush=True,
             )
     return {"benchmark": "network_faults", "seed": seed, "hardware": hardware(), "rows": rows}

@@ -68,7 +68,8 @@ def edge(image: Picture) -> int:
 def coded(frames: list[Picture], codec: str, bitrate: float) -> tuple[list[np.ndarray], float]:
     """Brightness [S, S] after the session's encoder and a decoder, and the rate (bit/s) that it took."""
     size = edge(frames[0])
-    encoder, decoder = VideoEncoder(codec, size), av.VideoCodecContext.create(DECODERS[codec], "r")
+    encoder, decoder = VideoEncoder(codec, size), av.CodecContext.create(DECODERS[codec], "r")
+    assert isinstance(decoder, av.VideoCodecContext)
     encoder.set_bitrate(int(bitrate))
     seen, spent = [], 0
     for k, frame in enumerate(frames):

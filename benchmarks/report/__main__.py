@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report.page import as_html
-from benchmarks.report.rows import Results, as_text, rows_of
+from benchmarks.report.rows import Results, as_text, busy, rows_of
 
 
 def read(folder: Path) -> Results:
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     out = options.out or options.folder / "report.html"
     print(as_text(rows_of(results)))
+    if note := busy(results):
+        print(f"\n{note}")
     out.write_text(as_html(results), encoding="utf-8")
     print(f"\nreport: {out}")
     return 0

@@ -17,7 +17,7 @@ from benchmarks.report.figures import (
     plot_soak,
     plot_stages,
 )
-from benchmarks.report.rows import TITLES, Results, Row, drawn_by, rows_of, summary
+from benchmarks.report.rows import TITLES, Results, Row, busy, drawn_by, rows_of, summary
 
 PLOTTED = {"mic_to_photon", "two_sessions", "soak", "faulty_path", "network_faults"}
 
@@ -53,12 +53,14 @@ def as_html(results: Results) -> str:
         sections.append(f"<h2>{escape(title)}</h2>{_plain(measured[name])}")
     sections.append("<h2>How it was measured</h2>" + _inlined("method.html"))
     machine = _machine(described)
+    note = busy(results)
+    warning = f'<p class="warn">{escape(note)}</p>' if note else ""
     embedded = json.dumps(results, separators=(",", ":")).replace("</", "<\\/")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>lipstream: measured</title>'
         f"<style>{_inlined('report.css')}</style></head><body><main><h1>lipstream, measured</h1>"
-        f'<p class="soft">{summary(rows)}.</p>{machine}{_loads(results)}{"".join(sections)}'
+        f'<p class="soft">{summary(rows)}.</p>{machine}{warning}{"".join(sections)}'
         "<h2>Raw numbers</h2><p>This page contains all results as JSON, in the element "
         "<code>#results</code>.</p>"
         f'<script type="application/json" id="results">{embedded}</script></main></body></html>\n'
@@ -148,21 +150,3 @@ def _machine(described: Sequence[dict[str, Any]]) -> str:
     other = {d.get("commit") for d in described} - {first.get("commit")}
     more = "<p class='warn'>These results are from different commits.</p>" if other else ""
     return f"<dl>{text}</dl>{more}"
-
-
-def _loads(results: Results) -> str:
-    """A warning where the machine was busy."""
-    seen = [
-        load
-        for configuration in results.get("mic_to_photon", {}).get("configurations", [])
-        for run in configuration["runs"]
-        for load in run["loadavg"]
-        if load is not None
-    ]
-    cores = results.get("mic_to_photon", {}).get("hardware", {}).get("cores", {}).get("usable", 1)
-    if seen and max(seen) > 1.5 * cores:
-        return (
-            f'<p class="warn">The machine was busy while this was measured: load average up to {max(seen):g} on '
-            f"{cores} cores. The tails then show the other work rather than lipstream.</p>"
-        )
-    return ""

@@ -328,6 +328,29 @@ def summary(rows: Sequence[Row]) -> str:
     return text
 
 
+def busy(results: Results) -> str | None:
+    """A sentence where the machine had other work while it was measured, so that tails show that work."""
+    cores = max(
+        (report.get("hardware", {}).get("cores", {}).get("usable", 1) for report in results.values()), default=1
+    )
+    highest = max((load for report in results.values() for load in _loads(report)), default=0.0)
+    if highest <= 1.5 * cores:
+        return None
+    return (
+        f"The machine was busy while this was measured: load average up to {highest:g} on {cores} core"
+        f"{'s' * (cores != 1)}. Latencies, frame rates and memory then show the other work as well."
+    )
+
+
+def _loads(value: Any, named: bool = False) -> list[float]:
+    """Every load average in a report, wherever it is."""
+    if isinstance(value, dict):
+        return [x for key, v in value.items() for x in _loads(v, named or key.startswith("load"))]
+    if isinstance(value, list):
+        return [x for v in value if named or isinstance(v, dict | list) for x in _loads(v, named)]
+    return [float(value)] if named and isinstance(value, int | float) else []
+
+
 def as_text(rows: Sequence[Row]) -> str:
     """For a terminal: a line for each row with verdict, value and target."""
     out: list[str] = []
