@@ -50,7 +50,9 @@ def as_html(results: Results) -> str:
         )
     for name in sorted(measured.keys() - PLOTTED):
         title = TITLES.get(name, name.replace("_", " ").capitalize())
-        sections.append(f"<h2>{escape(title)}</h2>{_plain(measured[name])}")
+        sections.append(
+            f"<h2>{escape(title)}</h2><details><summary>all numbers</summary>{_plain(measured[name])}</details>"
+        )
     sections.append("<h2>How it was measured</h2>" + _inlined("method.html"))
     machine = _machine(described)
     note = busy(results)

@@ -68,7 +68,8 @@ def rows_of(results: Results) -> list[Row]:
 def drawn_by(report: dict[str, Any]) -> str:
     """E.g. "studio rig at 512×512"."""
     size = report.get("settings", {}).get("size")
-    name = (renderer_of(report) or "unknown renderer").replace("_", " ")
+    found = renderer_of(report) or "unknown renderer"
+    name = {"neural": "neural generator", "still": "still picture"}.get(found, found.replace("_", " "))
     return f"{name} at {size}×{size}" if size else name
 
 
@@ -340,6 +341,12 @@ def busy(results: Results) -> str | None:
         f"The machine was busy while this was measured: load average up to {highest:g} on {cores} core"
         f"{'s' * (cores != 1)}. Latencies, frame rates and memory then show the other work as well."
     )
+
+
+def _cores(report: dict[str, Any]) -> int:
+    """That the benchmark could use; 1 where the report does not say."""
+    cores = (report.get("hardware") or {}).get("cores", 1)
+    return int(cores["usable"] if isinstance(cores, dict) else cores)
 
 
 def _loads(value: Any, named: bool = False) -> list[float]:
