@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.latency import mic_to_photon
 from benchmarks.lib.errors import NOT_MEASURED
+from benchmarks.lib.server import open_server
 from benchmarks.report.rows import TITLES
 from streamer.cli import bench
 
@@ -82,9 +83,10 @@ def test_every_listed_benchmark_takes_its_arguments() -> None:
 @pytest.mark.browser
 def test_a_session_is_measured_in_a_real_browser() -> None:
     """Five seconds on the real page: frames are joined, tied to the voice, read from pixels, and of plausible age."""
-    (numbers,) = mic_to_photon.run_once(
-        seconds=5.0, echo_cancellation=False, size=256, sessions=1, command=None, interrupts=2, generator="rig"
-    )
+    with open_server(generator="rig") as server:
+        (numbers,) = mic_to_photon.run_once(
+            server, seconds=5.0, echo_cancellation=False, size=256, sessions=1, interrupts=2
+        )
     assert numbers["frames"] > 50  # of 125: other work may share the machine
     assert numbers["joined_share"] > 0.9
     assert numbers["display"]["misread"] == numbers["display"]["older_in_pixels"] == 0

@@ -88,10 +88,10 @@ def test_without_processing_an_irregular_beginning_changes_nothing(voice: alignm
 
 
 def test_a_microphone_that_loses_blocks_all_the_time_is_still_tied(voice: alignment.Voice) -> None:
-    """On a starved machine sound is lost between any two pieces that are found; latency is right but for a block."""
+    """Sound that is lost between any two pieces that are found makes latency at most a block and a half too long."""
     world = World(voice, processing=0)
     stream = world.recording.microphone
-    lost = [number for start in range(150, len(stream.blocks), 120) for number in range(start, start + 3)]
+    lost = list(range(150, len(stream.blocks), 60))
     stream.chunks = [
         (at - 480 * sum(number < at // 480 for number in lost), samples)
         for at, samples in stream.chunks
@@ -101,7 +101,7 @@ def test_a_microphone_that_loses_blocks_all_the_time_is_still_tied(voice: alignm
     numbers = world.analyse(echo_cancellation=False)
     assert numbers["ties"]["processing_ms"] == 0
     assert numbers["ties"]["microphone_lost_ms"] == pytest.approx(10 * len(lost), abs=60)
-    assert numbers["total_ms"]["p50"] == pytest.approx(np.median(world.latency[20:-20]), abs=10.5)
+    assert -1 < numbers["total_ms"]["p50"] - np.median(world.latency[20:-20]) < 15
 
 
 def test_processing_where_none_should_be_is_refused(voice: alignment.Voice) -> None:

@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.lib import hardware
+from benchmarks.lib.alignment import Voice
 from benchmarks.lib.browser import Chromium, Visit, open_chromium, open_steady
 from benchmarks.lib.errors import NothingToMeasure, Unmeasurable
 from benchmarks.lib.paths import RESULTS
@@ -46,94 +47,106 @@ def middle(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def run_once(**options: Any) -> list[dict[str, Any]]:
-    """`run_attempt`, again where it could not be measured; the reasons are reported with the numbers."""
-    failed: list[str] = []
-    while True:
-        try:
-            return [report | {"failed_attempts": failed} for report in run_attempt(**options)]
-        except NothingToMeasure:
-            raise
-        except Unmeasurable as error:
-            failed.append(str(error))
-            print(f"attempt {len(failed)} of {ATTEMPTS}: {error}", flush=True)
-            if len(failed) == ATTEMPTS:
-                raise
-
-
-def run_attempt(
+def run_once(
+    server: ServerProcess,
     *,
     seconds: float,
     echo_cancellation: bool,
     size: int | None,
     sessions: int,
-    command: str | None,
-    generator: str | None = None,
     picture: Path | None = None,
     interrupts: int = 6,
 ) -> list[dict[str, Any]]:
-    """One run with a server and a browser of its own: a report for each session; a refused one says so."""
+    """One run with a browser of its own: a report for each session; a refused one says so.
+
+    An attempt that cannot be measured is repeated in the same browser, and its reason is reported with the numbers.
+    Raises Unmeasurable after ATTEMPTS of them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "voice.wav"
         voice = make_voice(wav)
-        loads = [hardware.load()]
-        with open_server(command, generator) as server, open_chromium(wav) as chromium:
-            character = upload(server.url, picture) if picture else ""
-            visits: list[Visit | str] = []
-            for _ in range(sessions):
+        with open_chromium(wav) as chromium:
+            failed: list[str] = []
+            options = {
+                "echo_cancellation": echo_cancellation,
+                "size": size,
+                "character": upload(server.url, picture) if picture else "",
+            }
+            while True:
+                visits: list[Visit | str] = []
                 try:
-                    visits.append(
-                        open_steady(
-                            chromium, server.url, voice,
-                            echo_cancellation=echo_cancellation, size=size, character=character,
-                        )
-                    )  # fmt: skip
-                except Unmeasurable as refused:
-                    visits.append(str(refused))
-            live = [visit for visit in visits if isinstance(visit, Visit)]
-            if not live:
-                raise Unmeasurable(str(visits[0]))
-            if sessions > 1:
-                _watch_all(live, SETTLE)  # the first was measured while the next one was set up
-            about = _measure(live, seconds, server, chromium)
-            loads.append(hardware.load())
-            reports: list[dict[str, Any]] = []
-            for visit in visits:
-                if isinstance(visit, str):
-                    reports.append({"refused": visit})
-                    continue
-                (begin, before), (end, after) = about["ends"][id(visit)]
-                shown, state = visit.shown(), visit.server_state()
-                cuts = visit.interrupt(interrupts)
-                marks = visit.recording.marks
-                numbers = analyse(
-                    visit.recording, voice, begin=begin, end=end, output_delay_ms=output_delay(before, after),
-                    processing_ms=visit.processing_ms,
-                )  # fmt: skip
-                reports.append(
-                    numbers
-                    | {
-                        "first_frame_ms": round(marks["firstFrame"] - marks["click"], 1),
-                        "first_frame_by": _startup(visit.recording),
-                        "interrupt_ms": interruptions(cuts, visit.recording),
-                        "cpu_percent": about["cpu_percent"],
-                        "memory_mb": about["memory_mb"],
-                        "loadavg": loads,
-                        "browser_counts": _counts(before, after),
-                        "renderer": state["renderer"],
-                        "size": state["size"],
-                        "server_counts": {"frames": state["frames"], "audio": state["audio"]},
-                        "page_shows_ms": _numbers(shown["total"]),
-                        "warnings": sorted(
-                            {e["reason"] for e in visit.recording.events if e["type"] == "element_warning"}
-                        ),
-                        "microphone_opened": visit.attempts,
-                        "browser": chromium.version,
-                    }
-                )
-            for visit in live:
-                visit.close()
-            return reports
+                    reports = _attempt(server, chromium, voice, visits, seconds, sessions, interrupts, options)
+                    return [report | {"failed_attempts": failed} for report in reports]
+                except NothingToMeasure:
+                    raise
+                except Unmeasurable as error:
+                    failed.append(str(error))
+                    print(f"attempt {len(failed)} of {ATTEMPTS}: {error}", flush=True)
+                    if len(failed) == ATTEMPTS:
+                        raise
+                finally:
+                    for visit in visits:
+                        if isinstance(visit, Visit):
+                            visit.close()
+
+
+def _attempt(
+    server: ServerProcess,
+    chromium: Chromium,
+    voice: Voice,
+    visits: list[Visit | str],
+    seconds: float,
+    sessions: int,
+    interrupts: int,
+    options: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """`visits` is filled with those that were opened, or with the reason why not; `options`: of each of them."""
+    loads = [hardware.load()]
+    for _ in range(sessions):
+        try:
+            visits.append(open_steady(chromium, server.url, voice, **options))
+        except Unmeasurable as refused:
+            visits.append(str(refused))
+    live = [visit for visit in visits if isinstance(visit, Visit)]
+    if not live:
+        raise Unmeasurable(str(visits[0]))
+    if sessions > 1:
+        _watch_all(live, SETTLE)  # the first was measured while the next one was set up
+    about = _measure(live, seconds, server, chromium)
+    loads.append(hardware.load())
+    reports: list[dict[str, Any]] = []
+    for visit in visits:
+        if isinstance(visit, str):
+            reports.append({"refused": visit})
+            continue
+        (begin, before), (end, after) = about["ends"][id(visit)]
+        shown, state = visit.shown(), visit.server_state()
+        cuts = visit.interrupt(interrupts)
+        marks = visit.recording.marks
+        numbers = analyse(
+            visit.recording, voice, begin=begin, end=end, output_delay_ms=output_delay(before, after),
+            processing_ms=visit.processing_ms,
+        )  # fmt: skip
+        reports.append(
+            numbers
+            | {
+                "first_frame_ms": round(marks["firstFrame"] - marks["click"], 1),
+                "first_frame_by": _startup(visit.recording),
+                "interrupt_ms": interruptions(cuts, visit.recording),
+                "cpu_percent": about["cpu_percent"],
+                "memory_mb": about["memory_mb"],
+                "loadavg": loads,
+                "browser_counts": _counts(before, after),
+                "renderer": state["renderer"],
+                "size": state["size"],
+                "server_counts": {"frames": state["frames"], "audio": state["audio"]},
+                "page_shows_ms": _numbers(shown["total"]),
+                "warnings": sorted({e["reason"] for e in visit.recording.events if e["type"] == "element_warning"}),
+                "microphones_opened": visit.attempts,
+                "browser": chromium.version,
+            }
+        )
+    return reports
 
 
 def _measure(live: Sequence[Visit], seconds: float, server: ServerProcess, chromium: Chromium) -> dict[str, Any]:
@@ -178,15 +191,13 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
     return {key: round(value, 1) for key, value in values.items() if isinstance(value, int | float)}
 
 
-def verify(
-    command: str | None, generator: str | None, size: int | None, picture: Path | None, seconds: float = 12.0
-) -> dict[str, Any]:
+def verify(server: ServerProcess, size: int | None, picture: Path | None, seconds: float = 12.0) -> dict[str, Any]:
     """A short run in which the displayed pixels are compared with the sound, or the reason why it gave no numbers."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             wav = Path(folder) / "voice.wav"
             voice = make_voice(wav)
-            with open_server(command, generator) as server, open_chromium(wav) as chromium:
+            with open_chromium(wav) as chromium:
                 character = upload(server.url, picture) if picture else ""
                 visit = Visit(
                     chromium, server.url, echo_cancellation=False, size=size, character=character, pixels=True
@@ -201,19 +212,19 @@ def verify(
 
 
 def run(
+    server: ServerProcess,
     seconds: float = 300.0,
     runs: int = 3,
     echo: Sequence[bool] = (True, False),
     size: int | None = None,
     sessions: int = 1,
-    command: str | None = None,
     generator: str | None = None,
     picture: Path | None = None,
     pixels: bool = True,
 ) -> dict[str, Any]:
-    """All configurations; prints as it goes. A run that fails is named in the report, and costs no other run.
+    """All configurations on one server; prints as it goes. A run that fails is named in the report, and costs no other.
 
-    Raises Unmeasurable where every run failed, and ServerFailed.
+    `generator`: what the server was asked for. Raises Unmeasurable where every run failed.
     """
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     settings: dict[str, Any] = {
@@ -230,8 +241,8 @@ def run(
         for number in range(runs):
             try:
                 result = run_once(
-                    seconds=seconds, echo_cancellation=echo_cancellation, size=size, sessions=sessions,
-                    command=command, generator=generator, picture=picture,
+                    server, seconds=seconds, echo_cancellation=echo_cancellation, size=size, sessions=sessions,
+                    picture=picture,
                 )  # fmt: skip
             except NothingToMeasure:
                 raise
@@ -265,7 +276,7 @@ def run(
         "hardware": hardware.describe(browser),
         "configurations": configurations,
         "failed_runs": failed,
-        "pixel_check": verify(command, generator, size, picture) if pixels else None,
+        "pixel_check": verify(server, size, picture) if pixels else None,
     }
 
 
@@ -310,17 +321,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = "mic_to_photon" if options.sessions == 1 else "two_sessions"
     out = options.out or RESULTS / f"{name}.json"
     try:
-        report = run(
-            seconds=20.0 if options.quick else options.seconds,
-            runs=1 if options.quick else options.runs,
-            echo={"on": (True,), "off": (False,), "both": (True, False)}[options.echo],
-            size=options.size,
-            sessions=options.sessions,
-            command=options.command,
-            generator=options.generator,
-            picture=options.picture,
-            pixels=not options.no_pixels and options.sessions == 1,
-        )
+        with open_server(options.command, options.generator) as server:
+            report = run(
+                server,
+                seconds=20.0 if options.quick else options.seconds,
+                runs=1 if options.quick else options.runs,
+                echo={"on": (True,), "off": (False,), "both": (True, False)}[options.echo],
+                size=options.size,
+                sessions=options.sessions,
+                generator=options.generator,
+                picture=options.picture,
+                pixels=not options.no_pixels and options.sessions == 1,
+            )
     except Unmeasurable as error:
         return not_measured(out, name, str(error))
     write_json(out, report)
