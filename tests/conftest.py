@@ -36,7 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 OFFLINE = {
-    "anatomy", "animate", "articulation_training", "characters", "clip", "compiled", "decode", "device", "drawn_eyes",
+    "anatomy", "animate", "articulation_training", "bench_alignment", "bench_layout", "bench_network", "bench_report",
+    "bench_session", "characters", "clip", "compiled", "decode", "device", "drawn_eyes",
     "engines", "face", "face_pictures", "finder", "fused", "jitter", "kernels", "kernels_ahead", "kernels_benchmark",
     "kernels_interpreted", "landmarks", "marking", "matte", "model", "model_step", "pack", "picture_layers",
     "picture_rig", "picture_rig_parts", "pictures_benchmark", "quality", "render", "slots", "stream",

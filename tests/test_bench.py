@@ -1,13 +1,16 @@
 """`lipstream bench`, and a short run in a real browser."""
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.latency import mic_to_photon
-from benchmarks.lib.errors import NOT_MEASURED
+from benchmarks.latency import mic_to_photon, soak
+from benchmarks.lib.errors import NOT_MEASURED, NothingToMeasure, ServerFailed, Unmeasurable
 from benchmarks.lib.server import open_server
+from benchmarks.network import faulty_path
 from benchmarks.report.rows import TITLES
 from streamer.cli import bench
 
@@ -78,6 +81,44 @@ def test_every_listed_benchmark_takes_its_arguments() -> None:
         for option in (*benchmark.full, *benchmark.quick, benchmark.out_option):
             assert not option.startswith("--") or f'"{option}"' in text, f"{benchmark.module} has no {option}"
         assert benchmark.name in TITLES or benchmark.name == "articulation"
+
+
+@pytest.mark.parametrize("module", [mic_to_photon, soak, faulty_path])
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ServerFailed("the server ended with status 7: no port"), 1, "failed: the server ended with status 7: no port"),
+        (Unmeasurable("there is no sound"), NOT_MEASURED, "was not measured: there is no sound"),
+        (NothingToMeasure("there is no Chromium"), NOT_MEASURED, "was not measured: there is no Chromium"),
+    ],
+)
+def test_a_failure_is_told_from_what_cannot_be_measured(
+    module: Any,
+    error: Exception,
+    status: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A server that fails is a failure in one line; what this machine cannot measure leaves its reason in the JSON."""
+
+    def raises(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(module, "open_server", raises)
+    out = tmp_path / "result.json"
+    assert module.main(["--quick", "--out", str(out)]) == status
+    told = capsys.readouterr().err
+    assert said in told and len(told.splitlines()) == 1
+    assert out.exists() == (status == NOT_MEASURED)
+
+
+def test_a_server_that_ends_is_named_with_its_last_words() -> None:
+    """A command that fails at once gives its status and what it said."""
+    command = f"{sys.executable} -c \"import sys; sys.exit('no such weights')\""
+    with pytest.raises(ServerFailed, match="status 1: no such weights"), open_server(command):
+        pass
 
 
 @pytest.mark.browser

@@ -1,6 +1,6 @@
-"""A bot's speech: how long until the first frame that answers it leaves, and how soon a bot stops for its user.
+"""A bot's speech: time to the first frame that answers it, and to its silence when its user speaks (barge-in).
 
-    python benchmarks/speech_in.py OUT.json [--generator rig] [--onsets 40] [--barge-ins 12]
+    python -m benchmarks.latency.bot_speech OUT.json [--generator rig] [--onsets 40] [--barge-ins 12]
 
 *Speech to first frame*: from the moment before the WebSocket message with the speech is handed to the socket, after a
 pause of random length, to the moment that the last packet of the first frame whose own sample lies in that speech is
@@ -14,6 +14,7 @@ import asyncio
 import json
 import math
 import random
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ import numpy as np
 from lipstream_client import Bot, Client, Session
 from lipstream_client.speech import RATE, read_file
 
+from benchmarks.lib.errors import ServerFailed
 from benchmarks.lib.hardware import describe, load
 from benchmarks.lib.paths import SPEECH
+from benchmarks.lib.results import failure
 from benchmarks.lib.server import open_server
 from streamer.base.constants import GENERATORS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
@@ -154,15 +157,18 @@ async def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
         return result
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--generator", default="rig", choices=GENERATORS)
     parser.add_argument("--onsets", type=int, default=40)
     parser.add_argument("--barge-ins", type=int, default=12)
     options = parser.parse_args()
-    with open_server(generator=options.generator) as server:
-        result = asyncio.run(measure(server.url, options))
+    try:
+        with open_server(generator=options.generator) as server:
+            result = asyncio.run(measure(server.url, options))
+    except ServerFailed as error:
+        return failure("bot_speech", error)
     result = {
         "generator": options.generator,
         "hardware": describe(),
@@ -172,15 +178,11 @@ def main() -> None:
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     for name, part in result.items():
         if name.endswith("_ms"):
-            print(
-                name,
-                {
-                    k: ((v["p50"], v["p95"]) if isinstance(v, dict) and "p50" in v else v)
-                    for k, v in part.items()
-                    if k != "each"
-                },
-            )
+            for what, found in {name: part, **part}.items():
+                if isinstance(found, dict) and "p50" in found:
+                    print(f"{what:28} {found['p50']:g} / {found['p95']:g} ms (p50 / p95 of {found['n']})")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,8 +19,10 @@ from typing import Any
 
 from lipstream_client import Client
 
+from benchmarks.lib.errors import ServerFailed
 from benchmarks.lib.hardware import describe, load
 from benchmarks.lib.paths import PICTURES, SPEECH
+from benchmarks.lib.results import failure
 from benchmarks.lib.server import open_server
 
 _WARM_UP = 3.0  # seconds
@@ -85,7 +87,10 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--picture", type=Path, default=PICTURES / "rendered-smile.webp")
     options = parser.parse_args(given)
-    result = run(options.sessions, options.seconds, options.picture)
+    try:
+        result = run(options.sessions, options.seconds, options.picture)
+    except ServerFailed as error:
+        return failure("concurrent_clients", error)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     for session in result["sessions"]:
         print(session)

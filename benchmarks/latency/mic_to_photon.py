@@ -21,10 +21,10 @@ from typing import Any
 from benchmarks.lib import hardware
 from benchmarks.lib.alignment import Voice
 from benchmarks.lib.browser import Chromium, Visit, open_chromium, open_steady
-from benchmarks.lib.errors import NothingToMeasure, Unmeasurable
+from benchmarks.lib.errors import NothingToMeasure, ServerFailed, Unmeasurable
 from benchmarks.lib.paths import RESULTS
 from benchmarks.lib.recording import Recording
-from benchmarks.lib.results import not_measured, write_json
+from benchmarks.lib.results import failure, not_measured, write_json
 from benchmarks.lib.server import ServerProcess, open_server, upload
 from benchmarks.lib.session_analysis import SETTLE, analyse, check_pixels, interruptions, output_delay
 from benchmarks.lib.targets import promised, verdicts
@@ -335,6 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     except Unmeasurable as error:
         return not_measured(out, name, str(error))
+    except ServerFailed as error:
+        return failure(name, error)
     write_json(out, report)
     print(f"written to {out}")
     return 0

@@ -1,7 +1,7 @@
-"""Do a recording and a publisher cost the live session latency? With both and with neither, turn by turn, in one run.
+"""What recording and publishing cost a live session: turns with both and turns with neither, in one run.
 
-    python benchmarks/outlets.py
-    python benchmarks/outlets.py --quick         # two turns of each: shows that it runs, proves nothing
+    python -m benchmarks.latency.recording_cost
+    python -m benchmarks.latency.recording_cost --quick         # two turns of each: shows that it runs, proves nothing
 
 One session of the Python client, in a process of its own, speaks to a server in this process. While a turn is "on" the
 session is recorded to a file and published by RTMP to a receiver on this machine (PyAV, in a third process). A turn

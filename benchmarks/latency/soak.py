@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks.lib import hardware
 from benchmarks.lib.alignment import percentiles, slope
 from benchmarks.lib.browser import open_chromium, open_steady
-from benchmarks.lib.errors import Unmeasurable
+from benchmarks.lib.errors import ServerFailed, Unmeasurable
 from benchmarks.lib.paths import RESULTS
-from benchmarks.lib.results import not_measured, write_json
+from benchmarks.lib.results import failure, not_measured, write_json
 from benchmarks.lib.server import open_server
 from benchmarks.lib.session_analysis import analyse, output_delay
 from benchmarks.lib.targets import FLAT_SHARE
@@ -182,6 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = run(2.0 if options.quick else options.minutes, options.echo == "on", options.size, options.command)
     except Unmeasurable as error:
         return not_measured(options.out, "soak", str(error))
+    except ServerFailed as error:
+        return failure("soak", error)
     write_json(options.out, report)
     print(f"written to {options.out}")
     return 0

@@ -1,4 +1,6 @@
-"""What each way of giving a character its voice costs: `python benchmarks/ways_in.py OUT.json [--generator rig]`.
+"""Age of a frame when it leaves the server, by the way that the voice comes in.
+
+    python -m benchmarks.latency.voice_inputs OUT.json [--generator rig]
 
 The sample voice is sent in by WebRTC (the Python client), by WHIP, and to a bot's speech socket, one after the other in
 each round, and one viewer looks on. Two intervals of every frame, by the server's own stamps: *capture to sent*, from
@@ -21,8 +23,10 @@ import numpy as np
 from lipstream_client import Client
 from lipstream_client.speech import RATE, read_file
 
+from benchmarks.lib.errors import ServerFailed
 from benchmarks.lib.hardware import describe, load
 from benchmarks.lib.paths import SPEECH
+from benchmarks.lib.results import failure
 from benchmarks.lib.server import open_server
 from benchmarks.lib.whip_peer import Microphone, Player
 from streamer.base.constants import GENERATORS
@@ -103,9 +107,12 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--rounds", type=int, default=3)
     asked = options.parse_args(arguments)
     result: dict[str, Any] = {"hardware": describe(), "generator": asked.generator, "load_before": load()}
-    with open_server(generator=asked.generator) as server:
-        result |= asyncio.run(renderer(server.url))
-        result["ways"] = asyncio.run(measure(server.url, asked.rounds))
+    try:
+        with open_server(generator=asked.generator) as server:
+            result |= asyncio.run(renderer(server.url))
+            result["ways"] = asyncio.run(measure(server.url, asked.rounds))
+    except ServerFailed as error:
+        return failure("voice_inputs", error)
     result["load_after"] = load()
     asked.out.write_text(json.dumps(result, indent=1) + "\n")
     for name, found in result["ways"].items():

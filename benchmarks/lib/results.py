@@ -15,6 +15,12 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
     path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def failure(benchmark: str, error: Exception) -> int:
+    """Prints a failure of the measured program in one line. Returns the exit status of a failure."""
+    print(f"{benchmark} failed: {error}", file=sys.stderr)
+    return 1
+
+
 def not_measured(path: Path, benchmark: str, reason: str) -> int:
     """Prints and writes why there is no result. Returns the exit status that tells it from a failure."""
     print(f"{benchmark} was not measured: {reason}", file=sys.stderr)

@@ -24,10 +24,10 @@ import numpy as np
 from benchmarks.lib import hardware
 from benchmarks.lib.alignment import percentiles
 from benchmarks.lib.browser import open_chromium, open_steady
-from benchmarks.lib.errors import Unmeasurable
+from benchmarks.lib.errors import ServerFailed, Unmeasurable
 from benchmarks.lib.paths import RESULTS, ROOT
 from benchmarks.lib.recording import Recording
-from benchmarks.lib.results import not_measured, write_json
+from benchmarks.lib.results import failure, not_measured, write_json
 from benchmarks.lib.server import open_server
 from benchmarks.lib.session_analysis import analyse
 from benchmarks.lib.voice import make_voice
@@ -186,6 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = run(options.size, options.command)
     except Unmeasurable as error:
         return not_measured(options.out, "faulty_path", str(error))
+    except ServerFailed as error:
+        return failure("faulty_path", error)
     for row in report["phases"]:
         total = row["total_ms"] or {"p50": float("nan"), "p95": float("nan"), "p99": float("nan")}
         print(
