@@ -441,7 +441,7 @@ def test_a_short_run_does_not_pass_for_ten_minutes() -> None:
 def test_the_page_holds_table_columns_and_strips() -> None:
     """All promises stand on the page, all columns side by side, what was missed by name, and the strips."""
     text = page.page(made_up(False), ["quality/plosive_1.jpg"])
-    assert "**Missed: lips against the phones' truth, PCC;" in text
+    assert "**Missed: lips against the phones' ground truth (correlation);" in text
     assert "| rig | teacher | one step | 10 minutes | their last |" in text
     assert "![plosive](quality/plosive_1.jpg)" in text
     assert "All that was measured is reached" in page.page(made_up(True), [])

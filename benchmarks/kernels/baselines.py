@@ -30,7 +30,7 @@ def side_by_side(given: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def sdpa(given: dict[str, Any], lay: Callable[..., Any]) -> Tensor:
-    """On what lies side by side: right where all rings are full."""
+    """On keys and values laid side by side: right where all rings are full."""
     return functional.scaled_dot_product_attention(*lay(given)).transpose(1, 2)
 
 

@@ -13,7 +13,7 @@ import torch
 from benchmarks.lib import hardware
 
 
-def said(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What went wrong, in a line that a table can hold."""
     text = (str(error).strip().splitlines() or ["without a word"])[0]
     return f"{type(error).__name__}: {text[:160]}".replace("|", "/")

@@ -22,7 +22,7 @@ Call = Callable[[], Tensor]
 
 
 def transformer(config: ModelConfig) -> Transformer:
-    """Random weights everywhere, also where training starts from zero: else nothing would be told apart."""
+    """Random weights everywhere, also where training starts from zero: with zeros every result would be the same."""
     model = Transformer(config).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(0.03 * torch.randn_like(parameter))
@@ -46,7 +46,7 @@ def seated(model: Transformer, batch: int, device: str, features: Tensor) -> tup
 
 
 def inputs(config: ModelConfig, batch: int, faces: Tensor) -> tuple[Tensor, Conditions, Tensor]:
-    """What `Slots.take` wants, for a step in which every session is due."""
+    """The arguments of `Slots.take`, for a step in which every session is due."""
     edge, given = config.size // STRIDE, torch.ones(batch)
     conditions = Conditions(
         torch.randn(batch, 2, PLAN),

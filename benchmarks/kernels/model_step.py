@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.kernels.gpu import describe, said, write
+from benchmarks.kernels.gpu import describe, reason_of, write
 from benchmarks.kernels.live_step import (
     Call,
     anchors,
@@ -93,9 +93,9 @@ class Row:
     """Median, of the step for the whole batch."""
     p95: float | None = None
     note: str = ""
-    """Why there is no time, where nothing is wrong."""
+    """The reason why there is no time, where nothing is wrong."""
     failed: str = ""
-    """Why there is none, where something is."""
+    """The reason, where something is wrong."""
 
     @property
     def right(self) -> bool:
@@ -172,7 +172,7 @@ class Ready:
             try:
                 found = error(self.model, self._exact, [STEPS[how]], self.device, graph)[0]
             except Exception as trouble:
-                self._errors[how, graph] = said(trouble)
+                self._errors[how, graph] = reason_of(trouble)
             else:
                 self._errors[how, graph] = found
         return self._errors[how, graph]
@@ -256,7 +256,7 @@ def served(ready: Ready, batch: int) -> Callable[[], object]:
 
 
 def measure(rows: Sequence[Row], dtype: torch.dtype, device: str) -> Iterator[Row]:
-    """The rows in their order, with their times, or with the reason why there are none."""
+    """The rows in order, with their times or the reason why there are none."""
     ready: dict[str, Ready] = {}
     for (preset, batch), group in itertools.groupby(rows, lambda row: (row.preset, row.batch)):
         sessions: Sessions | None = None
@@ -270,7 +270,7 @@ def measure(rows: Sequence[Row], dtype: torch.dtype, device: str) -> Iterator[Ro
             except torch.OutOfMemoryError:
                 found = replace(row, note="out of memory")
             except Exception as trouble:
-                found = replace(row, failed=said(trouble))
+                found = replace(row, failed=reason_of(trouble))
             torch.cuda.empty_cache()
             yield found
 
@@ -305,11 +305,11 @@ def line(row: Row, rows: Sequence[Row]) -> str:
 
 
 def over(device: str, end: float) -> str:
-    """Why no new row is begun, if so: after an illegal access, for one, a device refuses whatever is asked."""
+    """The reason to begin no new row, if any: after an illegal access, for example, a device refuses every call."""
     try:
         wait(device)
     except Exception as trouble:
-        return said(trouble)
+        return reason_of(trouble)
     return "the seconds are over" if time.monotonic() > end else ""
 
 
@@ -326,7 +326,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batches", nargs="+", type=int, help="default: 1 4 16 64 256")
     parser.add_argument("--dtype", choices=list(DTYPES), help=f"default: {SERVED}; on a CPU float32")
     parser.add_argument("--quick", action="store_true", help="the tiny preset, small batches, few repetitions")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="begins no new row after so many seconds")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no new row after this many seconds")
     parser.add_argument("--out", type=Path, help="writes the result there as JSON, after each row")
     options = parser.parse_args(arguments)
     device = options.device

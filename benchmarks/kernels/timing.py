@@ -13,7 +13,7 @@ from avatar_kernels.shapes import Shape
 from torch import Tensor
 
 from benchmarks.kernels.baselines import block_mask, flex, sdpa, sdpa_masked, side_by_side
-from benchmarks.kernels.gpu import said
+from benchmarks.kernels.gpu import reason_of
 from benchmarks.kernels.inputs import FACE_AREA, attention_inputs
 from benchmarks.kernels.verification import FUSED, Truth, results, truth_of, worst
 
@@ -23,7 +23,7 @@ CACHES = 4
 """How many times the L2 cache the sets of inputs of one measurement have together."""
 
 UNKNOWN_CACHE = 64 * 2**20
-"""Bytes that are taken for the L2 cache where PyTorch does not tell."""
+"""Bytes assumed for the L2 cache where PyTorch does not report its size."""
 
 MOST_SETS = 64
 
@@ -113,7 +113,7 @@ def microseconds(calls: Sequence[Callable[[], object]]) -> float:
 
 
 def cache_size(device: str) -> int:
-    """Bytes of the L2 cache, as PyTorch tells them."""
+    """Bytes of the L2 cache, as PyTorch reports them."""
     if device == "cpu":
         return UNKNOWN_CACHE
     return getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0) or UNKNOWN_CACHE
@@ -135,7 +135,7 @@ def enter(timing: Timing, name: str, error: Callable[[], float], calls: Callable
             return
         taken = microseconds(calls())
     except Exception as trouble:
-        timing.failed[name] = said(trouble)
+        timing.failed[name] = reason_of(trouble)
         return
     if name == OURS:
         timing.ours = taken
@@ -150,7 +150,7 @@ def measure(case: Case, dtype: torch.dtype, device: str) -> Timing:
     try:
         (measure_rolling if case.op == "rolling_attention" else measure_fused)(case, timing, dtype, device)
     except Exception as trouble:
-        timing.failed[OURS] = said(trouble)
+        timing.failed[OURS] = reason_of(trouble)
     return timing
 
 

@@ -30,7 +30,7 @@ from avatar_kernels import ahead, interpreted, why_not
 from avatar_kernels.rolling_attention.configs import candidates
 from avatar_kernels.shapes import LIVE, NANO, SHAPES, Shape
 
-from benchmarks.kernels.gpu import describe, finite, said, write
+from benchmarks.kernels.gpu import describe, finite, reason_of, write
 from benchmarks.kernels.inputs import SMALL
 from benchmarks.kernels.timing import OURS, Case, Timing, ceilings, measure
 from benchmarks.kernels.verification import FUSED, checks, verify
@@ -101,12 +101,12 @@ def run_timing(options: argparse.Namespace, cases: Sequence[Case], device: str =
     end = time.monotonic() + options.seconds
 
     def over() -> str:
-        """Why nothing new is begun, if so: after an illegal access, for one, a device refuses whatever is asked."""
+        """The reason to begin nothing new, if any: after an illegal access, a device refuses every call."""
         try:
             if device != "cpu":
                 torch.cuda.synchronize()
         except Exception as trouble:
-            return said(trouble)
+            return reason_of(trouble)
         return f"{options.seconds:g} s are over" if time.monotonic() > end else ""
 
     rows: list[Timing] = []
@@ -139,7 +139,7 @@ def run_timing(options: argparse.Namespace, cases: Sequence[Case], device: str =
         ceiling |= ceilings()
         print(f"\nmeasured ceilings: {ceiling['bytes'] / 1e12:.2f} TB/s, {ceiling['flops'] / 1e12:.0f} TFLOP/s")
     except Exception as trouble:
-        print(f"\nno ceilings: {said(trouble)}")
+        print(f"\nno ceilings: {reason_of(trouble)}")
     result["ceilings"] = ceiling
     print(f"\n{HEADINGS}", flush=True)
     keep()
@@ -160,13 +160,13 @@ def run_timing(options: argparse.Namespace, cases: Sequence[Case], device: str =
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--verify", action="store_true", help="only check against the reference, on whatever runs here")
+    parser.add_argument("--verify", action="store_true", help="only compare with the references, on CPU or GPU")
     parser.add_argument("--compile", action="store_true", help="only compile all shipped configurations, without a GPU")
     parser.add_argument("--tune", action="store_true", help="time tile sizes of rolling_attention, on full rings alone")
     names = [shape.name for shape in SHAPES]
     parser.add_argument("--shapes", nargs="+", choices=names, help="default: all, with --tune live")
     parser.add_argument("--batches", nargs="+", type=int, help="default: 1 4 16 64, with --tune 4 16")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="begins no new row after so many seconds")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no new row after this many seconds")
     parser.add_argument("--out", type=Path, help="writes the result there as JSON, after each row")
     options = parser.parse_args(arguments)
     batches = options.batches or (TUNED if options.tune else BATCHES)

@@ -21,7 +21,7 @@ from avatar_kernels.tolerances import TOLERANCES, excess
 from torch import Tensor
 
 from benchmarks.kernels.baselines import adaln_unfused, face_unfused, norm_unfused
-from benchmarks.kernels.gpu import finite, said
+from benchmarks.kernels.gpu import finite, reason_of
 from benchmarks.kernels.inputs import adaln_inputs, attention_inputs, face_inputs, norm_inputs
 
 
@@ -125,13 +125,13 @@ def e4m3_error(shape: Shape, device: str) -> float:
 
 
 def verify(checks: Iterator[Check], over: Callable[[], str] = str) -> Iterator[dict[str, Any]]:
-    """Runs checks, and prints each; one that fails is wrong, with the reason. Ends when `over` says why."""
+    """Runs checks and prints each; one that raises is wrong, with the reason. Ends when `over` gives a reason."""
     for name, error in checks:
         found, why = math.inf, ""
         try:
             found = error()
         except Exception as trouble:
-            why = said(trouble)
+            why = reason_of(trouble)
         right = found <= 1
         print(f"{'right' if right else 'WRONG'}  {name}: {why or f'{found:.2g} of the tolerance'}", flush=True)
         yield {"check": name, "right": right, "error": finite(found), "failed": why}

@@ -95,7 +95,7 @@ async def onsets(client: Client, count: int) -> dict[str, Any]:
 
 
 async def barge_ins(client: Client, count: int) -> dict[str, Any]:
-    """The user says half a second every six while the bot tells a long story."""
+    """The user speaks for half a second every six seconds while the bot talks."""
     half = voice()[: RATE // 2]
     rest = np.zeros(RATE * 11 // 2, np.float32)
     said = np.concatenate([np.zeros(3 * RATE, np.float32), *[np.concatenate([half, rest])] * count])

@@ -150,7 +150,7 @@ def _attempt(
 
 
 def _measure(live: Sequence[Visit], seconds: float, server: ServerProcess, chromium: Chromium) -> dict[str, Any]:
-    """Lets the sessions run, and says what server and browser used meanwhile and where each session's part is."""
+    """Lets the sessions run; CPU and memory of server and browser meanwhile, and where each session's part is."""
     usage = {"server": Usage([server.process]), "chromium": Usage(chromium.processes())}
     begun = {id(visit): (visit.recording.now, visit.stats()) for visit in live}
     _watch_all(live, seconds)

@@ -38,7 +38,7 @@ from streamer.server.app import create_app
 from streamer.server.config import ServerConfig
 
 OUT = RESULTS / "outlets.json"
-FRAMES = 260  # a turn's: latency is told over the last 250
+FRAMES = 260  # of a turn: the server reports latency over the last 250
 _TOO_LONG = 60.0  # seconds of a turn
 
 _SPEAKER = """

@@ -15,7 +15,7 @@ from benchmarks.lib.errors import Unmeasurable
 
 RATE = 48_000
 PER_MS = RATE // 1000
-BLOCK_MS = 10.0  # a device delivers its samples in blocks of so many milliseconds
+BLOCK_MS = 10.0  # length of the blocks in which a device delivers its samples
 _BAND = (150.0, 4000.0)  # Hz: where speech is, and what browsers' noise suppression leaves
 
 

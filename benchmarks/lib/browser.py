@@ -206,7 +206,7 @@ class Visit:
         )
 
     def shown(self) -> dict[str, Any]:
-        """What the page's own display tells its user about latency."""
+        """The latency that the page itself displays."""
         return self.page.evaluate("() => document.querySelector('lip-stream').stats(10)")
 
     def server_state(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Any other status but 0 is a failure of the program.
 
 
 class Unmeasurable(RuntimeError):
-    """What was to be measured did not come about; the text says why. Another attempt may succeed."""
+    """Something could not be measured; the text is the reason. Another attempt may succeed."""
 
 
 class NothingToMeasure(Unmeasurable):
@@ -16,7 +16,7 @@ class NothingToMeasure(Unmeasurable):
 
 
 class Irregular(Unmeasurable):
-    """The microphone was starved as it began, so that this session says nothing; another may."""
+    """The microphone lost sound as it was opened, so that this session proves nothing; another one may."""
 
 
 class ServerFailed(RuntimeError):

@@ -85,5 +85,5 @@ def _version(name: str) -> str | None:
 
 
 def load() -> float | None:
-    """Mean number of runnable processes over the last minute; None where the system does not say."""
+    """Mean number of runnable processes over the last minute; None where the system does not report it."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

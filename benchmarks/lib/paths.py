@@ -6,7 +6,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """The checkout's root: processes that a benchmark starts run here."""
 
 RESULTS = ROOT / "benchmarks" / "results"
-"""Where each benchmark writes its JSON unless told otherwise; documentation links the files in it."""
+"""Where each benchmark writes its JSON unless `--out` says otherwise; documentation links to these files."""
 
 SPEECH = ROOT / "clients" / "page" / "sample.wav"
 """The recording that every benchmark speaks with."""

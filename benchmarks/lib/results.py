@@ -22,7 +22,7 @@ def failure(benchmark: str, error: Exception) -> int:
 
 
 def not_measured(path: Path, benchmark: str, reason: str) -> int:
-    """Prints and writes why there is no result. Returns the exit status that tells it from a failure."""
+    """Prints and writes why there is no result. Returns the exit status for that, which is not a failure."""
     print(f"{benchmark} was not measured: {reason}", file=sys.stderr)
     write_json(path, {"benchmark": benchmark, "not_measured": reason, "hardware": hardware.describe()})
     return NOT_MEASURED

@@ -174,7 +174,7 @@ def display_report(k: np.ndarray, presented: np.ndarray, stamps: Sequence[int | 
 
 
 def series(presented: np.ndarray, total: np.ndarray, skew: np.ndarray, most: int = 1500) -> dict[str, Any]:
-    """For plots: seconds, latency and skew of at most so many frames, evenly taken."""
+    """For plots: seconds, latency and skew of at most `most` frames, evenly spaced."""
     take = np.unique(np.linspace(0, len(total) - 1, min(most, len(total))).astype(int))
     return {
         "began_ms": round(float(presented[0]), 1),
@@ -205,7 +205,7 @@ def interruptions(done: Sequence[dict[str, float]], recording: Recording) -> dic
 
 
 def check_pixels(recording: Recording, voice: Voice, keep: float, every: float) -> dict[str, Any]:
-    """Independent of every clock and number: do the pixels move with the sound that the frame's number says?
+    """Independent of clocks: do the pixels move with the sound that the frame's number stands for?
 
     The session is one without echo cancellation. Raises Unmeasurable.
     """
@@ -225,7 +225,7 @@ def check_pixels(recording: Recording, voice: Voice, keep: float, every: float) 
 
 
 def output_delay(before: dict[str, Any], after: dict[str, Any]) -> float:
-    """Milliseconds from a sample's leaving the jitter buffer to its being heard, as the browser estimates it."""
+    """Milliseconds from the jitter buffer's output to the loudspeaker, as the browser estimates them."""
     a, b = before.get("media-playout audio", {}), after.get("media-playout audio", {})
     samples = b.get("totalSamplesCount", 0) - a.get("totalSamplesCount", 0)
     return 1000 * (b["totalPlayoutDelay"] - a["totalPlayoutDelay"]) / samples if samples else 0.0

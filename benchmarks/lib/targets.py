@@ -15,14 +15,28 @@ class Target:
     at_least: float | None = None
     at_most: float | None = None
     unit: str = ""
+    """`%` for shares, whose bounds are given from 0 to 1."""
+
+    either_side: bool = False
+    """Whether `at_most` bounds the distance from 0."""
 
     @property
     def text(self) -> str:
-        sign, bound = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
-        return f"{sign} {bound:g} {self.unit}".rstrip()
+        scale = 100 if self.unit == "%" else 1
+        bounds = []
+        if self.at_least is not None:
+            bounds.append(f"≥ {scale * self.at_least:g}")
+        if self.at_most == 0:
+            bounds.append("0")
+        elif self.at_most is not None:
+            bounds.append(f"{'within ±' if self.either_side else '≤ '}{scale * self.at_most:g}")
+        return f"{', '.join(bounds)} {self.unit}".rstrip()
 
     def met(self, value: float) -> bool:
-        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+        """False for NaN."""
+        distance = abs(value) if self.either_side else value
+        least = self.at_least is None or distance >= self.at_least - 1e-9
+        return least and (self.at_most is None or distance <= self.at_most + 1e-9)
 
 
 @dataclass(frozen=True)
@@ -96,8 +110,46 @@ ARTICULATION = {
 }
 
 
+QUALITY = {
+    "lips_to_truth": Target(at_least=0.75),
+    "lips_to_curves": Target(at_least=0.93),
+    "closures": Target(at_least=0.85, unit="%"),
+    "lag": Target(at_most=15, unit="ms", either_side=True),
+    "teacher_lips": Target(at_least=-0.03),
+    "teacher_sharpness": Target(at_least=0.95, unit="%"),
+    "drift": Target(at_most=0.3, unit="dB", either_side=True),
+    "colour_slope": Target(at_most=0.05, unit="a minute"),
+    "freezes": Target(at_most=0),
+    "blinks": Target(at_least=8, at_most=30, unit="a minute"),
+    "onset": Target(at_most=1, unit="frame"),
+    "onset_to_curves": Target(at_least=0.9, unit="%"),
+    "identity": Target(at_least=0.99, unit="%"),
+    "idle_mouth_open": Target(at_most=0.05, unit="%"),
+    "autoencoder": Target(at_least=31, unit="dB"),
+    "autoencoder_mouth": Target(at_least=26, unit="dB"),
+    "step_mean": Target(at_most=28, unit="ms"),
+    "step_p99": Target(at_most=40, unit="ms"),
+}
+"""Of the neural generator's frames, on characters and speakers held out."""
+
+PICTURES = {
+    "found": Target(at_least=0.95, unit="%"),
+    "drawings_found": Target(at_least=0.90, unit="%"),
+    "drawings_open": Target(at_least=0.85, unit="%"),
+    "drawings_blink": Target(at_least=0.70, unit="%"),
+    "follows": Target(at_least=0.90, unit="%"),
+    "correlation": Target(at_least=0.96),
+    "closures": Target(at_least=0.95, unit="%"),
+    "rest": Target(at_most=0.1),
+    "leak": Target(at_most=0.1),
+    "sharpness": Target(at_least=0.97),
+    "preparation": Target(at_most=0.5),
+}
+"""Of uploaded pictures, drawn by the picture rig."""
+
+
 def renderer_of(report: dict[str, Any]) -> str | None:
-    """What drew in a report; None where it does not say.
+    """The renderer that drew, from a report; None where it is not known.
 
     Reports from before sessions named their renderer have it in a setting. Those whose setting is the server's default
     were measured when that was the studio's rig.

@@ -22,7 +22,7 @@ class Usage:
         return round(100 * spent / max(1e-9, time.monotonic() - self.began), 1)
 
     def memory_mb(self) -> float:
-        """Memory in use, what processes share counted once (PSS) where the system can tell."""
+        """Memory in use; shared memory counts once (PSS) where the system reports it."""
         return round(sum(map(_memory, self.processes)) / 2**20, 1)
 
 

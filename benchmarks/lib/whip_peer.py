@@ -163,7 +163,7 @@ class Player(_Peer):
             self._came.set()
 
     async def until(self, frames: int = 0, seconds: float = 0.0) -> None:
-        """Waits for so many pictures and so much sound in all."""
+        """Waits for a number of pictures and a length of sound in all."""
         async with asyncio.timeout(20):
             while len(self.pictures) < frames or len(self.sound) < seconds * RATE:
                 self._came.clear()

@@ -230,7 +230,7 @@ def measure(path: NetworkPath, traffic: Traffic, given: list[Given]) -> dict[str
                 ("p50", "p95", "p99", "max"), [*np.percentile(added, [50, 95, 99]), added.max()], strict=True
             )
         },
-        "real_share": round(heard, 4),  # of what was sent: arrived in time, or brought back by FEC
+        "real_share": round(heard, 4),  # share of what was sent that arrived in time or was recovered by FEC
         "growth_ms": _ms(np.median(last) - np.median(start)),  # median of the last minute less that of the first 2 s
     }
     if path.stall:

@@ -111,7 +111,7 @@ def main() -> int:
                     except (BlockingIOError, ConnectionError):
                         break
                     if whom == "server":
-                        ports["browser"] = port  # whoever sends from the browser's side is the browser
+                        ports["browser"] = port  # the sender on this side is the browser
                     path.push(data, time.monotonic())
             for data in path.due(time.monotonic()):
                 if whom in ports:

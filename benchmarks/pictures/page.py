@@ -11,7 +11,7 @@ FIGURES = RESULTS / "pictures.json"
 PAGE = PICTURES / "README.md"
 BEGIN, END = "<!-- figures: written by benchmarks/pictures/page.py -->\n", "<!-- end of figures -->"
 _COSTS = "ms a frame"
-"""Figures that are published although they have no aim; others without one say little to a reader."""
+"""Figures that are published although they have no target."""
 
 
 def _published(figure: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from benchmarks.lib.paths import PICTURES
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif")
 SHEETS = ("overview",)
-"""Names of files in docs/pictures that show pictures but are none to be measured."""
+"""Names of files in docs/pictures that are not pictures to be measured."""
 
 REFUSED = ("profile", "turned-away")
 """Names of files there that show what is refused: faces from the side and turned away."""
@@ -42,7 +42,7 @@ class Sample:
 
 
 class NoSet(RuntimeError):
-    """A set that could not be made; the text says why."""
+    """A set that could not be made; the text is the reason."""
 
 
 def samples(folder: Path, kind: Kind) -> list[Sample]:
@@ -56,7 +56,7 @@ def samples(folder: Path, kind: Kind) -> list[Sample]:
 
 
 def mouths() -> dict[str, tuple[float, float]]:
-    """What MARKS says."""
+    """The content of MARKS."""
     return {name: (x, y) for name, (x, y) in json.loads(MARKS.read_text()).items()}
 
 

@@ -1,4 +1,4 @@
-"""What each part of the generator is worth: the shipped weights with it changed, tuned for as long, measured alike.
+"""Ablations: the shipped weights with one part changed, tuned for the same number of steps and measured the same way.
 
 A small generator of 128² that was trained from nothing for ten minutes of a CPU had not begun to speak, so that its
 rows said nothing. Hence every variant begins from the shipped weights, at their size, and gets the same steps of the
@@ -92,7 +92,7 @@ def config_of(base: ModelConfig, variant: Variant) -> ModelConfig:
 def decoders(
     config: ModelConfig, budget: Budget, voices: Voices, silence: np.ndarray, passages: Sequence[Passage]
 ) -> list[dict[str, Any]]:
-    """Autoencoders whose decoder is anchored and whose is not, trained alike from nothing."""
+    """Autoencoders with and without an anchored decoder, trained from scratch in the same way."""
     rows = []
     for anchored in (True, False):
         torch.manual_seed(0)
@@ -117,11 +117,11 @@ def decoders(
 
 
 CONTEXTS = (0, 1, 2, 3)
-"""Frames that the shipped weights are told to look back on."""
+"""Numbers of past frames that the shipped weights are given."""
 
 
 def told(networks: Networks, variant: Variant) -> Networks:
-    """The shipped weights, told to look back on other frames, or not on the picture: this is no new model."""
+    """The shipped weights with other numbers of past frames, or without the picture; nothing is trained again."""
     config = config_of(networks.config, variant)
     model = (Transformer if variant.sink else Sinkless)(config)
     model.load_state_dict(networks.transformer.state_dict())

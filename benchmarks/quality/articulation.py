@@ -1,4 +1,6 @@
-"""How well the articulation network follows speakers it never heard: `python -m benchmarks.quality.articulation SET`.
+"""How well the articulation network follows speakers held out of training.
+
+    python -m benchmarks.quality.articulation SET
 
 SET is what `lipstream data` built. Every held-out clip is streamed step by step through features.Articulation, as live
 sessions do it, once as recorded and once through Opus, and compared with the truth of its timed phones; so is the
@@ -147,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("set", type=Path)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--shards", type=int, help="only so many shards of the set (default: all)")
+    parser.add_argument("--shards", type=int, help="use only this many shards of the set (default: all)")
     parser.add_argument("--compare", type=Path, help="checkpoint of the training's first part")
     parser.add_argument("--out", type=Path, default=RESULTS / "articulation.json")
     args = parser.parse_args(argv)

@@ -36,7 +36,7 @@ _ARTICULATION = RESULTS / "articulation.json"
 
 
 def trusted_speakers(voices: Voices, results: Path = _ARTICULATION) -> list[str]:
-    """Those whose aligned truth holds what it says. Raises ValueError where there is none."""
+    """Speakers whose aligned ground truth can be trusted. Raises ValueError where there is none."""
     dips = {who: found["dips"] for who, found in json.loads(results.read_text())["truth"].items()}
     found = sorted({who for who in voices.speakers if dips.get(who, 0.0) >= TRUSTED})
     if not found:
@@ -69,7 +69,7 @@ class Passage:
 
 
 def lived(heard: np.ndarray, seed: int) -> np.ndarray:
-    """Controls [T, C] of a life that says `heard` [T, Q]."""
+    """Controls [T, C] of idle motion together with the speech `heard` [T, Q]."""
     life = IdleMotion(seed)
     mouths, prosody = heard[:, : len(MOUTH)], heard[:, len(MOUTH) : len(MOUTH) + len(PROSODY)]
     return np.stack([life.step(m, p) for m, p in zip(mouths, prosody, strict=True)])
@@ -110,7 +110,7 @@ def spoken(
 
 
 def quiet(silence: np.ndarray, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """heard [frames, Q] of a room without a voice, and its truth [frames, M]: a mouth at rest."""
+    """heard [frames, Q] of silence, and its ground truth [frames, M]: a mouth at rest."""
     first = int(rng.integers(len(silence)))
     heard = np.take(silence, np.arange(first, first + frames), axis=0, mode="wrap")
     return heard.astype(np.float32), np.zeros((frames, len(MOUTH)), np.float32)
@@ -169,7 +169,7 @@ def begin(frame_renderer: FrameRenderer, given: Portrait, seed: int, context: in
 def paint(
     frame_renderer: FrameRenderer, streams: Sequence[Stream], cues: Sequence[FrameConditions]
 ) -> list[np.ndarray]:
-    """The next frame of each session, [S, S, 4] uint8 premultiplied. Raises NotFinite: no number stands for that."""
+    """The next frame of each session, [S, S, 4] uint8 premultiplied. Raises NotFinite."""
     for stream, now in zip(streams, cues, strict=True):
         frame_renderer.hear(stream, now)
     frames = []

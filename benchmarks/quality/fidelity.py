@@ -1,4 +1,4 @@
-"""Pictures alone: does a generated frame still show its own character, and what does the autoencoder cost?"""
+"""Single frames: do they still show their own character, and how much does the autoencoder lose?"""
 
 import importlib
 import importlib.util
@@ -113,8 +113,8 @@ def identity_numbers(known: np.ndarray, drawn: np.ndarray, asked: np.ndarray, ow
 
 def _shift_tolerant() -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None, str]:
     """ST-LPIPS (alex), or None and why not: `pip install --no-deps stlpips-pytorch` brings it with its weights."""
-    # The package imports three others for networks and plots that this one does not use; torchvision would want a torch
-    # of its own. Empty stand-ins serve, where they are missing.
+    # The package imports three others for networks and plots that this one does not use; torchvision would need another
+    # torch. Where they are missing, empty modules take their place.
     made = []
     for name, parts in (("torchvision", ("models",)), ("IPython", ("embed",)), ("torchsummary", ("summary",))):
         if name not in sys.modules and importlib.util.find_spec(name) is None:

@@ -44,7 +44,7 @@ SHUT = 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """How much the reader is shown. As it stands it takes about five minutes of one thread."""
+    """How much the reader is trained on: about five minutes of one thread."""
 
     characters: int = 420
     frames: int = 28  # of each
@@ -298,7 +298,7 @@ def load(path: Path) -> Reader:
 
 
 def ready(path: Path = READER, plan: Plan | None = None) -> Reader:
-    """The reader kept at `path`, trained first where there is none of this plan."""
+    """The reader at `path`, trained first where there is none of this size."""
     plan = plan or Plan()
     if path.is_file():
         reader = load(path)

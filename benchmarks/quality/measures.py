@@ -162,7 +162,7 @@ def blink_moments(closed: np.ndarray, shut: float = 0.5, apart: int = 3) -> list
 
 
 def matched(found: Sequence[int], true: Sequence[int], within: int = 2) -> int:
-    """How many of the `true` moments have a found one within so many frames, each found one used once."""
+    """How many of the `true` moments have a found one within that many frames; each found one is used once."""
     left = sorted(found)
     hits = 0
     for moment in sorted(true):

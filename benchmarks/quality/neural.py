@@ -45,7 +45,7 @@ OUT = RESULTS / "quality.json"
 DOCS = ROOT / "docs" / "quality.md"
 PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "larger", "speed", "context", "drift")
 COMPARED = ("context", "ablations")
-"""Parts that say what a variant is worth beside another, which outlives the weights."""
+"""Parts that compare variants with each other; they stay valid for other weights."""
 SHOWN = 12 * FPS  # frames of a passage
 DENSE = 1 / 3
 """Share of a speaker's clips that the part lips takes, those with the most p, b and m."""

@@ -1,4 +1,4 @@
-"""What a frame costs: a painter's whole step, and its parts, by engine, batch, precision and threads."""
+"""Time of a frame: a whole step and its parts, by engine, batch size, precision and threads."""
 
 import time
 from collections.abc import Sequence
@@ -161,7 +161,7 @@ def measure(
                 else:
                     continue
                 for batch in batches:
-                    steps = 5 * count if batch == 1 else count  # a 99th percentile wants hundreds
+                    steps = 5 * count if batch == 1 else count  # a 99th percentile needs hundreds
                     found = _frames(frame_renderer, batch, steps, rng)
                     configurations.append({"engine": engine, "threads": used, "dtype": name, "batch": batch, **found})
     finally:

@@ -288,7 +288,7 @@ def false_positives(few: Few, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-# What it costs
+# Cost
 
 
 def cost(few: Few) -> dict[str, Any]:
@@ -318,7 +318,7 @@ def cost(few: Few) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="some minutes: shows that it runs, proves little")
-    parser.add_argument("--share", type=float, default=1.0, help="of the clips, for want of an hour (default: 1)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the clips to measure (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS / "watermark.json")
     options = parser.parse_args()

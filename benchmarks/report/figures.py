@@ -27,7 +27,7 @@ def named(configuration: dict[str, Any]) -> tuple[str, str]:
 
 
 def plot_distribution(report: dict[str, Any]) -> str:
-    """The share of frames that were shown within so many milliseconds, against the targets."""
+    """The share of frames shown within a number of milliseconds, against the targets."""
     values = {
         named(c): sorted(v for run in c["runs"] for v in run["series"]["total"]) for c in report["configurations"]
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.lib import targets
 from benchmarks.lib.targets import promised, renderer_of
-from benchmarks.quality import page as quality_page
+from benchmarks.quality.rows import rows as quality_rows
 
 Results = dict[str, dict[str, Any]]
 
@@ -313,7 +313,7 @@ def _drawing_rows(report: dict[str, Any]) -> list[Row]:
 def _quality_rows(report: dict[str, Any]) -> list[Row]:
     return [
         Row(TITLES["quality"], row.what, row.reached or "not measured", row.aim, row.met, bool(row.reached))
-        for row in quality_page.rows(report)
+        for row in quality_rows(report)
     ]
 
 
@@ -344,7 +344,7 @@ def busy(results: Results) -> str | None:
 
 
 def _cores(report: dict[str, Any]) -> int:
-    """That the benchmark could use; 1 where the report does not say."""
+    """Cores that the benchmark could use; 1 where the report does not contain them."""
     cores = (report.get("hardware") or {}).get("cores", 1)
     return int(cores["usable"] if isinstance(cores, dict) else cores)
 

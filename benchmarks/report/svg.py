@@ -23,7 +23,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round values between two, about so many."""
+    """About `about` round values between two."""
     step = 10 ** math.floor(math.log10(max(high - low, 1e-9) / about))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= about)
     first = math.ceil(low / step - 1e-9)
