@@ -8,6 +8,7 @@ from benchmarks.latency import mic_to_photon, soak
 from benchmarks.lib import alignment, session_analysis
 from benchmarks.lib.errors import Irregular
 from benchmarks.lib.recording import Recording
+from benchmarks.lib.ties import common_phase
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,21 @@ def test_processing_where_none_should_be_is_refused(voice: alignment.Voice) -> N
     """Sound that does not begin where a block does was processed, though echo cancellation is off."""
     with pytest.raises(Irregular, match="beside the microphone's blocks"):
         World(voice, processing=100).analyse(echo_cancellation=False)
+
+
+def test_pieces_found_in_a_wrong_place_do_not_move_the_microphone(voice: alignment.Voice) -> None:
+    """Silence sounds alike everywhere: what is found at another phase of a block than the rest is left out."""
+    block = 480.0
+    assert common_phase(np.array([720.0, 5 * block + 721, 106.0, 9 * block + 719, 300.0]), block) % block == (
+        pytest.approx(240, abs=1)
+    )
+    world = World(voice)
+    steady, stream = world.analyse(), world.recording.microphone
+    at, samples = stream.chunks[0]
+    for number, (at, samples) in enumerate(stream.chunks[:100]):  # the first second is from 3.3 ms and 0.4 s elsewhere
+        stream.chunks[number] = (at, np.roll(voice.samples, -(at + 1440 + 19_358))[: len(samples)])
+    moved = world.analyse(processing_ms=steady["ties"]["processing_ms"])
+    assert moved["total_ms"]["p50"] == pytest.approx(steady["total_ms"]["p50"], abs=0.3)
 
 
 def test_onsets_are_found_where_speech_begins(voice: alignment.Voice) -> None:

@@ -245,10 +245,9 @@ def open_steady(
         try:
             visit.start(meanwhile=meanwhile)
             visit.watch(SETTLE)
-            tap = _located(visit, voice)
-            visit.processing_ms = tap.processing_ms(
-                np.array(visit.recording.delivered), options.get("echo_cancellation", True)
-            )
+            known = None if options.get("echo_cancellation", True) else 0.0
+            tap = _located(visit, voice, known)
+            visit.processing_ms = tap.processing_ms(np.array(visit.recording.delivered)) if known is None else known
             return visit
         except Irregular as error:
             visit.close()
@@ -261,12 +260,12 @@ def open_steady(
     raise AssertionError("unreachable")
 
 
-def _located(visit: Visit, voice: Voice) -> Tap:
+def _located(visit: Visit, voice: Voice, processing_ms: float | None) -> Tap:
     """The microphone's sound, found in the recording at two places or more: the first seconds may be silent."""
     for _ in range(8):
         with contextlib.suppress(Unmeasurable):
-            tap = Tap.of(visit.recording, voice)
+            tap = Tap.of(visit.recording, voice, processing_ms)
             if len(tap.found) > 1:
                 return tap
         visit.watch(1.0)
-    return Tap.of(visit.recording, voice)
+    return Tap.of(visit.recording, voice, processing_ms)

@@ -16,6 +16,7 @@ from benchmarks.lib.alignment import (
     anchors,
     blocks_missed,
     clock_offset,
+    consistent,
     settle,
     spread_ms,
 )
@@ -25,6 +26,7 @@ from streamer.audio.opus import OpusDecoder
 from streamer.base.constants import SAMPLE_RATE
 
 LONGEST_PROCESSING_MS = 40.0  # what the browser's cleaning of a voice can take; beyond it a tie is wrong
+SAME_PHASE_MS = 0.7  # how far apart the beginnings of blocks are found, with noise suppression
 POSITIONS_PER_PTS = RATE // SAMPLE_RATE
 
 
@@ -59,9 +61,11 @@ def tie(
     """
     if not recording.packets:
         raise Unmeasurable("no sound came back from the server")
-    tap = Tap.of(recording, voice)
+    if processing_ms is None and not echo_cancellation:
+        processing_ms = 0.0
+    tap = Tap.of(recording, voice, processing_ms)
     if processing_ms is None:
-        processing_ms = tap.processing_ms(np.array(recording.delivered), echo_cancellation)
+        processing_ms = tap.processing_ms(np.array(recording.delivered))
     device = DeviceClock(tap.times, tap.ends + tap.offset + tap.lost + processing_ms * PER_MS)
     returned = anchors(voice, decoded(recording.packets, audio_offset, keep, every), SAMPLE_RATE)
     offset, rtt = clock_offset(np.array(recording.pongs))
@@ -100,8 +104,13 @@ class Tap:
     period: int
 
     @classmethod
-    def of(cls, recording: Recording, voice: Voice) -> "Tap":
-        """Raises Unmeasurable where the sound cannot be found in the recording."""
+    def of(cls, recording: Recording, voice: Voice, processing_ms: float | None = None) -> "Tap":
+        """`processing_ms`: the delay of the browser's processing, where it is known.
+
+        Sound is lost in whole blocks: all pieces that are found rightly begin at one phase of a block, which the delay
+        determines. Pieces at another phase were found in a wrong place, and are left out. Raises Unmeasurable where the
+        sound cannot be found in the recording, Irregular where no piece begins at the known phase.
+        """
         stream = recording.microphone
         if len(stream.blocks) < 100:
             raise Unmeasurable(f"only {len(stream.blocks)} blocks of 10 ms came from the microphone")
@@ -115,29 +124,26 @@ class Tap:
         if len(found) < 2:
             # A busy machine loses blocks: a whole second without a gap is rare there.
             found = anchors(voice, stream.chunks, stream.rate, seconds=0.5)
-        tapped = settle(found, voice.period)(ends * scale)
-        # Sound is lost in whole blocks: between two losses the offset is one phase and a whole number of blocks.
+        consistent(found, voice.period)
         offsets = np.array([anchor.offset for anchor in found])
-        apart = (offsets[:, None] - offsets[None] + block / 2) % block - block / 2
-        central = int(np.argmin(np.abs(apart).sum(1)))
-        phase = offsets[central] - np.median(apart[central])
+        phase = common_phase(offsets, block) if processing_ms is None else -processing_ms * PER_MS
+        beside = (offsets - phase + block / 2) % block - block / 2
+        kept = [anchor for anchor, apart in zip(found, beside, strict=True) if abs(apart) < SAME_PHASE_MS * PER_MS]
+        if not kept:
+            nearest = float(beside[np.argmin(np.abs(beside))]) / PER_MS
+            raise Irregular(f"sound is {nearest:+.1f} ms beside the microphone's blocks, in all {len(found)} pieces")
+        tapped = settle(kept, voice.period)(ends * scale)
         offset = phase + block * np.round((tapped[0] - phase) / block)
         lost = block * np.round((tapped - offset) / block)
-        return cls(blocks[:, 0], ends * scale, float(offset), lost, block, scale, found, voice.period)
+        return cls(blocks[:, 0], ends * scale, float(offset), lost, block, scale, kept, voice.period)
 
-    def processing_ms(self, delivered: np.ndarray, echo_cancellation: bool) -> float:
+    def processing_ms(self, delivered: np.ndarray) -> float:
         """How long the browser's processing holds each sample back.
 
-        Without processing it is 0, and all that can be wrong is where a block begins. With it the content of the tap's
-        blocks is compared with what the device had delivered by then, delivered [m, 2] (ms, samples). That comparison
-        needs every block since the microphone was opened: where the device or the track lost some as they began,
-        which a busy machine makes them do, it is off by whole blocks, and Irregular is raised.
+        The content of the tap's blocks is compared with what the device had delivered by then, delivered [m, 2] (ms,
+        samples). That needs every block since the microphone was opened: where the device or the track lost some as
+        they began, which a busy machine makes them do, it is off by whole blocks, and Irregular is raised.
         """
-        if not echo_cancellation:
-            beside = (self.offset + self.block / 2) % self.block - self.block / 2
-            if abs(beside) > 0.5 * PER_MS:
-                raise Irregular(f"unprocessed sound is {beside / PER_MS:+.1f} ms beside the microphone's blocks")
-            return 0.0
         missed = blocks_missed(delivered, self.times, self.ends / self.scale) * self.block
         behind = (missed - self.offset + self.period / 2) % self.period - self.period / 2
         found = float(behind) / PER_MS
@@ -147,6 +153,14 @@ class Tap:
                 f"of which processing cannot be more than {LONGEST_PROCESSING_MS:g}"
             )
         return found
+
+
+def common_phase(offsets: np.ndarray, block: float) -> float:
+    """The place within a block where most of the offsets [n] are."""
+    apart = (offsets[:, None] - offsets[None] + block / 2) % block - block / 2
+    together = np.abs(apart) < SAME_PHASE_MS * PER_MS
+    best = int(np.argmax(together.sum(1)))
+    return float(offsets[best] - np.median(apart[best][together[best]]))
 
 
 def decoded(
