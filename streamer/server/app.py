@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
@@ -45,6 +46,18 @@ _CSP = (
     "style-src 'self' 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
+
+
+class RevalidatedFiles(StaticFiles):
+    """
+    Files that browsers may keep but must revalidate: modules import each other, and after an upgrade a cached one must
+    not meet new ones.
+    """
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def check_onnxruntime() -> None:
@@ -209,7 +222,7 @@ def create_app(
         return RedirectResponse("../obs" + (f"?{request.url.query}" if request.url.query else ""), 308)
 
     for folder in ("element", "page", "obs"):
-        app.mount(f"/{folder}", StaticFiles(directory=clients / folder), name=folder)
+        app.mount(f"/{folder}", RevalidatedFiles(directory=clients / folder), name=folder)
     return app
 
 
