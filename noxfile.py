@@ -40,7 +40,7 @@ PURE = [
 
 PURE_FLOOR = 95
 FLOOR = 79
-"""Percent of lines and branches, of all of it: 79.9 with two thirds of the suite. The whole suite reaches more; raise it."""
+"""Percent of lines and branches, of all of it. Two thirds of the suite reach 79.9; raise it to what all of it does."""
 
 CHECKED = {
     "vendor.compose-spec": ["compose.yaml"],
