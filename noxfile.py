@@ -40,7 +40,7 @@ PURE = [
 
 PURE_FLOOR = 95
 FLOOR = 79
-"""Percent of lines and branches, of all of it. Two thirds of the suite reach 79.9; raise it to what all of it does."""
+"""Percent of lines and branches, of all of it. Half of the suite reaches 79.9; raise it to what all of it does."""
 
 CHECKED = {
     "vendor.compose-spec": ["compose.yaml"],
