@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.base.resources import CLIENTS
+from streamer.base.resources import PACKAGE
 
-CHECKOUT = CLIENTS.parent
+CHECKOUT = PACKAGE.parent
+"""Where a checkout has its benchmarks; an installed wheel has none."""
 NOT_MEASURED = 3
 """
 Exit status of a benchmark that ran and could measure nothing on this machine: the report shows the reason. The same
@@ -98,7 +99,7 @@ def chosen(only: Sequence[str], data: Path | None, checkout: Path | None = None)
         raise ValueError(f"no benchmark is called {', '.join(unknown)}: there are {', '.join(known)}")
     if not (checkout / "benchmarks").is_dir():
         raise ValueError(
-            f"there is no folder benchmarks in {checkout}: run this in a checkout, installed with pip install -e ."
+            "the benchmarks are not in the installed package: run this in a checkout, installed with pip install -e ."
         )
     picked = []
     for benchmark in [known[name] for name in only] or ALL:

@@ -1,4 +1,4 @@
-"""A bounded queue between a producer on the event loop and one consumer: newest wins."""
+"""A bounded queue between a producer on the event loop and one consumer; on overflow the oldest item is dropped."""
 
 import asyncio
 from collections import deque
@@ -7,10 +7,10 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Newest(Generic[T]):
-    """Async iterator over what is put in. Full, it drops its oldest item and counts it in `dropped`.
+class DropOldestQueue(Generic[T]):
+    """Async iterator over the items put in. When full, it drops its oldest item and counts it in `dropped`.
 
-    `close` ends the iteration once what waits was taken; with an error, it is raised then.
+    `close` ends the iteration after the remaining items; with an error, the error is raised at that point.
     """
 
     def __init__(self, bound: int) -> None:
@@ -37,7 +37,7 @@ class Newest(Generic[T]):
             self._closed, self._error = True, error
             self._changed.set()
 
-    def __aiter__(self) -> "Newest[T]":
+    def __aiter__(self) -> "DropOldestQueue[T]":
         return self
 
     async def __anext__(self) -> T:
