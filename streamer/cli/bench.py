@@ -15,7 +15,6 @@ from streamer.base.resources import PACKAGE
 
 CHECKOUT = PACKAGE.parent
 """Where a checkout has its benchmarks; an installed wheel has none."""
-
 NOT_MEASURED = 3
 """
 Exit status of a benchmark that ran and could measure nothing on this machine: the report shows the reason. The same
