@@ -26,6 +26,7 @@ import av
 import numpy as np
 
 from streamer.base.constants import SAMPLE_RATE
+from streamer.media.recordings import BadRecording
 from streamer.training.data import corpora
 from streamer.training.data.coarticulation import truth
 from streamer.training.data.corpora import Clip, Rejected, Utterance
@@ -316,7 +317,7 @@ def _build_shard(job: tuple[int, list[Task], str]) -> tuple[int, list[dict], int
     for task in tasks:
         try:
             variants = list(made(task))
-        except (Rejected, av.error.FFmpegError):
+        except (Rejected, BadRecording):
             rejected += 1
             continue
         for line, arrays in variants:
