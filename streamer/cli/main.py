@@ -136,6 +136,7 @@ def _serve(options: argparse.Namespace) -> int:
     import uvicorn
 
     from streamer.server.app import check_outlets, create_app
+    from streamer.server.startup import check_address, check_tls
 
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -167,14 +168,15 @@ def _serve(options: argparse.Namespace) -> int:
             max_sessions=options.max_sessions,
             max_viewers=options.max_viewers,
         )
-        for path in (config.tls_cert, config.tls_key):
-            if path is not None and not path.is_file():
-                raise ValueError(f"{path} is not a file")
+        if config.tls_cert is not None and config.tls_key is not None:
+            if (warning := check_tls(config.tls_cert, config.tls_key)) is not None:
+                print(f"lipstream: {warning}", file=sys.stderr)
         check_outlets(config)
         if config.c2pa_cert is not None and config.c2pa_key is not None:
             from streamer.provenance import content_credentials
 
             content_credentials.load(config.c2pa_cert, config.c2pa_key)  # now, rather than when a recording ends
+        check_address(config.host, config.port)
     except ValueError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2
