@@ -243,7 +243,7 @@ def test_a_rendering_is_signed(tmp_path: Path, authority: Authority, capsys: pyt
     speech = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
     short = tmp_path / "short.wav"
     data = speech.read_bytes()
-    short.write_bytes(data[:40] + (6400).to_bytes(4, "little") + data[44 : 44 + 6400])
+    short.write_bytes(data[:40] + (6400).to_bytes(4, "little") + data[44 + 32_000 : 44 + 32_000 + 6400])
     cert, key = authority.signer()
     out = tmp_path / "out.mp4"
     arguments = [str(short), str(out), "--generator", "rig", "--size", "128", "--c2pa-cert", str(cert), "--c2pa-key"]

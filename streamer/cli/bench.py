@@ -4,6 +4,9 @@ Each benchmark runs in a process of its own, so that none disturbs another and t
 """
 
 import argparse
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -90,6 +93,25 @@ def chosen(only: Sequence[str], data: Path | None, folder: Path = BENCHMARKS) ->
     return picked
 
 
+def _run(command: Sequence[str]) -> int:
+    """A process and whatever it starts, in a group of its own: Ctrl-C ends them here, and without their tracebacks."""
+    process = subprocess.Popen(command, process_group=0)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+    """Ends a group of processes, gently at first."""
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, ending)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="lipstream bench", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="about a minute each: shows that all runs, proves little")
@@ -111,10 +133,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"\n=== {benchmark.name}: {benchmark.what} ({time.strftime('%H:%M')})", flush=True)
         out = options.out / f"{benchmark.name}.json"
         out.unlink(missing_ok=True)  # an old result must not pass for this one's
-        if subprocess.run(benchmark.command(options.quick, options.out, options.data)).returncode != 0:
+        if _run(benchmark.command(options.quick, options.out, options.data)) != 0:
             failed.append(benchmark.name)
     print(flush=True)
-    report = subprocess.run([sys.executable, str(BENCHMARKS / "report.py"), str(options.out)])
+    report = _run([sys.executable, str(BENCHMARKS / "report.py"), str(options.out)])
     if failed:
         print(f"lipstream bench: {', '.join(failed)} failed, see above", file=sys.stderr)
-    return 1 if failed or report.returncode else 0
+    return 1 if failed or report != 0 else 0

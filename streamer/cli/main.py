@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamer import __version__
 from streamer.base.constants import DEVICES, GENERATORS, GENERATORS_HELP, MAX_SESSIONS, MAX_VIEWERS
+from streamer.cli.entry import loading
 from streamer.server.config import (
     SOCKETS,
     ServerConfig,
@@ -126,17 +127,21 @@ _MODULES = {
 
 def _forward(command: str, arguments: list[str]) -> int:
     """Runs a command whose module has a `main` of its own."""
-    try:
-        return importlib.import_module(_MODULES[command]).main(arguments)
-    except KeyboardInterrupt:
-        return 130
+    with loading():
+        module = importlib.import_module(_MODULES[command])
+    return module.main(arguments)
 
 
 def _serve(options: argparse.Namespace) -> int:
-    import uvicorn
+    with loading():
+        import uvicorn
 
-    from streamer.server.app import check_outlets, create_app
-    from streamer.server.startup import check_address, check_tls
+        from streamer.avatar.backends import create
+        from streamer.base.errors import NotInstalled
+        from streamer.base.onnx import BadNetwork
+        from streamer.motion.articulation import Articulation
+        from streamer.server.app import check_outlets, create_app
+        from streamer.server.startup import check_address, check_tls
 
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -181,22 +186,16 @@ def _serve(options: argparse.Namespace) -> int:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2
 
-    from streamer.avatar.backends import create
-    from streamer.base.errors import NotInstalled
-    from streamer.base.onnx import BadNetwork
-    from streamer.motion.articulation import Articulation
-
     def say(text: str) -> None:
         print(f"lipstream: {text}", file=sys.stderr)
 
     try:  # here, so that what is missing is one sentence and no traceback
-        listener = Articulation.load()
-        generator = create(config.generator, config.device, config.max_sessions, say)
+        with loading():
+            listener = Articulation.load()
+            generator = create(config.generator, config.device, config.max_sessions, say)
     except (FileNotFoundError, BadNetwork, NotInstalled) as error:
         say(str(error))
         return 1
-    except KeyboardInterrupt:  # while it measures
-        return 130
     say(generator.where)
 
     class Announcing(uvicorn.Server):
@@ -225,6 +224,7 @@ def _serve(options: argparse.Namespace) -> int:
     except RuntimeError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        pass
+    except KeyboardInterrupt:  # uvicorn has shut down, and passes on what ended it
+        if not server.started:
+            raise
     return 0 if server.started else 1

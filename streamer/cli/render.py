@@ -32,6 +32,7 @@ from streamer.base.constants import (
 from streamer.base.errors import NotInstalled, RequestError
 from streamer.base.image import Picture
 from streamer.base.onnx import BadNetwork
+from streamer.cli.entry import loading
 from streamer.media.recordings import MAX_SECONDS, BadRecording, open_recording
 from streamer.media.video_encoder import to_rgba, to_yuv
 from streamer.motion.articulation import Articulation, ArticulationModel
@@ -256,11 +257,12 @@ def main(arguments: Sequence[str]) -> int:
             )
         recording.refuse_silence()
         script = read_script(options.plan) if options.plan else []
-        listener = Articulation.load()
-        entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
-        # A picture is the rig's in any case, and need not wait until something else is measured.
-        name = "rig" if options.generator == "auto" and entry.picture is not None else options.generator
-        generator = create(name, options.device, sessions=1, tell=_say)
+        with loading():
+            listener = Articulation.load()
+            entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
+            # A picture is the rig's in any case, and need not wait until something else is measured.
+            name = "rig" if options.generator == "auto" and entry.picture is not None else options.generator
+            generator = create(name, options.device, sessions=1, tell=_say)
     except (BadNetwork, BadRecording, BadScript, CannotSign, NotInstalled, OSError, RequestError) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
