@@ -58,11 +58,11 @@ def read_script(path: Path) -> list[tuple[float, MotionCommand | messages.SetEmo
     what is asked and when, in order of time. Raises BadScript.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadScript(f"{path} could not be read: {error}") from None
     script: list[tuple[float, MotionCommand | messages.SetEmotion]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -123,11 +123,18 @@ def mark(frames: Iterator[Picture], marker: Marker) -> Iterator[Picture]:
         yield marked
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, say
+        return False
+
+
 def find_character(texts: Sequence[str], characters: Characters) -> CharacterRecord:
     """A seed, a shown character's name, or paths: pictures of one character, a folder with them, a clip. Raises
     `RequestError`."""
     paths = [Path(text) for text in texts]
-    if any(path.exists() for path in paths):
+    if any(_exists(path) for path in paths):
         return characters.from_files(paths)
     text = " ".join(texts)
     if text.isdecimal():
@@ -136,7 +143,7 @@ def find_character(texts: Sequence[str], characters: Characters) -> CharacterRec
     if not named:
         names = ", ".join(entry.name for entry in characters.all())
         raise RequestError(
-            404, "unknown_character", f"{text!r} is no picture, no seed up to {MAX_SEED} and none of {names}"
+            404, "unknown_character", f"{text[:200]!r} is no picture, no seed up to {MAX_SEED} and none of {names}"
         )
     return named[0]
 
