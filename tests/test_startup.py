@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from streamer.base.pem import BadPem, read_pair
-from streamer.cli import bench, entry, main
+from streamer.cli import bench, interrupts, main
 from streamer.server.startup import check_address, check_tls
 
 DAY = datetime.timedelta(days=1)
@@ -178,7 +178,7 @@ def _interrupted(arguments: list[str], beside: str) -> tuple[int, str]:
         f"        if name == {beside!r}:\n"
         "            os.killpg(0, signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "from streamer.cli.entry import main\n"
+        "from streamer.__main__ import main\n"
         f"sys.argv = ['lipstream', *{arguments!r}]\n"
         "sys.exit(main())\n"
     )
@@ -207,13 +207,13 @@ def _interrupted(arguments: list[str], beside: str) -> tuple[int, str]:
 def test_ctrl_c_while_loading(arguments: list[str], beside: str) -> None:
     """Status 130 and no traceback, wherever it comes."""
     status, errors = _interrupted(arguments, beside)
-    assert status == entry.INTERRUPTED
+    assert status == interrupts.INTERRUPTED
     assert "Traceback" not in errors and "KeyboardInterrupt" not in errors
 
 
 def test_loading_leaves_ctrl_c_as_it_was() -> None:
     """What comes after it is interrupted as usual, and can tidy up."""
-    with entry.loading():
+    with interrupts.loading():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

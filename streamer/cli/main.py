@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streamer import __version__
 from streamer.base.constants import DEVICES, GENERATORS, GENERATORS_HELP, MAX_SESSIONS, MAX_VIEWERS
-from streamer.cli.entry import loading
+from streamer.cli.interrupts import loading
 from streamer.server.config import (
     SOCKETS,
     ServerConfig,

@@ -32,7 +32,7 @@ from streamer.base.constants import (
 from streamer.base.errors import NotInstalled, RequestError
 from streamer.base.image import Picture
 from streamer.base.onnx import BadNetwork
-from streamer.cli.entry import loading
+from streamer.cli.interrupts import loading
 from streamer.media.recordings import MAX_SECONDS, BadRecording, open_recording
 from streamer.media.video_encoder import to_rgba, to_yuv
 from streamer.motion.articulation import Articulation, ArticulationModel

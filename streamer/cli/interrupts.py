@@ -1,4 +1,4 @@
-"""Where the `lipstream` command begins: it imports nothing but what an early Ctrl-C must find."""
+"""What Ctrl-C does while the `lipstream` command loads. Imports next to nothing, to be at hand before all else."""
 
 import contextlib
 import os
@@ -25,12 +25,3 @@ def loading() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def main() -> int:
-    try:
-        with loading():
-            from streamer.cli.main import main as run
-        return run()
-    except KeyboardInterrupt:
-        return INTERRUPTED
