@@ -207,9 +207,9 @@ class _Mix:
 
     def add(self, samples: np.ndarray) -> None:
         """A block [n, c]."""
-        heard = np.column_stack([_mixed(samples, self._usual), samples])
-        self._powers.append(np.mean(np.square(heard, dtype=np.float64), axis=0))
-        self._peaks.append(np.abs(heard).max(axis=0))
+        heard = np.stack([_mixed(samples, self._usual), *samples.T])
+        self._powers.append(np.mean(np.square(heard, dtype=np.float64), axis=1))
+        self._peaks.append(np.abs(heard).max(axis=1))
 
     def weights(self) -> np.ndarray:
         """[c] float32."""
@@ -298,8 +298,9 @@ def _blocks(
                 yield layout, rate, np.concatenate(parts)
                 parts, held = [], 0
             layout, rate = key, key_rate
-            start, next_start = _start(frame), None if following is None else _start(following)
-            gap = timeline.silence_before(start, frame.samples / rate, next_start)
+            gap = timeline.silence_before(
+                frame.time, frame.samples / rate, None if following is None else following.time
+            )
             if gap > MAX_GAP:
                 at = timeline.position - frame.samples / rate - gap
                 raise BadRecording(
@@ -318,10 +319,6 @@ def _blocks(
             held += frame.samples
     if parts:
         yield layout, rate, np.concatenate(parts)
-
-
-def _start(frame: av.AudioFrame) -> float | None:
-    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
 
 
 def _silence(samples: int, most: int) -> Iterator[int]:
