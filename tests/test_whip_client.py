@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from conftest import RunningServer
 from peers import MouthMeter
-from wish import Player
+
+from benchmarks.lib.whip_peer import Player
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 

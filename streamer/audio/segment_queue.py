@@ -38,13 +38,14 @@ def to_mono(pcm: np.ndarray) -> np.ndarray:
     else:
         sound = np.where(np.isfinite(pcm), np.clip(pcm, -2, 2), 0).astype(np.float32) * 32767
     if sound.ndim == 2:
-        mix = sound.mean(axis=1)
+        mix: np.ndarray = sound.mean(axis=1)
         if len(sound) and sound.shape[1] > 1:
             powers = np.mean(np.square(sound, dtype=np.float64), axis=0)
             if np.mean(np.square(mix, dtype=np.float64)) < _CANCELLED * powers.max():
                 mix = sound[:, int(powers.argmax())]
         sound = mix
-    return np.rint(np.clip(sound, -32768, 32767)).astype(np.int16)
+    rounded: np.ndarray = np.rint(np.clip(sound, -32768, 32767)).astype(np.int16)
+    return rounded
 
 
 class _Converter:

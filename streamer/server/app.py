@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
@@ -23,10 +24,10 @@ from streamer.avatar.capacity import COMFORTABLE, frame_costs
 from streamer.avatar.characters import Characters
 from streamer.avatar.engine import Engine
 from streamer.avatar.renderer import RendererBackend, faster_than, in_words
+from streamer.base import resources
 from streamer.base.constants import DEFAULT_SIZES, FPS
 from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
-from streamer.base.resources import CLIENTS
 from streamer.motion.articulation import Articulation, ArticulationModel
 from streamer.outputs.publisher import Publisher, parse_target, relay_command
 from streamer.provenance import content_credentials
@@ -45,6 +46,18 @@ _CSP = (
     "style-src 'self' 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
+
+
+class RevalidatedFiles(StaticFiles):
+    """
+    Files that browsers may keep but must revalidate: modules import each other, and after an upgrade a cached one must
+    not meet new ones.
+    """
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def check_onnxruntime() -> None:
@@ -206,13 +219,15 @@ def create_app(
 
     describe(app)
 
+    clients = resources.clients()
+
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return FileResponse(CLIENTS / "page" / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(clients / "page" / "index.html", headers={"Cache-Control": "no-cache"})
 
     @app.get("/obs", include_in_schema=False)
     async def obs() -> Response:
-        return FileResponse(CLIENTS / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(clients / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
 
     @app.get("/obs/", include_in_schema=False)
     async def obs_folder(request: Request) -> Response:
@@ -220,7 +235,7 @@ def create_app(
         return RedirectResponse("../obs" + (f"?{request.url.query}" if request.url.query else ""), 308)
 
     for folder in ("element", "page", "obs"):
-        app.mount(f"/{folder}", StaticFiles(directory=CLIENTS / folder, check_dir=False), name=folder)
+        app.mount(f"/{folder}", RevalidatedFiles(directory=clients / folder), name=folder)
     return app
 
 
