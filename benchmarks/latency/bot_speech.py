@@ -124,7 +124,7 @@ async def barge_ins(client: Client, count: int) -> dict[str, Any]:
                     told = time.monotonic()
                     cut = await until(bot, "interrupted")
                     await asyncio.sleep(1.5)
-                    onset = session._speech._started + begin  # type: ignore[operator]
+                    onset = session._speech._started + begin  # type: ignore[operator, union-attr]
                     if abs(event["pts"] / SAMPLE_RATE - begin) > 0.15:
                         missed += 1  # the microphone's packets came late, and its first syllable was lost
                         continue

@@ -82,8 +82,8 @@ def _wait_until_ready(url: str, process: subprocess.Popen, log: IO[bytes]) -> No
 
 def _last_words(process: subprocess.Popen, log: IO[bytes]) -> str:
     log.seek(0)
-    said = log.read().decode(errors="replace").strip()
-    return f"the server ended with status {process.returncode}: {said[-2000:]}"
+    said = log.read().decode(errors="replace").strip().splitlines()
+    return f"the server ended with status {process.returncode}: {said[-1][:500] if said else 'it said nothing'}"
 
 
 def _ready(url: str) -> bool:

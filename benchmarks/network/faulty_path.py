@@ -189,11 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServerFailed as error:
         return failure("faulty_path", error)
     for row in report["phases"]:
-        total = row["total_ms"] or {"p50": float("nan"), "p95": float("nan"), "p99": float("nan")}
-        print(
-            f"{row['phase']:28} {total['p50']:g}/{total['p95']:g}/{total['p99']:g} ms, {row['fps']:g} frames/s, "
-            f"longest gap {row['longest_gap_ms']:g} ms"
-        )
+        total = row["total_ms"]
+        latency = f"{total['p50']:g} / {total['p95']:g} / {total['p99']:g} ms" if total else "no frame"
+        print(f"{row['phase']:28} {latency}, {row['fps']:g} frames/s, longest gap {row['longest_gap_ms']:g} ms")
     stall = report["after_stall"]
     back = stall["back_after_s"]
     print(

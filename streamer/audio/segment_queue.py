@@ -17,10 +17,14 @@ from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 _ROUNDING = SAMPLE_RATE // 500  # 2 ms by which two rates may disagree about a segment's length
 
 
+_CANCELLED = 0.1  # power of the mix below this share of the loudest channel's: channels cancel, or one drowns
+
+
 def to_mono(pcm: np.ndarray) -> np.ndarray:
     """Speech [n] or [n, c], int16 or floats of ±1, to [n] int16. Raises ValueError for anything else.
 
-    What lies beyond ±1 is clipped, and what is no number is silence.
+    Channels are averaged; where that loses what one of them holds (opposite phase, one voice among many channels), the
+    loudest is taken. Floats that are no number count as silence.
     """
     pcm = np.asarray(pcm)
     if pcm.ndim not in (1, 2) or (pcm.dtype != np.int16 and pcm.dtype.kind != "f"):
@@ -32,8 +36,15 @@ def to_mono(pcm: np.ndarray) -> np.ndarray:
     if pcm.dtype == np.int16:
         sound = pcm.astype(np.float32)
     else:
-        sound = np.clip(np.nan_to_num(pcm, posinf=1.0, neginf=-1.0), -1, 1).astype(np.float32) * 32767
-    rounded: np.ndarray = np.rint(sound.mean(axis=1) if sound.ndim == 2 else sound).astype(np.int16)
+        sound = np.where(np.isfinite(pcm), np.clip(pcm, -2, 2), 0).astype(np.float32) * 32767
+    if sound.ndim == 2:
+        mix: np.ndarray = sound.mean(axis=1)
+        if len(sound) and sound.shape[1] > 1:
+            powers = np.mean(np.square(sound, dtype=np.float64), axis=0)
+            if np.mean(np.square(mix, dtype=np.float64)) < _CANCELLED * powers.max():
+                mix = sound[:, int(powers.argmax())]
+        sound = mix
+    rounded: np.ndarray = np.rint(np.clip(sound, -32768, 32767)).astype(np.int16)
     return rounded
 
 
@@ -111,7 +122,7 @@ class Segments:
         segment = self._waiting[-1]
         if rate != segment.speech.rate:
             raise ValueError(f"a segment of {segment.speech.rate} Hz goes on with {rate} Hz: end it first")
-        segment.speech.push(samples.astype("<i2").tobytes())
+        segment.speech.push(samples)
         segment.speech.convert()
         return segment.number
 

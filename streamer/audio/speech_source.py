@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.audio.opus import OpusDecoder, packet_duration
+from streamer.audio.pcm import PcmDecoder
 from streamer.base.constants import AUDIO_CLOCK, SAMPLE_RATE
 
 Samples = NDArray[np.float32]
@@ -56,29 +57,6 @@ class SpeechFormat:
         whole = isinstance(self.rate, int) and not isinstance(self.rate, bool)
         if not whole or not RATES[0] <= self.rate <= RATES[1]:
             raise BadSpeech("bad_rate", f"rate {self.rate!r:.40} is no whole number from {RATES[0]} to {RATES[1]} Hz")
-
-
-class SampleBytes:
-    """Makes whole samples of a stream of bytes: what a piece has beyond them is carried over to the next piece."""
-
-    def __init__(self, width: int = 2) -> None:
-        """`width`: bytes of a sample of all channels."""
-        self.width = width
-        self._loose = b""
-
-    @property
-    def loose(self) -> int:
-        """Bytes that wait for the rest of their sample."""
-        return len(self._loose)
-
-    def push(self, data: bytes) -> bytes:
-        joined = self._loose + data
-        whole = len(joined) // self.width * self.width
-        self._loose = joined[whole:]
-        return joined[:whole]
-
-    def clear(self) -> None:
-        self._loose = b""
 
 
 class _Fifo:
@@ -156,9 +134,9 @@ class PcmConverter:
         """Whether there is something to convert or to take."""
         return bool(self._raw) or any(len(each) for each in self._ready)
 
-    def push(self, data: bytes) -> None:
-        """Little-endian samples."""
-        self._raw += data
+    def push(self, samples: NDArray[np.int16]) -> None:
+        """[n]"""
+        self._raw += samples.astype("<i2", copy=False).tobytes()
 
     def convert(self, counts: Sequence[float] | None = None) -> list[int]:
         """Converts until there are `counts` samples at each rate, or as many as can be. Returns how many are ready."""
@@ -203,7 +181,7 @@ class PcmSource:
     def __init__(self, rate: int) -> None:
         self.seconds = 0.0
         self._rate = rate
-        self._bytes = SampleBytes()
+        self._decoder = PcmDecoder()
         self._converter = PcmConverter(rate, (SAMPLE_RATE, AUDIO_CLOCK), rate // 50)
 
     @property
@@ -217,13 +195,13 @@ class PcmSource:
     @property
     def loose(self) -> int:
         """Bytes that are no whole sample yet."""
-        return self._bytes.loose
+        return self._decoder.loose
 
     def push(self, data: bytes) -> float:
         """Adds a piece. Returns the seconds that it adds."""
-        whole = self._bytes.push(data)
-        self._converter.push(whole)
-        seconds = len(whole) / 2 / self._rate
+        samples = self._decoder.push(data)[:, 0]
+        self._converter.push(samples)
+        seconds = len(samples) / self._rate
         self.seconds += seconds
         return seconds
 

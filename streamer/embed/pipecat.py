@@ -13,9 +13,6 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from streamer.audio.speech_source import SampleBytes
 from streamer.embed.local_avatar import LocalAvatar, Moment, Runtime
 
 __all__ = ["ATTENTION", "LEAD", "CharacterVideoService"]
@@ -50,7 +47,6 @@ class CharacterVideoService(AIService):
         self._character, self._size = character, size
         self._forwarding: asyncio.Task | None = None
         self._contexts: dict[int, str | None] = {}  # of the segments that wait
-        self._bytes = SampleBytes()
         self._stops: deque[tuple[int, frames.TTSStoppedFrame]] = deque()  # each goes on after its segment
         self._silent = asyncio.Event()
         self._silent.set()
@@ -102,8 +98,8 @@ class CharacterVideoService(AIService):
             avatar.set_attention(state)
         match frame:
             case frames.TTSAudioRawFrame():
-                pcm = self._samples(frame)
-                if (segment := await avatar.push(pcm, frame.sample_rate)) is not None:
+                segment = await avatar.push(frame.audio, frame.sample_rate, frame.num_channels)
+                if segment is not None:
                     self._contexts[segment] = frame.context_id
                     self._silent.clear()
                 return
@@ -113,7 +109,6 @@ class CharacterVideoService(AIService):
                 await self.start_ttfb_metrics()
             case frames.InterruptionFrame():
                 avatar.clear()
-                self._bytes.clear()
                 self._contexts.clear()
                 self._stops.clear()
                 self._silent.set()
@@ -121,15 +116,8 @@ class CharacterVideoService(AIService):
                 self._forwarding = self.create_task(self._forward(avatar))
         await self.push_frame(frame, direction)
 
-    def _samples(self, frame: frames.TTSAudioRawFrame) -> np.ndarray:
-        """[n, channels] int16: services hand on pieces of a stream of bytes, which may be cut within a sample."""
-        if self._bytes.width != 2 * frame.num_channels:
-            self._bytes = SampleBytes(2 * frame.num_channels)
-        return np.frombuffer(self._bytes.push(frame.audio), "<i2").reshape(-1, frame.num_channels)
-
     def _end_segment(self, avatar: LocalAvatar) -> int | None:
         """The segment after which what comes now is to go on; None where nothing is being said."""
-        self._bytes.clear()
         segment = avatar.end_segment()
         return segment if segment is not None else max(self._contexts, default=None)
 
