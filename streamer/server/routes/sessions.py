@@ -19,7 +19,7 @@ from streamer.server.routes.common import (
     asked_flag,
     asked_size,
     content_type,
-    load_onnx_session,
+    session_of,
     read_body,
     read_json,
     state_of,
@@ -230,12 +230,12 @@ async def list_sessions(request: Request) -> dict[str, Any]:
 
 @router.get("/v1/sessions/{session_id}")
 async def session_state(session_id: str, request: Request) -> dict[str, Any]:
-    return load_onnx_session(request, session_id).to_json()
+    return session_of(request, session_id).to_json()
 
 
 @router.patch("/v1/sessions/{session_id}", status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, request: Request) -> Response:
-    return await take_candidates(request, load_onnx_session(request, session_id).peer)
+    return await take_candidates(request, session_of(request, session_id).peer)
 
 
 _MESSAGE = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(TYPES)}}}
@@ -243,13 +243,13 @@ _MESSAGE = {"type": "object", "required": ["type"], "properties": {"type": {"enu
 
 @router.post("/v1/sessions/{session_id}/control", openapi_extra=takes(body={"application/json": _MESSAGE}))
 async def steer(session_id: str, request: Request) -> dict[str, Any]:
-    session = load_onnx_session(request, session_id)
+    session = session_of(request, session_id)
     return await session.steer(await read_body(request, MAX_BYTES))
 
 
 @router.delete("/v1/sessions/{session_id}")
 async def close_session(session_id: str, request: Request) -> dict[str, Any]:
-    return await delete(request, load_onnx_session(request, session_id))
+    return await delete(request, session_of(request, session_id))
 
 
 async def delete(request: Request, session: Session) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from streamer.base.errors import RequestError
 from streamer.rtc import aiortc_internals, negotiation
 from streamer.rtc.sdp import Role
-from streamer.server.routes.common import load_onnx_session, state_of
+from streamer.server.routes.common import session_of, state_of
 from streamer.server.routes.openapi import ANSWERED, TEXT, takes
 from streamer.server.routes.sdp import CANDIDATES, answer, check_exchange, describe, discover, read_sdp, take_candidates
 from streamer.server.routes.sessions import ASKED, asked_session, delete, opening
@@ -21,7 +21,7 @@ WHEP_RELATION = "urn:x-lipstream:whep"
 
 def _source_of(request: Request, session_id: str) -> Session:
     """Raises `RequestError` (404)."""
-    session = load_onnx_session(request, session_id)
+    session = session_of(request, session_id)
     if session.peer is None or session.peer.role is not Role.SOURCE:
         raise RequestError(404, "unknown_session", f"session {session_id[:40]!r} does not come over WHIP")
     return session
