@@ -19,9 +19,9 @@ from streamer.server.routes.common import (
     asked_flag,
     asked_size,
     content_type,
-    session_of,
     read_body,
     read_json,
+    session_of,
     state_of,
 )
 from streamer.server.routes.guard import grant_of
