@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamer import __version__
 from streamer.base.constants import DEVICES, GENERATORS, GENERATORS_HELP, MAX_SESSIONS, MAX_VIEWERS
+from streamer.server.checks import clean_ice_server
 from streamer.server.config import (
     SOCKETS,
     ServerConfig,
@@ -32,9 +33,14 @@ def _ports(text: str) -> tuple[int, int]:
 def _ice_server(text: str) -> dict:
     """URL[,USERNAME,CREDENTIAL]"""
     url, *account = text.split(",")
-    if url.split(":")[0] not in ("stun", "stuns", "turn", "turns") or len(account) not in (0, 2):
-        raise argparse.ArgumentTypeError(f"{text!r} is not stun:HOST[:PORT] or turn:HOST[:PORT],USERNAME,CREDENTIAL")
-    return {"urls": [url], **dict(zip(("username", "credential"), account, strict=bool(account)))}
+    if len(account) not in (0, 2):
+        raise argparse.ArgumentTypeError(
+            f"{url!r} has {len(account)} parts behind it, want none or USERNAME,CREDENTIAL"
+        )
+    try:
+        return clean_ice_server({"urls": [url], **dict(zip(("username", "credential"), account, strict=bool(account)))})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -135,7 +141,8 @@ def _forward(command: str, arguments: list[str]) -> int:
 def _serve(options: argparse.Namespace) -> int:
     import uvicorn
 
-    from streamer.server.app import check_outlets, create_app
+    from streamer.server.app import create_app
+    from streamer.server.startup import check_machine
 
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -167,14 +174,7 @@ def _serve(options: argparse.Namespace) -> int:
             max_sessions=options.max_sessions,
             max_viewers=options.max_viewers,
         )
-        for path in (config.tls_cert, config.tls_key):
-            if path is not None and not path.is_file():
-                raise ValueError(f"{path} is not a file")
-        check_outlets(config)
-        if config.c2pa_cert is not None and config.c2pa_key is not None:
-            from streamer.provenance import content_credentials
-
-            content_credentials.load(config.c2pa_cert, config.c2pa_key)  # now, rather than when a recording ends
+        check_machine(config)
     except ValueError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2

@@ -4,12 +4,9 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
@@ -28,14 +25,16 @@ from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
 from streamer.base.resources import CLIENTS
 from streamer.motion.articulation import Articulation, ArticulationModel
-from streamer.outputs.publisher import Publisher, parse_target, relay_command
+from streamer.outputs.publisher import Publisher, parse_target
 from streamer.provenance import content_credentials
 from streamer.rtc import aiortc_internals
 from streamer.server.config import ServerConfig
+from streamer.server.origins import is_listed
 from streamer.server.routes import characters, recording, sessions, speech, status, tokens, whep, whip
 from streamer.server.routes.common import problem
 from streamer.server.routes.guard import Guard, GuardedSockets, allowed
 from streamer.server.routes.openapi import REFUSALS, describe
+from streamer.server.startup import check_onnxruntime, check_outlets
 from streamer.server.state import State
 
 log = logging.getLogger(__name__)
@@ -45,36 +44,6 @@ _CSP = (
     "style-src 'self' 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
-
-
-def check_onnxruntime() -> None:
-    """Refuses to start where onnxruntime and onnxruntime-gpu are both installed: they overwrite one another's files."""
-    found = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        with contextlib.suppress(PackageNotFoundError):
-            found.append(f"{name} {version(name)}")
-    if len(found) > 1:
-        raise RuntimeError(
-            f"{' and '.join(found)} are both installed and share one module, so that neither is whole. "
-            "Uninstall both, then install the one that you want."
-        )
-
-
-def check_outlets(config: ServerConfig) -> None:
-    """Raises ValueError for a place to record to, or to publish to, that cannot be one."""
-    if config.record_dir is not None:
-        try:
-            config.record_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"--record-dir {config.record_dir}: {error.strerror}") from None
-        if not os.access(config.record_dir, os.W_OK | os.X_OK):
-            raise ValueError(f"--record-dir {config.record_dir}: it cannot be written to")
-    for text in config.publish:
-        target = parse_target(text)
-        if target.file and not Path(target.url).resolve().parent.is_dir():
-            raise ValueError(f"--publish {target.url}: its folder does not exist")
-        if not target.file:
-            relay_command(target)
 
 
 def create_app(
@@ -151,7 +120,7 @@ def create_app(
             response = problem(RequestError(500, "internal_error", "the server met an error of its own, and logged it"))
         if config.allow_origins:
             response.headers.add_vary_header("Origin")
-        if origin in config.allow_origins:
+        if origin is not None and is_listed(origin, config.allow_origins):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE"
             response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
