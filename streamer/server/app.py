@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
@@ -100,7 +101,9 @@ def create_app(
             sys.setswitchinterval(interval)
             gc.unfreeze()
 
-    app = FastAPI(title="lipstream", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="lipstream", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
 
     @app.middleware("http")
     async def guarded(request: Request, call_next: Callable) -> Response:
@@ -142,6 +145,8 @@ def create_app(
 
     @app.exception_handler(HTTPException)
     async def http_error_handler(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404 and (target := without_slash(request)) is not None:
+            return RedirectResponse(target, 308)
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
         response = problem(
             RequestError(error.status_code, reason, f"{request.method} {request.scope['path'][:80]}: {error.detail}")
@@ -160,6 +165,21 @@ def create_app(
         routes = [route for topic in topics for route in topic.router.routes if isinstance(route, Route)]
         return {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
 
+    def without_slash(request: Request) -> str | None:
+        """
+        For a path that is a route's but for a slash at its end: that route, relative to the request. Starlette's own
+        redirect names an address that a client of a proxy may not be able to reach.
+        """
+        path = request.scope["path"]
+        if not path.endswith("/") or path.endswith("//") or path == "/":
+            return None
+        scope = {**request.scope, "path": path[:-1]}
+        routes = [route for routed in (app, *(topic.router for topic in topics)) for route in routed.routes]
+        if not any(isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE for route in routes):
+            return None
+        query = f"?{request.url.query}" if request.url.query else ""
+        return f"../{quote(path[:-1].rpartition('/')[2])}{query}"
+
     describe(app)
 
     @app.get("/", include_in_schema=False)
@@ -169,11 +189,6 @@ def create_app(
     @app.get("/obs", include_in_schema=False)
     async def obs() -> Response:
         return FileResponse(CLIENTS / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
-
-    @app.get("/obs/", include_in_schema=False)
-    async def obs_folder(request: Request) -> Response:
-        # The page's own files are named relative to /obs, so that a proxy may put all of it under a path.
-        return RedirectResponse("../obs" + (f"?{request.url.query}" if request.url.query else ""), 308)
 
     for folder in ("element", "page", "obs"):
         app.mount(f"/{folder}", StaticFiles(directory=CLIENTS / folder, check_dir=False), name=folder)

@@ -195,7 +195,7 @@ async def open_session(request: Request) -> Response:
     if content_type(request) == "application/json":
         async with opening(held, await session_request_from_json(request)) as session:
             session.start_peerless()
-        path = f"/v1/sessions/{session.id}"
+        path = f"sessions/{session.id}"
         body = {
             "id": session.id,
             "speech": f"{path}/speech",
@@ -220,7 +220,7 @@ async def open_session(request: Request) -> Response:
             public_ip=config.public_ip,
         )
         session.attach(peer, wish.fed)
-    return answer(config, f"/v1/sessions/{session.id}", peer)
+    return answer(config, f"sessions/{session.id}", peer)
 
 
 @router.get("/v1/sessions")

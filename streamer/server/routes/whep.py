@@ -40,7 +40,7 @@ async def view(session_id: str, request: Request) -> Response:
         )
 
     guest = await session.audience.admit(accept, packed)
-    return answer(config, f"/v1/sessions/{session.id}/whep/{guest.id}", guest.peer)
+    return answer(config, f"whep/{guest.id}", guest.peer)
 
 
 @router.options(_ENDPOINT, response_class=Response)
