@@ -50,10 +50,10 @@ class Twin(Brush):
         super().__init__()
         self.together: list[int] = []
 
-    def render_batch(self, all_of_them: Sequence[Any]) -> list[np.ndarray | Exception]:
-        self.together.append(len(all_of_them))
+    def render_batch(self, renderers: Sequence[Any]) -> list[np.ndarray | Exception]:
+        self.together.append(len(renderers))
         frames: list[np.ndarray | Exception] = []
-        for twin in all_of_them:
+        for twin in renderers:
             frames.append(RuntimeError("the brush broke") if twin.fail else np.full((16, 16, 4), 7, np.uint8))
         return frames
 

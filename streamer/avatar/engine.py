@@ -1,7 +1,7 @@
 """The engine: one thread that runs the steps of all sessions on a device, earliest deadline first.
 
-A session that fell behind hears every step, which is cheap and keeps its state whole, but only its newest frame is
-drawn: late work is dropped whole, never queued.
+A session that fell behind still processes every step, which is cheap and keeps its state consistent, but only its
+newest frame is drawn. Late work is dropped as a whole, never queued.
 """
 
 import logging
@@ -21,9 +21,9 @@ from streamer.base.image import Picture
 
 log = logging.getLogger(__name__)
 
-_MOST_WAITING = 50  # steps a seat may have waiting (2 s); beyond it the oldest are dropped unheard
-_SMOOTHING = 0.05  # a frame's weight in a seat's cost; its first frames count as much as one another
-_MOST_SPOILT = 25  # frames in a row that hold no numbers, after which a session is given up
+_MOST_WAITING = 50  # steps that may wait in a slot (2 s); beyond that the oldest are dropped unprocessed
+_SMOOTHING = 0.05  # weight of a frame in a slot's moving average; the first frames count equally
+_MOST_NONFINITE = 25  # consecutive non-finite frames after which the session fails
 
 
 @dataclass
@@ -37,26 +37,26 @@ class EngineSlot:
     engine: "Engine"
     waiting: deque[Step]
     skipped: int = 0
-    """Frames heard but not drawn, because a newer one was already waiting, or which held no numbers."""
+    """Frames processed but not drawn, because a newer one was waiting or because they contained NaN or Inf."""
     unheard: int = 0
     """Steps dropped because more than two seconds of them were waiting."""
     cost: float = 0.0
-    """Seconds of the engine's thread that a frame takes, smoothed; of the renderer that drew the last one."""
+    """Moving average of the seconds of the engine's thread that a frame takes with the current renderer."""
     renderer: str = ""
-    """What drew the last frame, one of config.RENDERERS; empty before the first."""
+    """The renderer of the last frame, one of constants.RENDERERS; empty before the first."""
     drawn: int = 0
-    """Frames that it has drawn without a break."""
+    """Frames that this renderer has drawn in a row."""
     nonfinite_frames: int = 0
-    """Frames in a row that held no numbers (an ArithmeticError): left out, since the next may be whole again."""
+    """Consecutive frames with NaN or Inf (an ArithmeticError): skipped, since the next one may be finite again."""
     closed: bool = False
 
     @property
     def frames_skipped(self) -> int:
-        """Frames that were never drawn, for whichever reason."""
+        """Frames that were never drawn, for any reason."""
         return self.skipped + self.unheard
 
     def took(self, renderer: str, seconds: float) -> None:
-        """Counts a drawn frame. What another renderer took says nothing of what this one takes."""
+        """Counts a drawn frame. A new renderer starts a new average."""
         if renderer != self.renderer:
             self.renderer, self.drawn, self.cost = renderer, 0, 0.0
         self.drawn += 1
@@ -66,7 +66,7 @@ class EngineSlot:
         self.engine._submit(self, step)
 
     def close(self) -> None:
-        """Gives the place up; idempotent. The avatar is closed by the engine's thread once its step is done."""
+        """Frees the slot; idempotent. The engine's thread closes the avatar after its current step."""
         self.engine._close(self)
 
 
@@ -74,7 +74,7 @@ class Engine:
     """Runs steps. `start` and `close` are idempotent; `close` is safe before `start`."""
 
     def __init__(self, on_step: Callable[[float], None] = lambda seconds: None) -> None:
-        self._seats: list[EngineSlot] = []
+        self._slots: list[EngineSlot] = []
         self._leaving: list[EngineSlot] = []
         self._work = threading.Condition()
         self._stopping = False
@@ -99,63 +99,63 @@ class Engine:
         on_voice: Callable[[list[VadEvent]], None],
         on_failure: Callable[[Exception], None],
     ) -> EngineSlot:
-        """Seats a session. The callbacks are called on the engine's thread."""
-        seat = EngineSlot(avatar, on_frame, on_voice, on_failure, self, deque())
+        """Adds a session. The callbacks run on the engine's thread."""
+        slot = EngineSlot(avatar, on_frame, on_voice, on_failure, self, deque())
         with self._work:
-            self._seats.append(seat)
-        return seat
+            self._slots.append(slot)
+        return slot
 
     @property
     def load(self) -> float:
-        """Share of the thread's time that the seated sessions need at 25 fps: 1 is all of it."""
+        """Share of the thread's time that the sessions need at 25 fps: 1 is all of it."""
         with self._work:
-            return sum(seat.cost for seat in self._seats) * FPS
+            return sum(slot.cost for slot in self._slots) * FPS
 
-    def _submit(self, seat: EngineSlot, step: Step) -> None:
+    def _submit(self, slot: EngineSlot, step: Step) -> None:
         with self._work:
-            if seat.closed:
+            if slot.closed:
                 return
-            if len(seat.waiting) >= _MOST_WAITING:
-                seat.waiting.popleft()
-                seat.unheard += 1
-            seat.waiting.append(step)
+            if len(slot.waiting) >= _MOST_WAITING:
+                slot.waiting.popleft()
+                slot.unheard += 1
+            slot.waiting.append(step)
             self._work.notify()
 
-    def _close(self, seat: EngineSlot) -> None:
+    def _close(self, slot: EngineSlot) -> None:
         with self._work:
-            if seat.closed:
+            if slot.closed:
                 return
-            seat.closed = True
-            self._seats.remove(seat)
+            slot.closed = True
+            self._slots.remove(slot)
             if self._thread.is_alive() and not self._stopping:
-                self._leaving.append(seat)
+                self._leaving.append(slot)
                 self._work.notify()
                 return
-        seat.avatar.close()
+        slot.avatar.close()
 
     def _take(self) -> list[tuple[EngineSlot, list[Step]]] | None:
-        """Waits for work: the seat whose oldest step arrived first, with all its steps, and those ready seats that can
-        be drawn together with it. None to end.
+        """Waits for work: the slot whose oldest step arrived first, with all its steps, and the ready slots that can be
+        drawn in one batch with it. None: stop.
         """
         with self._work:
             while True:
-                for seat in self._leaving:
-                    seat.avatar.close()
+                for slot in self._leaving:
+                    slot.avatar.close()
                 self._leaving.clear()
                 if self._stopping:
                     return None
-                ready = [seat for seat in self._seats if seat.waiting]
+                ready = [slot for slot in self._slots if slot.waiting]
                 if ready:
                     ready.sort(key=lambda s: s.waiting[0].times.arrived)
                     batch_key = ready[0].avatar.batch_key()
                     chosen = ready[:1]
                     if batch_key is not None:
-                        chosen += [seat for seat in ready[1:] if seat.avatar.batch_key() == batch_key][
+                        chosen += [slot for slot in ready[1:] if slot.avatar.batch_key() == batch_key][
                             : batch_key[1] - 1
                         ]
-                    taken = [(seat, list(seat.waiting)) for seat in chosen]
-                    for seat in chosen:
-                        seat.waiting.clear()
+                    taken = [(slot, list(slot.waiting)) for slot in chosen]
+                    for slot in chosen:
+                        slot.waiting.clear()
                     return taken
                 self._work.wait()
 
@@ -164,54 +164,54 @@ class Engine:
             self._step(taken)
 
     def _step(self, taken: list[tuple[EngineSlot, list[Step]]]) -> None:
-        """Hears and draws for some seats at once. One session's failure does not reach the others."""
+        """Processes and draws for one batch of slots. One session's failure does not affect the others."""
         started = clock.now()
         heard: list[tuple[EngineSlot, Step, np.ndarray]] = []
-        for seat, steps in taken:
+        for slot, steps in taken:
             try:
-                heard.append((seat, steps[-1], self._hear(seat, steps)))
+                heard.append((slot, steps[-1], self._hear(slot, steps)))
             except Exception as error:
-                self._fail(seat, error)
-        for (seat, step, _), image in zip(heard, self._draw(heard), strict=True):
+                self._fail(slot, error)
+        for (slot, step, _), image in zip(heard, self._draw(heard), strict=True):
             if isinstance(image, Exception):
-                self._fail(seat, image)
+                self._fail(slot, image)
                 continue
-            seat.nonfinite_frames = 0
+            slot.nonfinite_frames = 0
             step.times.started = started
             step.times.drawn = clock.now()
             seconds = (step.times.drawn - started) / len(heard)
-            seat.took(seat.avatar.renderer, seconds)
+            slot.took(slot.avatar.renderer, seconds)
             self._on_step(seconds)
             try:
-                seat.on_frame(Frame(step.frame, step.epoch, image.copy(), step.times))
+                slot.on_frame(Frame(step.frame, step.epoch, image.copy(), step.times))
             except Exception as error:
-                self._fail(seat, error)
+                self._fail(slot, error)
 
-    def _hear(self, seat: EngineSlot, steps: list[Step]) -> np.ndarray:
-        """The controls [C] of the newest step; the older ones are heard, but not drawn."""
+    def _hear(self, slot: EngineSlot, steps: list[Step]) -> np.ndarray:
+        """Processes all steps and returns the controls [C] of the newest, which alone is drawn."""
         events: list[VadEvent] = []
         for step in steps:
-            controls, told = seat.avatar.hear(step)
+            controls, told = slot.avatar.hear(step)
             events += told
-        seat.skipped += len(steps) - 1
+        slot.skipped += len(steps) - 1
         if events:
-            seat.on_voice(events)
+            slot.on_voice(events)
         return controls
 
     def _draw(self, heard: list[tuple[EngineSlot, Step, np.ndarray]]) -> list[Picture | Exception]:
         """The image of each, or what went wrong with it."""
         try:
             if len(heard) > 1:
-                return render_batch([(seat.avatar, controls, step.frame / FPS) for seat, step, controls in heard])
-            return [seat.avatar.draw(controls, step.frame / FPS) for seat, step, controls in heard]
+                return render_batch([(slot.avatar, controls, step.frame / FPS) for slot, step, controls in heard])
+            return [slot.avatar.draw(controls, step.frame / FPS) for slot, step, controls in heard]
         except Exception as error:
             return [error] * len(heard)
 
-    def _fail(self, seat: EngineSlot, error: Exception) -> None:
-        if isinstance(error, ArithmeticError) and seat.nonfinite_frames < _MOST_SPOILT:
-            seat.nonfinite_frames += 1
-            seat.skipped += 1
-            log.warning("a frame is left out: %s", error)
+    def _fail(self, slot: EngineSlot, error: Exception) -> None:
+        if isinstance(error, ArithmeticError) and slot.nonfinite_frames < _MOST_NONFINITE:
+            slot.nonfinite_frames += 1
+            slot.skipped += 1
+            log.warning("skipped a frame: %s", error)
             return
         log.error("a step failed", exc_info=error)
-        seat.on_failure(error)
+        slot.on_failure(error)

@@ -223,9 +223,9 @@ class NeuralRig:
             raise frame
         return frame
 
-    def render_batch(self, all_of_them: Sequence[BatchRenderer]) -> list[Picture | Exception]:
+    def render_batch(self, renderers: Sequence[BatchRenderer]) -> list[Picture | Exception]:
         """One pass through the networks for several sessions."""
-        rigs = [rig for rig in all_of_them if isinstance(rig, NeuralRig)]
+        rigs = [rig for rig in renderers if isinstance(rig, NeuralRig)]
         frames = self._frame_renderer.draw([rig._stream for rig in rigs])
         return [
             frame if isinstance(frame, NotFinite) else rig._finished(frame)
@@ -270,9 +270,9 @@ class DeviceRig:
             raise frame
         return frame
 
-    def render_batch(self, all_of_them: Sequence[BatchRenderer]) -> list[Picture | Exception]:
+    def render_batch(self, renderers: Sequence[BatchRenderer]) -> list[Picture | Exception]:
         """One step for several sessions, of whichever sizes."""
-        rigs = [rig for rig in all_of_them if isinstance(rig, DeviceRig)]
+        rigs = [rig for rig in renderers if isinstance(rig, DeviceRig)]
         return list(self._frame_renderer.draw([rig._stream for rig in rigs]))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What draws a character, by its capabilities: the protocols that the studio's rigs and the neural generator meet."""
+"""The protocols of what draws a character. The rigs and the neural generator implement them."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -11,15 +11,15 @@ from streamer.motion.articulation import ArticulationFrame
 
 
 class Renderer(Protocol):
-    """What draws a character for one session: the studio's `Rig`, a picture's, or the neural generator's."""
+    """Draws one character for one session: a studio rig, a picture rig, or the neural generator."""
 
     name: str
-    """One of config.RENDERERS."""
+    """One of constants.RENDERERS."""
 
     size: int
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> Picture:
-        """[C] float32 controls at `t` seconds to a picture of that size, valid until the next call."""
+        """Draws [C] float32 controls at `t` seconds. The picture is valid until the next call."""
         ...
 
     def close(self) -> None: ...
@@ -27,50 +27,47 @@ class Renderer(Protocol):
 
 @runtime_checkable
 class ConditionedRenderer(Protocol):
-    """A `Renderer` that wants to know more than the controls: what was heard, at every frame, drawn or not."""
+    """A `Renderer` that also needs each frame's articulation and emotion, whether the frame is drawn or not."""
 
     def hear(self, controls: np.ndarray, curves: ArticulationFrame, emotion: np.ndarray) -> None:
-        """The frame's controls [C], what the voice says, and the strength of each emotion of controls.EMOTIONS."""
+        """Takes a frame's controls [C], articulation, and the strength [E] of each of controls.EMOTIONS."""
         ...
 
 
 @runtime_checkable
 class BatchRenderer(Protocol):
-    """A `Renderer` that is drawn together with others of its kind more cheaply than one by one."""
+    """A `Renderer` that supports batched rendering."""
 
     batch_key: object
-    """Those with the same one can be drawn together."""
+    """Renderers with equal keys can share a batch."""
 
     max_batch_size: int
-    """How many at once: with more, the first would wait too long for the last."""
+    """Sessions in a batch at most: in a larger one the first would wait too long for the last."""
 
-    def render_batch(self, all_of_them: Sequence["BatchRenderer"]) -> list[Picture | Exception]:
-        """What `draw` would give for each, in their order; one's failure stands in its place."""
+    def render_batch(self, renderers: Sequence["BatchRenderer"]) -> list[Picture | Exception]:
+        """What `draw` would return for each, in order; an exception in the place of one that failed."""
         ...
 
 
 class RendererBackend(Protocol):
-    """Makes a `Renderer` of a character for each session that shows it. Its methods may be called from any thread."""
+    """Creates a `Renderer` for each session that shows a character. Thread-safe."""
 
     name: str
-    """One of config.GENERATORS."""
+    """One of constants.GENERATORS."""
 
     where: str
-    """On which device it draws, how, and why there: one line, to be said at start."""
+    """Which device it draws on, how, and why: one line, printed at start."""
 
     def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
-        """
-        Which of config.RENDERERS draws a character at that size, or at the renderer's default size: the `name` of what
-        `rig` makes.
-        """
+        """The `name` of the renderer that `create_renderer` makes for this size, or for the renderer's default size."""
         ...
 
     def create_renderer(self, entry: CharacterRecord, size: int, background: bool) -> Renderer:
-        """A fresh one for one session, at rest. Blocking: run it off the event loop. Raises `RequestError`."""
+        """A new renderer for one session, at rest. Blocking: run it off the event loop. Raises `RequestError`."""
         ...
 
     def prepare(self, entry: CharacterRecord, size: int, background: bool) -> None:
-        """Makes ready what takes long in `rig`, so that it is soon there if it is asked for. As `rig` otherwise."""
+        """Does the slow part of `create_renderer` in advance. Blocking. Raises `RequestError`."""
         ...
 
     def still(self, entry: CharacterRecord, size: int, background: bool) -> np.ndarray:
@@ -78,7 +75,7 @@ class RendererBackend(Protocol):
         ...
 
     def relative_cost(self, renderer: str, size: int) -> float:
-        """What a renderer's frame of that size costs beside one of its default size."""
+        """The cost of a renderer's frame of this size, relative to one of its default size."""
         ...
 
 
@@ -86,17 +83,14 @@ _SMALL = 256
 
 
 def in_words(renderer: str) -> str:
-    """The name of one of config.RENDERERS for people."""
+    """The name of one of constants.RENDERERS, as shown to people."""
     return {"still": "picture that moves as a whole", "neural": "neural generator"}.get(
         renderer, renderer.replace("_", " ")
     )
 
 
 def faster_than(renderer: str, size: int) -> str:
-    """
-    The end of a sentence that says that one of config.RENDERERS is too slow at a size: what draws sooner. Empty where
-    nothing does.
-    """
+    """Completes a warning that a renderer is too slow at a size: names what is faster, or nothing if nothing is."""
     if renderer == "neural":
-        return ". `lipstream --generator rig` draws sooner"
-    return f". A session of {_SMALL} pixels is drawn sooner" if size > _SMALL else ""
+        return ". `lipstream --generator rig` is faster"
+    return f". A session of {_SMALL}×{_SMALL} pixels is faster" if size > _SMALL else ""

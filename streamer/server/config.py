@@ -1,7 +1,6 @@
 """The server's options."""
 
 import ipaddress
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,15 +132,3 @@ class ServerConfig(SessionLimits):
         scheme = "https" if self.tls_cert else "http"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}"
-
-
-def token_from_environment() -> str | None:
-    return os.environ.get("LIPSTREAM_TOKEN") or None
-
-
-def turn_secret_from_environment() -> str | None:
-    return os.environ.get("LIPSTREAM_TURN_SECRET") or None
-
-
-def publish_from_environment() -> tuple[str, ...]:
-    return tuple(os.environ.get("LIPSTREAM_PUBLISH", "").split())
