@@ -28,7 +28,7 @@ from streamer.server.turn import TurnConfig, ice_links
         ({"allow_origins": ("https://b\u00fccher.example",)}, "xn--"),
         ({"token": " \n"}, "the token is blank"),
         ({"token": "ses\u00e4me"}, "character 4 of the 6 of the token"),
-        ({"token": "open sesame"}, "character 5 of the 11 of the token"),
+        ({"token": "open\nsesame"}, "character 5 of the 11 of the token"),
         ({"token": "a\udce9"}, "character 2 of the 2 of the token"),
         ({"host": " "}, "--host ' '"),
         ({"public_ip": "0.0.0.0"}, "no address that a peer"),

@@ -173,7 +173,8 @@ def create_app(
         path = request.scope["path"]
         if not path.endswith("/") or path.endswith("//") or path == "/":
             return None
-        scope = {**request.scope, "path": path[:-1]}
+        root = request.scope.get("app_root_path", request.scope.get("root_path", ""))  # a mount has changed the latter
+        scope = {**request.scope, "path": path[:-1], "root_path": root}
         routes = [route for routed in (app, *(topic.router for topic in topics)) for route in routed.routes]
         if not any(isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE for route in routes):
             return None

@@ -10,7 +10,6 @@ from typing import Any
 
 from streamer.server.origins import parse_origin
 
-_TOKEN = re.compile(r"[!-~]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ICE_URL = re.compile(
     r"(?P<scheme>stuns?|turns?):(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(?P<transport>\?transport=(udp|tcp))?",
@@ -20,15 +19,15 @@ _HEADER_TEXT = re.compile(r"[ -~]+")
 
 
 def clean_token(text: str) -> str:
-    """A bearer token without white space around it. It travels in a header, so only visible ASCII can ever match."""
+    """A bearer token without white space around it. It travels in a header, so only printable ASCII can ever match."""
     token = text.strip()
     if not token:
         raise ValueError("the token is blank: give --token or LIPSTREAM_TOKEN at least one visible character")
-    if not _TOKEN.fullmatch(token):
-        at = next(i for i, letter in enumerate(token) if not _TOKEN.fullmatch(letter))
+    if not _HEADER_TEXT.fullmatch(token):
+        at = next(i for i, letter in enumerate(token) if not _HEADER_TEXT.fullmatch(letter))
         raise ValueError(
             f"character {at + 1} of the {len(token)} of the token cannot be sent in a header: "
-            "want letters, digits and punctuation of ASCII, without spaces"
+            "want letters, digits, punctuation and spaces of ASCII"
         )
     return token
 
