@@ -1,4 +1,4 @@
-"""The characters a server knows: the studio's by seed, those built from traits, and uploaded pictures."""
+"""The characters that a server offers: the studio's by seed, those built from traits, and uploaded pictures."""
 
 import hashlib
 import io
@@ -30,17 +30,17 @@ from streamer.studio.rig import Rig, expression
 from streamer.studio.still_rig import StillRig
 
 SHOWN_SEEDS = (24, 13, 71, 40, 4, 73, 3, 37, 17, 78, 45, 29)
-"""The studio's characters that every server offers."""
+"""Seeds of the built-in characters."""
 
 MAX_SEED = 2**31 - 1
 
-_MOST_BYTES = 2**30  # of all uploaded pictures; one has up to 16 MiB, a pack eight times as much
+_MOST_BYTES = 2**30  # all uploaded pictures together; one takes up to 16 MiB, a pack eight times as much
 _SAMPLE_EDGE = 512
 
 
 @dataclass
 class CharacterRecord:
-    """One character: either the studio's traits, or a picture [H, W, 4] uint8 RGBA and, where it has one, its face."""
+    """One character: a studio character's traits, or a picture [H, W, 4] uint8 RGBA with its face if one was found."""
 
     id: str
     name: str
@@ -48,25 +48,25 @@ class CharacterRecord:
     seed: int | None = None
     picture: np.ndarray | None = None
     pack: Pack | None = None
-    """The picture's face, further pictures, and what to tell of them; None where no face is known."""
+    """The fitted face, further pictures and notices; None if no face was found."""
     unfound: str = ""
-    """Why no face is known of a picture in which one was looked for."""
+    """Why no face was found, if one was searched for."""
     own_mouth: bool = False
-    """Whether the neural generator is to move the picture's own mouth instead of one drawn in its place."""
+    """Whether the neural generator moves the picture's own mouth instead of a drawn one."""
     built_in: bool = False
     consent: bool | None = None
-    """Whether its user says that the picture may be used; None: nothing was said."""
+    """Whether the user confirmed that the picture may be used; None if they were not asked."""
     thumbnails: dict[tuple[int, bool], bytes] = field(default_factory=dict)
     _prepared: PreparedPicture | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def face(self) -> Face | None:
-        """The picture's eyes and mouth, in its pixels."""
+        """Eyes and mouth in the picture's pixels."""
         return None if self.pack is None else face_of(self.pack.fit)
 
     def member(self, role: str) -> tuple[np.ndarray, FaceFit]:
-        """The picture [H, W, 4] uint8 that was taken for a role, and its face. Raises `RequestError` (404)."""
+        """The picture [H, W, 4] uint8 chosen for a role, and its face. Raises `RequestError` (404)."""
         if self.pack is not None and role == "neutral":
             return self.pack.neutral, self.pack.fit
         member = self.pack.others.get(role) if self.pack is not None else None  # type: ignore[call-overload]
@@ -76,14 +76,14 @@ class CharacterRecord:
 
     @property
     def size(self) -> int:
-        """Bytes of its pictures."""
+        """Size of its pictures in bytes."""
         pictures = [] if self.picture is None else [self.picture]
         if self.pack is not None:
             pictures = [self.pack.neutral, *(member.pixels for member in self.pack.others.values())]
         return sum(picture.nbytes for picture in pictures)
 
     def prepared(self) -> PreparedPicture:
-        """What the picture rig needs of it, computed once. Blocking: some 0.3 s the first time."""
+        """The prepared picture, computed once. Blocking: about 0.3 s the first time."""
         assert self.pack is not None
         with self._lock:
             if self._prepared is None:
@@ -92,13 +92,13 @@ class CharacterRecord:
 
     @property
     def rig_name(self) -> str:
-        """Which rig `rig` gives: one of config.RENDERERS."""
+        """The rig that `rig` creates: one of constants.RENDERERS."""
         if self.character is not None:
             return Rig.name
         return StillRig.name if self.pack is None else PictureRig.name
 
     def rig(self, size: int, background: bool) -> Rig | PictureRig | StillRig:
-        """A fresh rig that draws it; takes tens of milliseconds, and for a picture 0.3 s more the first time."""
+        """A new rig of this character. Blocking: tens of milliseconds, and 0.3 s more for a picture's first."""
         if self.character is not None:
             return Rig(self.character, size, background)
         if self.pack is not None:
@@ -122,7 +122,7 @@ class CharacterRecord:
         if self.pack is None:
             if not self.unfound:
                 return None
-            text = f"{self.unfound[0].upper()}{self.unfound[1:]}. Without one the picture moves as a whole."
+            text = f"{self.unfound[0].upper()}{self.unfound[1:]}. Without a face the picture moves as a whole."
             size = [self.picture.shape[1], self.picture.shape[0]] if self.picture is not None else None
             notices = [{"code": "no_face", "text": text}]
             return {"size": size, "chosen": [], "missing": list(ROLES), "notices": notices}

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.base.resources import CLIENTS
+from streamer.base.resources import PACKAGE
 
-BENCHMARKS = CLIENTS.parent / "benchmarks"
+BENCHMARKS = PACKAGE.parent / "benchmarks"
+"""Where a checkout has its benchmarks; an installed wheel has none."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def chosen(only: Sequence[str], data: Path | None, folder: Path = BENCHMARKS) ->
         raise ValueError(f"no benchmark is called {', '.join(unknown)}: there are {', '.join(known)}")
     if not folder.is_dir():
         raise ValueError(
-            f"there are no benchmarks at {folder}: run this from a checkout, installed with pip install -e ."
+            "the benchmarks are not in the installed package: run this in a checkout, installed with pip install -e ."
         )
     picked = []
     for benchmark in [known[name] for name in only] or ALL:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from streamer import __version__
 from streamer.base.constants import DEFAULT_SIZES, FPS
-from streamer.base.resources import CLIENTS, WEIGHTS, cache_folder
+from streamer.base.resources import PACKAGE, WEIGHTS, cache_folder, clients
 
 LIBRARIES = (
     "aiortc", "av", "fastapi", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pydantic-settings",
@@ -98,11 +98,11 @@ def _files() -> Finding:
     missing = [
         str(path) for path in (WEIGHTS / "nano.safetensors", WEIGHTS / "articulation.onnx") if not path.is_file()
     ]
-    if not (CLIENTS / "page" / "index.html").is_file():
-        missing.append(str(CLIENTS / "page"))
+    if not (clients() / "page" / "index.html").is_file():
+        missing.append(str(clients() / "page"))
     if missing:
         return _problem("files", f"missing: {', '.join(missing)}; install lipstream again", missing=missing)
-    return _ok("files", f"page and weights are installed in {WEIGHTS.parent.parent}", missing=[])
+    return _ok("files", f"page and weights are installed in {PACKAGE}", missing=[])
 
 
 def _cache() -> Finding:
@@ -158,16 +158,13 @@ def _neural(measure: bool) -> Finding:
 
 
 def _engines() -> Finding:
-    import torch
-
-    from streamer.model.runtime.cuda import why_no_cuda
+    from streamer.model.runtime.cuda import card, why_no_cuda
 
     openvino = find_spec("openvino") is not None
     reason = why_no_cuda()
     triton = find_spec("triton") is not None
     compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
     facts = {
-        "torch": torch.__version__,
         "cuda": reason is None,
         "cuda_reason": reason,
         "openvino": openvino,
@@ -176,9 +173,8 @@ def _engines() -> Finding:
     }
     cpu = "OpenVINO and PyTorch" if openvino else "PyTorch (slower than OpenVINO, which is not installed)"
     if reason is None:
-        card = torch.cuda.get_device_name(0)
         kernels = "Triton kernels" if triton and compiler else "PyTorch's attention (Triton needs a C compiler)"
-        return _ok("engines", f"CUDA on {card} with {kernels}; on the CPU {cpu}", card=card, **facts)
+        return _ok("engines", f"CUDA on {card()} with {kernels}; on the CPU {cpu}", card=card(), **facts)
     return _ok("engines", f"on the CPU {cpu}; no CUDA: {reason}", **facts)
 
 

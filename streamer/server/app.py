@@ -21,10 +21,10 @@ from streamer.avatar.capacity import COMFORTABLE, frame_costs
 from streamer.avatar.characters import Characters
 from streamer.avatar.engine import Engine
 from streamer.avatar.renderer import RendererBackend, faster_than, in_words
+from streamer.base import resources
 from streamer.base.constants import DEFAULT_SIZES, FPS
 from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
-from streamer.base.resources import CLIENTS
 from streamer.motion.articulation import Articulation, ArticulationModel
 from streamer.outputs.publisher import Publisher, parse_target
 from streamer.provenance import content_credentials
@@ -183,16 +183,18 @@ def create_app(
 
     describe(app)
 
+    clients = resources.clients()
+
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return FileResponse(CLIENTS / "page" / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(clients / "page" / "index.html", headers={"Cache-Control": "no-cache"})
 
     @app.get("/obs", include_in_schema=False)
     async def obs() -> Response:
-        return FileResponse(CLIENTS / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(clients / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
 
     for folder in ("element", "page", "obs"):
-        app.mount(f"/{folder}", StaticFiles(directory=CLIENTS / folder, check_dir=False), name=folder)
+        app.mount(f"/{folder}", StaticFiles(directory=clients / folder), name=folder)
     return app
 
 

@@ -62,6 +62,11 @@ class Seated(Hearing):
     """Something may shine through its frames: they come with their alpha."""
 
 
+def card() -> str:
+    """The name of the card that CUDA uses. Raises RuntimeError without one."""
+    return torch.cuda.get_device_name(0)
+
+
 def why_no_cuda() -> str | None:
     """Why CUDA cannot be used here; None where it can: something was computed on it."""
     with warnings.catch_warnings(record=True) as said:  # of a driver that is too old, for one
