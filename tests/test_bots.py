@@ -89,8 +89,8 @@ class TestWithoutAPeer:
         """Opened by JSON it is live, tells where its bot and its viewers go, and ends by DELETE."""
         opened = await client.open(character="7", size=128, background=False)
         state = await client.session_state(opened["id"])
-        assert opened["speech"] == f"sessions/{opened['id']}/speech"
-        assert opened["whep"] == f"sessions/{opened['id']}/whep"
+        assert opened["speech"] == f"/v1/sessions/{opened['id']}/speech"
+        assert opened["whep"] == f"/v1/sessions/{opened['id']}/whep"
         assert (state["state"], state["character"], state["size"], state["voice"]) == ("live", "7", 128, "speech")
         await client.end(opened["id"])
         with pytest.raises(RequestError, match="unknown_session"):

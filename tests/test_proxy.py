@@ -102,14 +102,16 @@ async def test_every_address_of_an_answer(below: str, server: RunningServer) -> 
             await peer.close()
         alone = await http.post(f"{below}/v1/sessions", json={"size": 128})
         told = alone.json()
-        assert (await http.head(urljoin(str(alone.url), told["whep"]))).status_code == 200
-        socket = urljoin(str(alone.url), told["speech"]).replace("http", "ws", 1)
+        assert (await http.head(below + told["whep"])).status_code == 200
+        socket = (below + told["speech"]).replace("http", "ws", 1)
         async with websockets.connect(socket, proxy=None) as bot:
             await bot.send(json.dumps({"type": "nonsense"}))
             assert json.loads(await bot.recv())["type"] in ("hello", "error", "state")
         assert (await http.delete(located(alone))).status_code == 200
         built = await http.post(f"{below}/v1/characters", json={"seed": 5})
-        assert (await http.get(located(built))).json()["seed"] == 5
+        shown = (await http.get(located(built))).json()
+        assert shown["seed"] == 5
+        assert (await http.get(below + shown["picture"])).headers["content-type"] == "image/png"
 
 
 async def test_openapi_names_the_path(below: str) -> None:

@@ -138,3 +138,9 @@ def test_users_setting_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         monkeypatch.setattr(sys, "modules", {k: v for k, v in sys.modules.items() if k != "openvino_telemetry"})
         opt_out({})
         assert (sys.modules.get("openvino_telemetry", "") is None) == hidden
+
+
+def test_variables_are_documented() -> None:
+    """The operators' guide names each variable with its value."""
+    guide = (ROOT / "docs" / "operators.md").read_text()
+    assert [name for name, value in OPT_OUTS.items() if f"`{name}={value}`" not in guide] == []
