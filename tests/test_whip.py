@@ -115,7 +115,7 @@ class TestGuard:
                 links = made.headers["link"].split(", ")
                 assert links[0] == '<stun:stun.example>; rel="ice-server"'
                 assert links[1].startswith('<turn:turn.example:3478>; rel="ice-server"; username="u"; credential="c"')
-                assert links[2:] == [f'<{whep}>; rel="{WHEP_RELATION}"']
+                assert links[2:] == [f'<sessions/{location.rpartition("/")[2]}/whep>; rel="{WHEP_RELATION}"']
                 viewer = await http.post(whep, content=body_of("player"), headers=SDP)
                 assert viewer.headers["link"].split(", ") == links[:2]
                 asked = await http.options("/v1/whip")
