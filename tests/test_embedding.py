@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from streamer.server.config import ServerConfig
 from streamer.server.routes import guard as guard_module
 from streamer.server.tokens import Tokens
 
+ELEMENT = Path(__file__).parent.parent / "clients" / "element"
 MAIN = {"Authorization": "Bearer correct horse"}
 HOST = {"Host": "lipstream.example"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
@@ -384,17 +386,19 @@ class TestInABrowser:
         assert page.evaluate(f"{STREAM}.start()") is False
         assert page.evaluate("errors.map(({ reason }) => reason)") == ["token_origin"]
 
-    def test_an_origin_that_is_not_listed(self, page: Any, server: Any, guarded: Any, site: Site) -> None:
+    def test_an_origin_that_is_not_listed(
+        self, page: Any, guarded: Any, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A page with its own copy of the element, of an origin that the server was not told of, gets nothing with a
         good token, and the user is told whose fault that is."""
-        source = httpx.get(f"{guarded.url}/element/lip-stream.js", timeout=10).text.replace("</script>", "")
+        monkeypatch.setattr(site, "scripts", ELEMENT)
         site.html = f"""<!doctype html><title>Not listed</title>
             <lip-stream src="{guarded.url}" token="{minted(guarded)}"></lip-stream>
             <script>
               globalThis.errors = [];
               {STREAM}.addEventListener("error", ({{ detail }}) => errors.push(detail));
             </script>
-            <script type="module">{source}</script>"""
+            <script type="module" src="lip-stream.js"></script>"""
         self.visit(page, site.unknown)
         assert page.evaluate(f"{STREAM}.start()") is False
         [error] = page.evaluate("errors.map(({ reason, message }) => ({ reason, message }))")

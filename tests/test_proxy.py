@@ -15,7 +15,8 @@ from lipstream_client import Client
 from peers import SDP, bare_peer, located, offer_of, spoken
 from reverse_proxy import PATH, proxied, required
 from sites import STREAM, until
-from wish import Microphone, Player
+
+from benchmarks.lib.whip_peer import Microphone, Player
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
 

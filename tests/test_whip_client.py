@@ -16,7 +16,8 @@ import pytest
 from conftest import RunningServer
 from peers import MouthMeter
 from reverse_proxy import proxied, required
-from wish import Player
+
+from benchmarks.lib.whip_peer import Player
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.lib.paths import SPEECH
 from streamer.audio.framing import steps_of
 from streamer.avatar.avatar import Avatar
 from streamer.base.constants import FPS
@@ -14,7 +15,6 @@ from streamer.motion.articulation import Articulation
 from streamer.motion.controls import INDEX, MOUTH, controls, rest
 from streamer.motion.idle import IdleMotion
 
-VOICE = Path(__file__).resolve().parents[2] / "clients" / "page" / "sample.wav"
 SPOKEN = 160
 """Frames of speech that each picture is measured by."""
 
@@ -60,12 +60,12 @@ class _Nobody:
         return None
 
 
-def speech(path: Path = VOICE, frames: int = SPOKEN) -> np.ndarray:
+def speech(path: Path = SPEECH, frames: int = SPOKEN) -> np.ndarray:
     """[T, C] the controls that a live session gives for a recording, gestures and blinks included."""
     return with_start(path, frames)[0]
 
 
-def with_start(path: Path = VOICE, frames: int = SPOKEN) -> tuple[np.ndarray, float]:
+def with_start(path: Path = SPEECH, frames: int = SPOKEN) -> tuple[np.ndarray, float]:
     """`speech`, and the second of the recording that it begins at: where p, b and m are heard most."""
     samples, _ = read_speech(path)
     listener = Articulation.load()

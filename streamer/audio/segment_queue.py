@@ -29,7 +29,8 @@ def to_mono(pcm: np.ndarray) -> np.ndarray:
     sound = pcm.astype(np.float32) if pcm.dtype == np.int16 else np.nan_to_num(pcm).astype(np.float32) * 32767
     if sound.ndim == 2:
         sound = sound.mean(axis=1)
-    return np.rint(np.clip(sound, -32768, 32767)).astype(np.int16)
+    rounded: np.ndarray = np.rint(np.clip(sound, -32768, 32767)).astype(np.int16)
+    return rounded
 
 
 class _Converter:

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
@@ -45,6 +46,18 @@ _CSP = (
     "style-src 'self' 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
+
+
+class RevalidatedFiles(StaticFiles):
+    """
+    Files that browsers may keep but must revalidate: modules import each other, and after an upgrade a cached one must
+    not meet new ones.
+    """
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def create_app(
@@ -194,7 +207,7 @@ def create_app(
         return FileResponse(clients / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
 
     for folder in ("element", "page", "obs"):
-        app.mount(f"/{folder}", StaticFiles(directory=clients / folder), name=folder)
+        app.mount(f"/{folder}", RevalidatedFiles(directory=clients / folder), name=folder)
     return app
 
 

@@ -35,7 +35,7 @@ HELD_OUT = (
     "en_US_f_Allison",  # a real woman's English
     "es_MX_f_Allison",  # and Spanish
     "it_IT_m_Carlo",  # a real man's Italian: held out as a speaker and as a language
-    # Acted Czech with effects, which the aligner follows too badly to train on (benchmarks/articulation.py says how).
+    # Acted Czech with effects, which the aligner follows too badly to train on: see benchmarks/quality/articulation.py
     "fillets_cs_big",
     "fillets_cs_small",
     "fillets_cs_others",
