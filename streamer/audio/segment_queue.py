@@ -19,16 +19,31 @@ LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
 _ROUNDING = SAMPLE_RATE // 500  # 2 ms by which two rates may disagree about a segment's length
 
 
+_CANCELLED = 0.1  # power of the mix below this share of the loudest channel's: channels cancel, or one drowns
+
+
 def to_mono(pcm: np.ndarray) -> np.ndarray:
-    """Speech [n] or [n, c], int16 or floats of ±1, to [n] int16. Raises ValueError for anything else."""
+    """Speech [n] or [n, c], int16 or floats of ±1, to [n] int16. Raises ValueError for anything else.
+
+    Channels are averaged; where that loses what one of them holds (opposite phase, one voice among many channels), the
+    loudest is taken. Floats that are no number count as silence.
+    """
     pcm = np.asarray(pcm)
     if pcm.ndim not in (1, 2) or (pcm.dtype != np.int16 and pcm.dtype.kind != "f"):
         raise ValueError(f"speech of {pcm.dtype} and shape {pcm.shape}: want int16 or floats, [n] or [n, channels]")
     if pcm.ndim == 1 and pcm.dtype == np.int16:
         return pcm
-    sound = pcm.astype(np.float32) if pcm.dtype == np.int16 else np.nan_to_num(pcm).astype(np.float32) * 32767
+    if pcm.dtype == np.int16:
+        sound = pcm.astype(np.float32)
+    else:
+        sound = np.where(np.isfinite(pcm), np.clip(pcm, -2, 2), 0).astype(np.float32) * 32767
     if sound.ndim == 2:
-        sound = sound.mean(axis=1)
+        mix: np.ndarray = sound.mean(axis=1)
+        if len(sound) and sound.shape[1] > 1:
+            powers = np.mean(np.square(sound, dtype=np.float64), axis=0)
+            if np.mean(np.square(mix, dtype=np.float64)) < _CANCELLED * powers.max():
+                mix = sound[:, int(powers.argmax())]
+        sound = mix
     rounded: np.ndarray = np.rint(np.clip(sound, -32768, 32767)).astype(np.int16)
     return rounded
 

@@ -8,7 +8,7 @@ import contextlib
 from pathlib import Path
 
 from streamer import __version__
-from streamer.base.pem import BadKeyPair, load_key_pair, read_pem
+from streamer.base.pem import BadPem, read_pair
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for media that a trained algorithm generated."""
@@ -79,11 +79,10 @@ def load(cert: Path, key: Path) -> tuple[bytes, bytes, bytes]:
 
     _package()
     try:
-        _, private = load_key_pair(cert, key)
-        chain = read_pem(cert)
-    except BadKeyPair as error:
+        pair = read_pair(cert, key)
+    except BadPem as error:
         raise CannotSign(str(error)) from None
-    public = private.public_key()
+    public = pair.certificates[0].public_key()
     match public:
         case ec.EllipticCurvePublicKey(curve=ec.SECP256R1()):
             algorithm = b"es256"
@@ -99,7 +98,7 @@ def load(cert: Path, key: Path) -> tuple[bytes, bytes, bytes]:
             raise CannotSign(
                 f"{key} is of a kind that C2PA does not take: want P-256, P-384, P-521, Ed25519, or RSA of 2048 bits on"
             )
-    return algorithm, chain, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return algorithm, pair.chain, pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _package():  # type: ignore[no-untyped-def]  # a module that may be missing

@@ -1,15 +1,17 @@
-"""What a server's options need of this machine, checked before anything is loaded: one sentence for what is missing."""
+"""What `lipstream serve` checks before it loads anything. Each raises ValueError, one sentence with the reason."""
 
 import contextlib
+import errno
 import logging
 import os
 import socket
 import ssl
 import tempfile
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from streamer.base.pem import load_key_pair
+from streamer.base.pem import read_pair
 from streamer.outputs.publisher import parse_target, relay_command
 from streamer.rtc.aiortc_internals import local_addresses
 from streamer.server.config import ServerConfig
@@ -30,18 +32,23 @@ def check_onnxruntime() -> None:
         )
 
 
-def check_machine(config: ServerConfig) -> None:
-    """Checks all that `config` needs of this machine. Raises ValueError with one sentence."""
-    check_outlets(config)
+def check_machine(config: ServerConfig) -> str | None:
+    """
+    Checks all that `config` needs of this machine. Raises ValueError with one sentence; returns what its operator ought
+    to know, if anything.
+    """
+    warning = None
     if config.tls_cert is not None and config.tls_key is not None:
-        check_tls(config.tls_cert, config.tls_key)
+        warning = check_tls(config.tls_cert, config.tls_key)
+    check_outlets(config)
     if config.c2pa_cert is not None and config.c2pa_key is not None:
         from streamer.provenance import content_credentials
 
         content_credentials.load(config.c2pa_cert, config.c2pa_key)  # now, rather than when a recording ends
-    check_port(config.host, config.port)
+    check_address(config.host, config.port)
     if config.udp_ports is not None:
         check_udp_ports(config.udp_ports, local_addresses(config.loopback), config.max_sessions)
+    return warning
 
 
 def check_outlets(config: ServerConfig) -> None:
@@ -50,16 +57,25 @@ def check_outlets(config: ServerConfig) -> None:
         _check_folder(config.record_dir)
     for text in config.publish:
         target = parse_target(text)
-        if not target.file:
+        if target.file:
+            _check_file(Path(target.url))
+        else:
             relay_command(target)
-            continue
-        path = Path(target.url).resolve()
-        if not path.parent.is_dir():
-            raise ValueError(f"--publish {target.url}: its folder does not exist")
+
+
+def _check_file(path: Path) -> None:
+    try:
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise ValueError(f"--publish {path}: its folder does not exist")
         if path.is_dir():
-            raise ValueError(f"--publish {target.url}: it is a folder, not a file")
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise ValueError(f"--publish {target.url}: its folder cannot be written to")
+            raise ValueError(f"--publish {path}: it is a folder, not a file")
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # raises for a name that no file can have
+    except OSError as error:
+        raise ValueError(f"--publish {str(path)[:200]}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"--publish {path}: its folder cannot be written to")
 
 
 def _check_folder(folder: Path) -> None:
@@ -76,31 +92,59 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"--record-dir {folder}: it cannot be written to: {error.strerror}") from None
 
 
-def check_tls(cert: Path, key: Path) -> None:
-    """Raises ValueError for files that TLS cannot be served with."""
-    load_key_pair(cert, key)
+def check_tls(cert: Path, key: Path) -> str | None:
+    """A certificate and key that TLS can use. Returns what its operator ought to know, if anything."""
+    pair = read_pair(cert, key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
-    except (OSError, ValueError) as error:  # an SSLError is an OSError
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise ValueError(f"TLS cannot be served with {cert} and {key}: {reason}") from None
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ssl.SSLError) as error:
+        why = getattr(error, "reason", None) or error.strerror or error
+        raise ValueError(f"{cert} and {key} cannot be used for TLS: {why}") from None
+    own, now = pair.certificates[0], datetime.now(UTC)
+    if own.not_valid_after_utc < now:
+        return f"{cert} expired on {own.not_valid_after_utc:%Y-%m-%d}: browsers will refuse it"
+    if own.not_valid_before_utc > now:
+        return f"{cert} is valid only from {own.not_valid_before_utc:%Y-%m-%d} on: browsers will refuse it"
+    return None
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises ValueError where `port` cannot be listened on; 0, which the system chooses, only needs the address."""
+def _no_password() -> bytes:
+    raise ValueError("the key is locked with a password")  # else OpenSSL asks the terminal
+
+
+def check_address(host: str, port: int) -> None:
+    """Whether a server can listen there: binds to it for a moment."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ValueError(f"--host {host}: {error.strerror or error}") from None
-    family, kind, protocol, _, address = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        if os.name == "posix":  # as asyncio listens: a port is free although closed connections linger there
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(f"--host {host}: there is no such address ({why})") from None
+    for family, kind, protocol, _, address in found:
         try:
-            probe.bind(address)
-            probe.listen(1)
-        except OSError as error:
-            raise ValueError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+            probe = socket.socket(family, kind, protocol)
+        except OSError:  # the system lacks IPv6, say, and so does what listens
+            continue
+        with probe:
+            if os.name == "posix":  # as asyncio does: a port that a closed server just left is free
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise ValueError(_cannot_listen(host, port, error)) from None
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} of {host} is in use by another program: end that, or choose another with --port"
+        case errno.EADDRNOTAVAIL:
+            return f"--host {host} is not an address of this machine"
+        case errno.EACCES | errno.EPERM:
+            return f"port {port} of {host} is not allowed to this user ({error.strerror}): ports from 1024 on are"
+    return f"cannot listen on {host}, port {port}: {error.strerror or error}"
 
 
 def check_udp_ports(ports: tuple[int, int], addresses: list[str], wanted: int) -> None:
