@@ -301,7 +301,7 @@ def test_signing_calls_nobody(authority: Authority, request: pytest.FixtureReque
     speech, out = tmp_path / "speech.wav", tmp_path / "out.mp4"
     with wave.open(str(speech), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes(bytes(8_000))
+        file.writeframes((8000 * np.sin(np.arange(4_000) / 10)).astype("<i2").tobytes())
     signing = ["--c2pa-cert", str(cert), "--c2pa-key", str(key)]
     options = ["--generator", "rig", "--size", "128", *signing]
     done = quiet.trace(["-m", "streamer", "render", *options, str(speech), str(out)], tmp_path, timeout=200)
