@@ -51,6 +51,7 @@ class Assets:
         self.template = template.load(path)
         self.proxy = lru_cache(64)(self._proxy)
         self.relief = lru_cache(16)(self._relief)
+        self.smoothed = lru_cache(16)(self._smoothed)
         self._bodies: dict[tuple[str, bool, bool], Body] = {}
 
     def _proxy(self, kind: str, name: str) -> proxies.Proxy:
@@ -62,6 +63,11 @@ class Assets:
 
     def _relief(self, skin: str) -> list[np.ndarray]:
         return textures.pyramid(textures.relief(textures.skin_file(self.folder / "skins", skin)))
+
+    def _smoothed(self, proxy: proxies.Proxy) -> tuple[Any, ...]:
+        """A proxy of quads, subdivided: what `mesh.subdivided` says of it."""
+        mesh = proxy.mesh
+        return subdivided(len(mesh.vertices), mesh.faces, mesh.face_uv, mesh.uv)
 
     def body(self, clothes: str, hides: np.ndarray, hands: bool, fine: bool) -> Body:
         """The body under clothes that hide some vertices: from the waist up, or from the chest up without forearms."""

@@ -65,6 +65,18 @@ def _srgb(colour: Any) -> np.ndarray:
     return (np.asarray(colour, np.float32) / 255) ** np.float32(2.2)
 
 
+def _levelled(brows: np.ndarray, fall: float) -> np.ndarray:
+    """[n, 3]: added to brows [n, 3], it turns them so that the outer ends lie `fall` decimetres below the inner ones."""
+    out = np.abs(brows[:, 0])
+    first, last = np.quantile(out, [0.15, 0.85])
+    inner, outer = brows[out < first, 1].mean(), brows[out > last, 1].mean()
+    turned = np.zeros_like(brows)
+    along = np.clip((out - first) / (last - first), -0.3, 1.3) - 0.4
+    turned[:, 1] = along * (inner - outer - fall)
+    turned[:, 2] = -0.3 * turned[:, 1]  # foreheads recede
+    return turned
+
+
 def _csr(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     matrix = sp.csr_matrix(weights)
     return matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data.astype(np.float32)
@@ -92,7 +104,7 @@ class Figure:
         self._add_proxy("clothes", clothes, raster.CLOTH, "cloth", textures.cloth(who, clothes.texture), rough=0.8)
         self._add_furs()
         if who.hair:
-            self._add_hair(assets.proxy("hair", who.hair))
+            self._add_hair(assets.proxy("hair", who.hair), fine)
         self._weld()
         self._shade_by_surroundings()
 
@@ -148,14 +160,25 @@ class Figure:
                 fur[..., 3] = cv2.convertScaleAbs(fur[..., 3], alpha=who.brow_depth)
             self._add_proxy(name, proxy, raster.FUR, name, fur, tint=tuple(float(v) for v in tint), push=push, veil=True)
             scale = proxy.scale(self.neutral)
-            self._sources[-1] = lambda vertices, _now, proxy=proxy, scale=scale: proxy.fit(vertices, scale)
+            lift = _levelled(proxy.fit(self.neutral, scale), who.brow_fall) if name == "brow" else np.float32(0)
 
-    def _add_hair(self, proxy: Proxy) -> None:
+            def followed(vertices: np.ndarray, _now: np.ndarray, proxy: Proxy = proxy, scale: np.ndarray = scale,
+                         lift: Any = lift) -> np.ndarray:  # fmt: skip
+                return proxy.fit(vertices, scale) + lift
+
+            self._sources[-1] = followed
+
+    def _add_hair(self, proxy: Proxy, fine: bool) -> None:
         who = self.who
         assert proxy.texture is not None
-        self._add_proxy("hair", proxy, raster.HAIR, "hair", textures.hair(who, proxy.texture),
-                        gloss=float(0.5 + who.gloss), veil=True)  # fmt: skip
-        fitted = proxy.fit(self.neutral, proxy.scale(self.neutral))
+        piece, fitted = self._add_proxy("hair", proxy, raster.HAIR, "hair", textures.hair(who, proxy.texture),
+                                        gloss=float(0.5 + who.gloss), veil=True)  # fmt: skip
+        if fine and (proxy.mesh.faces >= 0).all():
+            matrix, faces, index, uv = self._assets.smoothed(proxy)
+            triangles, places = triangulated(faces, index)
+            piece.triangles, piece.uv, piece.place = triangles, uv[places], matrix @ piece.place
+            piece.parts = np.full(len(triangles), PART["hair"], np.uint8)
+            fitted, self._bones[-1] = matrix @ fitted, matrix @ self._bones[-1]
         if who.hair_mirrored:  # the whole of it, textures and all: what was right of the parting is left
             fitted = fitted * np.array([-1, 1, 1], np.float32)
             self._pieces[-1].triangles = self._pieces[-1].triangles[:, ::-1]
@@ -289,6 +312,7 @@ class Figure:
             self._coarse.append(slice(coarse, coarse + len(bones)))
             self._welded.append(slice(welded, welded + count))
             coarse, welded, render = coarse + len(bones), welded + count, render + len(vertex)
+        self._hair = next((i for i, piece in enumerate(self._pieces) if piece.kind == raster.HAIR), -1)
         order = np.argsort([piece.veil for piece in self._pieces], kind="stable")
         self.triangles = np.ascontiguousarray(np.concatenate([triangles[i] for i in order]), np.int32)
         self.material = np.concatenate([materials[i] for i in order]).astype(np.int32)
@@ -332,8 +356,11 @@ class Figure:
             colours = colours.copy()
             red = np.array([0.02, -0.30, -0.26], np.float32) * np.float32(blush)
             colours[body] *= 1 + self._blush[:, None] * red
+        points = self._smooth[self._gather]
+        lie = np.empty_like(points)
+        raster.lies(points, self.triangles, self.material, self._hair, self.uv, lie)
         return Posed(
-            self, self._smooth[self._gather], self._normals[self._gather], colours[self._gather],
+            self, points, self._normals[self._gather], lie, colours[self._gather],
             self._landmarks(vertices, matrices), matrices, units,
         )  # fmt: skip
 
@@ -397,6 +424,8 @@ class Posed:
     points: np.ndarray
     """[V, 3] float32 decimetres"""
     normals: np.ndarray
+    lie: np.ndarray
+    """[V, 3]: along strands of hair, of any length; 0 elsewhere"""
     colours: np.ndarray
     """[V, 3] linear factors"""
     landmarks: np.ndarray

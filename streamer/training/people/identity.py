@@ -12,7 +12,7 @@ import numpy as np
 from streamer.training.people.skeleton import Manner
 from streamer.training.people.units import Habit
 
-LOCAL, UNEVEN = 0.16, 0.10
+LOCAL, UNEVEN = 0.135, 0.10
 """Standard deviations of local shape targets, and of what tells the left side from the right."""
 
 _OPPOSITES = (
@@ -20,9 +20,10 @@ _OPPOSITES = (
     ("compress", "uncompress"),
 )  # fmt: skip
 _HEADS = ("oval", "round", "rectangular", "square", "triangular", "invertedtriangular", "diamond")
-_LEFT_OUT = ("head-age", "head-trans", "head-angle", "mouth-trans-in", "mouth-trans-out", "measure-", "neck-trans")
+_LEFT_OUT = ("head-age", "head-trans", "head-angle", "mouth-trans-in", "mouth-trans-out", "measure-", "neck-trans",
+             "eyebrows-angle", "eyebrows-trans-")
 _TONES = np.array(
-    [(240, 208, 190), (229, 188, 163), (212, 164, 133), (186, 136, 104), (152, 105, 78), (116, 78, 58), (84, 56, 44)]
+    [(240, 206, 192), (230, 186, 167), (213, 161, 137), (186, 134, 106), (150, 107, 83), (113, 80, 64), (81, 58, 48)]
 )
 """sRGB of skins from light to dark."""
 _HAIRS = {
@@ -31,10 +32,10 @@ _HAIRS = {
     "grey": (140, 136, 132), "white": (212, 210, 206), "rose": (196, 110, 132), "teal": (56, 120, 126),
 }  # fmt: skip
 _IRISES = {
-    "dark brown": ((58, 36, 24), (38, 24, 18)), "brown": ((104, 66, 38), (62, 40, 26)),
-    "amber": ((136, 92, 48), (84, 58, 34)), "hazel": ((122, 100, 58), (78, 82, 56)),
-    "green": ((118, 120, 80), (76, 94, 72)), "grey": ((132, 140, 142), (88, 98, 104)),
-    "blue": ((126, 150, 164), (74, 104, 128)), "pale blue": ((158, 176, 184), (98, 126, 146)),
+    "dark brown": ((92, 58, 38), (64, 42, 30)), "brown": ((134, 88, 54), (92, 62, 40)),
+    "amber": ((164, 116, 66), (112, 78, 46)), "hazel": ((146, 122, 76), (104, 104, 72)),
+    "green": ((142, 142, 98), (104, 120, 92)), "grey": ((156, 162, 164), (116, 126, 132)),
+    "blue": ((146, 168, 182), (100, 130, 156)), "pale blue": ((176, 192, 200), (126, 152, 172)),
 }  # fmt: skip
 WOMEN, MEN = 0, 1
 SKINS = {
@@ -84,6 +85,8 @@ class Identity:
     """Factors on how far hair stands off the head, and on its length"""
     brows: str
     brow_depth: float
+    brow_fall: float
+    """Decimetres by which the outer ends of the brows are lower than the inner ones"""
     lashes: str
     iris: tuple[tuple[float, float, float], tuple[float, float, float]]
     """sRGB next to the pupil, and at the rim"""
@@ -112,10 +115,11 @@ def _local(names: Iterable[str], rng: np.random.Generator) -> dict[str, float]:
             strength = shared[common]
             if base != common:
                 strength += float(rng.normal(0, UNEVEN * LOCAL))
-            if "eyebrows-trans-down" in base or "eyebrows-angle-down" in base:
-                strength *= 0.5
             chosen[f"{base}{more if strength > 0 else less}"] = abs(strength)
             break
+    # Brows as they come look angry: inner ends high, all of them rather high.
+    chosen["eyebrows/eyebrows-angle-up"] = float(rng.uniform(0.2, 0.9))
+    chosen["eyebrows/eyebrows-trans-up"] = float(rng.uniform(0.0, 0.5))
     for name in sorted(names):
         if name.startswith("asym/") and rng.random() < 0.15:
             chosen[name] = float(rng.uniform(0, UNEVEN))
@@ -149,7 +153,7 @@ def identity(seed: int, targets: Iterable[str]) -> Identity:
     rng = np.random.default_rng([seed, 0x9E0])
     sex = int(rng.integers(2))
     gender = float(rng.uniform(0.8, 1) if sex == MEN else rng.uniform(0, 0.2))
-    age = float(rng.beta(1.3, 2.0) * 0.5 + 0.46)
+    age = float(rng.beta(1.1, 2.2) * 0.48 + 0.46)
     descent = rng.dirichlet([0.45, 0.45, 0.45])
     african, asian, caucasian = (float(share) for share in descent)
     melanin = float(np.clip(0.80 * african + 0.30 * asian + 0.14 * caucasian + rng.normal(0, 0.09), 0, 1))
@@ -170,8 +174,8 @@ def identity(seed: int, targets: Iterable[str]) -> Identity:
         hair = None
     tip = np.array(hair_colour) * (rng.uniform(1.1, 1.6) if rng.random() < 0.3 else rng.uniform(0.95, 1.15))
     made_up = sex == WOMEN and rng.random() < 0.4
-    lips = rng.uniform((0.70, 0.40, 0.42), (0.95, 0.62, 0.66)) if made_up else rng.uniform(0.95, 1.05, 3)
-    smile, lift = rng.uniform(0.04, 0.16), rng.uniform(0.10, 0.30)
+    lips = rng.uniform((0.78, 0.52, 0.55), (1.02, 0.80, 0.84)) if made_up else rng.uniform(0.95, 1.05, 3)
+    smile, lift = rng.uniform(0.10, 0.28), rng.uniform(0.28, 0.55)
     rests = {"mouthSmileLeft": smile, "mouthSmileRight": smile, "browInnerUp": lift,
              "browOuterUpLeft": 0.7 * lift, "browOuterUpRight": 0.7 * lift}  # fmt: skip
     paired = ("mouthSmile", "browOuterUp", "browDown", "eyeSquint", "mouthStretch", "cheekSquint", "mouthUpperUp",
@@ -179,14 +183,15 @@ def identity(seed: int, targets: Iterable[str]) -> Identity:
     uneven = {f"{unit}{side}": float(np.exp(rng.normal(0, 0.10))) for unit in paired for side in ("Left", "Right")}
     return Identity(
         seed=seed, gender=gender, age=age, descent=(african, asian, caucasian),
-        weight=float(rng.uniform(0.32, 0.75)), muscle=float(rng.uniform(0.35, 0.65)), local=_local(targets, rng),
-        skins=skins, tone=_tinted(tone, 0.03, rng), relief=float(rng.uniform(0.25, 0.6) * (0.75 + 0.5 * age)),
+        weight=float(rng.uniform(0.32, 0.66)), muscle=float(rng.uniform(0.35, 0.65)), local=_local(targets, rng),
+        skins=skins, tone=_tinted(tone, 0.018, rng), relief=float(rng.uniform(0.25, 0.6) * (0.75 + 0.5 * age)),
         gloss=float(rng.uniform(0.35, 0.8) * (1 - 0.45 * melanin)), freckles=float(max(rng.normal(-0.3, 0.5), 0)
         * (melanin < 0.4)), beard=float(max(rng.normal(0.1, 0.4), 0) if sex == MEN else 0.0),
         lips=tuple(float(v) for v in lips), hair=hair, hair_colour=hair_colour, hair_tip=_tinted(tip, 0.04, rng),
         hair_mirrored=bool(rng.random() < 0.5),
         hair_volume=(float(rng.uniform(0.96, 1.10)), float(rng.uniform(0.80, 1.12))),
         brows=f"eyebrow{int(rng.integers(1, 13)):03d}", brow_depth=float(rng.uniform(0.65, 1.0)),
+        brow_fall=float(rng.uniform(0.0, 0.06)),
         lashes=f"eyelashes0{int(rng.integers(1, 5))}", iris=(_tinted(iris[0], 0.07, rng), _tinted(iris[1], 0.07, rng)),
         pupil=float(rng.uniform(0.82, 1.25)),
         clothes=str(rng.choice(_DRESS[sex])), teeth=tuple(float(v) for v in rng.uniform((0.93, 0.90, 0.84), (1.0, 1.0, 1.0))),

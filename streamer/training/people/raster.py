@@ -131,6 +131,26 @@ def normals_of(points, triangles, normals):
 
 
 @njit(cache=True, fastmath=True)
+def lies(points, triangles, owners, wanted, uv, out):
+    """
+    Into `out` [V, 3]: where the texture's v points on vertices `points` [V, 3], of the triangles whose `owners` entry
+    is `wanted`; not of length 1. How hair lies.
+    """
+    out[:] = 0
+    for t in range(len(triangles)):
+        if owners[t] != wanted:
+            continue
+        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        u1, v1, u2, v2 = uv[j, 0] - uv[i, 0], uv[j, 1] - uv[i, 1], uv[k, 0] - uv[i, 0], uv[k, 1] - uv[i, 1]
+        s = 1 if u1 * v2 - u2 * v1 >= 0 else -1
+        for c in range(3):
+            value = s * ((points[k, c] - points[i, c]) * u1 - (points[j, c] - points[i, c]) * u2)
+            out[i, c] += value
+            out[j, c] += value
+            out[k, c] += value
+
+
+@njit(cache=True, fastmath=True)
 def skinned(points, starts, bones, weights, matrices, out):
     """Into `out` [N, 3]: points [N, 3] moved by bones' matrices [B, 3, 4], weighted as in a CSR matrix [N, B]."""
     for n in range(len(points)):

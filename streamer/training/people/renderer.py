@@ -163,7 +163,7 @@ class Renderer:
         matte, hit = np.empty((self.size, self.size), np.float32), np.empty((self.size, self.size), np.int32)
         shading.resolve(
             self._visible, self._nearest, self._first, self._nodes, self._values, figure.triangles, figure.material,
-            places, posed.points, posed.normals, figure.uv, figure.open_sky, posed.colours, table, figure.looks, atlas,
+            places, posed.points, posed.normals, posed.lie, figure.uv, figure.open_sky, posed.colours, table, figure.looks, atlas,
             light.array(camera.eye), self._shadow, to_light, light.softness * len(self._shadow) / 512, picture, matte,
             hit,
         )  # fmt: skip

@@ -83,7 +83,7 @@ def light(rng: np.random.Generator, toon: bool = False) -> Light:
     key = _direction(side * rng.uniform(0.15, 1.0), rng.uniform(0.2, 0.9), rng.uniform(0.5, 1.0))
     fill = _direction(-side * rng.uniform(0.5, 1.0), rng.uniform(0.0, 0.4), rng.uniform(0.3, 0.8))
     rim = _direction(rng.uniform(-1, 1), rng.uniform(0.2, 0.7), -0.8)
-    warm = rng.normal(0, 0.07)
+    warm = rng.normal(0.01, 0.05)
     tint = np.array([1 + warm, 1.0, 1 - warm])
     ratio = rng.uniform(0.0, 1.0)  # how hard the light is: a sun or one lamp, to overcast
     strength = np.array([1.0 + 0.9 * ratio, rng.uniform(0.25, 0.7), rng.uniform(0.0, 0.9)])
@@ -122,7 +122,7 @@ def background(size: int, rng: np.random.Generator) -> np.ndarray:
         picture = cv2.GaussianBlur(picture, (0, 0), float(rng.choice([0.8, 2.0, 4.0, 7.0])))
     picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.4:
-        picture *= 1 + 0.02 * smooth_noise(size, size // 4, rng)[..., None]
+        picture *= 1 + 0.012 * smooth_noise(size, size // 2, rng)[..., None]
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
@@ -134,7 +134,7 @@ def camera(head: np.ndarray, height: float, hands: bool, rng: np.random.Generato
         shown = height / rng.uniform(0.26, 0.40)
         down = rng.uniform(0.18, 0.26)
     else:
-        shown = height / rng.uniform(0.36, 0.62)
+        shown = height / rng.uniform(0.42, 0.68)
         down = rng.uniform(0.0, 0.14)
     centre = head + np.array([rng.normal(0, 0.02) * shown, -down * shown, -0.6])
     distance = shown * rng.uniform(1.5, 3.6)

@@ -99,7 +99,7 @@ def _tone(x):
 
 
 @njit(cache=True, fastmath=True)
-def _shade(t, w0, w1, w2, triangles, points, normals, uv, open_sky, colours, table, looks, m, atlas, light, shadow_map,
+def _shade(t, w0, w1, w2, triangles, points, normals, lie, uv, open_sky, colours, table, looks, m, atlas, light, shadow_map,
            to_light, blur):  # fmt: skip
     """
     Linear red, green, blue of triangle t (material m) at weights of its corners. `light` [10, 3]: eye; three
@@ -126,18 +126,23 @@ def _shade(t, w0, w1, w2, triangles, points, normals, uv, open_sky, colours, tab
     if table[m, BOTH_SIDES] and gx * vx + gy * vy + gz * vz < 0:
         gx, gy, gz = -gx, -gy, -gz
     nx, ny, nz = gx, gy, gz
-    tx, ty, tz = np.float32(0), np.float32(0), np.float32(0)  # along the texture's v: how hair lies
-    if (kind == SKIN and looks[m, BUMP] > 0) or kind == HAIR:
+    tx, ty, tz = np.float32(0), np.float32(0), np.float32(0)
+    if kind == HAIR:
+        tx, ty, tz = _unit(
+            w0 * lie[i, 0] + w1 * lie[j, 0] + w2 * lie[k, 0],
+            w0 * lie[i, 1] + w1 * lie[j, 1] + w2 * lie[k, 1],
+            w0 * lie[i, 2] + w1 * lie[j, 2] + w2 * lie[k, 2],
+        )
+    elif kind == SKIN and looks[m, BUMP] > 0:
         e1x, e1y, e1z = points[j, 0] - points[i, 0], points[j, 1] - points[i, 1], points[j, 2] - points[i, 2]
         e2x, e2y, e2z = points[k, 0] - points[i, 0], points[k, 1] - points[i, 1], points[k, 2] - points[i, 2]
         u1, v1, u2, v2 = uv[j, 0] - uv[i, 0], uv[j, 1] - uv[i, 1], uv[k, 0] - uv[i, 0], uv[k, 1] - uv[i, 1]
         s = np.float32(1) if u1 * v2 - u2 * v1 >= 0 else np.float32(-1)
         tx, ty, tz = _unit(s * (e2x * u1 - e1x * u2), s * (e2y * u1 - e1y * u2), s * (e2z * u1 - e1z * u2))
-        if kind == SKIN:
-            ax, ay, az = _unit(s * (e1x * v2 - e2x * v1), s * (e1y * v2 - e2y * v1), s * (e1z * v2 - e2z * v1))
-            p, q, _ = _texel(atlas, table[m, NORMALS], table[m, WIDTH], table[m, HEIGHT], u, v, False)
-            p, q = (2 * p - 1) * looks[m, BUMP], (2 * q - 1) * looks[m, BUMP]
-            nx, ny, nz = _unit(gx + ax * p + tx * q, gy + ay * p + ty * q, gz + az * p + tz * q)
+        ax, ay, az = _unit(s * (e1x * v2 - e2x * v1), s * (e1y * v2 - e2y * v1), s * (e1z * v2 - e2z * v1))
+        p, q, _ = _texel(atlas, table[m, NORMALS], table[m, WIDTH], table[m, HEIGHT], u, v, False)
+        p, q = (2 * p - 1) * looks[m, BUMP], (2 * q - 1) * looks[m, BUMP]
+        nx, ny, nz = _unit(gx + ax * p + tx * q, gy + ay * p + ty * q, gz + az * p + tz * q)
     lit = _lit(shadow_map, to_light, blur, x + gx * 0.02, y + gy * 0.02, z + gz * 0.02)
     up = ny * np.float32(0.5) + np.float32(0.5)
     amb_r = light[8, 0] + (light[7, 0] - light[8, 0]) * up
@@ -149,7 +154,7 @@ def _shade(t, w0, w1, w2, triangles, points, normals, uv, open_sky, colours, tab
         lift = np.float32(0.92)
     else:
         lift = np.float32(1)
-    ao_r = ao ** np.float32(0.7) if kind == SKIN else ao
+    ao_r = ao ** np.float32(0.88) if kind == SKIN else ao
     out_r, out_g, out_b = r * amb_r * ao_r * lift, g * amb_g * ao * lift, b * amb_b * ao * lift
     rough, gloss = looks[m, ROUGH], looks[m, GLOSS]
     steps = light[9, 1]
@@ -176,7 +181,7 @@ def _shade(t, w0, w1, w2, triangles, points, normals, uv, open_sky, colours, tab
             root = np.sqrt(s)
             for channel in range(3):
                 if channel == 0:
-                    wrap, blend, seen = np.float32(0.36), np.float32(0.72), root * np.float32(0.75) + s * 0.25
+                    wrap, blend, seen = np.float32(0.36), np.float32(0.72), root * np.float32(0.4) + s * np.float32(0.6)
                 elif channel == 1:
                     wrap, blend, seen = np.float32(0.17), np.float32(0.35), s
                 else:
@@ -237,7 +242,7 @@ def weights_at(triangle, triangles, places, px, py):
 
 
 @njit(cache=True, fastmath=True)
-def resolve(visible, nearest, first, nodes, values, triangles, material, places, points, normals, uv, open_sky, colours,
+def resolve(visible, nearest, first, nodes, values, triangles, material, places, points, normals, lie, uv, open_sky, colours,
             table, looks, atlas, light, shadow_map, to_light, blur, picture, matte, hit):  # fmt: skip
     """
     Into `picture` [S, S, 3] float32 linear colours of what covers a pixel, `matte` [S, S] float32 how much does, `hit`
@@ -294,7 +299,7 @@ def resolve(visible, nearest, first, nodes, values, triangles, material, places,
                             else:
                                 w0, w1, w2 = weights_at(t, triangles, places, sx + 0.5, sy + 0.5)
                                 cr, cg, cb = _shade(
-                                    t, w0, w1, w2, triangles, points, normals, uv, open_sky, colours, table, looks, m,
+                                    t, w0, w1, w2, triangles, points, normals, lie, uv, open_sky, colours, table, looks, m,
                                     atlas, light, shadow_map, to_light, blur,
                                 )  # fmt: skip
                                 found = count

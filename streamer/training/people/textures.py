@@ -111,11 +111,11 @@ def skin(who: Identity, folder: Path, masks: Mapping[str, np.ndarray]) -> np.nda
     head *= 1 + lips * (factor - 1)
     if who.freckles > 0:
         grain = cv2.GaussianBlur(rng.standard_normal(shape).astype(np.float32), (0, 0), 1.5)
-        spots = np.clip(grain / grain.std() - 2.3 + 0.4 * min(who.freckles, 1.5), 0, 1)[..., None]
-        head *= 1 - spots * np.array([0.22, 0.34, 0.42], np.float32) * (1 - lips)
-    for _ in range(int(rng.poisson(2.5))):
+        spots = np.clip(grain / grain.std() - 2.4 + 0.5 * min(who.freckles, 1.5), 0, 0.8)[..., None]
+        head *= 1 - spots * np.array([0.16, 0.26, 0.32], np.float32) * (1 - lips)
+    for _ in range(int(rng.poisson(1.2))):
         y, x = int(rng.integers(shape[0])), int(rng.integers(shape[1]))
-        cv2.circle(head, (x, y), int(rng.integers(2, 5)), (tone * rng.uniform(0.35, 0.7)).tolist(), -1, cv2.LINE_AA)
+        cv2.circle(head, (x, y), int(rng.integers(1, 3)), (tone * rng.uniform(0.5, 0.8)).tolist(), -1, cv2.LINE_AA)
     result[top:bottom, left:right, :3] = np.clip(head, 0, 255)
     return result
 
@@ -156,7 +156,9 @@ def _strands(path: Path) -> tuple[np.ndarray, np.ndarray]:
         filled[reached] = (near[0] / np.maximum(near[1], 1e-6))[reached]
         todo &= ~reached
     filled[todo] = usual
-    return np.clip(filled / max(usual, 8.0), 0.25, 2.6), texture[..., 3]
+    light = np.log(np.maximum(filled, 4.0) / max(usual, 8.0))
+    light /= max(1.0, float(light[opacity > 0.7].std()) / 0.38)  # streaks, not stripes of another colour
+    return np.exp(np.clip(light, -1.0, 0.8)), texture[..., 3]
 
 
 def hair(who: Identity, path: Path) -> np.ndarray:
@@ -213,13 +215,17 @@ def eyes(who: Identity, folder: Path) -> np.ndarray:
         ring = radius < rim
         usual = float(np.median(detail[ring & (radius > pupil * 1.3)]))
         light = np.clip(detail / max(usual, 20.0), 0.4, 1.7)[..., None]
-        iris = (inner + (outer - inner) * share**0.8) * (0.45 + 0.55 * light)
+        iris = (inner + (outer - inner) * share**0.8) * (0.55 + 0.5 * light)
         iris *= 1 - 0.55 * np.exp(-(((share - 1.0) / 0.16) ** 2))  # the dark rim
         black = 1 / (1 + np.exp((radius[..., None] - pupil * who.pupil) / (0.002 * edge)))
         iris = iris * (1 - black) + 10 * black
         cover = 1 / (1 + np.exp((radius[..., None] - rim) / (0.004 * edge)))
         result = result * (1 - cover) + iris * cover
     return np.concatenate([np.clip(result, 0, 255), base[..., 3:]], 2).astype(np.uint8)
+
+
+_LETTERED = ("female_casualsuit01", "male_casualsuit02", "male_casualsuit04", "male_casualsuit06")
+"""Clothes that bear a mark: only their cut is used."""
 
 
 # Cloth ---------------------------------------------------------------------------------------------------------------
@@ -253,7 +259,8 @@ def cloth(who: Identity, path: Path | None) -> np.ndarray:
         woven = _weave(512, rng)
         return np.concatenate([np.clip(woven * 255, 0, 255), np.full((512, 512, 1), 255)], 2).astype(np.uint8)
     texture = picture(path)
-    if "elegant" in path.name or rng.random() < 0.35:
+    folded = not path.stem.startswith(_LETTERED)
+    if "elegant" in path.name or (folded and rng.random() < 0.45):
         hsv = cv2.cvtColor(texture[..., :3], cv2.COLOR_RGB2HSV).astype(np.float32)
         hsv[..., 0] = (hsv[..., 0] + rng.uniform(0, 180)) % 180
         hsv[..., 1] *= rng.uniform(0.2, 1.0)
@@ -262,6 +269,8 @@ def cloth(who: Identity, path: Path | None) -> np.ndarray:
     else:
         grey = cv2.cvtColor(texture, cv2.COLOR_RGBA2GRAY).astype(np.float32)
         folds = cv2.GaussianBlur(grey, (0, 0), 2.0) / np.maximum(cv2.GaussianBlur(grey, (0, 0), 24.0), 12.0)
+        if not folded:
+            folds = 1 + 0.05 * smooth_noise(texture.shape[0], 12, rng)
         colours = 255 * _weave(texture.shape[0], rng) * np.clip(folds, 0.65, 1.3)[..., None]
     return np.concatenate([np.clip(colours, 0, 255), texture[..., 3:]], 2).astype(np.uint8)
 
