@@ -78,7 +78,7 @@ class Skeleton:
         along /= np.linalg.norm(along)
         across -= along * (across @ along)
         across /= np.linalg.norm(across)
-        palm = np.cross(across, along) * SIDES[side]
+        palm = np.cross(along, across) * SIDES[side]
         return np.stack([along, palm, across])
 
     def matrices(self, rotations: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -168,7 +168,7 @@ class Skeleton:
         palm = np.array([-x * np.sin(manner.palm), 0.0, np.cos(manner.palm)])
         palm -= along * (palm @ along)
         palm /= np.linalg.norm(palm)
-        wanted = np.stack([along, palm, np.cross(along, palm) * x])
+        wanted = np.stack([along, palm, np.cross(palm, along) * x])
         arm = at_shoulder @ at_elbow
         local = Rotation.from_matrix(arm.T @ wanted.T @ self._hands[side]).as_rotvec()
         local = Rotation.from_rotvec(local * min(1.6 * raised, 1.0))
