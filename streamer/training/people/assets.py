@@ -104,6 +104,15 @@ class Assets:
         return np.unique(np.concatenate([self.template.units[f"eyeBlink{side}"][0] for side in ("Left", "Right")]))
 
     @cached_property
+    def head(self) -> np.ndarray:
+        """The template's vertices of face and skull, from the chin up."""
+        t = self.template
+        body = t.group("body")
+        own = t.weights[body][:, t.descendants(["head"])].sum(1) > 0.5
+        chin = t.landmarks(t.vertices)[152, 1]
+        return body[own & (t.vertices[body, 1] > chin - 0.05)]
+
+    @cached_property
     def beard(self) -> np.ndarray:
         """[512, 512] float32 in the skin's texture: where a beard grows."""
         t = self.template

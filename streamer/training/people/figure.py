@@ -27,9 +27,11 @@ from streamer.training.people.mesh import split_seams, triangulated
 from streamer.training.people.parts import PART, body_parts
 from streamer.training.people.proxies import Proxy
 from streamer.training.people.shading import BUMP, GLOSS, ROUGH, TINT
-from streamer.training.people.skeleton import Skeleton
+from streamer.training.people.skeleton import Skeleton, head_turn
 from streamer.training.people.units import eye_turn, measured, units_of
 
+_OVERBITE = {anatomy.UPPER_TEETH: np.array([0, -0.028, 0], np.float32), anatomy.LOWER_TEETH: np.zeros(3, np.float32)}
+"""Decimetres that teeth stand off MakeHuman's bands: upper ones show below the lip when a mouth opens."""
 _AMBIENT_RAYS = 28
 _AMBIENT_EDGE = 224
 
@@ -224,6 +226,7 @@ class Figure:
         proxy = self._assets.proxy("eyes", "high-poly")
         texture = textures.eyes(self.who, self._assets.folder / "eyes" / "materials")
         piece, fitted = self._add_proxy("eye", proxy, raster.EYE, "eye", texture)
+        triangles, places = triangulated(proxy.mesh.faces, proxy.mesh.face_uv)
         # The cornea in front of the iris is a hole in the texture: what it mirrors, the iris' own surface mirrors here.
         height, width = texture.shape[:2]
         middle = piece.uv.mean(1)
@@ -235,18 +238,29 @@ class Figure:
         centres = np.where(left[:, None], self.eyes[0], self.eyes[1])
         away = fitted - centres
         self._eyeball = float(np.median(np.linalg.norm(away, axis=1)))
+        rim = textures.iris_rim(self._assets.folder / "eyes" / "materials", proxy.mesh.uv[places])
+        angles = np.arctan2(np.linalg.norm(away[triangles, :2], axis=2), away[triangles, 2])[rim]
+        self._iris = float(np.median(angles)) if rim.any() else 0.5
 
         def turned(_vertices: np.ndarray, now: np.ndarray) -> np.ndarray:
-            aside, up = eye_turn(now)
-            a, b = np.cos(aside), np.sin(aside)
-            c, d = np.cos(up), np.sin(up)
-            matrix = np.array([[a, 0, b], [0, 1, 0], [-b, 0, a]]) @ np.array([[1, 0, 0], [0, c, d], [0, -d, c]])
-            return (centres + away @ matrix.T.astype(np.float32)).astype(np.float32)
+            matrix = head_turn(*eye_turn(now), 0.0).astype(np.float32)
+            return (centres + away @ matrix.T).astype(np.float32)
 
         self._sources[-1] = turned
         head = np.zeros((len(fitted), len(self._template.bones)), np.float32)
         head[:, self._template.bone["head"]] = 1
         self._bones[-1] = head
+
+    def irises(self, posed: "Posed") -> np.ndarray:
+        """[10, 3]: middle and four points of the rim of the left iris (the viewer's), then of the right one."""
+        aside, up = eye_turn(posed.controls)
+        forward = head_turn(aside, up, 0.0)
+        depth, radius = self._eyeball * np.cos(self._iris), self._eyeball * np.sin(self._iris)
+        offsets = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]]) * [radius, radius, self._eyeball]
+        offsets[1:, 2] = depth
+        return np.array(
+            [posed.carried("head", eye + forward @ offset) for eye in self.eyes[::-1] for offset in offsets]
+        )
 
     def _add_mouth(self) -> None:
         mouth, template = anatomy.load(), self._template
@@ -263,13 +277,15 @@ class Figure:
             solve = np.linalg.pinv(known, rcond=1e-4).astype(np.float32)
             padded = np.c_[places, np.ones(len(places))].astype(np.float32)
             enamel = mouth.teeth.enamel[own][:, None]
-            colour = mouth.teeth.colours[own] * (1 - enamel + enamel * np.array(self.who.teeth, np.float32))
+            # Half of the painted shading: light does the rest.
+            colour = mouth.teeth.colours[own] / np.sqrt(np.maximum(mouth.teeth.shade[own], 0.2))[:, None]
+            colour = np.minimum(colour, 250) * (1 - enamel + enamel * np.array(self.who.teeth, np.float32))
             piece = Piece("teeth", raster.WET, triangles, np.zeros((*triangles.shape, 2), np.float32),
                           np.full(len(triangles), PART["teeth"], np.uint8), white, places, colours=_srgb(colour))  # fmt: skip
 
             def fitted(vertices: np.ndarray, _now: np.ndarray, band: Any = band, solve: Any = solve,
-                       padded: Any = padded) -> np.ndarray:  # fmt: skip
-                return (padded @ (solve @ vertices[band])).astype(np.float32)
+                       padded: Any = padded, lower: Any = _OVERBITE[row]) -> np.ndarray:  # fmt: skip
+                return (padded @ (solve @ vertices[band]) + lower).astype(np.float32)
 
             self._add(piece, fitted, np.repeat(head, len(places), 0))
         group = template.group("helper-tongue")
@@ -281,12 +297,14 @@ class Figure:
         depth = mouth.tongue.vertices[:, 2]
         tip = np.clip((depth - np.quantile(depth, 0.35)) / (depth.max() - np.quantile(depth, 0.35)), 0, 1)
         tip = (tip**1.5).astype(np.float32)
-        raised = INDEX["tongue"]
+        raised, opened = INDEX["tongue"], INDEX["open"]
 
         def licked(vertices: np.ndarray, now: np.ndarray) -> np.ndarray:
             moved = vertices[nearest].copy()
-            moved[:, 1] += tip * np.float32(0.17 * now[raised])
-            moved[:, 2] += tip * np.float32(0.13 * now[raised])
+            up = float(now[raised])
+            low = float(now[opened]) * (1 - up)  # it lies on the floor of an open mouth
+            moved[:, 1] += tip * np.float32(0.17 * up) - (0.35 + 0.65 * tip) * np.float32(0.15 * low)
+            moved[:, 2] += tip * np.float32(0.13 * up - 0.06 * low)
             return moved
 
         self._add(piece, licked, np.repeat(head, len(nearest), 0))
@@ -361,7 +379,7 @@ class Figure:
         raster.lies(points, self.triangles, self.material, self._hair, self.uv, lie)
         return Posed(
             self, points, self._normals[self._gather], lie, colours[self._gather],
-            self._landmarks(vertices, matrices), matrices, units,
+            self._landmarks(vertices, matrices), matrices, units, now,
         )  # fmt: skip
 
     def _keep_off_eyes(self, vertices: np.ndarray) -> None:
@@ -433,6 +451,8 @@ class Posed:
     matrices: np.ndarray
     """[B, 3, 4] of the bones"""
     units: Mapping[str, float]
+    controls: np.ndarray
+    """[C]"""
 
     def joint(self, name: str) -> np.ndarray:
         """[3]: where a bone begins."""

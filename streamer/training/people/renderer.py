@@ -80,8 +80,8 @@ class Frame:
         seen[inside] = found
         return flow, seen
 
-    def visible(self, points: np.ndarray, depth: float = 0.12) -> np.ndarray:
-        """[K] bool: points [K, 3] x, y in pixels and distance, not hidden by more than `depth` decimetres."""
+    def visible(self, points: np.ndarray, depth: np.ndarray | float) -> np.ndarray:
+        """[K] bool: points [K, 3] x, y in pixels and distance, not hidden by more than `depth` decimetres, one or [K]."""
         size = len(self.hit)
         x, y = np.floor(points[:, 0]).astype(int), np.floor(points[:, 1]).astype(int)
         inside = (x >= 0) & (y >= 0) & (x < size) & (y < size)

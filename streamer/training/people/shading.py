@@ -177,6 +177,7 @@ def _shade(t, w0, w1, w2, triangles, points, normals, lie, uv, open_sky, colours
             fresnel = np.float32(0.028) + np.float32(0.972) * f * f * f * f * f
             mirror = fresnel * (np.float32(0.7) * _lobe(half, rough) + np.float32(0.3) * _lobe(half, rough * 0.62))
             mirror *= np.float32(0.25) * max(fine, np.float32(0)) * s * gloss * ao
+            mirror = min(mirror, np.float32(0.45))  # a sparkle of one pixel is no skin
             # Light that enters skin comes out beside: red the farthest, round edges and into shadows.
             root = np.sqrt(s)
             for channel in range(3):

@@ -193,6 +193,21 @@ def _iris_places(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return middles[largest], np.array([np.sqrt(stats[i, cv2.CC_STAT_AREA] / np.pi) for i in largest])
 
 
+def iris_rim(folder: Path, uv: np.ndarray) -> np.ndarray:
+    """[...] bool: which of the texture coordinates [..., 2] of MakeHuman's eyes lie on an iris' rim."""
+    edge = picture(folder / "brown_eye.webp").shape[0]
+    middles, pupils = _iris_places(folder / "brown_eye.webp")
+    places = uv * [edge, -edge] + [0, edge]
+    distance = np.min([np.linalg.norm(places - middle, axis=-1) for middle in middles], 0)
+    return np.abs(distance - _rim(edge, float(pupils.mean()))) < 0.012 * edge
+
+
+def _rim(edge: int, pupil: float) -> float:
+    """The radius of an iris in a texture, in pixels."""
+    usual = _IRIS_RADIUS * edge
+    return usual if abs(pupil / usual - 0.32) <= 0.2 else 3.0 * pupil
+
+
 def eyes(who: Identity, folder: Path) -> np.ndarray:
     """The pair of eyes in one texture, with irises of one's own over the photographed whites."""
     base = picture(folder / "brown_eye.webp")
@@ -208,9 +223,7 @@ def eyes(who: Identity, folder: Path) -> np.ndarray:
     detail = cv2.cvtColor(fibres, cv2.COLOR_RGBA2GRAY).astype(np.float32)
     for (cx, cy), pupil in zip(*_iris_places(folder / "brown_eye.webp"), strict=True):
         radius = np.hypot(x - cx, y - cy)
-        rim = _IRIS_RADIUS * edge
-        if abs(pupil / rim - 0.32) > 0.2:
-            rim = 3.0 * pupil
+        rim = _rim(edge, pupil)
         share = np.clip((radius - pupil) / (rim - pupil), 0, 1)[..., None]
         ring = radius < rim
         usual = float(np.median(detail[ring & (radius > pupil * 1.3)]))
