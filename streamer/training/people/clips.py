@@ -44,7 +44,7 @@ class Shot:
     """Share of the clips whose mouth and lids go through all shapes and not only those of speech."""
     apart: float = 0.5
     """Share of the clips whose frames come in runs of four, some time apart; the others follow one another."""
-    toon: float = 0.1
+    toon: float = 0.0
     """Share of the clips lit in flat tones."""
 
     def __post_init__(self) -> None:
@@ -125,9 +125,9 @@ ARRAYS = tuple(f.name for f in fields(Clip) if f.name not in ("seed", "person", 
 
 def flow_between(frame: Frame, other: Frame, step: int) -> np.ndarray:
     """[S / step, S / step, 2] int16: as Clip.flow has it, of every `step`th pixel."""
-    flow, seen = frame.flow(other)
-    result = np.round(flow[::step, ::step] * FLOW_UNIT).clip(-16_000, 16_000).astype(np.int16)
-    result[~seen[::step, ::step]] = UNSEEN, 0
+    flow, seen = frame.flow(other, step)
+    result = np.round(flow * FLOW_UNIT).clip(-16_000, 16_000).astype(np.int16)
+    result[~seen] = UNSEEN, 0
     return result
 
 

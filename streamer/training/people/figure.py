@@ -32,6 +32,8 @@ from streamer.training.people.units import eye_turn, measured, units_of
 
 _OVERBITE = {anatomy.UPPER_TEETH: np.array([0, -0.028, 0], np.float32), anatomy.LOWER_TEETH: np.zeros(3, np.float32)}
 """Decimetres that teeth stand off MakeHuman's bands: upper ones show below the lip when a mouth opens."""
+_ARCH = 0.9
+"""Of the width of MakeHuman's bands: its lips part further at the corners than mouths do, and show their ends."""
 _AMBIENT_RAYS = 28
 _AMBIENT_EDGE = 224
 
@@ -275,11 +277,14 @@ class Figure:
             band = template.group(group)
             known = np.c_[template.vertices[band], np.ones(len(band))].astype(np.float32)
             solve = np.linalg.pinv(known, rcond=1e-4).astype(np.float32)
-            padded = np.c_[places, np.ones(len(places))].astype(np.float32)
+            narrow = places * np.array([_ARCH, 1, 1], np.float32)
+            padded = np.c_[narrow, np.ones(len(places))].astype(np.float32)
             enamel = mouth.teeth.enamel[own][:, None]
             # Half of the painted shading: light does the rest.
             colour = mouth.teeth.colours[own] / np.sqrt(np.maximum(mouth.teeth.shade[own], 0.2))[:, None]
             colour = np.minimum(colour, 250) * (1 - enamel + enamel * np.array(self.who.teeth, np.float32))
+            behind = np.clip((places[:, 2].max() - places[:, 2]) / 0.5, 0, 1)[:, None]
+            colour = colour * (1 - 0.45 * behind * behind)  # cheeks keep the light from the back teeth
             piece = Piece("teeth", raster.WET, triangles, np.zeros((*triangles.shape, 2), np.float32),
                           np.full(len(triangles), PART["teeth"], np.uint8), white, places, colours=_srgb(colour))  # fmt: skip
 

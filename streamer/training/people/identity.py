@@ -44,8 +44,9 @@ SKINS = {
           "middleage_asian_male", "young_african_male", "middleage_african_male", "old_african_male"),
 }  # fmt: skip
 _DARK = ("young_african_male", "middleage_african_male", "old_african_male")
-LONG = ("bob02", "long01", "braid01", "ponytail01")
-SHORT = ("short01", "short02", "short03", "short04")
+LONG = {"bob02": 0.18, "long01": 0.34, "braid01": 0.16, "ponytail01": 0.32}
+SHORT = {"short01": 0.31, "short02": 0.30, "short03": 0.10, "short04": 0.29}
+"""Hair and how often: what hangs over an eye is rarer."""
 _DRESS = {
     WOMEN: ("female_casualsuit01", "female_elegantsuit01", "female_sportsuit01", "female_casualsuit02"),
     MEN: ("male_casualsuit01", "male_casualsuit02", "male_casualsuit03", "male_casualsuit04", "male_casualsuit05",
@@ -169,7 +170,8 @@ def identity(seed: int, targets: Iterable[str]) -> Identity:
     }, rng)  # fmt: skip
     hair_colour = _hair_colour(age, min(1.2 * melanin + 0.5 * asian, 1.0), rng)
     long = rng.random() < (0.8 if sex == WOMEN else 0.12)
-    hair: str | None = str(rng.choice(LONG if long else SHORT))
+    styles = LONG if long else SHORT
+    hair: str | None = str(rng.choice(list(styles), p=list(styles.values())))
     if sex == MEN and not long and rng.random() < 0.12 + 0.25 * (age > 0.75):
         hair = None
     tip = np.array(hair_colour) * (rng.uniform(1.1, 1.6) if rng.random() < 0.3 else rng.uniform(0.95, 1.15))

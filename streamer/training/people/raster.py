@@ -69,16 +69,17 @@ def rasterise(triangles, material, places, uv, table, atlas, nearest, visible, f
         if x0 > x1 or y0 > y1:
             continue
         s = 1 / area
-        a0, b0, c0 = (by - cy) * s, (cx - bx) * s, (bx * cy - cx * by) * s
-        a1, b1, c1 = (cy - ay) * s, (ax - cx) * s, (cx * ay - ax * cy) * s
+        # From the third corner on: from the picture's corner, single precision leaves cracks between triangles.
+        a0, b0 = (by - cy) * s, (cx - bx) * s
+        a1, b1 = (cy - ay) * s, (ax - cx) * s
         za, zb, zc = places[i, 2], places[j, 2], places[k, 2]
         if za <= 0 and not shadow:
             continue
         for y in range(y0, y1 + 1):
-            py = y + np.float32(0.5)
-            r0, r1 = b0 * py + c0, b1 * py + c1
+            py = y + np.float32(0.5) - cy
+            r0, r1 = b0 * py, b1 * py
             for x in range(x0, x1 + 1):
-                px = x + np.float32(0.5)
+                px = x + np.float32(0.5) - cx
                 w0, w1 = a0 * px + r0, a1 * px + r1
                 w2 = 1 - w0 - w1
                 if w0 < -1e-4 or w1 < -1e-4 or w2 < -1e-4:

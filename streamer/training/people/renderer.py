@@ -55,29 +55,16 @@ class Frame:
         shading.spread(self.hit, self.posed.figure.triangles, self.places, values, float(_SAMPLES), out)
         return out
 
-    def flow(self, other: "Frame") -> tuple[np.ndarray, np.ndarray]:
+    def flow(self, other: "Frame", step: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """
-        Where each pixel lies in another frame of the same figure: [S, S, 2] float32, to be added to the pixel's place;
-        and [S, S] bool whether it is seen there. The background stands still.
+        Where every `step`th pixel lies in another frame of the same figure: [S / step, S / step, 2] float32, to be added
+        to the pixel's place; and [S / step, S / step] bool whether it is seen there. The background stands still.
         """
-        size = len(self.hit)
-        there = self._spread(np.concatenate([other.places[:, :2] / _SAMPLES, 1 / other.places[:, 2:]], 1))
-        column, row = np.meshgrid(np.arange(size) + np.float32(0.5), np.arange(size) + np.float32(0.5))
-        shown = self.hit >= 0
-        flow = np.where(shown[..., None], there[..., :2] - np.stack([column, row], 2), 0).astype(np.float32)
-        material = np.append(self.posed.figure.material, -1)
-        mine, theirs = material[self.hit], material[other.hit]
-        seen = np.where(shown, False, other.hit < 0)
-        x, y = there[..., 0] - 0.5, there[..., 1] - 0.5
-        inside = shown & (x > -0.5) & (y > -0.5) & (x < size - 0.5) & (y < size - 0.5)
-        x, y, z = x[inside], y[inside], there[..., 2][inside]
-        found = np.zeros(len(x), bool)
-        for dx in (0, 1):
-            for dy in (0, 1):
-                i = (np.floor(x).astype(int) + dx).clip(0, size - 1)
-                j = (np.floor(y).astype(int) + dy).clip(0, size - 1)
-                found |= (theirs[j, i] == mine[inside]) & (np.abs(other.distance[j, i] - z) < _SLACK)
-        seen[inside] = found
+        count = -(-len(self.hit) // step)
+        flow, seen = np.empty((count, count, 2), np.float32), np.empty((count, count), np.bool_)
+        figure = self.posed.figure
+        shading.flow(self.hit, self.places, other.hit, other.places, other.distance, figure.triangles, figure.material,
+                     float(_SAMPLES), step, _SLACK, flow, seen)  # fmt: skip
         return flow, seen
 
     def visible(self, points: np.ndarray, depth: np.ndarray | float) -> np.ndarray:
@@ -99,7 +86,7 @@ class Renderer:
         self._first = np.empty((edge, edge), np.int32)
         self._nodes = np.empty((8 * edge * edge, 2), np.int32)
         self._values = np.empty((8 * edge * edge, 2), np.float32)
-        shadow = 512 if size <= 320 else 1024
+        shadow = 512 if size <= 320 else 768
         self._shadow, self._shadow_hit = np.empty((shadow, shadow), np.float32), np.empty((shadow, shadow), np.int32)
         self._shadow_first = np.empty((shadow, shadow), np.int32)
         self._few_nodes, self._few_values = np.empty((1, 2), np.int32), np.empty((1, 2), np.float32)

@@ -131,7 +131,7 @@ def camera(head: np.ndarray, height: float, hands: bool, rng: np.random.Generato
     A portrait of somebody whose eyes' middle is at `head` [3] and whose face is `height` decimetres from chin to crown.
     """
     if hands:
-        shown = height / rng.uniform(0.26, 0.40)
+        shown = height / rng.uniform(0.27, 0.37)
         down = rng.uniform(0.18, 0.26)
     else:
         shown = height / rng.uniform(0.42, 0.68)

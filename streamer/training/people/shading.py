@@ -235,8 +235,8 @@ def weights_at(triangle, triangles, places, px, py):
     ax, ay, bx, by = places[i, 0], places[i, 1], places[j, 0], places[j, 1]
     cx, cy = places[k, 0], places[k, 1]
     s = 1 / ((bx - ax) * (cy - ay) - (cx - ax) * (by - ay))
-    w0 = ((by - cy) * px + (cx - bx) * py + bx * cy - cx * by) * s
-    w1 = ((cy - ay) * px + (ax - cx) * py + cx * ay - ax * cy) * s
+    w0 = ((by - cy) * (px - cx) + (cx - bx) * (py - cy)) * s
+    w1 = ((cy - ay) * (px - cx) + (ax - cx) * (py - cy)) * s
     k0, k1, k2 = w0 * places[i, 2], w1 * places[j, 2], (1 - w0 - w1) * places[k, 2]
     n = 1 / (k0 + k1 + k2)
     return k0 * n, k1 * n, k2 * n
@@ -352,3 +352,41 @@ def spread(hit, triangles, places, values, scale, out):
                 out[y, x, c] = (
                     w0 * values[triangles[t, 0], c] + w1 * values[triangles[t, 1], c] + w2 * values[triangles[t, 2], c]
                 )
+
+
+@njit(cache=True, fastmath=True)
+def flow(hit, places, other_hit, other_places, other_distance, triangles, material, scale, step, slack, out, seen):
+    """
+    Into `out` [S / step, S / step, 2] float32: what leads from every `step`th pixel's place to where the same point lies
+    in another frame of the same figure; and `seen` whether it is seen there: the same material is, as far away but for
+    `slack` decimetres, in one of the four pixels round it. The background stands still.
+    """
+    size = hit.shape[0]
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            y, x = row * step, column * step
+            t = hit[y, x]
+            if t < 0:
+                out[row, column, 0] = out[row, column, 1] = 0
+                seen[row, column] = other_hit[y, x] < 0
+                continue
+            w0, w1, w2 = weights_at(t, triangles, places, (x + 0.5) * scale, (y + 0.5) * scale)
+            w0, w1, w2 = min(max(w0, -0.5), 1.5), min(max(w1, -0.5), 1.5), min(max(w2, -0.5), 1.5)
+            n = 1 / (w0 + w1 + w2)
+            i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            # Between corners in space: weighted by how near each is, the picture's lines stay straight.
+            a, b, c = w0 * n * other_places[i, 2], w1 * n * other_places[j, 2], w2 * n * other_places[k, 2]
+            near = a + b + c
+            qx = (a * other_places[i, 0] + b * other_places[j, 0] + c * other_places[k, 0]) / (near * scale)
+            qy = (a * other_places[i, 1] + b * other_places[j, 1] + c * other_places[k, 1]) / (near * scale)
+            out[row, column, 0], out[row, column, 1] = qx - (x + 0.5), qy - (y + 0.5)
+            found = False
+            if 0 <= qx < size and 0 <= qy < size:
+                x0, y0 = int(np.floor(qx - 0.5)), int(np.floor(qy - 0.5))
+                for dy in range(2):
+                    for dx in range(2):
+                        px, py = min(max(x0 + dx, 0), size - 1), min(max(y0 + dy, 0), size - 1)
+                        o = other_hit[py, px]
+                        if o >= 0 and material[o] == material[t] and abs(other_distance[py, px] - 1 / near) < slack:
+                            found = True
+            seen[row, column] = found

@@ -134,7 +134,7 @@ class Skeleton:
         hanging = shoulder + hanging_upper / np.linalg.norm(hanging_upper) * upper
         hanging = hanging + hanging_lower / np.linalg.norm(hanging_lower) * lower
         chin = self.joint("jaw")[1] - 0.7
-        held = np.array([x * 1.85, chin - 0.9, manner.reach])
+        held = np.array([x * 1.6, chin - 0.9, manner.reach])
         target = hanging + (held - hanging) * np.array([smooth, raised, np.sqrt(smooth)])
         target = target + np.array([x * hand["x"], hand["y"], 0.0]) * _HEAD_HEIGHT * smooth
         direction = target - shoulder

@@ -219,21 +219,22 @@ def eyes(who: Identity, folder: Path) -> np.ndarray:
     result = whites + 0.55 * (result - whites)  # less yellow, fewer veins
     result *= np.array(rng.uniform((0.97, 0.95, 0.92), (1.0, 1.0, 1.0)), np.float32) * 1.04
     inner, outer = (np.array(colour, np.float32) for colour in who.iris)
-    y, x = np.mgrid[0:edge, 0:edge].astype(np.float32)
     detail = cv2.cvtColor(fibres, cv2.COLOR_RGBA2GRAY).astype(np.float32)
     for (cx, cy), pupil in zip(*_iris_places(folder / "brown_eye.webp"), strict=True):
-        radius = np.hypot(x - cx, y - cy)
         rim = _rim(edge, pupil)
+        box = tuple(slice(max(int(c - 1.2 * rim), 0), int(c + 1.2 * rim)) for c in (cy, cx))
+        y, x = (grid.astype(np.float32) for grid in np.mgrid[box])
+        radius = np.hypot(x - cx, y - cy)
         share = np.clip((radius - pupil) / (rim - pupil), 0, 1)[..., None]
         ring = radius < rim
-        usual = float(np.median(detail[ring & (radius > pupil * 1.3)]))
-        light = np.clip(detail / max(usual, 20.0), 0.4, 1.7)[..., None]
+        usual = float(np.median(detail[box][ring & (radius > pupil * 1.3)]))
+        light = np.clip(detail[box] / max(usual, 20.0), 0.4, 1.7)[..., None]
         iris = (inner + (outer - inner) * share**0.8) * (0.55 + 0.5 * light)
         iris *= 1 - 0.55 * np.exp(-(((share - 1.0) / 0.16) ** 2))  # the dark rim
         black = 1 / (1 + np.exp((radius[..., None] - pupil * who.pupil) / (0.002 * edge)))
         iris = iris * (1 - black) + 10 * black
         cover = 1 / (1 + np.exp((radius[..., None] - rim) / (0.004 * edge)))
-        result = result * (1 - cover) + iris * cover
+        result[box] = result[box] * (1 - cover) + iris * cover
     return np.concatenate([np.clip(result, 0, 255), base[..., 3:]], 2).astype(np.uint8)
 
 
