@@ -283,8 +283,10 @@ class Figure:
             # Half of the painted shading: light does the rest.
             colour = mouth.teeth.colours[own] / np.sqrt(np.maximum(mouth.teeth.shade[own], 0.2))[:, None]
             colour = np.minimum(colour, 250) * (1 - enamel + enamel * np.array(self.who.teeth, np.float32))
-            behind = np.clip((places[:, 2].max() - places[:, 2]) / 0.5, 0, 1)[:, None]
-            colour = colour * (1 - 0.45 * behind * behind)  # cheeks keep the light from the back teeth
+            behind = (places[:, 2].max() - places[:, 2:]) / np.ptp(places[:, 2])
+            # Cheeks keep the light from the back teeth; the last ones would stand in the corners of an open mouth.
+            colour = colour * (1 - np.clip((behind - 0.25) / 0.4, 0, 1) * np.array([0.35, 0.48, 0.48], np.float32))
+            triangles = triangles[behind[triangles, 0].max(1) < 0.62]
             piece = Piece("teeth", raster.WET, triangles, np.zeros((*triangles.shape, 2), np.float32),
                           np.full(len(triangles), PART["teeth"], np.uint8), white, places, colours=_srgb(colour))  # fmt: skip
 
