@@ -8,11 +8,11 @@
     figure        one person, ready to be posed: every mesh in one buffer
     raster        triangles ─▶ visible samples;   shading   visible samples ─▶ pictures and truth (numba)
     setting       light, camera and background;   film   grain and JPEG
-    motion        what somebody does in a clip;   clips   a seed ─▶ a clip;   shards   clips on disk
+    motion        what somebody does in a clip;   clips   a seed ─▶ a clip;   shards   clips on disk;   training_scene   a clip as the painter's scene
 
 `python -m streamer.training.people --help` makes a data set. Beside `people.npz` it needs a folder with MakeHuman's
 community assets (skins, hair, clothes, eyebrows, eyelashes, eyes: CC0), which are not part of this project.
 
-Coordinates are MakeHuman's: decimetres, x to the viewer's right, y up, z towards the viewer. "Left" in the name of a unit
-or bone is the person's own left (the viewer's right, x > 0); in controls and key points it is the viewer's.
+Coordinates are MakeHuman's: decimetres, x to the viewer's right, y up, z towards the viewer. "Left" in the name of a
+unit or bone is the person's own left (the viewer's right, x > 0); in controls and key points it is the viewer's.
 """

@@ -1,7 +1,8 @@
 """Makes a data set of rendered people: `python -m streamer.training.people --out DIR --scenes 3000`.
 
-Shards lie in DIR, each with the clips of one person; making a set again goes on where it stopped, and the same seed gives
-the same set. `shards.read` gives the clips back, `training_scene.scene_of` makes of each what the painter trains on.
+Shards lie in DIR, each with the clips of one person. Making a set again continues where it stopped, and the same seed
+gives the same set. `shards.read` returns the clips; `training_scene.scene_of` converts each to what the painter trains
+on.
 """
 
 import argparse

@@ -119,7 +119,9 @@ class Assets:
         chin, nose = t.landmarks(t.vertices)[[152, 2], 1]
         x, y, z = np.abs(t.vertices[:, 0]), t.vertices[:, 1], t.vertices[:, 2]
         top = np.interp(x, [0, 0.28, 0.45, 0.62, 0.74, 0.82], nose + np.array([-0.05, -0.08, -0.28, -0.08, 0.25, 0.5]))
-        grows = np.clip((top - y) / 0.10, 0, 1) * np.clip((y - chin + 0.30) / 0.25, 0, 1) * np.clip((z - 0.25) / 0.2, 0, 1)
+        grows = (
+            np.clip((top - y) / 0.10, 0, 1) * np.clip((y - chin + 0.30) / 0.25, 0, 1) * np.clip((z - 0.25) / 0.2, 0, 1)
+        )
         mask = np.zeros((_MASK_EDGE, _MASK_EDGE), np.float32)
         body = (t.group_of_face == t.groups.index("body")) & (t.faces[:, 3] >= 0)
         for face, place in zip(t.faces[body], t.face_uv[body], strict=True):

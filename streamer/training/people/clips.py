@@ -1,4 +1,4 @@
-"""A seed to a clip: somebody in some light, pictures of them to copy from, frames of them moving, and all that is known.
+"""A seed to a clip: a person in some light, pictures of them to copy from, frames of them moving, and the truth.
 
 People of the seeds below `FIRST_PERSON` are never made for training: they are held out.
 
@@ -166,7 +166,7 @@ class Tracker:
         """[P, 3] uint16 as Clip.tracks has it."""
         points = np.einsum("pk,pkc->pc", self._weights, posed.points[self._corners])
         projected = renderer.project(points, matrix)
-        visible = frame.visible(projected, np.float32(0.06))
+        visible = frame.visible(projected, 0.06)
         steps = ((projected[:, :2] + 128) * TRACK_UNIT).round().clip(0, 65_535)
         return np.concatenate([steps, visible[:, None]], 1).astype(np.uint16)
 

@@ -92,7 +92,7 @@ def _skeleton(archive: zipfile.ZipFile, groups: dict[str, np.ndarray]) -> dict[s
 
 
 def closest(points: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `points` [P, 3] the closest of triangles [T, 3, 3], and where on it: weights of its corners [P, 3]."""
+    """For each of `points` [P, 3] the closest of triangles [T, 3, 3], and the weights of its corners there [P, 3]."""
     a, ab, ac = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     chosen, weights = np.zeros(len(points), int), np.zeros((len(points), 3))
     d00, d01, d11 = (np.einsum("ij,ij->i", p, q) for p, q in ((ab, ab), (ab, ac), (ac, ac)))

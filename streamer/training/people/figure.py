@@ -70,7 +70,7 @@ def _srgb(colour: Any) -> np.ndarray:
 
 
 def _levelled(brows: np.ndarray, fall: float) -> np.ndarray:
-    """[n, 3]: added to brows [n, 3], it turns them so that the outer ends lie `fall` decimetres below the inner ones."""
+    """[n, 3] to be added to brows [n, 3]: the outer ends then lie `fall` decimetres below the inner ones."""
     out = np.abs(brows[:, 0])
     first, last = np.quantile(out, [0.15, 0.85])
     inner, outer = brows[out < first, 1].mean(), brows[out > last, 1].mean()
@@ -162,7 +162,9 @@ class Figure:
             if name == "brow":
                 fur = fur.copy()
                 fur[..., 3] = cv2.convertScaleAbs(fur[..., 3], alpha=who.brow_depth)
-            self._add_proxy(name, proxy, raster.FUR, name, fur, tint=tuple(float(v) for v in tint), push=push, veil=True)
+            self._add_proxy(
+                name, proxy, raster.FUR, name, fur, tint=tuple(float(v) for v in tint), push=push, veil=True
+            )
             scale = proxy.scale(self.neutral)
             lift = _levelled(proxy.fit(self.neutral, scale), who.brow_fall) if name == "brow" else np.float32(0)
 
@@ -288,15 +290,16 @@ class Figure:
             colour = colour * (1 - np.clip((behind - 0.25) / 0.4, 0, 1) * np.array([0.35, 0.48, 0.48], np.float32))
             triangles = triangles[behind[triangles, 0].max(1) < 0.62]
             piece = Piece("teeth", raster.WET, triangles, np.zeros((*triangles.shape, 2), np.float32),
-                          np.full(len(triangles), PART["teeth"], np.uint8), white, places, colours=_srgb(colour))  # fmt: skip
+                          np.full(len(triangles), PART["teeth"], np.uint8), white, places,
+                          colours=_srgb(colour))  # fmt: skip
 
             def fitted(vertices: np.ndarray, _now: np.ndarray, band: Any = band, solve: Any = solve,
                        padded: Any = padded, lower: Any = _OVERBITE[row]) -> np.ndarray:  # fmt: skip
                 return (padded @ (solve @ vertices[band]) + lower).astype(np.float32)
 
             self._add(piece, fitted, np.repeat(head, len(places), 0))
-        group = template.group("helper-tongue")
-        nearest = group[cKDTree(template.vertices[group]).query(mouth.tongue.vertices)[1]]
+        inside = template.group("helper-tongue")
+        nearest = inside[cKDTree(template.vertices[inside]).query(mouth.tongue.vertices)[1]]
         triangles = mouth.tongue.triangles.astype(int)
         piece = Piece("tongue", raster.WET, triangles, np.zeros((*triangles.shape, 2), np.float32),
                       np.full(len(triangles), PART["tongue"], np.uint8), white, mouth.tongue.vertices,
@@ -355,9 +358,7 @@ class Figure:
         ).astype(np.float32)
         self._moved = np.zeros((coarse, 3), np.float32)
         self._smooth, self._normals = np.zeros((welded, 3), np.float32), np.zeros((welded, 3), np.float32)
-        self.looks = np.array(
-            [[*p.tint, p.rough, p.bump, p.gloss] for p in self._pieces], np.float32
-        )
+        self.looks = np.array([[*p.tint, p.rough, p.bump, p.gloss] for p in self._pieces], np.float32)
         assert (TINT, ROUGH, BUMP, GLOSS) == (0, 3, 4, 5)
 
     def pose(self, now: np.ndarray, extra: Mapping[str, float] | None = None) -> "Posed":
@@ -428,7 +429,9 @@ class Figure:
                 slopes, at = at, at + texture.size
                 chunks.append(piece.slopes[level].reshape(-1))
             one_sided = piece.kind in (raster.SKIN, raster.EYE)
-            rows.append([piece.kind, offset, texture.shape[1], texture.shape[0], slopes, int(not one_sided), piece.veil])
+            rows.append(
+                [piece.kind, offset, texture.shape[1], texture.shape[0], slopes, int(not one_sided), piece.veil]
+            )
         return np.array(rows, np.int64), np.concatenate(chunks)
 
     @property

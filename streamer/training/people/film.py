@@ -1,5 +1,5 @@
-"""What a camera does to a picture. `Grade` is a clip's look and part of every frame; `Grain` belongs to one exposure and
-is added where frames are used, to the pictures that stand for uploads.
+"""What a camera does to a picture. `Grade` is a clip's look and part of every frame; `Grain` belongs to one exposure
+and is added when clips are used, to the pictures that stand for uploads.
 
 Letters used in shapes: S pixels along an edge.
 """

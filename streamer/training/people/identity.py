@@ -20,8 +20,17 @@ _OPPOSITES = (
     ("compress", "uncompress"),
 )  # fmt: skip
 _HEADS = ("oval", "round", "rectangular", "square", "triangular", "invertedtriangular", "diamond")
-_LEFT_OUT = ("head-age", "head-trans", "head-angle", "mouth-trans-in", "mouth-trans-out", "measure-", "neck-trans",
-             "eyebrows-angle", "eyebrows-trans-")
+_LEFT_OUT = (
+    "head-age",
+    "head-trans",
+    "head-angle",
+    "mouth-trans-in",
+    "mouth-trans-out",
+    "measure-",
+    "neck-trans",
+    "eyebrows-angle",
+    "eyebrows-trans-",
+)
 _TONES = np.array(
     [(240, 206, 192), (230, 186, 167), (213, 161, 137), (186, 134, 106), (150, 107, 83), (113, 80, 64), (81, 58, 48)]
 )
@@ -133,6 +142,11 @@ def _colour(options: dict, weights: dict[str, float], rng: np.random.Generator):
     return options[str(rng.choice(names, p=share / share.sum()))]
 
 
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    a, b, c = (float(value) for value in values)
+    return a, b, c
+
+
 def _tinted(colour: Iterable[float], amount: float, rng: np.random.Generator) -> tuple[float, float, float]:
     r, g, b = (float(np.clip(c * f, 0, 255)) for c, f in zip(colour, np.exp(rng.normal(0, amount, 3)), strict=True))
     return r, g, b
@@ -189,14 +203,14 @@ def identity(seed: int, targets: Iterable[str]) -> Identity:
         skins=skins, tone=_tinted(tone, 0.018, rng), relief=float(rng.uniform(0.25, 0.6) * (0.75 + 0.5 * age)),
         gloss=float(rng.uniform(0.35, 0.8) * (1 - 0.45 * melanin)), freckles=float(max(rng.normal(-0.3, 0.5), 0)
         * (melanin < 0.4)), beard=float(max(rng.normal(0.1, 0.4), 0) if sex == MEN else 0.0),
-        lips=tuple(float(v) for v in lips), hair=hair, hair_colour=hair_colour, hair_tip=_tinted(tip, 0.04, rng),
+        lips=_three(lips), hair=hair, hair_colour=hair_colour, hair_tip=_tinted(tip, 0.04, rng),
         hair_mirrored=bool(rng.random() < 0.5),
         hair_volume=(float(rng.uniform(0.96, 1.10)), float(rng.uniform(0.80, 1.12))),
         brows=f"eyebrow{int(rng.integers(1, 13)):03d}", brow_depth=float(rng.uniform(0.65, 1.0)),
         brow_fall=float(rng.uniform(0.0, 0.06)),
         lashes=f"eyelashes0{int(rng.integers(1, 5))}", iris=(_tinted(iris[0], 0.07, rng), _tinted(iris[1], 0.07, rng)),
         pupil=float(rng.uniform(0.82, 1.25)),
-        clothes=str(rng.choice(_DRESS[sex])), teeth=tuple(float(v) for v in rng.uniform((0.93, 0.90, 0.84), (1.0, 1.0, 1.0))),
+        clothes=str(rng.choice(_DRESS[sex])), teeth=_three(rng.uniform((0.93, 0.90, 0.84), (1.0, 1.0, 1.0))),
         habit=Habit(uneven, rests),
         manner=Manner(arms_out=float(rng.uniform(0.06, 0.2)), shoulders=float(rng.uniform(-0.06, 0.05)),
                       palm=float(rng.uniform(-0.2, 0.7)), spread=float(rng.uniform(-0.02, 0.14)),

@@ -69,8 +69,8 @@ def babble(clips: int, seed: int) -> Voices:
         slow = np.convolve(rng.standard_normal(frames + 24), np.hanning(25) / 3, "valid")[:frames]
         rows = np.zeros((frames, WIDTH), np.float32)
         rows[:, : len(MOUTH)] = mouth
-        rows[:, len(MOUTH) : len(MOUTH) + len(PROSODY)] = np.stack([energy, voiced.clip(0, 1), beat, -0.4 * slow * energy,
-                                                                   np.tanh(slow) * energy], 1)  # fmt: skip
+        prosody = energy, voiced.clip(0, 1), beat, -0.4 * slow * energy, np.tanh(slow) * energy
+        rows[:, len(MOUTH) : len(MOUTH) + len(PROSODY)] = np.stack(prosody, 1)
         heard.append(rows.astype(np.float16))
         mouths.append(mouth.astype(np.float16))
         starts.append(starts[-1] + frames)

@@ -1,7 +1,7 @@
 """Triangles to visible samples, in numba: a depth buffer for what is opaque, lists of veils for what is not.
 
-Nearness is 1 / distance (for the light's parallel rays: minus the distance): the larger, the nearer, and linear over the
-picture. Hair, brows and lashes are veils: a texel's opacity, not a draw of lots, says how much of them a sample shows.
+Nearness is 1 / distance (for the light's parallel rays: minus the distance): the larger, the nearer, and linear over
+the picture. Hair, brows and lashes are veils: samples blend them by their texels' opacity, in order of nearness.
 
 Letters used in shapes: R samples along an edge, T triangles, V render vertices, M materials, S pixels along an edge.
 """
@@ -39,7 +39,7 @@ def opacity(atlas, offset, width, height, u, v):
 @njit(cache=True, fastmath=True)
 def rasterise(triangles, material, places, uv, table, atlas, nearest, visible, first, nodes, values, shadow):
     """
-    Fills `nearest` [R, R] float32 and `visible` [R, R] int32 (triangle, -1: none); and, unless for a `shadow`, the veils:
+    Fills `nearest` [R, R] float32 and `visible` [R, R] int32 (triangle, -1: none) and, unless for a `shadow`, the veils:
     `first` [R, R] int32 is the head of each sample's list, `nodes` [n, 2] int32 next and triangle, `values` [n, 2]
     float32 nearness and opacity. `places` [V, 3] are x, y in samples and nearness. Returns how many nodes there are;
     veils beyond `n` are left out.

@@ -57,8 +57,8 @@ class Frame:
 
     def flow(self, other: "Frame", step: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """
-        Where every `step`th pixel lies in another frame of the same figure: [S / step, S / step, 2] float32, to be added
-        to the pixel's place; and [S / step, S / step] bool whether it is seen there. The background stands still.
+        Where every `step`th pixel lies in another frame of the same figure: [S / step, S / step, 2] float32, to be
+        added to the pixel's place; and [S / step, S / step] bool whether it is seen there. The background stands still.
         """
         count = -(-len(self.hit) // step)
         flow, seen = np.empty((count, count, 2), np.float32), np.empty((count, count), np.bool_)
@@ -68,7 +68,7 @@ class Frame:
         return flow, seen
 
     def visible(self, points: np.ndarray, depth: np.ndarray | float) -> np.ndarray:
-        """[K] bool: points [K, 3] x, y in pixels and distance, not hidden by more than `depth` decimetres, one or [K]."""
+        """[K] bool: which points [K, 3] (x, y in pixels and distance) are hidden by no more than `depth` decimetres."""
         size = len(self.hit)
         x, y = np.floor(points[:, 0]).astype(int), np.floor(points[:, 1]).astype(int)
         inside = (x >= 0) & (y >= 0) & (x < size) & (y < size)
@@ -150,8 +150,8 @@ class Renderer:
         matte, hit = np.empty((self.size, self.size), np.float32), np.empty((self.size, self.size), np.int32)
         shading.resolve(
             self._visible, self._nearest, self._first, self._nodes, self._values, figure.triangles, figure.material,
-            places, posed.points, posed.normals, posed.lie, figure.uv, figure.open_sky, posed.colours, table, figure.looks, atlas,
-            light.array(camera.eye), self._shadow, to_light, light.softness * len(self._shadow) / 512, picture, matte,
+            places, posed.points, posed.normals, posed.lie, figure.uv, figure.open_sky, posed.colours, table, figure.looks,
+            atlas, light.array(camera.eye), self._shadow, to_light, light.softness * len(self._shadow) / 512, picture, matte,
             hit,
         )  # fmt: skip
         distance = np.empty((self.size, self.size, 1), np.float32)

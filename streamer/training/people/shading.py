@@ -9,8 +9,18 @@ import numpy as np
 from numba import njit
 
 from streamer.training.people.raster import (
-    BOTH_SIDES, CLOTH, EYE, HAIR, HEIGHT, KIND, NORMALS, OFFSET, SKIN, WET, WIDTH,
-)  # fmt: skip
+    BOTH_SIDES,
+    CLOTH,
+    EYE,
+    HAIR,
+    HEIGHT,
+    KIND,
+    NORMALS,
+    OFFSET,
+    SKIN,
+    WET,
+    WIDTH,
+)
 
 TINT, ROUGH, BUMP, GLOSS = 0, 3, 4, 5
 """Columns of the materials' floats: a colour that multiplies the texture, roughness, relief, strength of highlights."""
@@ -99,8 +109,8 @@ def _tone(x):
 
 
 @njit(cache=True, fastmath=True)
-def _shade(t, w0, w1, w2, triangles, points, normals, lie, uv, open_sky, colours, table, looks, m, atlas, light, shadow_map,
-           to_light, blur):  # fmt: skip
+def _shade(t, w0, w1, w2, triangles, points, normals, lie, uv, open_sky, colours, table, looks, m, atlas, light,
+           shadow_map, to_light, blur):  # fmt: skip
     """
     Linear red, green, blue of triangle t (material m) at weights of its corners. `light` [10, 3]: eye; three
     directions; their colours; sky; ground; exposure, toon steps and number of lights.
@@ -243,8 +253,8 @@ def weights_at(triangle, triangles, places, px, py):
 
 
 @njit(cache=True, fastmath=True)
-def resolve(visible, nearest, first, nodes, values, triangles, material, places, points, normals, lie, uv, open_sky, colours,
-            table, looks, atlas, light, shadow_map, to_light, blur, picture, matte, hit):  # fmt: skip
+def resolve(visible, nearest, first, nodes, values, triangles, material, places, points, normals, lie, uv, open_sky,
+            colours, table, looks, atlas, light, shadow_map, to_light, blur, picture, matte, hit):  # fmt: skip
     """
     Into `picture` [S, S, 3] float32 linear colours of what covers a pixel, `matte` [S, S] float32 how much does, `hit`
     [S, S] int32 the triangle that most of the pixel shows, -1 for the background.
@@ -300,8 +310,8 @@ def resolve(visible, nearest, first, nodes, values, triangles, material, places,
                             else:
                                 w0, w1, w2 = weights_at(t, triangles, places, sx + 0.5, sy + 0.5)
                                 cr, cg, cb = _shade(
-                                    t, w0, w1, w2, triangles, points, normals, lie, uv, open_sky, colours, table, looks, m,
-                                    atlas, light, shadow_map, to_light, blur,
+                                    t, w0, w1, w2, triangles, points, normals, lie, uv, open_sky, colours, table, looks,
+                                    m, atlas, light, shadow_map, to_light, blur,
                                 )  # fmt: skip
                                 found = count
                                 shaded[count], shade_m[count], shade_z[count], weight[count] = t, m, z, 0
@@ -357,8 +367,8 @@ def spread(hit, triangles, places, values, scale, out):
 @njit(cache=True, fastmath=True)
 def flow(hit, places, other_hit, other_places, other_distance, triangles, material, scale, step, slack, out, seen):
     """
-    Into `out` [S / step, S / step, 2] float32: what leads from every `step`th pixel's place to where the same point lies
-    in another frame of the same figure; and `seen` whether it is seen there: the same material is, as far away but for
+    Into `out` [S / step, S / step, 2] float32: what leads from every `step`th pixel's place to where the same point
+    lies in another frame of the same figure; and `seen` whether it is seen there: the same material is, as far away but for
     `slack` decimetres, in one of the four pixels round it. The background stands still.
     """
     size = hit.shape[0]

@@ -1,8 +1,8 @@
 """Clips on disk: a shard holds the clips of one person, `shard_00000.npz` and so on.
 
-Pictures are JPEG (quality 95, colour at full resolution), mattes, parts and flows PNG, all as bytes in a few arrays of the
-shard; small arrays are stored as they are. A shard that exists is whole. `recipe.json` says how the set was made; each
-shard holds its manifest, a line a clip, as JSON.
+Pictures are JPEG (quality 95, colour at full resolution), mattes, parts and flows PNG, all as bytes in a few arrays of
+the shard; small arrays are stored as they are. A shard that exists is whole. `recipe.json` says how the set was made;
+each shard holds its manifest, a line a clip, as JSON.
 
 Letters used in shapes as in `clips`.
 """

@@ -135,7 +135,7 @@ class Skeleton:
         hanging = hanging + hanging_lower / np.linalg.norm(hanging_lower) * lower
         chin = self.joint("jaw")[1] - 0.7
         held = np.array([x * 1.6, chin - 0.9, manner.reach])
-        target = hanging + (held - hanging) * np.array([smooth, raised, np.sqrt(smooth)])
+        target = hanging + (held - hanging) * np.array([smooth, raised, smooth**0.5])
         target = target + np.array([x * hand["x"], hand["y"], 0.0]) * _HEAD_HEIGHT * smooth
         direction = target - shoulder
         distance = float(np.clip(np.linalg.norm(direction), 0.35 * (upper + lower), 0.985 * (upper + lower)))

@@ -248,7 +248,11 @@ _LETTERED = ("female_casualsuit01", "male_casualsuit02", "male_casualsuit04", "m
 def _weave(edge: int, rng: np.random.Generator) -> np.ndarray:
     """[edge, edge, 3] float32: a plain, striped or checked fabric, 0..1."""
     hue, saturation, value = rng.random() * 180, rng.beta(1.2, 2.0) * 220, rng.uniform(35, 235)
-    second = (hue + rng.normal(0, 40)) % 180, saturation * rng.uniform(0.2, 1), np.clip(value + rng.normal(0, 80), 25, 245)
+    second = (
+        (hue + rng.normal(0, 40)) % 180,
+        saturation * rng.uniform(0.2, 1),
+        np.clip(value + rng.normal(0, 80), 25, 245),
+    )
     pair = np.array([[[hue, saturation, value], second]], np.float32).astype(np.uint8)
     first, other = cv2.cvtColor(pair, cv2.COLOR_HSV2RGB)[0].astype(np.float32) / 255
     t = np.arange(edge, dtype=np.float32)
