@@ -39,7 +39,7 @@ def opacity(atlas, offset, width, height, u, v):
 @njit(cache=True, fastmath=True)
 def rasterise(triangles, material, places, uv, table, atlas, nearest, visible, first, nodes, values, shadow):
     """
-    Fills `nearest` [R, R] float32 and `visible` [R, R] int32 (triangle, -1: none) and, unless for a `shadow`, the veils:
+    Fills `nearest` [R, R] float32, `visible` [R, R] int32 (triangle, -1: none); unless for a `shadow`, also the veils:
     `first` [R, R] int32 is the head of each sample's list, `nodes` [n, 2] int32 next and triangle, `values` [n, 2]
     float32 nearness and opacity. `places` [V, 3] are x, y in samples and nearness. Returns how many nodes there are;
     veils beyond `n` are left out.

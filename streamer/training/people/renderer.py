@@ -150,9 +150,9 @@ class Renderer:
         matte, hit = np.empty((self.size, self.size), np.float32), np.empty((self.size, self.size), np.int32)
         shading.resolve(
             self._visible, self._nearest, self._first, self._nodes, self._values, figure.triangles, figure.material,
-            places, posed.points, posed.normals, posed.lie, figure.uv, figure.open_sky, posed.colours, table, figure.looks,
-            atlas, light.array(camera.eye), self._shadow, to_light, light.softness * len(self._shadow) / 512, picture, matte,
-            hit,
+            places, posed.points, posed.normals, posed.lie, figure.uv, figure.open_sky, posed.colours, table,
+            figure.looks, atlas, light.array(camera.eye), self._shadow, to_light,
+            light.softness * len(self._shadow) / 512, picture, matte, hit,
         )  # fmt: skip
         distance = np.empty((self.size, self.size, 1), np.float32)
         shading.spread(hit, figure.triangles, places, 1 / places[:, 2:], float(_SAMPLES), distance)

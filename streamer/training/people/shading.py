@@ -368,8 +368,8 @@ def spread(hit, triangles, places, values, scale, out):
 def flow(hit, places, other_hit, other_places, other_distance, triangles, material, scale, step, slack, out, seen):
     """
     Into `out` [S / step, S / step, 2] float32: what leads from every `step`th pixel's place to where the same point
-    lies in another frame of the same figure; and `seen` whether it is seen there: the same material is, as far away but for
-    `slack` decimetres, in one of the four pixels round it. The background stands still.
+    lies in another frame of the same figure; and `seen` whether it is seen there: whether one of the four pixels round
+    it shows the same material, as far away but for `slack` decimetres. The background stands still.
     """
     size = hit.shape[0]
     for row in range(out.shape[0]):

@@ -121,7 +121,7 @@ class Skeleton:
         x = SIDES[side]
         shoulder, elbow, wrist = (self.joint(f"{bone}.{side}") for bone in ("upperarm01", "lowerarm01", "wrist"))
         upper, lower = np.linalg.norm(elbow - shoulder), np.linalg.norm(wrist - elbow)
-        raised = float(np.clip(hand["raise"], 0, 1))
+        raised = min(max(hand["raise"], 0.0), 1.0)
         smooth = raised * raised * (3 - 2 * raised)
         hanging_upper = np.array([x * manner.arms_out, -1.0, 0.02])
         hanging_lower = np.array([x * (0.4 * manner.arms_out - 0.02), -1.0, 0.32])
@@ -135,7 +135,8 @@ class Skeleton:
         hanging = hanging + hanging_lower / np.linalg.norm(hanging_lower) * lower
         chin = self.joint("jaw")[1] - 0.7
         held = np.array([x * 1.6, chin - 0.9, manner.reach])
-        target = hanging + (held - hanging) * np.array([smooth, raised, smooth**0.5])
+        steps: list[float] = [smooth, raised, smooth**0.5]
+        target = hanging + (held - hanging) * np.array(steps)
         target = target + np.array([x * hand["x"], hand["y"], 0.0]) * _HEAD_HEIGHT * smooth
         direction = target - shoulder
         distance = float(np.clip(np.linalg.norm(direction), 0.35 * (upper + lower), 0.985 * (upper + lower)))
@@ -144,7 +145,7 @@ class Skeleton:
         pole = np.array([0.55 * x, -1.0, -0.35])
         pole -= direction * (pole @ direction)
         pole /= np.linalg.norm(pole)
-        bent = direction * cosine + pole * np.sqrt(max(1 - cosine**2, 0.0))
+        bent = direction * cosine + pole * max(1 - float(cosine) ** 2, 0.0) ** 0.5
         at_shoulder = between(rest_upper, bent)
         new_elbow, new_wrist = shoulder + bent * upper, shoulder + direction * distance
         at_elbow = at_shoulder.T @ between(at_shoulder @ rest_lower, new_wrist - new_elbow)
