@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from streamer.studio.controls import controls
+from streamer.motion.controls import controls
 from streamer.training.people import raster
 from streamer.training.people.setting import Light
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from streamer.studio.controls import CONTROLS, INDEX
+from streamer.motion.controls import CONTROLS, INDEX
 from streamer.studio.rig import BODY_KEYPOINTS, FINGERS, HAND_KEYPOINTS
 from streamer.training.people import setting
 from streamer.training.people.assets import Assets

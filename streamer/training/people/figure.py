@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
-from streamer.studio.controls import INDEX
+from streamer.motion.controls import INDEX
 from streamer.studio.picture_rig import anatomy
 from streamer.training.people import raster, textures
 from streamer.training.people.assets import Assets

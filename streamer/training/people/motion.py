@@ -7,11 +7,11 @@ Letters used in shapes: T frames, C controls, E emotions, M mouth channels.
 
 import numpy as np
 
-from streamer.config import FPS
-from streamer.features import EMBEDDING, PROSODY
-from streamer.studio.animate import curves
-from streamer.studio.controls import INDEX, MOUTH, controls
-from streamer.studio.phones import PHONES, SILENCE, TimedPhone
+from streamer.base.constants import FPS
+from streamer.motion.articulation import EMBEDDING, PROSODY
+from streamer.training.data.coarticulation import curves
+from streamer.motion.controls import INDEX, MOUTH, controls
+from streamer.training.data.phones import PHONES, SILENCE, TimedPhone
 from streamer.training.scenes import perform
 from streamer.training.voices import WIDTH, Voices
 

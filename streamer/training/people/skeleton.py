@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from streamer.studio.controls import INDEX
+from streamer.motion.controls import INDEX
 from streamer.training.people.template import Template
 
 _NECK = {"neck01": 0.15, "neck02": 0.20, "neck03": 0.25, "head": 0.40}

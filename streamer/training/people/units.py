@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamer.studio.controls import INDEX, controls
+from streamer.motion.controls import INDEX, controls
 from streamer.studio.picture_rig.expression import CHANNELS, OPENING, strengths
 from streamer.training.people.template import Template
 
