@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from streamer.config import SAMPLES_PER_FRAME
-from streamer.features import PROSODY, WEIGHTS, Articulation, Listener, Loudness, stepped
-from streamer.studio import speech
-from streamer.studio.animate import levels
-from streamer.studio.dataset import HELD_OUT, read_shard
-from streamer.studio.phones import PHONES, SILENCE
+from streamer.base.constants import SAMPLES_PER_FRAME
+from streamer.motion.articulation import PROSODY, WEIGHTS, Articulation, ArticulationModel, Loudness, stepped
 from streamer.training.articulation import LOOKAHEADS, Config, Heard, Network, correlation, evaluate, heard, measure
+from streamer.training.data import corpora
+from streamer.training.data.coarticulation import levels
+from streamer.training.data.dataset import HELD_OUT, read_shard
+from streamer.training.data.phones import PHONES, SILENCE
 
 TRUSTED = 0.9
 TARGETS = {"pcc_open": 0.85, "closed": 0.90, "closures": 300, "lag_ms": 15.0, "pcc_open_italian": 0.65, "step_ms": 5.0}
@@ -57,7 +57,9 @@ def dips(clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
     return {who: {"stops": len(each), "dips": round(float(np.mean(each)), 3)} for who, each in sorted(found.items())}
 
 
-def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]], trusted: set[str]) -> dict[str, dict[str, float]]:
+def scores(
+    listener: ArticulationModel, clips: list[tuple[Heard, np.ndarray]], trusted: set[str]
+) -> dict[str, dict[str, float]]:
     """Numbers for each held-out speaker, as recorded and through Opus, and for groups of those with trusted truth."""
     groups: dict[str, list[tuple[np.ndarray, Heard]]] = {}
     voices: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -85,7 +87,7 @@ def scores(listener: Listener, clips: list[tuple[Heard, np.ndarray]], trusted: s
     return found
 
 
-def step_cost(listener: Listener, steps: int = 2000) -> dict[str, float]:
+def step_cost(listener: ArticulationModel, steps: int = 2000) -> dict[str, float]:
     """Milliseconds of a step: its median and worse."""
     state, rng = listener.state(), np.random.default_rng(0)
     took = []
@@ -101,11 +103,11 @@ def aligner_error(clips: int = 60) -> dict[str, float]:
     """Starts of phones as the aligner finds them against festvox-ru's labels, in ms."""
     errors: list[float] = []
     rejected = 0
-    for clip in speech.recordings("festvox-ru")[:clips]:
-        by_hand = [p for p in speech.labelled(clip).phones if p.phone != SILENCE]
+    for clip in corpora.recordings("festvox-ru")[:clips]:
+        by_hand = [p for p in corpora.labelled(clip).phones if p.phone != SILENCE]
         try:
-            found = [p for p in speech.align(clip).phones if p.phone != SILENCE]
-        except speech.Rejected:
+            found = [p for p in corpora.align(clip).phones if p.phone != SILENCE]
+        except corpora.Rejected:
             rejected += 1
             continue
         # Reduced vowels are written differently: any vowel matches any.

@@ -22,21 +22,21 @@ import hardware  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from streamer.model.compiled import CompiledPainter, models  # noqa: E402
-from streamer.model.loading import Networks, load  # noqa: E402
-from streamer.model.stream import TIMES, Cue, Painter, murmur, stand_in  # noqa: E402
+from streamer.model.checkpoint import Networks, load  # noqa: E402
+from streamer.model.runtime.openvino_cpu import OpenVinoFrameRenderer, models  # noqa: E402
+from streamer.model.runtime.torch_cpu import TIMES, FrameConditions, FrameRenderer, random_conditions, stand_in  # noqa: E402
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def drawer(painter: Painter, threads: int, times: int) -> Callable[[Cue], np.ndarray]:
+def drawer(frame_renderer: FrameRenderer, threads: int, times: int) -> Callable[[FrameConditions], np.ndarray]:
     """Draws the next frame of one session, `times` as large as the networks' size S: [times S, times S, 4] uint8."""
-    session = stand_in(painter, np.random.default_rng(0), times)
+    session = stand_in(frame_renderer, np.random.default_rng(0), times)
 
-    def draw(cue: Cue) -> np.ndarray:
+    def draw(cue: FrameConditions) -> np.ndarray:
         torch.set_num_threads(threads)  # OpenVINO's own were set when it compiled
-        painter.hear(session, cue)
-        (frame,) = painter.draw([session])
+        frame_renderer.hear(session, cue)
+        (frame,) = frame_renderer.draw([session])
         if isinstance(frame, Exception):
             raise frame
         return frame
@@ -47,17 +47,17 @@ def drawer(painter: Painter, threads: int, times: int) -> Callable[[Cue], np.nda
 def measure(networks: Networks, frames: int, threads: tuple[int, ...], times: int = 1) -> list[dict[str, Any]]:
     """A row for each engine, precision and number of threads. Raises Unavailable where OpenVINO cannot draw."""
     made, rng = models(networks), np.random.default_rng(1)
-    engines: list[tuple[str, str, int, Callable[[Cue], np.ndarray]]] = []
+    engines: list[tuple[str, str, int, Callable[[FrameConditions], np.ndarray]]] = []
     for used in threads:
         for name, dtype in DTYPES.items():
-            engines.append(("PyTorch", name, used, drawer(Painter(networks, dtype), used, times)))
+            engines.append(("PyTorch", name, used, drawer(FrameRenderer(networks, dtype), used, times)))
             if dtype in made.precisions():
-                painter = CompiledPainter(networks, dtype, made, used)
-                engines.append((made.name, name, used, drawer(painter, used, times)))
+                frame_renderer = OpenVinoFrameRenderer(networks, dtype, made, used)
+                engines.append((made.name, name, used, drawer(frame_renderer, used, times)))
     wall = np.zeros((frames, len(engines)))
     spent, apart = np.zeros_like(wall), np.zeros_like(wall)
     for k in range(-3, frames):  # the first ones warm up
-        cue = murmur(rng)
+        cue = random_conditions(rng)
         plain: np.ndarray | None = None
         for i in range(len(engines)):
             began, cpu = time.perf_counter(), time.process_time()

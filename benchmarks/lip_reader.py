@@ -24,10 +24,10 @@ from quality_measures import blink_moments, matched, pcc
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.characters import SHOWN_SEEDS
-from streamer.studio.animate import Life
+from streamer.avatar.characters import SHOWN_SEEDS
+from streamer.motion.controls import EMOTIONS, INDEX, MOUTH, rest
+from streamer.motion.idle import IdleMotion
 from streamer.studio.character import Character
-from streamer.studio.controls import EMOTIONS, INDEX, MOUTH, rest
 from streamer.studio.rig import Rig
 from streamer.training.scenes import FIRST_SEED
 
@@ -125,7 +125,7 @@ def poses(frames: int, seed: int, wide: bool) -> np.ndarray:
     can do, else blinks are as they come and only the opening is drawn by lot.
     """
     rng = np.random.default_rng(seed)
-    life = Life(seed)
+    life = IdleMotion(seed)
     life.emotion(EMOTIONS[int(rng.integers(len(EMOTIONS)))], float(rng.random()))
     out = []
     for k in range(8 * (frames + 4)):
@@ -275,7 +275,7 @@ def check(reader: Reader, characters: int, frames: int = 20, seconds: float = 8.
 
 def _life(frames: int, seed: int) -> np.ndarray:
     """Controls [frames, C] of a life that listens."""
-    life, silent = Life(seed), np.zeros(5, np.float32)
+    life, silent = IdleMotion(seed), np.zeros(5, np.float32)
     return np.stack([life.step(np.zeros(len(MOUTH), np.float32), silent) for _ in range(frames)])
 
 

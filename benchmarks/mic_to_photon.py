@@ -54,8 +54,8 @@ from browser import (
 )
 from targets import FRAMES_PER_SECOND, LATENCY
 
-from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from streamer.ingest.opus import OpusDecoder
+from streamer.audio.opus import OpusDecoder
+from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 RESULTS = Path(__file__).resolve().parent / "results" / "mic_to_photon.json"
 STAGES = ("processing", "uplink", "lookahead", "wait", "draw", "encode", "send", "network", "display")

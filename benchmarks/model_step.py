@@ -3,17 +3,16 @@
     python benchmarks/model_step.py --seconds 300        # on a CUDA GPU: verifies, then times kernels and SDPA
     python benchmarks/model_step.py --device cpu --quick # a trial of the plain step; needs no GPU, proves little
 
-Method. A step remembers each session's last frame and draws its next one (`streamer/model/fused.py`), for a batch of
-sessions whose rings are full. Stages: the transformer alone; the decoder alone, half precision, channels last; the
-whole, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them (served), cues in
-and planes of YUV out (`streamer/model/device.py`), as it chooses to. Ways: on the project's Triton kernels or on
-PyTorch's operators (SDPA), each launched one by one (eager) or replayed as one CUDA graph. A time is the median over
+Method. A step remembers each session's last frame and draws its next one (`streamer/model/runtime/cuda_step.py`), for a
+batch of sessions whose rings are full. Stages: the transformer alone; the decoder alone, half precision, channels last;
+the whole, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them (served), cues
+in and planes of YUV out (`streamer/model/runtime/cuda.py`), as it chooses to. Ways: on the project's Triton kernels or
+on PyTorch's operators (SDPA), each launched one by one (eager) or replayed as one CUDA graph. A time is the median over
 repetitions, from before the first launch until the device is done, so that waiting for launches counts. Weights are
 random: they do not change the time. Before a way is timed, its frames are compared with those of the plain step in
 float32, and with what the plain step errs in the same precision, and the decoder's graph with the decoder; no speed-up
 is reported where that failed. What fails leaves its reason in its row, and the next is measured. Rows come in the order
-of their weight, each is printed and written as soon as it is there.
-"""
+of their weight, each is printed and written as soon as it is there."""
 
 import argparse
 import copy
@@ -37,17 +36,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamer.config import FPS
-from streamer.model import fused
+from streamer.base.constants import FPS
 from streamer.model.attention import choose
 from streamer.model.autoencoder import Anchor, Autoencoder, enlarged
+from streamer.model.checkpoint import Networks
 from streamer.model.config import HEARD, PLAN, PRESETS, STRIDE, ModelConfig
-from streamer.model.device import DevicePainter
-from streamer.model.loading import Networks
-from streamer.model.slots import Seat, Slots
-from streamer.model.stream import NotFinite, blocks, murmur
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.cuda import CudaFrameRenderer
+from streamer.model.runtime.slots import Seat, Slots
+from streamer.model.runtime.torch_cpu import NotFinite, blocks, random_conditions
 from streamer.model.transformer import Conditions, Transformer
-from streamer.studio.controls import EMOTIONS
+from streamer.motion.controls import EMOTIONS
 
 BATCHES = (1, 4, 16, 64, 256)
 BUSY = (4, 16)
@@ -242,7 +241,9 @@ def same_state(slots: Slots, source: Slots) -> None:
         to.copy_(part)
 
 
-def error(model: Transformer, exact: Transformer, ways: Sequence[fused.Step], device: str, graph: bool) -> list[float]:
+def error(
+    model: Transformer, exact: Transformer, ways: Sequence[cuda_step.Step], device: str, graph: bool
+) -> list[float]:
     """
     For each way, its largest difference from the plain step of `exact` in float32, as a multiple of the plain step's in
     the model's precision: over frames that each begin from one state. Infinite where a number is none.
@@ -259,11 +260,11 @@ def error(model: Transformer, exact: Transformer, ways: Sequence[fused.Step], de
         state.take(*inputs(model.config, CHECKED, state.now.faces))
         for slots in (truth, *trials):
             same_state(slots, state)
-        wanted = fused.reference_step(exact, truth, CHECKED)
+        wanted = cuda_step.reference_step(exact, truth, CHECKED)
         for i, call in enumerate(calls):
             difference = (call().float() - wanted).abs().nan_to_num(nan=torch.inf)
             worst[i] = max(worst[i], float(difference.max()))
-        plain = max(plain, float((fused.reference_step(model, state, CHECKED).float() - wanted).abs().max()))
+        plain = max(plain, float((cuda_step.reference_step(model, state, CHECKED).float() - wanted).abs().max()))
     return [found / plain for found in worst]
 
 
@@ -322,7 +323,7 @@ class Ready:
         return self._errors[how, graph]
 
 
-STEPS: dict[str, fused.Step] = {"plain": fused.reference_step, "kernels": fused.step}
+STEPS: dict[str, cuda_step.Step] = {"plain": cuda_step.reference_step, "kernels": cuda_step.step}
 
 
 class Sessions:
@@ -380,19 +381,21 @@ def levels_apart(found: Tensor, wanted: Tensor) -> float:
 def served(ready: Ready, batch: int) -> Callable[[], object]:
     """A frame of each session as the server draws it, from what they heard; their rings are full."""
     config, rng = ready.config, np.random.default_rng(0)
-    painter = DevicePainter(Networks(config, ready.autoencoder, ready.model), batch, ready.device, ready.dtype)
-    painter.buckets = (batch,)  # the others' graphs would take seconds each
-    painter.prepare()
+    frame_renderer = CudaFrameRenderer(
+        Networks(config, ready.autoencoder, ready.model), batch, ready.device, ready.dtype
+    )
+    frame_renderer.buckets = (batch,)  # the others' graphs would take seconds each
+    frame_renderer.prepare()
     edge = config.size // STRIDE
     face = np.zeros((edge, edge))
     face[edge // 4 : -(edge // 4) or None, edge // 4 : -(edge // 4) or None] = 1
-    still = painter.still(blocks(config.size, rng), face)
-    sessions = [painter.stream(still, seed) for seed in range(batch)]
+    still = frame_renderer.still(blocks(config.size, rng), face)
+    sessions = [frame_renderer.stream(still, seed) for seed in range(batch)]
     for session in sessions:
-        painter.hear(session, murmur(rng))
+        frame_renderer.hear(session, random_conditions(rng))
 
     def draw() -> object:
-        frames = painter.draw(sessions)
+        frames = frame_renderer.draw(sessions)
         if bad := [frame for frame in frames if isinstance(frame, NotFinite)]:
             raise bad[0]
         return frames

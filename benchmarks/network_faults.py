@@ -27,9 +27,9 @@ import numpy as np
 from aiortc.jitterbuffer import JitterBuffer as AiortcJitterBuffer
 from aiortc.rtp import RtpPacket
 
-from streamer.config import SAMPLE_RATE
-from streamer.ingest import Ingest, OpusEncoder
-from streamer.ingest.opus import libopus
+from streamer.audio import Ingest, OpusEncoder
+from streamer.audio.opus import libopus
+from streamer.base.constants import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results" / "network_faults.json"

@@ -28,10 +28,11 @@ import psutil
 import uvicorn
 from browser import Unmeasurable, free_port, write_json
 
-from streamer.config import GENERATORS, ServerConfig
-from streamer.metrics import Metrics
-from streamer.publish import Publisher, parse_target
-from streamer.server import create_app
+from streamer.base.constants import GENERATORS
+from streamer.base.metrics import Metrics
+from streamer.outputs.publisher import Publisher, parse_target
+from streamer.server.app import create_app
+from streamer.server.config import ServerConfig
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "outlets.json"

@@ -38,10 +38,10 @@ from quality_speed import DTYPES  # noqa: E402
 from quality_speed import measure as measure_speed  # noqa: E402
 from targets import renderer_of  # noqa: E402
 
-from streamer.config import FPS  # noqa: E402
-from streamer.features import Articulation  # noqa: E402
-from streamer.model.loading import BadWeights, Networks, load, weights_path  # noqa: E402
-from streamer.model.stream import Painter, fastest_dtype  # noqa: E402
+from streamer.base.constants import FPS  # noqa: E402
+from streamer.model.checkpoint import BadWeights, Networks, load, weights_path  # noqa: E402
+from streamer.model.runtime.torch_cpu import FrameRenderer, fastest_dtype  # noqa: E402
+from streamer.motion.articulation import Articulation  # noqa: E402
 from streamer.training import voices as heard_voices  # noqa: E402
 from streamer.training.voices import Voices  # noqa: E402
 
@@ -61,8 +61,8 @@ class Bench:
     def __init__(self, args: argparse.Namespace, networks: Networks, teacher: Networks | None) -> None:
         self.args, self.networks, self.quick = args, networks, args.quick
         self.dtype = fastest_dtype(networks) if args.dtype == "auto" else DTYPES[args.dtype]
-        self.painter = Painter(networks, self.dtype)
-        self.teacher = None if teacher is None else Painter(teacher, self.dtype, args.teacher_steps)
+        self.frame_renderer = FrameRenderer(networks, self.dtype)
+        self.teacher = None if teacher is None else FrameRenderer(teacher, self.dtype, args.teacher_steps)
         self.reader = lip_reader.ready(args.reader)
         articulation = Articulation.load()
         self.voices: Voices = heard_voices.load(args.voices, args.set, "test", 1.0, articulation)
@@ -89,7 +89,7 @@ class Bench:
 
     def lips(self) -> dict[str, Any]:
         characters, frames, few = (2, 75, 1) if self.quick else (self.args.characters, SHOWN, 5)
-        sides = Sides(self.painter, self.teacher, self.networks.autoencoder, few)
+        sides = Sides(self.frame_renderer, self.teacher, self.networks.autoencoder, few)
         found = measure_lips(self.passages(characters, frames, 1), sides, self.reader, self.strip)
         about = {"steps": self.args.teacher_steps, "sha256": digest(self.args.teacher)} if self.teacher else None
         return {**found, "reader": self.reader.error, "teacher": about}
@@ -104,11 +104,13 @@ class Bench:
         steady = self.args.measured.get("lips", {}).get("columns")
         if steady is None:
             raise ValueError("the onset is compared with the steady lag: measure the part lips first, or with it")
-        return onsets(self.painter, self.reader, given, steady)
+        return onsets(self.frame_renderer, self.reader, given, steady)
 
     def idle(self) -> dict[str, Any]:
         seeds = lip_reader.held_out(1 if self.quick else 2)
-        return idle(self.painter, self.reader, seeds, self.silence, 4 if self.quick else 20, np.random.default_rng(3))
+        return idle(
+            self.frame_renderer, self.reader, seeds, self.silence, 4 if self.quick else 20, np.random.default_rng(3)
+        )
 
     def identity(self) -> dict[str, Any]:
         rng = np.random.default_rng(4)
@@ -117,7 +119,7 @@ class Bench:
         def talk(seed: int) -> tuple[np.ndarray, np.ndarray]:
             return spoken(self.voices, self.silence, None, 9 if self.quick else 15, rng)
 
-        return identity(self.painter, seeds, talk)
+        return identity(self.frame_renderer, seeds, talk)
 
     def autoencoder(self) -> dict[str, Any]:
         seeds = lip_reader.held_out(2 if self.quick else 24)
@@ -129,7 +131,7 @@ class Bench:
         return autoencoder(self.networks, given)
 
     def larger(self) -> dict[str, Any]:
-        return larger(self.painter, self.passages(1 if self.quick else 10, 4 if self.quick else 50, 8))
+        return larger(self.frame_renderer, self.passages(1 if self.quick else 10, 4 if self.quick else 50, 8))
 
     def speed(self) -> dict[str, Any]:
         return measure_speed(self.networks, 6 if self.quick else 60, self.args.threads)
@@ -154,7 +156,7 @@ class Bench:
         runs = []
         for index in range(1 if self.quick else self.args.drift_characters):
             said = self.long_passage(minutes, index)
-            runs.append(drift(self.painter, self.reader, said, self.strip, index + 1))
+            runs.append(drift(self.frame_renderer, self.reader, said, self.strip, index + 1))
             print(f"drift of character {said.seed}: {minutes:g} minutes done", flush=True)
         return {"runs": runs}
 

@@ -27,9 +27,9 @@ from quality_measures import psnr
 from torch import Tensor
 
 from streamer.model.autoencoder import Autoencoder
+from streamer.model.checkpoint import Networks
 from streamer.model.config import AutoencoderConfig, ModelConfig
-from streamer.model.loading import Networks
-from streamer.model.stream import Painter
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.model.transformer import Reference, Transformer
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
@@ -143,9 +143,9 @@ def looking_back(
                 Variant("without the sink", shipped, sink=False)]  # fmt: skip
     rows = []
     for variant in variants:
-        painter = Painter(told(networks, variant), dtype)
-        lips = measure_lips(passages, Sides(painter, None, networks.autoencoder, 1), reader, None)
-        still = idle(painter, reader, [passages[0].seed], silence, seconds, np.random.default_rng(3))["sides"]
+        frame_renderer = FrameRenderer(told(networks, variant), dtype)
+        lips = measure_lips(passages, Sides(frame_renderer, None, networks.autoencoder, 1), reader, None)
+        still = idle(frame_renderer, reader, [passages[0].seed], silence, seconds, np.random.default_rng(3))["sides"]
         rows.append({
             "variant": variant.name, "one step": lips["columns"]["one step"],
             "idle": still["one step"], "idle_rig": still["rig"],
@@ -191,11 +191,12 @@ def run(
             model = gen.train("rollout", model, takes, autoencoder.shows, Path(folder) / str(number), progress,
                               budget.batch, budget.frames, _RATE, device, seed=variant.seed)  # fmt: skip
             minutes = (time.process_time() - began) / 60
-            painter = Painter(Networks(changed.config, autoencoder, model.eval().requires_grad_(False)))
-            lips = measure_lips(passages, Sides(painter, None, autoencoder, 1), reader, None)
+            frame_renderer = FrameRenderer(Networks(changed.config, autoencoder, model.eval().requires_grad_(False)))
+            lips = measure_lips(passages, Sides(frame_renderer, None, autoencoder, 1), reader, None)
             found["variants"].append({
                 "variant": variant.name, "steps": progress.step, "minutes": minutes,
-                "one step": lips["columns"]["one step"], "drift": drift(painter, reader, long)["sides"]["one step"],
+                "one step": lips["columns"]["one step"],
+                "drift": drift(frame_renderer, reader, long)["sides"]["one step"],
             })  # fmt: skip
             print(f"ablation: {variant.name}: {progress.step} steps, {minutes:.1f} minutes of a core", flush=True)
             keep(found)

@@ -2,7 +2,7 @@
 
 Characters are those of the seeds below scenes.FIRST_SEED, speakers those of the speech set's split "test": neither was
 ever seen or heard in training. A speaker whose truth benchmarks/articulation.py does not trust is left out there and
-here. Everything is driven as live sessions are: the curves are the articulation network's own, a `Life` makes the
+here. Everything is driven as live sessions are: the curves are the articulation network's own, a `IdleMotion` makes the
 motion plan, the painter gets one picture at rest and the face where pictures have theirs.
 
 Letters used in shapes: T frames, S picture edge, C controls, M mouth channels, Q numbers that the articulation network
@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from quality_measures import closures
 
-from streamer.config import FPS
-from streamer.features import PROSODY
-from streamer.model.face import Face
-from streamer.model.picture import PLACES, face_mask
-from streamer.model.stream import Cue, NotFinite, Painter, Still, Stream
-from streamer.studio.alpha import premultiplied
-from streamer.studio.animate import Life
+from streamer.base.alpha import premultiplied
+from streamer.base.constants import FPS
+from streamer.faces.alignment import PLACES, face_mask
+from streamer.faces.detector import Face
+from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer, NotFinite, PreparedCharacter, Stream
+from streamer.motion.articulation import PROSODY
+from streamer.motion.controls import EMOTIONS, MOUTH, rest
+from streamer.motion.idle import IdleMotion
 from streamer.studio.character import Character
-from streamer.studio.controls import EMOTIONS, MOUTH, rest
 from streamer.studio.rig import Box, Rig
 from streamer.training.voices import Voices
 
@@ -69,7 +69,7 @@ class Passage:
 
 def lived(heard: np.ndarray, seed: int) -> np.ndarray:
     """Controls [T, C] of a life that says `heard` [T, Q]."""
-    life = Life(seed)
+    life = IdleMotion(seed)
     mouths, prosody = heard[:, : len(MOUTH)], heard[:, len(MOUTH) : len(MOUTH) + len(PROSODY)]
     return np.stack([life.step(m, p) for m, p in zip(mouths, prosody, strict=True)])
 
@@ -155,33 +155,35 @@ def draw(seed: int, size: int, controls: np.ndarray, background: bool = True) ->
     return Drawn(still, np.stack(frames), mouths, eyes)
 
 
-def cue(controls: np.ndarray, heard: np.ndarray) -> Cue:
+def cue(controls: np.ndarray, heard: np.ndarray) -> FrameConditions:
     """A frame's, in the mood that live sessions begin with."""
-    return Cue(controls, heard.astype(np.float32), np.zeros(len(EMOTIONS), np.float32))
+    return FrameConditions(controls, heard.astype(np.float32), np.zeros(len(EMOTIONS), np.float32))
 
 
-def begin(painter: Painter, given: Portrait, seed: int, context: int | None = None) -> Stream:
-    still: Still = painter.still(given.picture, given.face)
-    return painter.stream(still, seed, context)
+def begin(frame_renderer: FrameRenderer, given: Portrait, seed: int, context: int | None = None) -> Stream:
+    still: PreparedCharacter = frame_renderer.still(given.picture, given.face)
+    return frame_renderer.stream(still, seed, context)
 
 
-def paint(painter: Painter, streams: Sequence[Stream], cues: Sequence[Cue]) -> list[np.ndarray]:
+def paint(
+    frame_renderer: FrameRenderer, streams: Sequence[Stream], cues: Sequence[FrameConditions]
+) -> list[np.ndarray]:
     """The next frame of each session, [S, S, 4] uint8 premultiplied. Raises NotFinite: no number stands for that."""
     for stream, now in zip(streams, cues, strict=True):
-        painter.hear(stream, now)
+        frame_renderer.hear(stream, now)
     frames = []
-    for frame in painter.draw(streams):
+    for frame in frame_renderer.draw(streams):
         if isinstance(frame, NotFinite):
             raise frame
         frames.append(frame)
     return frames
 
 
-def painted(painter: Painter, given: Portrait, said: Passage, seed: int = 0) -> Iterator[np.ndarray]:
+def painted(frame_renderer: FrameRenderer, given: Portrait, said: Passage, seed: int = 0) -> Iterator[np.ndarray]:
     """The passage's frames, one by one, each [S, S, 4] uint8 premultiplied."""
-    stream = begin(painter, given, seed)
+    stream = begin(frame_renderer, given, seed)
     for controls, heard in zip(said.controls, said.heard, strict=True):
-        yield paint(painter, [stream], [cue(controls, heard)])[0]
+        yield paint(frame_renderer, [stream], [cue(controls, heard)])[0]
 
 
 def cut(frame: np.ndarray, box: Box, margin: float = 3.0) -> np.ndarray:

@@ -26,9 +26,9 @@ from quality_measures import (
     slope_per_minute,
 )
 
-from streamer.config import FPS
-from streamer.model.stream import Painter
-from streamer.studio.alpha import premultiplied
+from streamer.base.alpha import premultiplied
+from streamer.base.constants import FPS
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 
@@ -109,7 +109,7 @@ def _numbers(seen: Watched, said: Passage) -> dict[str, Any]:
 
 
 def drift(
-    painter: Painter, reader: Reader, said: Passage, strip: Strip | None = None, number: int = 1
+    frame_renderer: FrameRenderer, reader: Reader, said: Passage, strip: Strip | None = None, number: int = 1
 ) -> dict[str, Any]:
     """
     One character without a break through `said`, ending as it began: numbers of rig and generator, and the columns of
@@ -122,16 +122,16 @@ def drift(
     late = max(len(said) - _MINUTE, len(said) // 2)
     columns = {name: Column() for name in sides}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in sides}
-    with Rig(Character.from_seed(said.seed), painter.config.size) as rig:
+    with Rig(Character.from_seed(said.seed), frame_renderer.config.size) as rig:
         static = static_places(rig, said.controls)
         given = portrait(rig)
-        stream = begin(painter, given, seed=7)
+        stream = begin(frame_renderer, given, seed=7)
         before: dict[str, np.ndarray] = {}
         chunk: dict[str, list[np.ndarray]] = {name: [] for name in sides}
         for k in range(len(said)):
             image, truth = rig.draw_with_truth(said.controls[k])
             drawn = premultiplied(image)
-            now = {"rig": drawn, "one step": paint(painter, [stream], [cue(said.controls[k], said.heard[k])])[0]}
+            now = {"rig": drawn, "one step": paint(frame_renderer, [stream], [cue(said.controls[k], said.heard[k])])[0]}
             colour = {name: lab(frame[..., :3]) for name, frame in now.items()} if k % _EVERY == 0 else None
             for name, frame in now.items():
                 seen = sides[name]
@@ -187,7 +187,12 @@ def drift(
 
 
 def idle(
-    painter: Painter, reader: Reader, seeds: list[int], silence: np.ndarray, seconds: float, rng: np.random.Generator
+    frame_renderer: FrameRenderer,
+    reader: Reader,
+    seeds: list[int],
+    silence: np.ndarray,
+    seconds: float,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     """
     Silence. Motion is the mean absolute difference of neighbouring frames, in levels, where the rig moves; flicker the
@@ -198,14 +203,14 @@ def idle(
     for i, seed in enumerate(seeds):
         heard, truth = quiet(silence, int(seconds * FPS), rng)
         said = passage(seed, "nobody", heard, truth)
-        with Rig(Character.from_seed(seed), painter.config.size) as rig:
+        with Rig(Character.from_seed(seed), frame_renderer.config.size) as rig:
             static = static_places(rig, said.controls)
             given = portrait(rig)
-            stream = begin(painter, given, seed=200 + i)
+            stream = begin(frame_renderer, given, seed=200 + i)
             frames: dict[str, list[np.ndarray]] = {"rig": [], "one step": []}
             for controls, now in zip(said.controls, said.heard, strict=True):
                 frames["rig"].append(premultiplied(rig.draw(controls)))
-                frames["one step"].append(paint(painter, [stream], [cue(controls, now)])[0])
+                frames["one step"].append(paint(frame_renderer, [stream], [cue(controls, now)])[0])
         far = {}
         drawn = blink_moments(told(said.controls)["lids"], SHUT)
         for name, shown in frames.items():

@@ -26,9 +26,9 @@ from quality_measures import (
     shut_below,
 )
 
-from streamer.config import FPS
+from streamer.base.constants import FPS
 from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
-from streamer.model.stream import Painter
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.training.voices import Voices
 
 OPENED = 0.2
@@ -151,8 +151,8 @@ def against_teacher(one_step: Column, teacher: Column) -> dict[str, Any]:
 class Sides:
     """The generators that are compared."""
 
-    one_step: Painter
-    teacher: Painter | None
+    one_step: FrameRenderer
+    teacher: FrameRenderer | None
     autoencoder: Autoencoder | None
     few: int
     """How many of the passages the teacher paints, whose steps are dear, and the autoencoder gives back."""
@@ -286,15 +286,18 @@ def _onset_numbers(delays: Sequence[float | None], steady_ms: float) -> dict[str
 
 
 def onsets(
-    painter: Painter, reader: Reader, given: Sequence[tuple[Passage, list[int]]], steady: dict[str, dict[str, float]]
+    frame_renderer: FrameRenderer,
+    reader: Reader,
+    given: Sequence[tuple[Passage, list[int]]],
+    steady: dict[str, dict[str, float]],
 ) -> dict[str, Any]:
     """First open mouths after silence, of rig and generator; `steady`: each column's numbers from `measure`."""
     delays: dict[str, dict[str, list[float | None]]] = {
         name: {"curves": [], "truth": []} for name in ("rig", "one step")
     }
     for i, (said, starts) in enumerate(given):
-        drawn = draw(said.seed, painter.config.size, said.controls)
-        frames = list(painted(painter, drawn.portrait, said, seed=100 + i))
+        drawn = draw(said.seed, frame_renderer.config.size, said.controls)
+        frames = list(painted(frame_renderer, drawn.portrait, said, seed=100 + i))
         for name, shown in (("rig", list(drawn.frames)), ("one step", frames)):
             read = reader.read(shown, drawn.portrait.picture)["lips"]
             delays[name]["curves"] += onset_delays(read, said.driven, starts)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamer.config import FPS
-from streamer.studio.controls import MOUTH
+from streamer.base.constants import FPS
+from streamer.motion.controls import MOUTH
 
 OPEN, PRESS = MOUTH.index("open"), MOUTH.index("press")
 PEAK = 60.0

@@ -26,10 +26,10 @@ from quality_clips import (
 from quality_lips import given_back
 from quality_measures import descriptor, gradient_energy, nearest, psnr
 
+from streamer.base.alpha import premultiplied
 from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
-from streamer.model.loading import Networks
-from streamer.model.stream import Painter
-from streamer.studio.alpha import premultiplied
+from streamer.model.checkpoint import Networks
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 
@@ -40,19 +40,19 @@ _TRIED = 6
 
 
 @torch.inference_mode()
-def larger(painter: Painter, passages: Sequence[Passage]) -> dict[str, Any]:
+def larger(frame_renderer: FrameRenderer, passages: Sequence[Passage]) -> dict[str, Any]:
     """
     Frames twice as large as the networks' size S, drawn from a picture of that size, and scaled up from S, against the
     rig's of that size: decibels, and gradient energy as a share of the rig's.
     """
-    size = painter.config.size
+    size = frame_renderer.config.size
     sides: dict[str, list[tuple[float, float]]] = {"drawn": [], "scaled": []}
     for said in passages:
         drawn = draw(said.seed, 2 * size, said.controls)
         large = drawn.portrait.picture
         small = large.reshape(size, 2, size, 2, 4).mean((1, 3)).round().astype(np.uint8)
         for name, picture in (("drawn", large), ("scaled", small)):
-            frames = painted(painter, Portrait(picture, face_of_studio(size)), said)
+            frames = painted(frame_renderer, Portrait(picture, face_of_studio(size)), said)
             for frame, wanted in zip(frames, drawn.frames, strict=True):
                 got = np.asarray(Image.fromarray(frame).resize((2 * size, 2 * size), Image.Resampling.BICUBIC))
                 sharpness = gradient_energy(got) / gradient_energy(wanted)
@@ -77,7 +77,7 @@ Talk = Callable[[int], tuple[np.ndarray, np.ndarray]]
 """From a character's seed: what it hears [T, Q], and the phones' truth [T, M]."""
 
 
-def identity(painter: Painter, seeds: Sequence[int], talk: Talk, every: int = 3) -> dict[str, Any]:
+def identity(frame_renderer: FrameRenderer, seeds: Sequence[int], talk: Talk, every: int = 3) -> dict[str, Any]:
     """
     Each character speaks and moves; the nearest of all characters' pictures at rest should be its own. Cut-outs before
     a grey wall: a background would give the character away. `every` so many frames are asked, after the first.
@@ -86,12 +86,12 @@ def identity(painter: Painter, seeds: Sequence[int], talk: Talk, every: int = 3)
     for i, seed in enumerate(seeds):
         heard, truth = talk(seed)
         said = passage(seed, "all", heard, truth)
-        with Rig(Character.from_seed(seed), painter.config.size, background=False) as rig:
+        with Rig(Character.from_seed(seed), frame_renderer.config.size, background=False) as rig:
             given = portrait(rig)
             known.append(descriptor(before_grey(given.picture)))
-            stream = begin(painter, given, seed=300 + i)
+            stream = begin(frame_renderer, given, seed=300 + i)
             for k, (controls, now) in enumerate(zip(said.controls, said.heard, strict=True)):
-                frame = paint(painter, [stream], [cue(controls, now)])[0]
+                frame = paint(frame_renderer, [stream], [cue(controls, now)])[0]
                 if k % every == every - 1:
                     asked.append(descriptor(before_grey(frame)))
                     drawn.append(descriptor(before_grey(premultiplied(rig.draw(controls)))))

@@ -14,12 +14,12 @@ from quality_clips import begin, cue, paint
 from torch import nn
 
 from streamer.model.autoencoder import Decoder
-from streamer.model.compiled import CompiledPainter, Models, Unavailable, models
+from streamer.model.checkpoint import Networks
 from streamer.model.config import HEARD
-from streamer.model.loading import Networks
-from streamer.model.stream import Painter
+from streamer.model.runtime.openvino_cpu import Models, OpenVinoFrameRenderer, Unavailable, models
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.model.transformer import Transformer
-from streamer.studio.controls import CONTROLS
+from streamer.motion.controls import CONTROLS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -43,8 +43,8 @@ class Stopwatch:
     the code under test is untouched.
     """
 
-    def __init__(self, painter: Painter) -> None:
-        self._painter = painter
+    def __init__(self, frame_renderer: FrameRenderer) -> None:
+        self._frame_renderer = frame_renderer
         self.spans: list[tuple[type[nn.Module], float]] = []
         self._began: dict[int, float] = {}
 
@@ -53,10 +53,10 @@ class Stopwatch:
             nn.modules.module.register_module_forward_pre_hook(self._before),
             nn.modules.module.register_module_forward_hook(self._after),
         ]
-        if isinstance(self._painter, CompiledPainter):
-            self._requests = self._painter._step, self._painter._pictures
-            self._painter._step = Timed(self._requests[0], Transformer, self.spans)
-            self._painter._pictures = {
+        if isinstance(self._frame_renderer, OpenVinoFrameRenderer):
+            self._requests = self._frame_renderer._step, self._frame_renderer._pictures
+            self._frame_renderer._step = Timed(self._requests[0], Transformer, self.spans)
+            self._frame_renderer._pictures = {
                 times: Timed(request, Decoder, self.spans) for times, request in self._requests[1].items()
             }
         return self
@@ -64,8 +64,8 @@ class Stopwatch:
     def __exit__(self, *exception: object) -> None:
         for handle in self._handles:
             handle.remove()
-        if isinstance(self._painter, CompiledPainter):
-            self._painter._step, self._painter._pictures = self._requests
+        if isinstance(self._frame_renderer, OpenVinoFrameRenderer):
+            self._frame_renderer._step, self._frame_renderer._pictures = self._requests
 
     def _before(self, module: nn.Module, inputs: object) -> None:
         if isinstance(module, (Transformer, Decoder)):
@@ -94,19 +94,19 @@ def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
     return {"mean": float(values.mean()), **{f"p{p}": float(np.percentile(values, p)) for p in (50, 95, 99)}}
 
 
-def _frames(painter: Painter, batch: int, count: int, rng: np.random.Generator) -> dict[str, Any]:
+def _frames(frame_renderer: FrameRenderer, batch: int, count: int, rng: np.random.Generator) -> dict[str, Any]:
     """Milliseconds of a step for `batch` sessions: whole, and its parts in a second run that hooks slow a little."""
-    size = painter.config.size
+    size = frame_renderer.config.size
     picture = rng.integers(0, 256, (size, size, 4)).astype(np.uint8)
     given = Given(picture, np.ones((size // 16, size // 16), np.float32))
-    streams = [begin(painter, given, seed) for seed in range(batch)]
+    streams = [begin(frame_renderer, given, seed) for seed in range(batch)]
 
     def step() -> float:
         cues = [
             cue(rng.normal(0, 0.2, len(CONTROLS)).astype(np.float32), rng.normal(0, 0.5, HEARD)) for _ in range(batch)
         ]
         began = time.perf_counter()
-        paint(painter, streams, cues)
+        paint(frame_renderer, streams, cues)
         return time.perf_counter() - began
 
     for _ in range(5):
@@ -114,7 +114,7 @@ def _frames(painter: Painter, batch: int, count: int, rng: np.random.Generator) 
     whole = [step() for _ in range(count)]
     parts: dict[str, list[float]] = {"transformer": [], "decoder": [], "rest": []}
     passes = []
-    with Stopwatch(painter) as watch:
+    with Stopwatch(frame_renderer) as watch:
         for _ in range(max(count // 3, 3)):
             took = step()
             split = watch.split()
@@ -155,21 +155,21 @@ def measure(
             torch.set_num_threads(used)
             for engine, name in product(("torch", "compiled"), DTYPES):
                 if engine == "torch":
-                    painter = Painter(networks, DTYPES[name])
+                    frame_renderer = FrameRenderer(networks, DTYPES[name])
                 elif made is not None and DTYPES[name] in made.precisions():
-                    painter = CompiledPainter(networks, DTYPES[name], made, used)
+                    frame_renderer = OpenVinoFrameRenderer(networks, DTYPES[name], made, used)
                 else:
                     continue
                 for batch in batches:
                     steps = 5 * count if batch == 1 else count  # a 99th percentile wants hundreds
-                    found = _frames(painter, batch, steps, rng)
+                    found = _frames(frame_renderer, batch, steps, rng)
                     configurations.append({"engine": engine, "threads": used, "dtype": name, "batch": batch, **found})
     finally:
         torch.set_num_threads(before)
     size = networks.config.size
-    painter = Painter(networks)
+    frame_renderer = FrameRenderer(networks)
     blank = Given(np.zeros((size, size, 4), np.uint8), np.ones((size // 16, size // 16), np.float32))
-    stream = begin(painter, blank, 0)
+    stream = begin(frame_renderer, blank, 0)
     cache = stream.cache
     return {
         "configurations": configurations,

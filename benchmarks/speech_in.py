@@ -33,7 +33,7 @@ from hardware import describe, load  # noqa: E402
 from lipstream_client import Bot, Client, Session  # noqa: E402
 from lipstream_client.speech import RATE, read_file  # noqa: E402
 
-from streamer.config import GENERATORS, SAMPLE_RATE, SAMPLES_PER_FRAME  # noqa: E402
+from streamer.base.constants import GENERATORS, SAMPLE_RATE, SAMPLES_PER_FRAME  # noqa: E402
 
 _VOICED = (0.76, 2.6)  # seconds of the sample in which the voice goes on without a pause
 _LOUD = 0.02

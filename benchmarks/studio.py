@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from streamer.motion.controls import controls
 from streamer.studio.character import Character
-from streamer.studio.controls import controls
 from streamer.studio.rig import Rig
 
 CHARACTERS = 24

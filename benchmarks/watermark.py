@@ -20,17 +20,18 @@ import hardware
 import numpy as np
 from PIL import Image
 
-from streamer import marking
-from streamer.characters import MAX_SEED, Characters, Entry
-from streamer.config import FPS, SAMPLE_RATE
-from streamer.detect import THRESHOLD, Detector, chance
-from streamer.encode import VideoEncoder, ceiling, to_rgba, to_yuv
-from streamer.features import Articulation
-from streamer.generators import Generator, create
-from streamer.marking import CELLS, Marker, signs
-from streamer.render import draw_frames, read_speech
-from streamer.signalling import Refused
-from streamer.yuv import Picture, Yuv
+from streamer.avatar.backends import create
+from streamer.avatar.characters import MAX_SEED, CharacterRecord, Characters
+from streamer.avatar.renderer import Generator
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.base.errors import RequestError
+from streamer.base.image import Picture, Yuv
+from streamer.cli.render import draw_frames, read_speech
+from streamer.media.video_encoder import VideoEncoder, ceiling, to_rgba, to_yuv
+from streamer.motion.articulation import Articulation
+from streamer.provenance import marker
+from streamer.provenance.detector import THRESHOLD, Detector, chance
+from streamer.provenance.marker import CELLS, Marker, signs
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "clients" / "page" / "sample.wav"
@@ -44,7 +45,7 @@ SCALES = {"as it is": 1.0, "halved": 0.5, "doubled": 2.0, "halved and back": -0.
 
 
 def clip(
-    entry: Entry, generator: Generator, size: int, background: bool, seconds: float, start: float
+    entry: CharacterRecord, generator: Generator, size: int, background: bool, seconds: float, start: float
 ) -> list[Picture]:
     """A character that speaks the sample, from `start` seconds of it on, over and over."""
     heard = np.roll(read_speech(SAMPLE)[0], -int(start * SAMPLE_RATE))
@@ -226,7 +227,7 @@ def unmarked(few: Few, rng: np.random.Generator) -> Iterator[tuple[str, Detector
             yield "pictures", seen([np.asarray(flat if size is None else flat.resize((size, size)))])
         try:
             entry = painted.from_picture(path.read_bytes(), path.stem)
-        except Refused:
+        except RequestError:
             continue
         frames = clip(entry, neural, 256, True, 2, 0.0)
         yield "neural, of pictures", seen(coded(frames, "H264", ceiling(256))[0])
@@ -336,7 +337,7 @@ def main() -> int:
         "share": share,
         "seed": options.seed,
         "cells": CELLS,
-        "strengths": marking.STRENGTHS,
+        "strengths": marker.STRENGTHS,
         "ceiling_bit_s": {str(size): ceiling(size) for size in (128, 256, 512, 1024)},
         "cost_ms": cost(few),
         "false_positives": false_positives(few, np.random.default_rng([options.seed, 1])),

@@ -27,7 +27,7 @@ from lipstream_client.speech import RATE, read_file  # noqa: E402
 from speech_in import served  # noqa: E402
 from wish import Microphone, Player  # noqa: E402
 
-from streamer.config import GENERATORS  # noqa: E402
+from streamer.base.constants import GENERATORS  # noqa: E402
 
 _SETTLED = 11.0  # seconds: latencies are those of the last ten
 

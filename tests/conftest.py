@@ -22,6 +22,7 @@ TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "clients" / "python"), str(TESTS.parent / "benchmarks")]
 
 from browser import FLAGS, chromium_path  # noqa: E402  what benchmarks and tests start is one browser
+from firefox import firefox_path  # noqa: E402
 
 CHROMIUM = chromium_path()
 SAMPLE = TESTS.parent / "clients" / "page" / "sample.wav"
@@ -31,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require-browser",
         action="store_true",
-        help="fail, rather than skip, browser tests where there is no Chromium",
+        help="fail, rather than skip, browser tests where there is no Chromium or no Firefox",
     )
 
 
@@ -40,7 +41,7 @@ OFFLINE = {
     "engines", "face", "face_pictures", "finder", "fused", "jitter", "kernels", "kernels_ahead", "kernels_benchmark",
     "kernels_interpreted", "landmarks", "marking", "matte", "model", "model_step", "pack", "picture_layers",
     "picture_rig", "picture_rig_parts", "pictures_benchmark", "quality", "render", "slots", "stream",
-    "studio_character", "studio_rig", "teacher", "training", "vectors", "weights",
+    "studio_character", "studio_rig", "teacher", "training", "vectors", "weights", "wheel",
 }  # fmt: skip
 """Tests that compute much and that no clock waits for: half of the time that all take."""
 
@@ -77,12 +78,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if CHROMIUM or config.getoption("--require-browser"):
+    if config.getoption("--require-browser"):
         return
-    skip = pytest.mark.skip(reason="no Chromium on this machine (Debian: apt-get install chromium)")
-    for item in items:
-        if "browser" in item.keywords:
-            item.add_marker(skip)
+    engines = (("browser", "Chromium", "chromium", CHROMIUM), ("firefox", "Firefox", "firefox-esr", firefox_path()))
+    for marker, name, package, path in engines:
+        skip = pytest.mark.skip(reason=f"no {name} on this machine (Debian: apt-get install {package})")
+        for item in items:
+            if path is None and item.get_closest_marker(marker):
+                item.add_marker(skip)
 
 
 def free_port() -> int:
@@ -102,8 +105,8 @@ class RunningServer:
     def __init__(self, **options: object) -> None:
         import uvicorn
 
-        from streamer.config import SOCKETS, ServerConfig
-        from streamer.server import create_app
+        from streamer.server.app import create_app
+        from streamer.server.config import SOCKETS, ServerConfig
 
         self.config = ServerConfig(**{"port": free_port(), "generator": "rig", **options})  # type: ignore[arg-type]
         self.url = self.config.url
@@ -178,9 +181,11 @@ def server() -> Iterator[RunningServer]:
 @pytest.fixture
 def any_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has servers admit sessions however busy other work keeps this machine; their number still counts."""
-    from streamer.admission import admit
+    from streamer.avatar.admission import admit
 
-    monkeypatch.setattr("streamer.state.admit", lambda config, sessions, load, cost: admit(config, sessions, 0, 0))
+    monkeypatch.setattr(
+        "streamer.server.state.admit", lambda config, sessions, load, cost: admit(config, sessions, 0, 0)
+    )
 
 
 def _udp_sockets() -> set[Any]:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from streamer.base.image import Yuv
 from streamer.model.config import PRESETS
-from streamer.model.stream import NotFinite
-from streamer.yuv import Yuv
+from streamer.model.runtime.torch_cpu import NotFinite
 
 TINY = PRESETS["tiny"]
 SIZE, EDGE = TINY.size, TINY.size // 16

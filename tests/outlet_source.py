@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from streamer.config import SAMPLES_PER_FRAME
-from streamer.ingest.opus import OpusEncoder
-from streamer.messages import Frame, Sound, Times
+from streamer.audio.opus import OpusEncoder
+from streamer.base.constants import SAMPLES_PER_FRAME
+from streamer.base.frames import Frame, Sound, Times
 
 SIZE = 128
 RATE = 48_000

@@ -10,9 +10,9 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from lipstream_client.speech import RATE, read_file
 
-from streamer.characters import Entry
-from streamer.pipeline import Drawable
-from streamer.studio.controls import INDEX, controls, rest
+from streamer.avatar.characters import CharacterRecord
+from streamer.avatar.renderer import Renderer
+from streamer.motion.controls import INDEX, controls, rest
 
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
 
@@ -162,16 +162,16 @@ class Witness:
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
 
-    def renderer(self, entry: Entry, size: int | None = None) -> str:
+    def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
         return "studio_rig"
 
-    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+    def create_renderer(self, entry: CharacterRecord, size: int, background: bool) -> Renderer:
         return Slate(size, self.seen)
 
-    def prepare(self, entry: Entry, size: int, background: bool) -> None:
+    def prepare(self, entry: CharacterRecord, size: int, background: bool) -> None:
         pass
 
-    def still(self, entry: Entry, size: int, background: bool) -> np.ndarray:
+    def still(self, entry: CharacterRecord, size: int, background: bool) -> np.ndarray:
         return np.zeros((size, size, 4), np.uint8)
 
     def relative_cost(self, renderer: str, size: int) -> float:

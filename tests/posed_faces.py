@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from streamer.faces.reading import PictureReader, Upload
-from streamer.studio.controls import controls
+from streamer.motion.controls import controls
 from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
 

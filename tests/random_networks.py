@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from streamer.model.checkpoint import Networks, untrained
 from streamer.model.config import HEARD, ModelConfig
-from streamer.model.loading import Networks, untrained
-from streamer.model.stream import Cue
-from streamer.studio.controls import CONTROLS, EMOTIONS
+from streamer.model.runtime.torch_cpu import FrameConditions
+from streamer.motion.controls import CONTROLS, EMOTIONS
 
 
 def random_networks(config: ModelConfig) -> Networks:
@@ -19,10 +19,10 @@ def random_networks(config: ModelConfig) -> Networks:
     return made
 
 
-def cue(seed: int) -> Cue:
+def cue(seed: int) -> FrameConditions:
     """Of random numbers, about as large as a life's and a voice's."""
     rng = np.random.default_rng(seed)
-    return Cue(
+    return FrameConditions(
         rng.normal(0, 0.5, len(CONTROLS)).astype(np.float32),
         rng.normal(0, 1, HEARD).astype(np.float32),
         rng.random(len(EMOTIONS)).astype(np.float32),

@@ -1,6 +1,6 @@
 """Admission: refuse aloud rather than degrade in silence."""
 
-from streamer.admission import AdmissionConfig, admit
+from streamer.avatar.admission import AdmissionConfig, admit
 
 
 def test_an_idle_server_always_takes_one() -> None:

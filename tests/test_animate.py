@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from streamer.config import FPS, SAMPLE_RATE
-from streamer.features import PROSODY
-from streamer.studio.animate import Life, closures, curves, frame_count, pitch, prosody, truth
-from streamer.studio.controls import CONTROLS, EMOTIONS, INDEX, MOUTH
-from streamer.studio.phones import TimedPhone
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.motion.articulation import PROSODY
+from streamer.motion.controls import CONTROLS, EMOTIONS, INDEX, MOUTH
+from streamer.motion.idle import IdleMotion
+from streamer.training.data.coarticulation import closures, curves, frame_count, pitch, prosody, truth
+from streamer.training.data.phones import TimedPhone
 
 
 def said(text: str, seconds: float = 0.12, start: float = 0.4) -> list[TimedPhone]:
@@ -109,9 +110,9 @@ def test_truth_has_a_row_for_every_frame():
 # Life
 
 
-def lived(seed: int, seconds: float, speaking: bool, life: Life | None = None) -> np.ndarray:
+def lived(seed: int, seconds: float, speaking: bool, life: IdleMotion | None = None) -> np.ndarray:
     """Controls [T, C] of a life in silence, or one that is spoken with stress twice a second."""
-    life = life or Life(seed)
+    life = life or IdleMotion(seed)
     rows = []
     for k in range(int(seconds * FPS)):
         beat = float(np.exp(-0.5 * ((k % 13 - 6) / 1.6) ** 2))
@@ -135,7 +136,7 @@ def test_the_same_seed_lives_the_same_life_and_another_does_not():
 def test_the_mouth_is_passed_on_as_it_is():
     """No control of life touches the mouth."""
     mouth = np.linspace(0, 0.6, 7, dtype=np.float32)
-    np.testing.assert_array_equal(Life(0).step(mouth, np.zeros(5))[: len(MOUTH)], mouth)
+    np.testing.assert_array_equal(IdleMotion(0).step(mouth, np.zeros(5))[: len(MOUTH)], mouth)
 
 
 @pytest.mark.parametrize("speaking", [False, True], ids=["silent", "speaking"])
@@ -185,8 +186,8 @@ def test_speech_nods_raises_brows_and_gestures():
 
 def attending(seed: int, state: str, seconds: float = 60) -> np.ndarray:
     """Controls [T, C] of a silent life that attends, once it has turned to that."""
-    life = Life(seed)
-    life.attend(state)
+    life = IdleMotion(seed)
+    life.set_attention(state)
     lived(seed, 1, False, life)
     return lived(seed, seconds, False, life)
 
@@ -209,8 +210,8 @@ def test_a_pause_of_the_speaker_brings_a_nod():
     def nods(state: str) -> list[bool]:
         seen = []
         for seed in range(60):
-            life = Life(seed)
-            life.attend(state)
+            life = IdleMotion(seed)
+            life.set_attention(state)
             lived(seed, 1, False, life)
             before = of(lived(seed, 0.2, False, life), "pitch").min()
             life.nod()
@@ -243,10 +244,10 @@ def test_one_who_thinks_looks_up_and_aside():
 @pytest.mark.parametrize("state", ["listening", "thinking"])
 def test_attention_comes_and_goes_softly(state):
     """It is there within a second and gone a second after, with no step larger than those of a life without it."""
-    life = Life(13)
+    life = IdleMotion(13)
     rows = [lived(13, 4, False, life)]
     for asked in (state, "idle", state, "idle"):
-        life.attend(asked)
+        life.set_attention(asked)
         rows.append(lived(13, 1.5, False, life))
     told = np.abs(np.diff(np.concatenate(rows), axis=0)).max(0)
     for name, most in (("yaw", 0.03), ("pitch", 0.06), ("roll", 0.03), ("brow_left", 0.12), ("smile", 0.06)):
@@ -258,8 +259,8 @@ def test_attention_comes_and_goes_softly(state):
 @pytest.mark.parametrize("state", ["listening", "thinking"])
 def test_speech_is_spoken_as_ever_whatever_was_attended(state):
     """Who speaks neither stares aside nor holds still: after a second of speech it moves as it would without."""
-    life, plain = Life(14), Life(14)
-    life.attend(state)
+    life, plain = IdleMotion(14), IdleMotion(14)
+    life.set_attention(state)
     for each in (life, plain):
         lived(14, 3, False, each)
     rows, free = (lived(14, 20, True, each)[FPS:] for each in (life, plain))
@@ -271,7 +272,7 @@ def test_speech_is_spoken_as_ever_whatever_was_attended(state):
 
 def test_attention_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="asleep"):
-        Life(1).attend("asleep")
+        IdleMotion(1).set_attention("asleep")
 
 
 def test_hair_swings_after_the_head():
@@ -284,7 +285,7 @@ def test_hair_swings_after_the_head():
 @pytest.mark.parametrize("name", EMOTIONS)
 def test_emotions_come_and_go_smoothly(name):
     """An emotion is there within a second and gone a second after, without a jump."""
-    life = Life(9)
+    life = IdleMotion(9)
     before = lived(9, 2, False, life)
     life.emotion(name, 1.0)
     during = lived(9, 2, False, life)
@@ -302,4 +303,4 @@ def test_emotions_come_and_go_smoothly(name):
 def test_an_emotion_that_does_not_exist_is_refused(name, strength):
     """A wrong name or strength is named in the error and changes nothing."""
     with pytest.raises(ValueError, match=name if name == "bored" else "0 to 1"):
-        Life(0).emotion(name, strength)
+        IdleMotion(0).emotion(name, strength)

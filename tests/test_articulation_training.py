@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from streamer.config import SAMPLE_RATE, SAMPLES_PER_FRAME
-from streamer.features import HOP, HOPS_PER_FRAME, SILENT_MEL, WINDOW, Articulation, feed, log_mel
-from streamer.studio.animate import truth
-from streamer.studio.controls import MOUTH
-from streamer.studio.phones import INDEX, PHONES, TimedPhone
+from streamer.base.constants import SAMPLE_RATE, SAMPLES_PER_FRAME
+from streamer.motion.articulation import HOP, HOPS_PER_FRAME, SILENT_MEL, WINDOW, Articulation, feed, log_mel
+from streamer.motion.controls import MOUTH
 from streamer.training import articulation
 from streamer.training.articulation import (
     LOOKAHEADS,
@@ -25,6 +23,8 @@ from streamer.training.articulation import (
     predict,
     train,
 )  # fmt: skip
+from streamer.training.data.coarticulation import truth
+from streamer.training.data.phones import INDEX, PHONES, TimedPhone
 
 TINY = Config(channels=8, hidden=12, dilations=(1, 2), dropout=0.0)
 

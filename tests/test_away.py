@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from streamer.away import card, fitted
-from streamer.characters import Characters
-from streamer.generators import RigGenerator
+from streamer.avatar.characters import Characters
+from streamer.avatar.rig_backend import RigBackend
+from streamer.media.away_card import card, fitted
 
 
 @pytest.fixture(scope="module")
 def still() -> np.ndarray:
-    return RigGenerator().still(Characters().get("13"), 256, False)
+    return RigBackend().still(Characters().get("13"), 256, False)
 
 
 class TestCard:

@@ -22,8 +22,9 @@ from lipstream_client import BadSpeech, Client, Session, SessionLost
 from peers import SDP, bare_peer, offer_of, spoken, tone
 from PIL import Image
 
-from streamer import render
-from streamer.signalling import Refused, parse_offer
+from streamer.base.errors import RequestError
+from streamer.cli import render
+from streamer.rtc.sdp import parse_offer
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 
@@ -142,7 +143,7 @@ class TestOffers:
         """Whatever happened to an offer, reading it either succeeds or refuses; nothing else is raised."""
         try:
             parse_offer(mutated(offer, edits))
-        except Refused as error:
+        except RequestError as error:
             assert error.status in (400, 422)
 
     async def test_mutated_offers_to_a_server(self, server: Any, http: httpx.AsyncClient, offer: str) -> None:
@@ -275,7 +276,7 @@ class TestJson:
 class TestMicrophone:
     async def test_silent(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A microphone that gives nothing is warned about, once, and told by name."""
-        monkeypatch.setattr("streamer.microphone._SILENT_AFTER", 0.3)
+        monkeypatch.setattr("streamer.session.microphone._SILENT_AFTER", 0.3)
         async with Client(server.url) as client, client.session() as session:
             warning = await session.expect("warning", 10, reason="silent_microphone")
             assert "-60 dB" in warning["detail"]

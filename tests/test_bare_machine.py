@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer import capacity
+from streamer.avatar import capacity
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PHOTOGRAPH = Path(__file__).parent.parent / "docs" / "pictures" / "astronaut.jpg"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamer import bench
-from streamer.ingest.opus import OpusEncoder
+from streamer.audio.opus import OpusEncoder
+from streamer.cli import bench
 
 sys.path.insert(0, str(bench.BENCHMARKS))  # the benchmarks are scripts: they import each other by their folder
 

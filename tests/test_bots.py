@@ -11,20 +11,20 @@ import httpx
 import numpy as np
 import pytest
 from conftest import RunningServer
-from lipstream_client import Bot, Client, ControlFailed, Frame, Refused, SessionLost, Sound
+from lipstream_client import Bot, Client, ControlFailed, Frame, RequestError, SessionLost, Sound
 from peers import MouthMeter, delay, place, silence, spoken
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from streamer.bot import Bot as Host
-from streamer.bot import Closed, Outbox
-from streamer.config import SAMPLE_RATE
-from streamer.ingest import Chunk, OpusDecoder, OpusEncoder, SpeechFormat
-from streamer.ingest.fed import MAX_MESSAGE
-from streamer.messages import Frame as Drawn
-from streamer.messages import Sound as Sent
-from streamer.routes.speech import _read
-from streamer.speech_in import SpeechIn
+from streamer.audio import Chunk, OpusDecoder, OpusEncoder, SpeechFormat
+from streamer.audio.speech_queue import MAX_MESSAGE
+from streamer.base.constants import SAMPLE_RATE
+from streamer.base.frames import Frame as Drawn
+from streamer.base.frames import Sound as Sent
+from streamer.server.routes.speech import _read
+from streamer.session.bot import Bot as Host
+from streamer.session.bot import Closed, Outbox
+from streamer.session.speech_input import SpeechInput
 
 RATE = 48_000
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -52,7 +52,7 @@ async def alone(client: Client) -> AsyncIterator[str]:
     yield opened["id"]
     try:
         await client.end(opened["id"])
-    except Refused as refused:
+    except RequestError as refused:
         assert refused.reason == "unknown_session"  # the test has ended it
 
 
@@ -93,7 +93,7 @@ class TestWithoutAPeer:
         assert opened["whep"] == f"/v1/sessions/{opened['id']}/whep"
         assert (state["state"], state["character"], state["size"], state["voice"]) == ("live", "7", 128, "speech")
         await client.end(opened["id"])
-        with pytest.raises(Refused, match="unknown_session"):
+        with pytest.raises(RequestError, match="unknown_session"):
             await client.session_state(opened["id"])
 
     @pytest.mark.parametrize("kind", ["pcm16", "opus"])
@@ -234,7 +234,7 @@ class TestInterruption:
 
 
 async def _now() -> float:
-    from streamer import clock
+    from streamer.base import clock
 
     return clock.now()
 
@@ -251,7 +251,7 @@ class TestFlow:
                 taken.append(1)
                 return {"type": "websocket.receive", "bytes": bytes(MAX_MESSAGE)}
 
-        speech = SpeechIn(640, lambda chunks, now: None, lambda packet, now: None, lambda event: None)
+        speech = SpeechInput(640, lambda chunks, now: None, lambda packet, now: None, lambda event: None)
         speech.start(SpeechFormat("pcm16", RATE))
         bot = Host(_Session(), speech)  # type: ignore[arg-type]
         reading = asyncio.create_task(_read(Socket(), bot))  # type: ignore[arg-type]
@@ -307,7 +307,7 @@ class TestFlow:
 class TestHearing:
     async def test_a_gap_is_told(self) -> None:
         """Of the user's voice the bot gets all in order; where some was dropped, it is told where it goes on."""
-        bot = Host(_Session(), SpeechIn(640, *[lambda *_: None] * 3))  # type: ignore[arg-type]
+        bot = Host(_Session(), SpeechInput(640, *[lambda *_: None] * 3))  # type: ignore[arg-type]
         bot.text('{"type":"start","format":"pcm16","rate":16000,"hear":true}')
         await bot.outbox.get()  # hello
 
@@ -410,7 +410,7 @@ class TestBadInput:
     async def test_one_bot_a_session(self, client: Client, alone: str) -> None:
         """The second socket is told so; the first goes on."""
         async with client.bot(alone, rate=RATE) as bot:
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 async with client.bot(alone):
                     pass
             assert (caught.value.status, caught.value.reason) == (409, "speech_taken")
@@ -420,7 +420,7 @@ class TestBadInput:
     async def test_no_such_session(self, client: Client, alone: str) -> None:
         await client.end(alone)
         for session_id in ("nothing", alone):
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 async with client.bot(session_id):
                     pass
             assert (caught.value.status, caught.value.reason) == (404, "unknown_session")
@@ -439,13 +439,13 @@ class TestBadInput:
 
     async def test_a_microphones_session_takes_no_bot(self, client: Client) -> None:
         async with client.session(size=128) as session:
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 async with client.bot(session.id):
                     pass
         assert (caught.value.status, caught.value.reason) == (409, "voice_is_microphone")
 
     async def test_unknown_voice(self, client: Client) -> None:
-        with pytest.raises(Refused, match="voice="):
+        with pytest.raises(RequestError, match="voice="):
             async with client.session(voice="whistle"):
                 pass
 
@@ -511,12 +511,12 @@ class TestControl:
     async def test_the_data_channels_messages(self, client: Client, server: RunningServer, alone: str) -> None:
         """Emotion, plan, character, mute and attention are asked and answered here as there."""
         async with client.bot(alone, rate=RATE) as bot:
-            await bot.feel("happy", 0.5)
-            await bot.attend("thinking")
+            await bot.set_emotion("happy", 0.5)
+            await bot.set_attention("thinking")
             assert await bot.move({"yaw": 0.2}) > 0
-            assert await bot.wear("7") > 0
+            assert await bot.set_character("7") > 0
             with pytest.raises(ControlFailed, match="unknown_character"):
-                await bot.wear("nobody")
+                await bot.set_character("nobody")
             await bot.mute()
             assert (await client.session_state(alone))["muted"] is True
         state = await client.session_state(alone)

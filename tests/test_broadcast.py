@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 from virtual import Path, VirtualLoop
 
-from streamer import broadcast as module
-from streamer import clock
-from streamer.broadcast import KEYFRAME_INTERVAL, SHARED_KEYFRAME_INTERVAL, Broadcast, KeyframeRule, Reports
-from streamer.config import FPS
-from streamer.encode import Format, ceiling
-from streamer.messages import Encoded, Frame, Sound, Times
-from streamer.metrics import Metrics
-from streamer.viewer import Viewer
+from streamer.base import clock
+from streamer.base.constants import FPS
+from streamer.base.frames import Encoded, Frame, Sound, Times
+from streamer.base.metrics import Metrics
+from streamer.media.video_encoder import Format, ceiling
+from streamer.session import fanout as module
+from streamer.session.fanout import (
+    KEYFRAME_INTERVAL,
+    SHARED_KEYFRAME_INTERVAL,
+    Broadcast,
+    KeyframeRule,
+    ReceiverFeedback,
+)
+from streamer.session.viewer import Viewer
 
 SIZE = 256
 CONTENT = 600_000
@@ -79,7 +85,7 @@ class Stage:
     def join(self, codec: str | None = "H264", packed: bool = False, **path: Any) -> Path:
         peer = Path(codec, **path)
         viewer = Viewer(peer.peer, SIZE, Metrics(), packed)
-        peer.reports = Reports(self.broadcast)
+        peer.reports = ReceiverFeedback(self.broadcast)
         peer.reports.viewer = peer.viewer = viewer
         self.broadcast.join(viewer)
         self._runs.append(asyncio.get_running_loop().create_task(viewer.run()))
@@ -251,7 +257,7 @@ class TestFanOut:
 
         async def script(stage: Stage) -> None:
             stage.join(None), stage.join()
-            stage.broadcast.hush(1)
+            stage.broadcast.flush_audio(1)
             stage.broadcast.sound(Sound(0, 160, 0, b"old", clock.now()), clock.now())
             stage.broadcast.sound(Sound(160, 160, 1, b"new", clock.now()), clock.now())
             await asyncio.sleep(0.5)

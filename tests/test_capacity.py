@@ -9,14 +9,14 @@ from typing import Any
 import psutil
 import pytest
 
-from streamer import capacity
-from streamer.capacity import Measured, NotMeasured
-from streamer.characters import Characters
-from streamer.config import SIZES
-from streamer.features import Loudness
-from streamer.generators import RigGenerator
-from streamer.signalling import Refused
-from streamer.state import State
+from streamer.avatar import capacity
+from streamer.avatar.capacity import Measured, NotMeasured
+from streamer.avatar.characters import Characters
+from streamer.avatar.rig_backend import RigBackend
+from streamer.base.constants import SIZES
+from streamer.base.errors import RequestError
+from streamer.motion.articulation import Loudness
+from streamer.server.state import State
 
 GIVEN = {"cpu": "A CPU", "cores": "2"}
 
@@ -146,14 +146,14 @@ def test_each_renderer_costs_what_it_was_measured_at(monkeypatch: pytest.MonkeyP
         return [0.9, *[0.007 if rig.name == "studio_rig" else 0.009] * (frames - 1)]
 
     monkeypatch.setattr(capacity, "frame_times", times)
-    costs = capacity.frame_costs(RigGenerator(), Loudness(), Characters())
+    costs = capacity.frame_costs(RigBackend(), Loudness(), Characters())
     assert drawn == [("studio_rig", 512), ("picture_rig", 512), ("still", 512)]
     assert costs.keys() == {(name, size) for name, _ in drawn for size in SIZES}
     assert costs["studio_rig", 512] == pytest.approx(0.007) and costs["picture_rig", 512] == pytest.approx(0.009)
     for name, _ in drawn:
         each = [costs[name, size] for size in SIZES]
         assert each == sorted(each) and each[-1] > 1.5 * each[0]
-    faces = capacity.frame_costs(RigGenerator(), Loudness(), Characters(needs_face=True))
+    faces = capacity.frame_costs(RigBackend(), Loudness(), Characters(needs_face=True))
     assert {name for name, _ in faces} == {"studio_rig", "picture_rig"}
 
 
@@ -188,7 +188,7 @@ def test_a_renderer_that_costs_more_is_judged_by_its_own_cost() -> None:
     """Beside the same session the networks find no room where a rig does."""
     held = state(COSTS, ("picture_rig", 512, 0.0105))
     held.check_room("studio_rig", 512)
-    with pytest.raises(Refused, match="60% of the generator's time, 26% is taken") as refused:
+    with pytest.raises(RequestError, match="60% of the generator's time, 26% is taken") as refused:
         held.check_room("neural", 256)
     assert (refused.value.status, refused.value.reason) == (503, "overloaded")
 
@@ -212,7 +212,7 @@ def test_a_change_that_would_take_the_others_time_is_refused() -> None:
     held = state(COSTS, ("picture_rig", 512, 0.010), ("picture_rig", 512, 0.010))
     one = held.sessions["0"]
     held.check_room("studio_rig", 512, instead=one)
-    with pytest.raises(Refused, match="95% of the generator's time, 25% is taken"):
+    with pytest.raises(RequestError, match="95% of the generator's time, 25% is taken"):
         held.check_room("neural", 512, instead=one)
     held.check_room("picture_rig", 512, instead=one)
     del held.sessions["1"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from streamer.channel import Mailbox, Overtaken, Turn
+from streamer.base.queues import LatestOnlyLock, Mailbox, Overtaken
 
 
 def test_newest_wins_and_the_loss_is_counted() -> None:
@@ -50,7 +50,7 @@ class TestTurn:
 
     async def test_the_newest_waits_and_the_others_are_told(self) -> None:
         """Of four at once the first and the last are done, in order; the two between are told that they are not."""
-        turn, go, done = Turn(), asyncio.Event(), []
+        turn, go, done = LatestOnlyLock(), asyncio.Event(), []
 
         async def work(name: int) -> None:
             async with turn:
@@ -70,7 +70,7 @@ class TestTurn:
 
     async def test_a_failure_hands_on(self) -> None:
         """What fails at work does not keep the next from it."""
-        turn = Turn()
+        turn = LatestOnlyLock()
 
         async def fail() -> None:
             async with turn:
@@ -88,7 +88,7 @@ class TestTurn:
     @pytest.mark.parametrize("handed", [False, True])
     async def test_one_who_is_cancelled_keeps_nobody(self, handed: bool) -> None:
         """Cancelled while waiting, or just when its turn has come: the next has it."""
-        turn, go = Turn(), asyncio.Event()
+        turn, go = LatestOnlyLock(), asyncio.Event()
 
         async def work(then: Callable[[], object] = lambda: None) -> str:
             async with turn:

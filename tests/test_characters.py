@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from streamer import characters
-from streamer.characters import Characters, Entry
-from streamer.signalling import Refused
+from streamer.avatar import characters
+from streamer.avatar.characters import CharacterRecord, Characters
+from streamer.base.errors import RequestError
 
 
-def entry(name: str, edge: int) -> Entry:
-    return Entry(name, name, picture=np.zeros((edge, edge, 4), np.uint8))
+def entry(name: str, edge: int) -> CharacterRecord:
+    return CharacterRecord(name, name, picture=np.zeros((edge, edge, 4), np.uint8))
 
 
 def test_pictures_are_forgotten_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,7 @@ def test_pictures_are_forgotten_by_their_bytes(monkeypatch: pytest.MonkeyPatch) 
     known.get("a")
     known._add(entry("d", 100))
     assert {each.id for each in known.all() if not each.built_in} == {"a", "c", "d"}
-    with pytest.raises(Refused, match="no character 'b'"):
+    with pytest.raises(RequestError, match="no character 'b'"):
         known.get("b")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiortc.rtp import RtpPacket
-from lipstream_client import BadSpeech, Client, LipstreamError, Refused, SessionLost, Unreachable, protocol, speech
+from lipstream_client import BadSpeech, Client, LipstreamError, RequestError, SessionLost, Unreachable, protocol, speech
 from lipstream_client.media import FrameAssembler, begins_keyframe
 from lipstream_client.newest import Newest
 from lipstream_client.speech import RATE, Voice, to_mono
@@ -484,13 +484,14 @@ class TestLive:
 
     async def test_vp8(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where VP8 is agreed, its pictures are decoded as well."""
-        from streamer import signalling, stamp
+        from streamer.media import frame_stamp
+        from streamer.rtc import negotiation
 
-        monkeypatch.setattr(signalling, "_rank_video", lambda codec: 0 if codec.name == "VP8" else None)
+        monkeypatch.setattr(negotiation, "_rank_video", lambda codec: 0 if codec.name == "VP8" else None)
         async with Client(server.url) as client, client.session(stamp=True) as session, asyncio.timeout(10):
             for _ in range(4):
                 frame = await anext(session.frames())
-                assert stamp.read(frame.image[..., 1]) == frame.k
+                assert frame_stamp.read(frame.image[..., 1]) == frame.k
             assert (await session.server_stats())["codec"] == "VP8"
 
     async def test_lost_pictures_are_mended(self, server: Any) -> None:
@@ -567,15 +568,15 @@ class TestErrors:
     async def test_refusals(self, server: Any) -> None:
         """A refusal carries the server's status, reason and sentence."""
         async with Client(server.url) as client:
-            with pytest.raises(Refused, match="nobody") as caught:
+            with pytest.raises(RequestError, match="nobody") as caught:
                 async with client.session(character="nobody"):
                     pass
             assert (caught.value.status, caught.value.reason) == (404, "unknown_character")
             assert caught.value.retry_after is None
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 await client.upload(b"no picture")
             assert caught.value.reason == "unsupported_type"
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 await client.build({"hair": "none"})
             assert caught.value.reason == "bad_traits"
             with pytest.raises(ValueError, match="either"):

@@ -11,12 +11,12 @@ import pytest
 import torch
 from random_networks import cue, random_networks
 
-from streamer.model import compiled
-from streamer.model.compiled import CompiledPainter, Models, cache_folder, fastest, models, openvino
+from streamer.avatar.neural import NeuralRig
+from streamer.model.checkpoint import Networks
 from streamer.model.config import PRESETS
-from streamer.model.loading import Networks
-from streamer.model.stream import NotFinite, Painter, Stream, Trial, blocks, probe
-from streamer.neural import NeuralRig
+from streamer.model.runtime import openvino_cpu
+from streamer.model.runtime.openvino_cpu import Models, OpenVinoFrameRenderer, cache_folder, fastest, models, openvino
+from streamer.model.runtime.torch_cpu import FrameRenderer, NotFinite, Stream, Trial, blocks, probe
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO has no package for this machine"
@@ -53,25 +53,25 @@ def made(networks: Networks, folder: Path) -> Models:
 
 
 @pytest.fixture(scope="module")
-def painter(networks: Networks, made: Models) -> CompiledPainter:
-    return CompiledPainter(networks, made=made)
+def frame_renderer(networks: Networks, made: Models) -> OpenVinoFrameRenderer:
+    return OpenVinoFrameRenderer(networks, made=made)
 
 
-def begin(painter: Painter, seed: int) -> Stream:
+def begin(frame_renderer: FrameRenderer, seed: int) -> Stream:
     rng = np.random.default_rng(seed)
-    still = painter.still(rng.integers(0, 256, (64, 64, 4)).astype(np.uint8), rng.random((4, 4)))
-    return painter.stream(still, seed)
+    still = frame_renderer.still(rng.integers(0, 256, (64, 64, 4)).astype(np.uint8), rng.random((4, 4)))
+    return frame_renderer.stream(still, seed)
 
 
-def run(painter: Painter, seeds: list[int], frames: int) -> list[list[np.ndarray]]:
+def run(frame_renderer: FrameRenderer, seeds: list[int], frames: int) -> list[list[np.ndarray]]:
     """Sessions that each begin one frame after the one before, drawn together; their frames."""
-    streams = [begin(painter, seed) for seed in seeds]
+    streams = [begin(frame_renderer, seed) for seed in seeds]
     drawn: list[list[np.ndarray]] = [[] for _ in seeds]
     for k in range(frames):
         active = [i for i in range(len(seeds)) if k >= i]
         for i in active:
-            painter.hear(streams[i], cue(100 * seeds[i] + k - i))
-        for i, frame in zip(active, painter.draw([streams[i] for i in active]), strict=True):
+            frame_renderer.hear(streams[i], cue(100 * seeds[i] + k - i))
+        for i, frame in zip(active, frame_renderer.draw([streams[i] for i in active]), strict=True):
             assert isinstance(frame, np.ndarray)
             drawn[i].append(frame)
     return drawn
@@ -81,10 +81,10 @@ def apart(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
 
-def test_it_draws_what_torch_draws(networks: Networks, painter: CompiledPainter) -> None:
+def test_it_draws_what_torch_draws(networks: Networks, frame_renderer: OpenVinoFrameRenderer) -> None:
     """From the first frame past a full ring, of sessions of different ages, to a level of 255; and frames are kept."""
     frames = 4 * (TINY.transformer.context + 1)
-    plain, found = run(Painter(networks), [1, 2, 3], frames), run(painter, [1, 2, 3], frames)
+    plain, found = run(FrameRenderer(networks), [1, 2, 3], frames), run(frame_renderer, [1, 2, 3], frames)
     for one, other in zip(plain, found, strict=True):
         assert len(one) == len(other) >= frames - 2
         for a, b in zip(one, other, strict=True):
@@ -93,11 +93,11 @@ def test_it_draws_what_torch_draws(networks: Networks, painter: CompiledPainter)
         assert all((a != b).any() for a, b in zip(other, other[1:], strict=False))
 
 
-def test_larger_frames(networks: Networks, painter: CompiledPainter, folder: Path) -> None:
+def test_larger_frames(networks: Networks, frame_renderer: OpenVinoFrameRenderer, folder: Path) -> None:
     """Of a larger picture, as torch draws them, in one call with others; their decoder is kept beside the first."""
     pictures = blocks(64, np.random.default_rng(1)), blocks(128, np.random.default_rng(2))
     drawn = []
-    for one in (Painter(networks), painter):
+    for one in (FrameRenderer(networks), frame_renderer):
         streams = [one.stream(one.still(picture, np.ones((4, 4))), 3) for picture in pictures]
         for k in range(2):
             for stream in streams:
@@ -113,24 +113,24 @@ def test_larger_frames(networks: Networks, painter: CompiledPainter, folder: Pat
 def test_without_context_it_draws_what_torch_draws(tmp_path: Path) -> None:
     """From a session's first frame on, which is compiled, too; a session whose character is spoilt is told so."""
     networks = random_networks(ALONE)
-    painter = CompiledPainter(networks, made=models(networks, tmp_path))
-    plain, found = run(Painter(networks), [1, 2], 4), run(painter, [1, 2], 4)
+    frame_renderer = OpenVinoFrameRenderer(networks, made=models(networks, tmp_path))
+    plain, found = run(FrameRenderer(networks), [1, 2], 4), run(frame_renderer, [1, 2], 4)
     for one, other in zip(plain, found, strict=True):
         assert all(apart(a, b) <= 1 for a, b in zip(one, other, strict=True))
-    streams = [begin(painter, seed) for seed in (1, 2)]
+    streams = [begin(frame_renderer, seed) for seed in (1, 2)]
     for stream in streams:
-        painter.hear(stream, cue(stream.noise.initial_seed() * 100))
+        frame_renderer.hear(stream, cue(stream.noise.initial_seed() * 100))
     with torch.inference_mode():
         streams[0].cache.sink_values.fill_(float("nan"))
-    spoilt, whole = painter.draw(streams)
+    spoilt, whole = frame_renderer.draw(streams)
     assert isinstance(spoilt, NotFinite) and apart(np.asarray(whole), found[1][0]) <= 1
 
 
 def test_half_precision_is_near(networks: Networks, made: Models) -> None:
     """Whatever this CPU has it compute in draws nearly what float32 draws."""
-    (fine,) = run(Painter(networks), [1], 5)
+    (fine,) = run(FrameRenderer(networks), [1], 5)
     for dtype in made.precisions():
-        (frames,) = run(CompiledPainter(networks, dtype, made), [1], 5)
+        (frames,) = run(OpenVinoFrameRenderer(networks, dtype, made), [1], 5)
         assert np.abs(np.stack(frames).astype(int) - np.stack(fine)).mean() < 4
 
 
@@ -144,11 +144,11 @@ def test_half_precision_is_near(networks: Networks, made: Models) -> None:
     ids=["values", "keys", "previous"],
 )
 def test_nan_stays_in_its_session(
-    networks: Networks, painter: CompiledPainter, spoil: Callable[[Stream], object]
+    networks: Networks, frame_renderer: OpenVinoFrameRenderer, spoil: Callable[[Stream], object]
 ) -> None:
     """A session whose state is spoilt is told so and starts anew as torch's does; its neighbour does not notice."""
     told = []
-    for one in (Painter(networks), painter):
+    for one in (FrameRenderer(networks), frame_renderer):
         streams = [begin(one, seed) for seed in (1, 2)]
         drawn = []
         for k in range(6):
@@ -168,17 +168,23 @@ def test_nan_stays_in_its_session(
 
 
 def test_what_is_kept_draws_the_same(
-    networks: Networks, made: Models, painter: CompiledPainter, folder: Path, monkeypatch: pytest.MonkeyPatch
+    networks: Networks,
+    made: Models,
+    frame_renderer: OpenVinoFrameRenderer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A second start traces nothing; other weights are other files."""
     assert made.source == "compiled anew" and len(list(folder.iterdir())) == 2
     other = dataclasses.replace(networks, transformer=random_networks(TINY).transformer)
     other.transformer.leave.bias.add_(1)
-    assert compiled._digest(other, "1") != compiled._digest(networks, "1") != compiled._digest(networks, "2")
+    assert (
+        openvino_cpu._digest(other, "1") != openvino_cpu._digest(networks, "1") != openvino_cpu._digest(networks, "2")
+    )
     monkeypatch.setattr(torch.jit, "trace", lambda *_: pytest.fail("it was kept"))
     again = models(networks, folder)
     assert again.source == "from the cache"
-    (one,), (two,) = run(painter, [5], 4), run(CompiledPainter(networks, made=again), [5], 4)
+    (one,), (two,) = run(frame_renderer, [5], 4), run(OpenVinoFrameRenderer(networks, made=again), [5], 4)
     assert all((a == b).all() for a, b in zip(one, two, strict=True))
 
 
@@ -204,20 +210,20 @@ def test_no_folder_is_no_failure(
     networks: Networks, made: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing can be written, models are made and not kept."""
-    monkeypatch.setattr(compiled, "_traced", lambda package, networks, name, times: getattr(made, name))
+    monkeypatch.setattr(openvino_cpu, "_traced", lambda package, networks, name, times: getattr(made, name))
     place = tmp_path / "file"
     place.write_text("no folder")
     again = models(networks, place / "cache")
     assert again.source == "compiled anew" and place.read_text() == "no folder"
-    assert isinstance(run(CompiledPainter(networks, made=again), [1], 2)[0][1], np.ndarray)
+    assert isinstance(run(OpenVinoFrameRenderer(networks, made=again), [1], 2)[0][1], np.ndarray)
 
 
 def test_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the cache's files the newest few are kept, and nothing else is touched."""
-    monkeypatch.setattr(compiled, "_MOST_KEPT", 2)
+    monkeypatch.setattr(openvino_cpu, "_MOST_KEPT", 2)
     for name in ("a.model", "b.model", "c.model", "d.txt"):
         (tmp_path / name).write_bytes(b"")
-    compiled._forget_old(tmp_path)
+    openvino_cpu._forget_old(tmp_path)
     assert len(list(tmp_path.glob("*.model"))) == 2 and (tmp_path / "d.txt").exists()
 
 
@@ -247,34 +253,38 @@ def test_the_fastest_is_chosen(
     networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch, fastest_one: str
 ) -> None:
     """Of all engines that draw what torch draws; the line says which, in one sentence, and what others took."""
-    monkeypatch.setattr(compiled, "cache_folder", lambda: folder)
+    monkeypatch.setattr(openvino_cpu, "cache_folder", lambda: folder)
 
-    def timed(painter: Painter, tries: int) -> Trial:
-        kind = "OpenVINO" if isinstance(painter, CompiledPainter) else f"PyTorch in {str(painter.dtype)[6:]}"
-        return probe(painter, tries)._replace(seconds=0.005 if kind == fastest_one else 0.02)
+    def timed(frame_renderer: FrameRenderer, tries: int) -> Trial:
+        kind = (
+            "OpenVINO"
+            if isinstance(frame_renderer, OpenVinoFrameRenderer)
+            else f"PyTorch in {str(frame_renderer.dtype)[6:]}"
+        )
+        return probe(frame_renderer, tries)._replace(seconds=0.005 if kind == fastest_one else 0.02)
 
-    monkeypatch.setattr(compiled, "probe", timed)
+    monkeypatch.setattr(openvino_cpu, "probe", timed)
     found = fastest(networks, tries=1)
     assert found.line.startswith(fastest_one) and ", 5 ms a frame" in found.line and "\n" not in found.line
     assert "PyTorch in float32" in found.line and "OpenVINO 20" in found.line
-    assert isinstance(found.painter, CompiledPainter) == (fastest_one == "OpenVINO")
+    assert isinstance(found.frame_renderer, OpenVinoFrameRenderer) == (fastest_one == "OpenVINO")
     if fastest_one != "OpenVINO":
-        assert str(found.painter.dtype)[6:] == fastest_one.split()[-1]
+        assert str(found.frame_renderer.dtype)[6:] == fastest_one.split()[-1]
 
 
 def test_an_engine_that_errs_is_not_used(networks: Networks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its frames are not torch's, torch draws, and the line says so."""
-    monkeypatch.setattr(compiled, "cache_folder", lambda: folder)
-    monkeypatch.setattr(compiled, "MOST_APART", dict.fromkeys(compiled.MOST_APART, -1.0))
+    monkeypatch.setattr(openvino_cpu, "cache_folder", lambda: folder)
+    monkeypatch.setattr(openvino_cpu, "MOST_APART", dict.fromkeys(openvino_cpu.MOST_APART, -1.0))
     found = fastest(networks, tries=1)
-    assert type(found.painter) is Painter and "draws something else" in found.line
+    assert type(found.frame_renderer) is FrameRenderer and "draws something else" in found.line
 
 
 def test_without_openvino_torch_draws(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is not installed, nothing fails, and the line says so."""
     monkeypatch.setitem(sys.modules, "openvino", None)
     found = fastest(networks, tries=1)
-    assert type(found.painter) is Painter and "OpenVINO is not installed" in found.line
+    assert type(found.frame_renderer) is FrameRenderer and "OpenVINO is not installed" in found.line
 
 
 def test_nobody_is_told_of_an_import() -> None:
@@ -284,12 +294,12 @@ def test_nobody_is_told_of_an_import() -> None:
     assert package.tools.ovc.telemetry_utils.tm.__name__.endswith("telemetry_stub")
 
 
-def test_another_context_is_refused(painter: CompiledPainter) -> None:
+def test_another_context_is_refused(frame_renderer: OpenVinoFrameRenderer) -> None:
     """The ring's size is compiled in."""
     with pytest.raises(ValueError, match="7 frames: 2 are"):
-        painter.stream(begin(painter, 1).still, context=7)
+        frame_renderer.stream(begin(frame_renderer, 1).still, context=7)
 
 
-def test_sessions_take_turns(painter: CompiledPainter) -> None:
+def test_sessions_take_turns(frame_renderer: OpenVinoFrameRenderer) -> None:
     """A drawable does not wait for its neighbours' frames: each leaves as soon as it is drawn."""
-    assert NeuralRig(painter, begin(painter, 1), 64, True).most_together == 1
+    assert NeuralRig(frame_renderer, begin(frame_renderer, 1), 64, True).max_batch_size == 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.config import ServerConfig, is_loopback
+from streamer.server.config import ServerConfig, is_loopback
 
 
 @pytest.mark.parametrize(

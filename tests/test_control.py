@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer import control
-from streamer.control import BadMessage, Feel, Interrupt, Mute, Ping, Wear, parse
+from streamer.session import messages
+from streamer.session.messages import BadMessage, Interrupt, Mute, Ping, SetCharacter, SetEmotion, parse
 
 
 @pytest.mark.parametrize(
@@ -15,13 +15,13 @@ from streamer.control import BadMessage, Feel, Interrupt, Mute, Ping, Wear, pars
         ('{"type":"interrupt"}', Interrupt()),
         ('{"type":"interrupt","extra":1}', Interrupt()),
         ('{"type":"mute","muted":true}', Mute(True)),
-        ('{"type":"character","id":"3"}', Wear("3", None)),
-        ('{"type":"character","id":"3","background":false}', Wear("3", False)),
-        ('{"type":"emotion","name":"happy","strength":0.5}', Feel("happy", 0.5)),
-        ('{"type":"emotion","name":"sad"}', Feel("sad", 1.0)),
+        ('{"type":"character","id":"3"}', SetCharacter("3", None)),
+        ('{"type":"character","id":"3","background":false}', SetCharacter("3", False)),
+        ('{"type":"emotion","name":"happy","strength":0.5}', SetEmotion("happy", 0.5)),
+        ('{"type":"emotion","name":"sad"}', SetEmotion("sad", 1.0)),
     ],
 )
-def test_every_message_is_understood(text: str, expected: control.Control) -> None:
+def test_every_message_is_understood(text: str, expected: messages.Control) -> None:
     """Each type parses to what it asks for; unknown fields are passed over."""
     assert parse(text) == expected
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from peers import MouthMeter
 
-from streamer.config import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from streamer.features import stepped
-from streamer.studio.controls import MOUTH
+from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from streamer.motion.articulation import stepped
+from streamer.motion.controls import MOUTH
 
 pytestmark = pytest.mark.browser
 

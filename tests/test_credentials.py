@@ -26,10 +26,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from lipstream_client import Client
 from peers import spoken
 
-from streamer import __version__, cli, credentials, render
-from streamer.config import ServerConfig
-from streamer.credentials import SOURCE_TYPE, CannotSign, sign
-from streamer.detect import detect
+from streamer import __version__
+from streamer.cli import main, render
+from streamer.provenance import content_credentials
+from streamer.provenance.content_credentials import SOURCE_TYPE, CannotSign, sign
+from streamer.provenance.detector import detect
+from streamer.server.config import ServerConfig
 
 FRAGMENTED = "frag_keyframe+empty_moov+default_base_moof"
 EMAIL = ExtendedKeyUsageOID.EMAIL_PROTECTION
@@ -260,12 +262,12 @@ def test_a_rendering_is_signed(tmp_path: Path, authority: Authority, capsys: pyt
 def test_a_server_is_told_of_a_wrong_key_at_start(authority: Authority, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit status 2 and one line, rather than a failure when the first recording ends."""
     cert, key = authority.signer()
-    assert cli.main(["serve", "--c2pa-cert", str(cert), "--c2pa-key", str(authority.signer()[1])]) == 2
+    assert main.main(["serve", "--c2pa-cert", str(cert), "--c2pa-key", str(authority.signer()[1])]) == 2
     error = capsys.readouterr().err
     assert "is not the key of" in error and error.count("\n") == 1
-    assert cli.main(["serve", "--c2pa-cert", str(cert)]) == 2
+    assert main.main(["serve", "--c2pa-cert", str(cert)]) == 2
     assert "go together" in capsys.readouterr().err
-    assert credentials.load(cert, key)[0] == b"es256"
+    assert content_credentials.load(cert, key)[0] == b"es256"
     assert ServerConfig(c2pa_cert=cert, c2pa_key=key).c2pa_key == key
 
 

@@ -1,4 +1,5 @@
-"""Sessions on a device: frames as `Painter` draws them, whoever comes, goes, waits or fails; all but graphs, on a CPU.
+"""Sessions on a device: frames as `FrameRenderer` draws them, whoever comes, goes, waits or fails; all but graphs, on a
+CPU.
 
 What needs CUDA is in `test_device_cuda.py`.
 """
@@ -21,27 +22,28 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from streamer import render, stamp
-from streamer.characters import Characters, Entry
-from streamer.encode import VideoEncoder, to_yuv
-from streamer.features import EMBEDDING, PROSODY, Curves, Loudness
-from streamer.generator import Engine
-from streamer.generators import AutoGenerator, NotInstalled, create
-from streamer.messages import Frame, Step
-from streamer.model import device as device_module
-from streamer.model import fused
-from streamer.model.compiled import Fastest
+from streamer.avatar.avatar import Avatar
+from streamer.avatar.backends import AutoBackend, create
+from streamer.avatar.characters import CharacterRecord, Characters
+from streamer.avatar.engine import Engine
+from streamer.avatar.neural import DeviceRig, NeuralBackend, NeuralRig
+from streamer.avatar.renderer import BatchRenderer, ConditionedRenderer
+from streamer.base.errors import NotInstalled, RequestError
+from streamer.base.frames import Frame, Step
+from streamer.base.image import Yuv, backdrop
+from streamer.cli import render
+from streamer.media import frame_stamp
+from streamer.media.video_encoder import VideoEncoder, to_yuv
+from streamer.model.checkpoint import Networks, untrained
 from streamer.model.config import PRESETS
-from streamer.model.device import DevicePainter, Full, Seated, apart, buckets, noise, why_no_cuda
-from streamer.model.loading import Networks, untrained
-from streamer.model.stream import Cue, NotFinite, Painter, Stream
-from streamer.neural import DeviceRig, NeuralGenerator, NeuralRig
-from streamer.pipeline import Attentive, Avatar, Kindred
-from streamer.signalling import Refused
-from streamer.studio.animate import Life
-from streamer.studio.controls import EMOTIONS, MOUTH, rest
-from streamer.studio.picture import backdrop
-from streamer.yuv import Yuv
+from streamer.model.runtime import cuda as device_module
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.cuda import CudaFrameRenderer, Full, Seated, apart, buckets, noise, why_no_cuda
+from streamer.model.runtime.openvino_cpu import Fastest
+from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer, NotFinite, Stream
+from streamer.motion.articulation import EMBEDDING, PROSODY, ArticulationFrame, Loudness
+from streamer.motion.controls import EMOTIONS, MOUTH, rest
+from streamer.motion.idle import IdleMotion
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,8 @@ def networks() -> Networks:
     return random_networks(TINY)
 
 
-class SameNoise(DevicePainter):
-    """Takes each session's noise from where `Painter` takes it, so that their frames can be compared."""
+class SameNoise(CudaFrameRenderer):
+    """Takes each session's noise from where `FrameRenderer` takes it, so that their frames can be compared."""
 
     def _noise(self, count: int) -> Tensor:
         self.generators: dict[int, torch.Generator] = getattr(self, "generators", {})
@@ -65,31 +67,33 @@ class SameNoise(DevicePainter):
 
 
 def on_cpu(networks: Networks, capacity: int = 4, dtype: torch.dtype = torch.float32) -> SameNoise:
-    painter = SameNoise(networks, capacity, "cpu", dtype)
-    painter.prepare()
-    return painter
+    frame_renderer = SameNoise(networks, capacity, "cpu", dtype)
+    frame_renderer.prepare()
+    return frame_renderer
 
 
 class Session:
     """
-    The same session twice: alone with a `Painter`, finished by `NeuralRig`, and on a device among others. Where not
-    opaque a backdrop is behind: bare colours of what hardly shows hang on the last digit of its opacity.
+    The same session twice: alone with a `FrameRenderer`, finished by `NeuralRig`, and on a device among others. Where
+    not opaque a backdrop is behind: bare colours of what hardly shows hang on the last digit of its opacity.
     """
 
     def __init__(
-        self, alone: Painter, painter: DevicePainter, seed: int, size: int = SIZE, opaque: bool = True
+        self, alone: FrameRenderer, frame_renderer: CudaFrameRenderer, seed: int, size: int = SIZE, opaque: bool = True
     ) -> None:
-        self.alone, self.painter, self.size = alone, painter, size
+        self.alone, self.frame_renderer, self.size = alone, frame_renderer, size
         self.seed, self.frame = seed, 0
         self.stream: Stream = alone.stream(alone.still(*picture(seed)), seed)
         self.rig = NeuralRig(alone, self.stream, size, opaque, None if opaque else backdrop(size))
-        self.seated: Seated = painter.stream(painter.still(*picture(seed)), seed, size, opaque, backed=not opaque)
+        self.seated: Seated = frame_renderer.stream(
+            frame_renderer.still(*picture(seed)), seed, size, opaque, backed=not opaque
+        )
 
     def hear(self) -> None:
         said = cue(1000 * self.seed + self.frame)
         self.frame += 1
         self.alone.hear(self.stream, said)
-        self.painter.hear(self.seated, said)
+        self.frame_renderer.hear(self.seated, said)
 
     def wanted(self) -> np.ndarray:
         """Its planes, drawn alone."""
@@ -98,12 +102,12 @@ class Session:
         return to_yuv(np.ascontiguousarray(self.rig._finished(frame))).to_ndarray()
 
 
-def draw(painter: DevicePainter, sessions: Sequence[Session]) -> None:
+def draw(frame_renderer: CudaFrameRenderer, sessions: Sequence[Session]) -> None:
     """Each hears, all are drawn together, and each is compared."""
     for session in sessions:
         session.hear()
     wanted = [session.wanted() for session in sessions]
-    found = painter.draw([session.seated for session in sessions])
+    found = frame_renderer.draw([session.seated for session in sessions])
     for planes, truth in zip(found, wanted, strict=True):
         close(planes, truth)
 
@@ -111,107 +115,109 @@ def draw(painter: DevicePainter, sessions: Sequence[Session]) -> None:
 @pytest.mark.parametrize("opaque", [True, False])
 def test_a_device_draws_what_the_painter_draws(networks: Networks, opaque: bool) -> None:
     """Sessions of different ages, past the seams of their rings, in float32: each as if alone on the CPU's own path."""
-    alone, painter = Painter(networks), on_cpu(networks)
+    alone, frame_renderer = FrameRenderer(networks), on_cpu(networks)
     sessions: list[Session] = []
     for frame in range(7):
         if frame in (0, 1, 4):
-            sessions.append(Session(alone, painter, frame + 1, opaque=opaque))
-        draw(painter, sessions)
+            sessions.append(Session(alone, frame_renderer, frame + 1, opaque=opaque))
+        draw(frame_renderer, sessions)
 
 
 def test_sessions_come_go_and_wait(networks: Networks) -> None:
     """Who leaves or is not drawn changes nothing for the rest; a frame that is heard and not drawn is remembered."""
-    alone, painter = Painter(networks), on_cpu(networks, 3)
-    first, second, third = (Session(alone, painter, seed) for seed in (1, 2, 3))
-    draw(painter, [first, second, third])
-    draw(painter, [third])  # neither in the first slot nor the whole bucket
+    alone, frame_renderer = FrameRenderer(networks), on_cpu(networks, 3)
+    first, second, third = (Session(alone, frame_renderer, seed) for seed in (1, 2, 3))
+    draw(frame_renderer, [first, second, third])
+    draw(frame_renderer, [third])  # neither in the first slot nor the whole bucket
     second.hear()  # its frame is dropped
-    draw(painter, [second, first])  # in another order than the slots
-    painter.leave(first.seated)
-    painter.leave(first.seated)  # idempotent
+    draw(frame_renderer, [second, first])  # in another order than the slots
+    frame_renderer.leave(first.seated)
+    frame_renderer.leave(first.seated)  # idempotent
     assert third.seated.seat.slot == 0
-    draw(painter, [second, third])
-    fourth = Session(alone, painter, 4)
+    draw(frame_renderer, [second, third])
+    fourth = Session(alone, frame_renderer, 4)
     for turn in ([fourth, third], [second], [fourth, second, third], [fourth, second, third]):
-        draw(painter, turn)
+        draw(frame_renderer, turn)
 
 
 def test_frames_of_other_sizes(networks: Networks) -> None:
     """In one step, sessions of several sizes: scaled as the CPU scales, and none gets another's planes."""
-    alone, painter = Painter(networks), on_cpu(networks)
+    alone, frame_renderer = FrameRenderer(networks), on_cpu(networks)
     sizes = (32, SIZE, 128, 128)
-    sessions = [Session(alone, painter, seed, size) for seed, size in enumerate(sizes, 1)]
+    sessions = [Session(alone, frame_renderer, seed, size) for seed, size in enumerate(sizes, 1)]
     for _ in range(3):
-        draw(painter, sessions)
-    for session, frame in zip(sessions, painter.draw([s.seated for s in sessions]), strict=True):
+        draw(frame_renderer, sessions)
+    for session, frame in zip(sessions, frame_renderer.draw([s.seated for s in sessions]), strict=True):
         assert isinstance(frame, Yuv) and frame.size == session.size
 
 
 def test_nan_stays_in_its_session(networks: Networks) -> None:
     """A session whose state is spoilt is told so and starts anew; its neighbours' frames stay as they were."""
-    alone, painter = Painter(networks), on_cpu(networks)
-    sessions = [Session(alone, painter, seed) for seed in (1, 2, 3)]
+    alone, frame_renderer = FrameRenderer(networks), on_cpu(networks)
+    sessions = [Session(alone, frame_renderer, seed) for seed in (1, 2, 3)]
     for _ in range(2):
-        draw(painter, sessions)
-    painter._slots.ring_values[:, sessions[1].seated.seat.slot] = torch.nan
+        draw(frame_renderer, sessions)
+    frame_renderer._slots.ring_values[:, sessions[1].seated.seat.slot] = torch.nan
     spoilt = sessions[1]
     with torch.inference_mode():
         spoilt.stream.cache.ring_values.fill_(torch.nan)
     for session in sessions:
         session.hear()
     assert isinstance(alone.draw([spoilt.stream])[0], NotFinite)
-    found = painter.draw([session.seated for session in sessions])
+    found = frame_renderer.draw([session.seated for session in sessions])
     assert isinstance(found[1], NotFinite)
     for session, frame in ((sessions[0], found[0]), (sessions[2], found[2])):
         close(frame, session.wanted())
     for _ in range(3):
-        draw(painter, sessions)
+        draw(frame_renderer, sessions)
 
 
 def test_half_precision_is_near(networks: Networks) -> None:
     """bf16 draws nearly what float32 draws."""
-    alone, painter = Painter(networks), on_cpu(networks, 2, torch.bfloat16)
-    session = Session(alone, painter, 1)
+    alone, frame_renderer = FrameRenderer(networks), on_cpu(networks, 2, torch.bfloat16)
+    session = Session(alone, frame_renderer, 1)
     for _ in range(2):
         session.hear()
-        close(painter.draw([session.seated])[0], session.wanted(), TOLERANCES["cpu", torch.bfloat16])
+        close(frame_renderer.draw([session.seated])[0], session.wanted(), TOLERANCES["cpu", torch.bfloat16])
 
 
 def test_the_smallest_bucket_that_reaches(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step covers the slots up to the last whose turn it is, in the next larger batch that a graph exists for."""
     assert buckets(1) == (1,) and buckets(2) == (1, 2) and buckets(25) == (1, 2, 4, 8, 16, 25)
-    painter, counts = on_cpu(networks, 5), []
-    monkeypatch.setattr(painter, "_compute", counts.append)
-    painter._drawn[:, -1, 0] = 1
-    sessions = [painter.stream(painter.still(*picture(1)), seed) for seed in range(5)]
+    frame_renderer, counts = on_cpu(networks, 5), []
+    monkeypatch.setattr(frame_renderer, "_compute", counts.append)
+    frame_renderer._drawn[:, -1, 0] = 1
+    sessions = [frame_renderer.stream(frame_renderer.still(*picture(1)), seed) for seed in range(5)]
     for session in sessions:
-        painter.hear(session, cue(1))
+        frame_renderer.hear(session, cue(1))
     for turn in ([0], [1], [0, 2], [3], [4]):
-        painter.draw([sessions[i] for i in turn])
+        frame_renderer.draw([sessions[i] for i in turn])
     assert counts == [1, 2, 4, 4, 5]
-    assert painter.draw([]) == []
+    assert frame_renderer.draw([]) == []
 
 
 def test_nothing_moves(networks: Networks) -> None:
     """A graph captured over a painter stays valid: sessions, steps and departures all write in place."""
 
     def addresses() -> dict[str, int]:
-        found = {name: part.data_ptr() for name, part in vars(painter).items() if isinstance(part, Tensor)}
+        found = {name: part.data_ptr() for name, part in vars(frame_renderer).items() if isinstance(part, Tensor)}
         found |= {
-            f"slots {name}": part.data_ptr() for name, part in vars(painter._slots).items() if isinstance(part, Tensor)
+            f"slots {name}": part.data_ptr()
+            for name, part in vars(frame_renderer._slots).items()
+            if isinstance(part, Tensor)
         }
-        return found | {f"features {i}": part.data_ptr() for i, part in enumerate(painter._features)}
+        return found | {f"features {i}": part.data_ptr() for i, part in enumerate(frame_renderer._features)}
 
-    painter = on_cpu(networks, 3)
+    frame_renderer = on_cpu(networks, 3)
     before = addresses()
     assert len(before) > 20
-    alone = Painter(networks)
-    sessions = [Session(alone, painter, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))]
-    draw(painter, sessions)
-    painter.leave(sessions[0].seated)
-    draw(painter, sessions[1:])
+    alone = FrameRenderer(networks)
+    sessions = [Session(alone, frame_renderer, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))]
+    draw(frame_renderer, sessions)
+    frame_renderer.leave(sessions[0].seated)
+    draw(frame_renderer, sessions[1:])
     assert addresses() == before
-    assert all(level.is_contiguous(memory_format=torch.channels_last) for level in painter._features)
+    assert all(level.is_contiguous(memory_format=torch.channels_last) for level in frame_renderer._features)
 
 
 def test_noise_is_the_sessions_own() -> None:
@@ -233,14 +239,14 @@ def test_a_session_is_its_seed(networks: Networks) -> None:
     """With the painter's own noise, the same session gives the same video, alone or in company."""
 
     def video(company: int) -> list[np.ndarray]:
-        painter = DevicePainter(networks, 4, "cpu", torch.float32)
-        others = [painter.stream(painter.still(*picture(seed)), 50 + seed) for seed in range(company)]
-        session = painter.stream(painter.still(*picture(9)), 9)
+        frame_renderer = CudaFrameRenderer(networks, 4, "cpu", torch.float32)
+        others = [frame_renderer.stream(frame_renderer.still(*picture(seed)), 50 + seed) for seed in range(company)]
+        session = frame_renderer.stream(frame_renderer.still(*picture(9)), 9)
         frames = []
         for k in range(4):
             for one in (*others, session):
-                painter.hear(one, cue(k))
-            frame = painter.draw([*others, session])[-1]
+                frame_renderer.hear(one, cue(k))
+            frame = frame_renderer.draw([*others, session])[-1]
             assert isinstance(frame, Yuv)
             frames.append(frame.planes.copy())
         return frames
@@ -253,18 +259,18 @@ def test_a_session_is_its_seed(networks: Networks) -> None:
 
 def test_sessions_come_from_other_threads(networks: Networks) -> None:
     """While one thread draws, others seat sessions and let them go: the frames are those of a session left alone."""
-    alone, painter = Painter(networks), on_cpu(networks, 4)
-    first, stayed = painter.stream(painter.still(*picture(5)), 5), Session(alone, painter, 1)
+    alone, frame_renderer = FrameRenderer(networks), on_cpu(networks, 4)
+    first, stayed = frame_renderer.stream(frame_renderer.still(*picture(5)), 5), Session(alone, frame_renderer, 1)
     ended, seated = threading.Event(), threading.Semaphore(0)
     failures: list[Exception] = []
 
     def visits() -> None:
         try:
-            still = painter.still(*picture(6))
+            still = frame_renderer.still(*picture(6))
             while not ended.is_set():
-                guests = [painter.stream(still, 100 + i) for i in range(2)]
+                guests = [frame_renderer.stream(still, 100 + i) for i in range(2)]
                 for guest in guests:
-                    painter.leave(guest)
+                    frame_renderer.leave(guest)
                 seated.release()
         except Exception as error:
             failures.append(error)
@@ -276,8 +282,8 @@ def test_sessions_come_from_other_threads(networks: Networks) -> None:
         for frame in range(8):
             assert seated.acquire(timeout=10)
             if frame == 4:
-                painter.leave(first)  # the one that stays moves
-            draw(painter, [stayed])
+                frame_renderer.leave(first)  # the one that stays moves
+            draw(frame_renderer, [stayed])
     finally:
         ended.set()
         visitor.join(10)
@@ -286,30 +292,30 @@ def test_sessions_come_from_other_threads(networks: Networks) -> None:
 
 def test_refusals(networks: Networks) -> None:
     """A full painter, pictures and sizes that do not fit, sessions that left, say so with their numbers."""
-    painter = on_cpu(networks, 1)
-    still = painter.still(*picture(1))
+    frame_renderer = on_cpu(networks, 1)
+    still = frame_renderer.still(*picture(1))
     with pytest.raises(ValueError, match=r"32.*64x64"):
-        painter.still(np.zeros((32, 32, 4), np.uint8), np.zeros((EDGE, EDGE)))
+        frame_renderer.still(np.zeros((32, 32, 4), np.uint8), np.zeros((EDGE, EDGE)))
     for size in (130, 8):
         with pytest.raises(ValueError, match=f"frames of {size} pixels"):
-            painter.stream(still, size=size)
-    session = painter.stream(still)
+            frame_renderer.stream(still, size=size)
+    session = frame_renderer.stream(still)
     with pytest.raises(Full, match="all 1 places"):
-        painter.stream(still)
+        frame_renderer.stream(still)
     with pytest.raises(ValueError, match="has heard nothing"):
-        painter.draw([session])
+        frame_renderer.draw([session])
     good = cue(1)
     with pytest.raises(NotFinite):
-        painter.hear(session, Cue(good.controls, np.full_like(good.heard, np.nan), good.emotion))
+        frame_renderer.hear(session, FrameConditions(good.controls, np.full_like(good.heard, np.nan), good.emotion))
     with pytest.raises(ValueError, match="31"):
-        painter.hear(session, Cue(good.controls[len(MOUTH) :], good.heard, good.emotion))
-    painter.hear(session, good)
+        frame_renderer.hear(session, FrameConditions(good.controls[len(MOUTH) :], good.heard, good.emotion))
+    frame_renderer.hear(session, good)
     with pytest.raises(ValueError, match=r"slots \[0, 0\]"):
-        painter.draw([session, session])
-    painter.leave(session)
+        frame_renderer.draw([session, session])
+    frame_renderer.leave(session)
     with pytest.raises(ValueError, match=r"slots \[-1\]"):
-        painter.draw([session])
-    painter.stream(still)
+        frame_renderer.draw([session])
+    frame_renderer.stream(still)
 
 
 # --- what a GPU would be told, on tensors that hold nothing ---------------------------------------------------------
@@ -336,7 +342,7 @@ def test_a_step_needs_nothing_of_the_host(kernels: bool, monkeypatch: pytest.Mon
     not used, so that a CUDA graph can hold all of it, from what was said to planes.
     """
     config = PRESETS["nano"]
-    painter = DevicePainter(untrained(config), 4, "meta", torch.float16)
+    frame_renderer = CudaFrameRenderer(untrained(config), 4, "meta", torch.float16)
     if kernels:
         if importlib.util.find_spec("triton") is None:
             pytest.skip("Triton is not installed")
@@ -344,24 +350,24 @@ def test_a_step_needs_nothing_of_the_host(kernels: bool, monkeypatch: pytest.Mon
 
         monkeypatch.setattr(checks, "offered", lambda op, device: None)
         monkeypatch.setattr(launch.Launch, "run", lambda self: None)
-        monkeypatch.setattr(painter, "_step", fused.step)
+        monkeypatch.setattr(frame_renderer, "_step", cuda_step.step)
     with torch.no_grad():
-        painter._compute(3)  # what is made once and kept
+        frame_renderer._compute(3)  # what is made once and kept
         with FromHost() as host:
-            painter._compute(3)
+            frame_renderer._compute(3)
     assert not host.found
     with FromHost() as host:
-        painter._said.copy_(torch.zeros(painter._said.shape))
+        frame_renderer._said.copy_(torch.zeros(frame_renderer._said.shape))
     assert host.found  # it would have been noticed
 
 
 class Card:
     """Stands in for CUDA's streams, events and graphs, and notes what the host asks of them; a replay computes."""
 
-    def __init__(self, painter: DevicePainter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, frame_renderer: CudaFrameRenderer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log: list[Any] = []
         self.capturing: Any = None
-        card, compute = self, painter._compute
+        card, compute = self, frame_renderer._compute
 
         class Graph:
             def replay(self) -> None:
@@ -404,9 +410,9 @@ class Card:
             ("get_device_name", lambda device: "a card"),
         ):
             monkeypatch.setattr(torch.cuda, name, part)
-        painter._cuda, painter._steps, painter._aside = True, Lane(), Lane()  # type: ignore[assignment]
-        monkeypatch.setattr(painter, "_compute", computed)
-        monkeypatch.setattr(painter, "_pinned", lambda *shape: torch.zeros(shape, dtype=torch.uint8))
+        frame_renderer._cuda, frame_renderer._steps, frame_renderer._aside = True, Lane(), Lane()  # type: ignore[assignment]
+        monkeypatch.setattr(frame_renderer, "_compute", computed)
+        monkeypatch.setattr(frame_renderer, "_pinned", lambda *shape: torch.zeros(shape, dtype=torch.uint8))
 
 
 def test_what_the_host_asks_of_a_card(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,22 +420,22 @@ def test_what_the_host_asks_of_a_card(networks: Networks, monkeypatch: pytest.Mo
     Every bucket is captured at start, the largest first, after it was launched; from then on a step is one replay, and
     the host waits for the event behind its copies alone. Frames are as without graphs.
     """
-    alone, painter = Painter(networks), SameNoise(networks, 3, "cpu", torch.float32)
-    card = Card(painter, monkeypatch)
+    alone, frame_renderer = FrameRenderer(networks), SameNoise(networks, 3, "cpu", torch.float32)
+    card = Card(frame_renderer, monkeypatch)
     tries = torch.backends.cudnn.benchmark
-    painter.prepare()
+    frame_renderer.prepare()
     assert [entry for entry in card.log if "capture" in entry] == ["capture 3", "capture 2", "capture 1"]
     assert card.log.count("launch 2") == 3 and card.log.index("launch 2") < card.log.index("capture 2")
     assert torch.backends.cudnn.benchmark == tries
-    assert "a card), a CUDA graph for 3, 2, 1 sessions; attention by" in painter.line
+    assert "a card), a CUDA graph for 3, 2, 1 sessions; attention by" in frame_renderer.line
     card.log.clear()
-    sessions = [Session(alone, painter, seed, size) for seed, size in ((1, SIZE), (2, 128))]
+    sessions = [Session(alone, frame_renderer, seed, size) for seed, size in ((1, SIZE), (2, 128))]
     assert card.log == ["wait aside", "record", "wait"] * 2
     with pytest.raises(RuntimeError, match="2 sessions are seated"):
-        painter.prepare()
+        frame_renderer.prepare()
     for turn, bucket in ((sessions, 2), (sessions[:1], 1), (sessions, 2)):
         card.log.clear()
-        draw(painter, turn)
+        draw(frame_renderer, turn)
         assert card.log == [f"replay {bucket}", "record", "wait"]
 
 
@@ -438,38 +444,41 @@ def test_what_the_host_asks_of_a_card(networks: Networks, monkeypatch: pytest.Mo
 
 def test_a_rig_on_a_device(networks: Networks) -> None:
     """It hears and draws planes of the size asked for, gives its slot back, and a full device is a refusal."""
-    generator = NeuralGenerator(DevicePainter(networks, 2, "cpu", torch.float32))
-    rigs = [generator.rig(Characters().get("24"), size, True) for size in (128, SIZE)]
-    with pytest.raises(Refused, match="all 2 places") as refused:
-        generator.rig(Characters().get("24"), 128, True)
+    generator = NeuralBackend(CudaFrameRenderer(networks, 2, "cpu", torch.float32))
+    rigs = [generator.create_renderer(Characters().get("24"), size, True) for size in (128, SIZE)]
+    with pytest.raises(RequestError, match="all 2 places") as refused:
+        generator.create_renderer(Characters().get("24"), 128, True)
     assert refused.value.status == 503
-    curves = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
+    curves = ArticulationFrame(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
     for rig in rigs:
-        assert isinstance(rig, DeviceRig) and isinstance(rig, Attentive) and isinstance(rig, Kindred)
+        assert isinstance(rig, DeviceRig) and isinstance(rig, ConditionedRenderer) and isinstance(rig, BatchRenderer)
         rig.hear(rest(), curves, np.zeros(len(EMOTIONS), np.float32))
-    assert rigs[0].kin == rigs[1].kin  # type: ignore[attr-defined]
-    frames = rigs[0].draw_together(rigs)  # type: ignore[attr-defined]
+    assert rigs[0].batch_key == rigs[1].batch_key  # type: ignore[attr-defined]
+    frames = rigs[0].render_batch(rigs)  # type: ignore[attr-defined]
     assert [frame.size for frame in frames] == [128, SIZE]
     single = rigs[1].draw(rest())
     assert isinstance(single, Yuv) and single.size == SIZE
     for rig in rigs:
         rig.close()
         rig.close()
-    generator.rig(Characters().get("24"), 128, True)
+    generator.create_renderer(Characters().get("24"), 128, True)
 
 
 def test_the_engine_and_the_encoder_take_planes(networks: Networks) -> None:
     """Two sessions on a device through the engine: planes of their own, stamped, coded, and their slots given back."""
-    painter = DevicePainter(networks, 2, "cpu", torch.float32)
-    generator = NeuralGenerator(painter)
+    frame_renderer = CudaFrameRenderer(networks, 2, "cpu", torch.float32)
+    generator = NeuralBackend(frame_renderer)
     engine, frames, came = Engine(), [], threading.Semaphore(0)
 
     def drawn(frame: Frame) -> None:
-        stamp.stamp(frame.image, frame.frame)
+        frame_stamp.stamp(frame.image, frame.frame)
         frames.append(frame)
         came.release()
 
-    avatars = [Avatar(Loudness(), generator.rig(Characters().get("24"), size, True), Life(0)) for size in (128, SIZE)]
+    avatars = [
+        Avatar(Loudness(), generator.create_renderer(Characters().get("24"), size, True), IdleMotion(0))
+        for size in (128, SIZE)
+    ]
     seats = [engine.add(avatar, drawn, lambda events: None, lambda error: came.release()) for avatar in avatars]
     for seat in seats:
         seat.submit(Step(7, 0, np.zeros(640, np.float32)))
@@ -482,32 +491,35 @@ def test_the_engine_and_the_encoder_take_planes(networks: Networks) -> None:
     assert [frame.image.size for frame in frames] == [128, SIZE]
     for frame in frames:
         assert isinstance(frame.image, Yuv) and frame.image.planes.base is None  # its own
-        assert stamp.read(frame.image.brightness) == 7
+        assert frame_stamp.read(frame.image.brightness) == 7
         assert VideoEncoder("H264", frame.image.size).encode(frame.image, 7).is_keyframe
-    assert len(painter._slots) == 0
+    assert len(frame_renderer._slots) == 0
 
 
 def test_a_slot_is_given_back_with_a_change_of_renderer(networks: Networks) -> None:
     """A session goes to and fro between a device and a rig: each frame is drawn, planes or RGBA, and coded."""
-    painter = DevicePainter(networks, 1, "cpu", torch.float32)
-    generator = AutoGenerator("", NeuralGenerator(painter))
-    studio, picture = Characters().get("24"), Entry("p", "p", picture=np.full((80, 80, 4), 255, np.uint8))
-    avatar, encoder = Avatar(Loudness(), generator.rig(studio, 128, True), Life(0)), VideoEncoder("H264", 128)
+    frame_renderer = CudaFrameRenderer(networks, 1, "cpu", torch.float32)
+    generator = AutoBackend("", NeuralBackend(frame_renderer))
+    studio, picture = Characters().get("24"), CharacterRecord("p", "p", picture=np.full((80, 80, 4), 255, np.uint8))
+    avatar, encoder = (
+        Avatar(Loudness(), generator.create_renderer(studio, 128, True), IdleMotion(0)),
+        VideoEncoder("H264", 128),
+    )
     for frame, entry in enumerate((studio, picture, studio, picture, studio)):
         if frame:
-            avatar.wear(generator.rig(entry, 128, True))
+            avatar.set_renderer(generator.create_renderer(entry, 128, True))
         controls, _ = avatar.hear(Step(frame, 0, np.zeros(640, np.float32)))
         image = avatar.draw(controls, frame / 25).copy()
         assert isinstance(image, Yuv) == (entry is studio) == (avatar.renderer == "neural")
-        assert len(painter._slots) == (entry is studio)
+        assert len(frame_renderer._slots) == (entry is studio)
         assert encoder.encode(image, frame).size > 0
     avatar.close()
-    assert len(painter._slots) == 0
+    assert len(frame_renderer._slots) == 0
 
 
 def test_a_render_from_a_device(networks: Networks, tmp_path: Path) -> None:
     """Planes become a video, and PNGs where they are asked for."""
-    generator = NeuralGenerator(DevicePainter(networks, 1, "cpu", torch.float32))
+    generator = NeuralBackend(CudaFrameRenderer(networks, 1, "cpu", torch.float32))
     entry, sound = Characters().get("13"), np.zeros(5 * 1920, np.float32)
     frames = render.draw_frames(np.zeros(5 * 640, np.float32), entry, 128, True, Loudness(), generator=generator)
     assert render.write_video(tmp_path / "out.mp4", render._keep(frames, tmp_path), sound, 128, lambda done: None) == 5
@@ -522,8 +534,10 @@ def test_a_render_from_a_device(networks: Networks, tmp_path: Path) -> None:
 @pytest.fixture
 def small(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is loaded is the tiny preset, and on a CPU torch draws it."""
-    monkeypatch.setattr("streamer.neural.load", lambda preset: networks)
-    monkeypatch.setattr("streamer.neural.fastest", lambda networks, threads: Fastest(Painter(networks), "PyTorch"))
+    monkeypatch.setattr("streamer.avatar.neural.load", lambda preset: networks)
+    monkeypatch.setattr(
+        "streamer.avatar.neural.fastest", lambda networks, threads: Fastest(FrameRenderer(networks), "PyTorch")
+    )
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -532,13 +546,13 @@ def small(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.usefixtures("small")
 def test_the_device_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` falls back to the CPU with the reason, `cuda` refuses with it, `cpu` does not ask; each in one line."""
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: "no card is in here")
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: "no card is in here")
     fallen = create("neural")
     assert "on the CPU (no card is in here) by PyTorch" in fallen.where
-    assert isinstance(fallen, NeuralGenerator) and isinstance(fallen.painter, Painter)
+    assert isinstance(fallen, NeuralBackend) and isinstance(fallen.frame_renderer, FrameRenderer)
     with pytest.raises(NotInstalled, match="--device cuda: no card is in here"):
         create("neural", "cuda")
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: pytest.fail("nobody asked for CUDA"))
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: pytest.fail("nobody asked for CUDA"))
     chosen = create("neural", "cpu")
     assert "(--device cpu)" in chosen.where and "\n" not in chosen.where
     assert "rig" in create("rig", "cuda").where
@@ -553,8 +567,8 @@ def test_cuda_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("no kernel image is available\nand more")
 
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
-    monkeypatch.setattr("streamer.neural.DevicePainter", fails)
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
+    monkeypatch.setattr("streamer.avatar.neural.CudaFrameRenderer", fails)
     assert "the step does not run on CUDA: no kernel image is available) by" in create("neural").where
     with pytest.raises(NotInstalled, match="no kernel image"):
         create("neural", "cuda")
@@ -564,18 +578,18 @@ def test_cuda_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cuda_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` takes it, with places for three characters of each session and one; the line names the attention."""
 
-    class Card(DevicePainter):
+    class Card(CudaFrameRenderer):
         def __init__(self, networks: Networks, capacity: int, device: str) -> None:
             assert device == "cuda"
             super().__init__(networks, capacity, "cpu", torch.float32)
 
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
-    monkeypatch.setattr("streamer.neural.DevicePainter", Card)
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
+    monkeypatch.setattr("streamer.avatar.neural.CudaFrameRenderer", Card)
     generator = create("neural", sessions=4)
-    assert isinstance(generator, NeuralGenerator) and isinstance(generator.painter, Card)
-    assert generator.painter.capacity == 13
+    assert isinstance(generator, NeuralBackend) and isinstance(generator.frame_renderer, Card)
+    assert generator.frame_renderer.capacity == 13
     assert "attention by" in generator.where and "\n" not in generator.where
-    assert len(generator.painter._slots) == 0  # the trial's sessions have left
+    assert len(generator.frame_renderer._slots) == 0  # the trial's sessions have left
 
 
 @pytest.mark.usefixtures("small")
@@ -583,13 +597,13 @@ def test_cuda_that_works_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cuda_that_draws_something_else_is_not_used(wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Latents that are not the CPU's are noticed at start: `auto` draws on the CPU and says why; `cuda` refuses."""
 
-    class Card(DevicePainter):
+    class Card(CudaFrameRenderer):
         def __init__(self, networks: Networks, capacity: int, device: str) -> None:
             super().__init__(networks, capacity, "cpu", torch.float32)
             self._transformer.leave.weight.mul_(wrong)
 
-    monkeypatch.setattr("streamer.neural.why_no_cuda", lambda: None)
-    monkeypatch.setattr("streamer.neural.DevicePainter", Card)
+    monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
+    monkeypatch.setattr("streamer.avatar.neural.CudaFrameRenderer", Card)
     assert "differs from the CPU's by" in create("neural").where
     with pytest.raises(NotInstalled, match="differs from the CPU's by"):
         create("neural", "cuda")
@@ -597,8 +611,8 @@ def test_cuda_that_draws_something_else_is_not_used(wrong: float, monkeypatch: p
 
 def test_the_trial_measures(networks: Networks) -> None:
     """The same step in the same precision is 0 apart; bf16 a little."""
-    assert apart(DevicePainter(networks, 2, "cpu", torch.float32), networks) == 0
-    assert 0 < apart(DevicePainter(networks, 2, "cpu", torch.bfloat16), networks) < 1
+    assert apart(CudaFrameRenderer(networks, 2, "cpu", torch.float32), networks) == 0
+    assert 0 < apart(CudaFrameRenderer(networks, 2, "cpu", torch.bfloat16), networks) < 1
 
 
 def test_cuda_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -620,13 +634,13 @@ def test_cuda_is_tried_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("size", [SIZE, 2 * SIZE])
 def test_a_device_tells_what_is_transparent(networks: Networks, size: int) -> None:
     """Frames that something may shine through bring the painter's alpha; those before a backdrop bring none."""
-    alone, painter = Painter(networks), on_cpu(networks)
-    backed = Session(alone, painter, 1, size, opaque=False)
-    bare = painter.stream(painter.still(*picture(1)), 1, size, opaque=False, backed=False)
-    painter.hear(bare, cue(1000))
+    alone, frame_renderer = FrameRenderer(networks), on_cpu(networks)
+    backed = Session(alone, frame_renderer, 1, size, opaque=False)
+    bare = frame_renderer.stream(frame_renderer.still(*picture(1)), 1, size, opaque=False, backed=False)
+    frame_renderer.hear(bare, cue(1000))
     backed.hear()
     (wanted,) = alone.draw([backed.stream])
-    before, frame = painter.draw([backed.seated, bare])
+    before, frame = frame_renderer.draw([backed.seated, bare])
     assert isinstance(wanted, np.ndarray) and isinstance(before, Yuv) and isinstance(frame, Yuv)
     assert before.alpha is None
     alpha = np.asarray(Image.fromarray(wanted).resize((size, size), Image.Resampling.BICUBIC))[..., 3]

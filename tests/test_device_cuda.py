@@ -12,9 +12,9 @@ import torch
 from device_frames import SIZE, TINY, TOLERANCES, close, picture
 from random_networks import cue, random_networks
 
-from streamer.model.device import DevicePainter, Seated
-from streamer.model.loading import Networks
-from streamer.yuv import Yuv
+from streamer.base.image import Yuv
+from streamer.model.checkpoint import Networks
+from streamer.model.runtime.cuda import CudaFrameRenderer, Seated
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no CUDA device: graphs and precision on it are untested"
@@ -34,8 +34,8 @@ def alone(wide: Networks) -> Networks:
     return random_networks(config)
 
 
-def seated(painter: DevicePainter, seed: int, size: int = SIZE) -> Seated:
-    return painter.stream(painter.still(*picture(seed)), seed, size, opaque=True)
+def seated(frame_renderer: CudaFrameRenderer, seed: int, size: int = SIZE) -> Seated:
+    return frame_renderer.stream(frame_renderer.still(*picture(seed)), seed, size, opaque=True)
 
 
 @pytest.mark.parametrize("networks", ["wide", "alone"])
@@ -47,20 +47,21 @@ def test_a_gpu_draws_what_the_cpu_draws(networks: str, dtype: torch.dtype, reque
     """
     made: Networks = request.getfixturevalue(networks)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        painters = DevicePainter(made, 4, "cpu", torch.float32), DevicePainter(made, 4, "cuda", dtype)
+        painters = CudaFrameRenderer(made, 4, "cpu", torch.float32), CudaFrameRenderer(made, 4, "cuda", dtype)
         painters[1].prepare()
         assert set(painters[1]._graphs) == {1, 2, 4}
         sessions = [
-            [seated(painter, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))] for painter in painters
+            [seated(frame_renderer, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))]
+            for frame_renderer in painters
         ]
         for frame in range(6):
             drawn = []
-            for painter, mine in zip(painters, sessions, strict=True):
+            for frame_renderer, mine in zip(painters, sessions, strict=True):
                 if frame == 4:
-                    painter.leave(mine.pop(0))
+                    frame_renderer.leave(mine.pop(0))
                 for number, session in enumerate(mine):
-                    painter.hear(session, cue(100 * frame + len(mine) - number))
-                drawn.append(painter.draw(mine))
+                    frame_renderer.hear(session, cue(100 * frame + len(mine) - number))
+                drawn.append(frame_renderer.draw(mine))
             for wanted, found in zip(*drawn, strict=True):
                 assert isinstance(wanted, Yuv)
                 close(found, wanted.planes, TOLERANCES["cuda", dtype])
@@ -68,18 +69,18 @@ def test_a_gpu_draws_what_the_cpu_draws(networks: str, dtype: torch.dtype, reque
 
 def test_a_graph_is_the_step_launched_one_by_one(wide: Networks) -> None:
     """Replayed or launched, a step gives the same planes for each bucket, but for how cuDNN chose to convolve."""
-    captured, launched = (DevicePainter(wide, 4, "cuda") for _ in range(2))
+    captured, launched = (CudaFrameRenderer(wide, 4, "cuda") for _ in range(2))
     captured.prepare()
     assert not launched._graphs
     sessions: list[list[Seated]] = [[], []]
     for frame in range(6):
         found = []
-        for painter, mine in zip((captured, launched), sessions, strict=True):
+        for frame_renderer, mine in zip((captured, launched), sessions, strict=True):
             if frame < 3:
-                mine.append(seated(painter, frame))
+                mine.append(seated(frame_renderer, frame))
             for session in mine:
-                painter.hear(session, cue(frame))
-            found.append(painter.draw(mine))
+                frame_renderer.hear(session, cue(frame))
+            found.append(frame_renderer.draw(mine))
         for one, other in zip(*found, strict=True):
             assert isinstance(other, Yuv)
             close(one, other.planes, TOLERANCES["cuda", torch.float16])
@@ -88,24 +89,24 @@ def test_a_graph_is_the_step_launched_one_by_one(wide: Networks) -> None:
 def test_the_kernels_are_chosen(wide: Networks) -> None:
     """Where Triton is there, half precision attends by the project's kernels, float32 by PyTorch's operators."""
     pytest.importorskip("triton")
-    assert "Triton kernels" in DevicePainter(wide, 1, "cuda").line
-    assert "PyTorch's operators" in DevicePainter(wide, 1, "cuda", torch.float32).line
+    assert "Triton kernels" in CudaFrameRenderer(wide, 1, "cuda").line
+    assert "PyTorch's operators" in CudaFrameRenderer(wide, 1, "cuda", torch.float32).line
 
 
 def test_what_is_no_number_is_told(wide: Networks) -> None:
     """A session whose picture holds no numbers is told so; its neighbour's planes stay as they were."""
-    painter = DevicePainter(wide, 2, "cuda")
-    painter.prepare()
-    whole = seated(painter, 1)
-    painter.hear(whole, cue(1))
-    (alone,) = painter.draw([whole])
+    frame_renderer = CudaFrameRenderer(wide, 2, "cuda")
+    frame_renderer.prepare()
+    whole = seated(frame_renderer, 1)
+    frame_renderer.hear(whole, cue(1))
+    (alone,) = frame_renderer.draw([whole])
     assert isinstance(alone, Yuv)
     wanted = alone.planes.copy()
-    painter.leave(whole)
-    whole, spoilt = seated(painter, 1), seated(painter, 2)
-    painter._features[0][spoilt.seat.slot].fill_(float("nan"))
+    frame_renderer.leave(whole)
+    whole, spoilt = seated(frame_renderer, 1), seated(frame_renderer, 2)
+    frame_renderer._features[0][spoilt.seat.slot].fill_(float("nan"))
     for session in (whole, spoilt):
-        painter.hear(session, cue(1))
-    found, told = painter.draw([whole, spoilt])
+        frame_renderer.hear(session, cue(1))
+    found, told = frame_renderer.draw([whole, spoilt])
     assert not isinstance(told, Yuv)
     close(found, wanted, TOLERANCES["cuda", torch.float16])

@@ -13,11 +13,11 @@ from peers import SDP, bare_peer, offer_of
 from sites import STREAM, Site, eventually, serve, until
 from starlette.websockets import WebSocket
 
-from streamer import clock
-from streamer.config import ServerConfig
-from streamer.routes import guard as guard_module
-from streamer.server import create_app
-from streamer.tokens import Tokens
+from streamer.base import clock
+from streamer.server.app import create_app
+from streamer.server.config import ServerConfig
+from streamer.server.routes import guard as guard_module
+from streamer.server.tokens import Tokens
 
 MAIN = {"Authorization": "Bearer correct horse"}
 HOST = {"Host": "lipstream.example"}
@@ -122,7 +122,7 @@ class TestTokens:
         )
         with monkeypatch.context() as patch:
             patch.setattr(
-                "streamer.state.admit",
+                "streamer.server.state.admit",
                 lambda *_: SimpleNamespace(admitted=False, reason="overloaded", detail="busy", retry_after=1),
             )
             async with asked(http, token) as refused:
@@ -141,12 +141,12 @@ class TestTokens:
 
             async def answer_to(message: dict[str, Any]) -> dict[str, Any]:
                 told = asyncio.get_running_loop().create_future()
-                session._tell = told.set_result
+                session._send_event = told.set_result
                 session._on_message(json.dumps(message))
                 try:
                     return await told
                 finally:
-                    del session._tell
+                    del session._send_event
 
             for message in ({"type": "character", "id": "2"}, {"type": "away", "away": True, "picture": "2"}):
                 told = guarded.call(answer_to(message))
@@ -226,7 +226,7 @@ class TestCors:
             raise RuntimeError("on purpose")
 
         monkeypatch.setattr(guarded.state.characters, "all", fails)
-        monkeypatch.setattr("streamer.server.log.exception", lambda *_: None)
+        monkeypatch.setattr("streamer.server.app.log.exception", lambda *_: None)
         page = {"Origin": site.allowed}
         answers = [
             await http.get("/v1/config", headers=page),

@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from streamer.encode import TICKS, EncoderThread, VideoEncoder, ceiling
-from streamer.messages import Encoded, Frame, Times
+from streamer.base.frames import Encoded, Frame, Times
+from streamer.media.video_encoder import TICKS, EncoderThread, VideoEncoder, ceiling
 
 
 def _noise(rng: np.random.Generator, size: int = 128) -> np.ndarray:

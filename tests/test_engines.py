@@ -7,8 +7,8 @@ import engines
 import pytest
 from random_networks import random_networks
 
-from streamer.model import compiled
 from streamer.model.config import PRESETS
+from streamer.model.runtime import openvino_cpu
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO has no package for this machine"
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_engines_draw_the_same_frames_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each engine has its row, PyTorch is what the others are measured by, and all of them draw nearly the same."""
-    monkeypatch.setattr(compiled, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(openvino_cpu, "cache_folder", lambda: tmp_path)
     rows = engines.measure(random_networks(PRESETS["tiny"]), 3, (1,))
     mine = [row for row in rows if row["engine"] == "PyTorch"]
     assert [row["dtype"] for row in mine] == list(engines.DTYPES) and len(rows) > len(mine)

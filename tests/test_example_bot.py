@@ -21,7 +21,7 @@ import bot as example  # noqa: E402
 from rules import RULES, Turn  # noqa: E402
 from rules import Bot as Rules  # noqa: E402
 
-from streamer.studio.controls import EMOTIONS  # noqa: E402
+from streamer.motion.controls import EMOTIONS  # noqa: E402
 
 NOON = datetime(2026, 5, 4, 12, 30)
 needs_voice = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
@@ -120,8 +120,8 @@ async def test_a_conversation(server: Any, any_load: None, leaves_nothing: None,
         try:
             async with client.session(says(), voice="speech", size=128, linger=math.inf) as session:
                 held = server.state.sessions[session.id]
-                attend = held._avatar.attend
-                held._avatar.attend = lambda state: (states.append(state), attend(state))
+                attend = held._avatar.set_attention
+                held._avatar.set_attention = lambda state: (states.append(state), attend(state))
 
                 async def listen() -> None:
                     async for sound in session.audio():

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from streamer.faces.alignment import BadFace, the_face
 from streamer.faces.decode import decode_picture
+from streamer.faces.detector import CELL, TRAINED, WEIGHTS, Face, FaceDetector, distinct, inverse, peaks, similarity
 from streamer.faces.finder import find_face
 from streamer.faces.landmarks import Landmarker
-from streamer.model.face import CELL, TRAINED, WEIGHTS, Face, FaceDetector, distinct, inverse, peaks, similarity
-from streamer.model.picture import BadFace, the_face
+from streamer.motion.controls import rest
 from streamer.studio.character import Character
-from streamer.studio.controls import rest
 from streamer.studio.rig import Rig
 from streamer.training import face as recipe
 from streamer.training.scribble import scribble

@@ -9,25 +9,15 @@ import httpx
 import numpy as np
 import pytest
 from lipstream_client import Client
-from lipstream_client import Refused as ClientRefused
+from lipstream_client import RequestError as ClientRefused
 from PIL import Image
 
-from streamer.characters import Characters
-from streamer.model.face import Face, FaceDetector, similarity
-from streamer.model.picture import (
-    PLACES,
-    SCALES,
-    BadFace,
-    aligned,
-    face_mask,
-    marked,
-    placed,
-    placement,
-    the_face,
-)
-from streamer.signalling import Refused
+from streamer.avatar.characters import Characters
+from streamer.base.errors import RequestError
+from streamer.faces.alignment import PLACES, SCALES, BadFace, aligned, face_mask, marked, placed, placement, the_face
+from streamer.faces.detector import Face, FaceDetector, similarity
+from streamer.motion.controls import rest
 from streamer.studio.character import Character
-from streamer.studio.controls import rest
 from streamer.studio.rig import Rig
 from streamer.training.face import face_of
 
@@ -295,7 +285,7 @@ class TestCharacters:
         picture, face = portrait()
         large = np.asarray(Image.fromarray(picture).resize((2048, 2048), Image.Resampling.BICUBIC))
         pair = np.concatenate([large, large], 1)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             Characters(needs_face=True).from_picture(png(pair))
         assert (caught.value.status, caught.value.reason) == (422, "several_faces")
         found = sorted(caught.value.more["faces"], key=lambda one: one["mouth"][0])

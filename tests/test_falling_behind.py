@@ -9,9 +9,9 @@ import pytest
 from lipstream_client import Client
 from peers import Slate, Witness
 
-from streamer.characters import Entry
-from streamer.pipeline import Drawable
-from streamer.server import measure_costs
+from streamer.avatar.characters import CharacterRecord
+from streamer.avatar.renderer import Renderer
+from streamer.server.app import measure_costs
 
 
 class Slow(Witness):
@@ -23,10 +23,10 @@ class Slow(Witness):
         super().__init__()
         self.seconds = seconds
 
-    def renderer(self, entry: Entry, size: int | None = None) -> str:
+    def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
         return "neural"
 
-    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+    def create_renderer(self, entry: CharacterRecord, size: int, background: bool) -> Renderer:
         slate = Slate(size, self.seen)
         slate.name = "neural"
         draw = slate.draw
@@ -48,7 +48,7 @@ def test_it_is_said_at_start(
 ) -> None:
     """What leaves too little of 40 ms is told with its number, and what draws sooner; what is fast enough is not."""
     monkeypatch.setattr(server.state, "generator", Slow(seconds))
-    with caplog.at_level(logging.WARNING, "streamer.server"):
+    with caplog.at_level(logging.WARNING, "streamer.server.app"):
         costs = measure_costs(server.state)
     assert costs["neural", 256] >= seconds and ("studio_rig", 512) not in costs
     texts = [record.getMessage() for record in caplog.records]
@@ -64,7 +64,7 @@ async def test_it_is_said_in_the_session(
     """Once when frames begin to be left out, with their number, and again only after they were not for a while."""
     generator = Slow(0.08)
     monkeypatch.setattr(server.state, "generator", generator)
-    monkeypatch.setattr("streamer.session._LOOK_AFTER", 0.6)
+    monkeypatch.setattr("streamer.session.session._LOOK_AFTER", 0.6)
     async with Client(server.url) as client, client.session(size=128) as session:
         first = await session.expect("warning", 20, reason="overloaded")
         assert "of 15 frames were left out" in first["detail"] and "--generator rig" in first["detail"]
@@ -75,4 +75,6 @@ async def test_it_is_said_in_the_session(
             await session.expect("warning", 2, reason="overloaded")
         generator.seconds = 0.08
         await session.expect("warning", 20, reason="overloaded")
-    assert any(session.id in record.getMessage() for record in caplog.records if record.name == "streamer.session")
+    assert any(
+        session.id in record.getMessage() for record in caplog.records if record.name == "streamer.session.session"
+    )

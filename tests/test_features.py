@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamer.config import SAMPLE_RATE
-from streamer.features import EMBEDDING, PROSODY, WEIGHTS, Articulation, Loudness, feed, log_mel, stepped
-from streamer.networks import BadNetwork
-from streamer.studio.controls import MOUTH
+from streamer.base.constants import SAMPLE_RATE
+from streamer.base.onnx import BadNetwork
+from streamer.motion.articulation import EMBEDDING, PROSODY, WEIGHTS, Articulation, Loudness, feed, log_mel, stepped
+from streamer.motion.controls import MOUTH
 
 
 def bursts(seconds: float = 3.0) -> np.ndarray:

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from streamer.ingest import (
+from streamer.audio import (
     BadSpeech,
-    FedConfig,
-    FedSpeech,
     Finished,
     OpusDecoder,
     OpusEncoder,
     Packet,
     SpeechFormat,
+    SpeechQueue,
+    SpeechQueueConfig,
     Started,
 )
-from streamer.ingest.fed import MAX_MESSAGE
-from streamer.pipeline import Speech
+from streamer.audio.framing import Speech
+from streamer.audio.speech_queue import MAX_MESSAGE
 
 LOOKAHEAD = 640
 BEGIN = 100.0
@@ -34,8 +34,8 @@ def wave(seconds: float, rate: int = 24_000, pitch: float = 440.0) -> np.ndarray
 class Line:
     """A FedSpeech whose shell calls exactly when it is asked to, and what came out of it."""
 
-    def __init__(self, lookahead: int = LOOKAHEAD, config: FedConfig | None = None) -> None:
-        self.fed = FedSpeech(lookahead, BEGIN, config)
+    def __init__(self, lookahead: int = LOOKAHEAD, config: SpeechQueueConfig | None = None) -> None:
+        self.fed = SpeechQueue(lookahead, BEGIN, config)
         self.lookahead = lookahead
         self.now = BEGIN
         self.chunks: list[tuple[float, int, np.ndarray]] = []
@@ -146,7 +146,7 @@ class TestTime:
 
     def test_does_not_drift(self) -> None:
         """After ten minutes of polls at odd moments, the line stands where the clock does."""
-        fed = FedSpeech(LOOKAHEAD, BEGIN)
+        fed = SpeechQueue(LOOKAHEAD, BEGIN)
         random = np.random.default_rng(3)
         now, end = BEGIN, 0
         while now < BEGIN + 600:
@@ -421,7 +421,7 @@ class TestInterruption:
 class TestBounds:
     def test_waits_up_to_a_bound(self) -> None:
         """Full at its capacity, closed at the slack beyond, ready again at half; all that was taken is spoken."""
-        line = Line(config=FedConfig(capacity=2.0, slack=0.5, ready=1.0))
+        line = Line(config=SpeechQueueConfig(capacity=2.0, slack=0.5, ready=1.0))
         fed, second = line.fed, wave(0.5).tobytes()
         fed.start(SpeechFormat("pcm16", 24_000))
         states = []
@@ -472,7 +472,7 @@ class TestBounds:
 
     def test_speech_before_its_format_is_refused(self) -> None:
         with pytest.raises(BadSpeech, match="4 bytes") as caught:
-            FedSpeech(LOOKAHEAD, BEGIN).push(bytes(4))
+            SpeechQueue(LOOKAHEAD, BEGIN).push(bytes(4))
         assert caught.value.reason == "not_started"
 
     @pytest.mark.parametrize(("kind", "rate", "reason"), [

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from streamer.faces.alignment import BadFace, marked
+from streamer.faces.detector import Face, FaceDetector
 from streamer.faces.finder import FoundFace, find_face, find_faces, marked_face, quarter
 from streamer.faces.landmarks import Landmarker
 from streamer.faces.pose import face_of, placed
-from streamer.model.face import Face, FaceDetector
-from streamer.model.picture import BadFace, marked
 from streamer.studio.character import Character
 from streamer.studio.draw.background import background
 from streamer.studio.draw.portrait import portrait

@@ -21,8 +21,8 @@ from peers import SDP, bare_peer, offer_of
 from schemathesis.checks import CHECKS, load_all_checks
 from starlette.routing import WebSocketRoute
 
-from streamer.config import ServerConfig
-from streamer.server import create_app
+from streamer.server.app import create_app
+from streamer.server.config import ServerConfig
 
 TIMEOUT = 20.0  # seconds: what takes longer hangs
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}

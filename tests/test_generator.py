@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamer.features import Loudness
-from streamer.generator import Engine, Seat
-from streamer.messages import Frame, Step, Times
-from streamer.pipeline import Avatar
-from streamer.studio.animate import Life
+from streamer.avatar.avatar import Avatar
+from streamer.avatar.engine import Engine, EngineSlot
+from streamer.base.frames import Frame, Step, Times
+from streamer.motion.articulation import Loudness
+from streamer.motion.idle import IdleMotion
 
 
 class Brush:
@@ -43,17 +43,17 @@ class Twin(Brush):
     """A brush that is drawn together with its like, and notes how many were."""
 
     name = "neural"
-    kin: object = "twins"
-    most_together = 8
+    batch_key: object = "twins"
+    max_batch_size = 8
 
     def __init__(self) -> None:
         super().__init__()
         self.together: list[int] = []
 
-    def draw_together(self, all_of_them: Sequence[Any]) -> list[np.ndarray | Exception]:
-        self.together.append(len(all_of_them))
+    def render_batch(self, renderers: Sequence[Any]) -> list[np.ndarray | Exception]:
+        self.together.append(len(renderers))
         frames: list[np.ndarray | Exception] = []
-        for twin in all_of_them:
+        for twin in renderers:
             frames.append(RuntimeError("the brush broke") if twin.fail else np.full((16, 16, 4), 7, np.uint8))
         return frames
 
@@ -66,8 +66,8 @@ class Sitter:
         self.frames: list[Frame] = []
         self.failures: list[Exception] = []
         self.came = threading.Semaphore(0)
-        avatar = Avatar(Loudness(), self.brush, Life(0))
-        self.seat: Seat = engine.add(avatar, self._frame, lambda events: None, self._failure)
+        avatar = Avatar(Loudness(), self.brush, IdleMotion(0))
+        self.seat: EngineSlot = engine.add(avatar, self._frame, lambda events: None, self._failure)
 
     def _frame(self, frame: Frame) -> None:
         self.frames.append(frame)
@@ -200,7 +200,7 @@ def test_one_that_changes_its_renderer_meanwhile_is_drawn_by_itself(engine: Engi
 
     def hear_and_change(step: Step) -> object:
         heard = hear(step)
-        twins[1].seat.avatar.wear(other)  # as the event loop may, between two looks at it
+        twins[1].seat.avatar.set_renderer(other)  # as the event loop may, between two looks at it
         return heard
 
     twins[0].seat.avatar.hear = hear_and_change  # type: ignore[method-assign,assignment]

@@ -12,14 +12,17 @@ import pytest
 from lipstream_client import Client
 from peers import SAMPLE
 
-from streamer import capacity, render
-from streamer.characters import Characters, Entry
-from streamer.cli import main
-from streamer.config import SAMPLES_PER_FRAME, ServerConfig
-from streamer.features import Loudness
-from streamer.generators import AutoGenerator, Generator, NotInstalled, create
-from streamer.pipeline import Drawable
-from streamer.studio.controls import rest
+from streamer.avatar import capacity
+from streamer.avatar.backends import AutoBackend, create
+from streamer.avatar.characters import CharacterRecord, Characters
+from streamer.avatar.renderer import Renderer, RendererBackend
+from streamer.base.constants import SAMPLES_PER_FRAME
+from streamer.base.errors import NotInstalled
+from streamer.cli import render
+from streamer.cli.main import main
+from streamer.motion.articulation import Loudness
+from streamer.motion.controls import rest
+from streamer.server.config import ServerConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,7 +43,7 @@ class Painted:
         pass
 
 
-class Painter:
+class FrameRenderer:
     """A generator that notes whom it was asked to draw; each character has a colour of its own."""
 
     name = "rig"
@@ -49,10 +52,10 @@ class Painter:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int, bool]] = []
 
-    def renderer(self, entry: Entry, size: int | None = None) -> str:
+    def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
         return Painted.name
 
-    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+    def create_renderer(self, entry: CharacterRecord, size: int, background: bool) -> Renderer:
         self.asked.append((entry.id, size, background))
         return Painted(size, 60 if len({one for one, _, _ in self.asked}) == 1 else 200)
 
@@ -60,7 +63,7 @@ class Painter:
 def test_the_rig_draws_a_character_as_it_is() -> None:
     """`rig` gives the studio's own drawing of a character, at the size that was asked for."""
     entry = Characters().get("13")
-    drawables = create("rig").rig(entry, 128, False), entry.rig(128, False)
+    drawables = create("rig").create_renderer(entry, 128, False), entry.rig(128, False)
     pictures = [drawable.draw(rest()).copy() for drawable in drawables]
     for drawable in drawables:
         drawable.close()
@@ -76,14 +79,14 @@ def test_what_does_not_exist_is_named() -> None:
             make("oil")
 
 
-def picture() -> Entry:
-    return Entry("p-1", "A picture", picture=np.full((80, 80, 4), 255, np.uint8))
+def picture() -> CharacterRecord:
+    return CharacterRecord("p-1", "A picture", picture=np.full((80, 80, 4), 255, np.uint8))
 
 
-class Networks(Painter):
+class Networks(FrameRenderer):
     """Stands for the neural generator: a frame of 512 pixels costs twice as much as one of 256."""
 
-    def renderer(self, entry: Entry, size: int | None = None) -> str:
+    def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
         return "neural"
 
     def relative_cost(self, renderer: str, size: int) -> float:
@@ -93,11 +96,11 @@ class Networks(Painter):
 def test_auto_chooses_for_each_character_and_size() -> None:
     """Studio characters are the networks' where those keep up, at the size asked for; pictures are the rig's."""
     studio, networks = Characters().get("13"), Networks()
-    auto = AutoGenerator("", networks, lambda relative: relative <= 1.5)
-    assert [auto.renderer(studio, size) for size in (None, 128, 384, 512)] == ["neural"] * 3 + ["studio_rig"]
-    assert [auto.renderer(picture(), size) for size in (None, 256)] == ["still", "still"]
+    auto = AutoBackend("", networks, lambda relative: relative <= 1.5)
+    assert [auto.renderer_name(studio, size) for size in (None, 128, 384, 512)] == ["neural"] * 3 + ["studio_rig"]
+    assert [auto.renderer_name(picture(), size) for size in (None, 256)] == ["still", "still"]
     for entry, size in ((studio, 128), (studio, 512), (picture(), 128)):
-        drawable = auto.rig(entry, size, True)
+        drawable = auto.create_renderer(entry, size, True)
         drawable.close()
         assert drawable.size == size
     assert networks.asked == [("13", 128, True)]
@@ -106,8 +109,8 @@ def test_auto_chooses_for_each_character_and_size() -> None:
 
 def test_auto_without_networks_is_the_rigs() -> None:
     """Where there are none that keep up, each character is drawn by its rig."""
-    auto = AutoGenerator("")
-    assert [auto.renderer(entry) for entry in (Characters().get("13"), picture())] == ["studio_rig", "still"]
+    auto = AutoBackend("")
+    assert [auto.renderer_name(entry) for entry in (Characters().get("13"), picture())] == ["studio_rig", "still"]
 
 
 @pytest.mark.parametrize("seconds", [0.010, 0.060], ids=["fast", "slow"])
@@ -126,11 +129,11 @@ def test_auto_keeps_to_what_was_measured(seconds: float, monkeypatch: pytest.Mon
     monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(capacity, "crowded", lambda: False)
     monkeypatch.setattr(capacity, "measure", measure)
-    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", loaded)
+    monkeypatch.setattr("streamer.avatar.neural.NeuralBackend.load", loaded)
     told: list[str] = []
     for _ in range(2):
         auto = create("auto", "cpu", 2, told.append)
-        assert auto.renderer(Characters().get("13")) == ("neural" if seconds < 0.02 else "studio_rig")
+        assert auto.renderer_name(Characters().get("13")) == ("neural" if seconds < 0.02 else "studio_rig")
     assert measured == ["cpu"] and len(told) == 1 and "once" in told[0]
     (file,) = tmp_path.glob("capacity-*.json")
     assert f"{1000 * seconds:.0f} ms a frame beside a busy core" in auto.where
@@ -142,7 +145,7 @@ def test_a_crowded_machine_is_measured_again(monkeypatch: pytest.MonkeyPatch, tm
     """What other programs made slow is not remembered, and the line says so; what keeps up beside them is."""
     monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(capacity, "crowded", lambda: True)
-    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", lambda **asked: Networks())
+    monkeypatch.setattr("streamer.avatar.neural.NeuralBackend.load", lambda **asked: Networks())
     monkeypatch.setattr(capacity, "measure", lambda device: capacity.Measured("cpu", (0.080,) * 40))
     auto = create("auto", "cpu")
     assert auto.where.endswith("the next start measures again") and not list(tmp_path.iterdir())
@@ -156,14 +159,14 @@ def test_auto_falls_back_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path
     def broken(device: str) -> capacity.Measured:
         raise capacity.NotMeasured("measuring it took more than 300 s")
 
-    def missing(**asked: Any) -> Generator:
+    def missing(**asked: Any) -> RendererBackend:
         raise NotInstalled("no CUDA here")
 
     monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(capacity, "measure", broken)
-    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", missing)
+    monkeypatch.setattr("streamer.avatar.neural.NeuralBackend.load", missing)
     auto = create("auto", "cpu")
-    assert auto.renderer(Characters().get("13")) == "studio_rig"
+    assert auto.renderer_name(Characters().get("13")) == "studio_rig"
     assert "measuring it took more than 300 s" in auto.where and not list(tmp_path.iterdir())
     with pytest.raises(NotInstalled, match="no CUDA here"):
         create("auto", "cuda")
@@ -180,8 +183,8 @@ def test_a_device_that_has_gone_is_measured_anew(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(capacity, "cache_folder", lambda: tmp_path)
     times = {"auto": capacity.Measured("cuda", (0.002,) * 40), "cpu": capacity.Measured("cpu", (0.050,) * 40)}
     monkeypatch.setattr(capacity, "measure", times.__getitem__)
-    monkeypatch.setattr("streamer.neural.NeuralGenerator.load", loaded)
-    assert create("auto", "auto").renderer(Characters().get("13")) == "studio_rig"
+    monkeypatch.setattr("streamer.avatar.neural.NeuralBackend.load", loaded)
+    assert create("auto", "auto").renderer_name(Characters().get("13")) == "studio_rig"
 
 
 def test_a_server_that_ends_up_with_rigs_loads_no_networks(tmp_path: Path) -> None:
@@ -189,9 +192,9 @@ def test_a_server_that_ends_up_with_rigs_loads_no_networks(tmp_path: Path) -> No
     code = """
 import sys
 from fastapi.testclient import TestClient
-from streamer import capacity
-from streamer.config import ServerConfig
-from streamer.server import create_app
+from streamer.avatar import capacity
+from streamer.server.config import ServerConfig
+from streamer.server.app import create_app
 given = capacity.circumstances("auto")
 capacity.remember(given, capacity.memory(given), capacity.Measured("cpu", (0.05,) * 40))
 with TestClient(create_app(ServerConfig()), base_url="http://127.0.0.1:8080") as client:
@@ -208,10 +211,10 @@ assert not loaded, loaded
 
 def test_a_render_is_drawn_by_the_generator_that_is_given() -> None:
     """The offline pipeline asks the generator once, and shows what it draws."""
-    painter, entry = Painter(), Characters().get("13")
+    frame_renderer, entry = FrameRenderer(), Characters().get("13")
     samples = np.zeros(3 * SAMPLES_PER_FRAME, np.float32)
-    images = list(render.draw_frames(samples, entry, 128, True, Loudness(), generator=painter))
-    assert painter.asked == [("13", 128, True)]
+    images = list(render.draw_frames(samples, entry, 128, True, Loudness(), generator=frame_renderer))
+    assert frame_renderer.asked == [("13", 128, True)]
     assert len(images) == 3
     assert all((image == 60).all() for image in images)
 
@@ -221,13 +224,13 @@ def test_a_generator_that_is_not_installed_is_one_sentence(
 ) -> None:
     """Both commands end with status 1 and the generator's own sentence, before anything is served or written."""
 
-    def missing(name: str, device: str, sessions: int, tell: object) -> Generator:
+    def missing(name: str, device: str, sessions: int, tell: object) -> RendererBackend:
         raise NotInstalled(f"the {name} generator lacks its weights")
 
-    import streamer.server  # noqa: F401  which keeps the true one for the tests that follow
+    import streamer.server.app  # noqa: F401  which keeps the true one for the tests that follow
 
-    monkeypatch.setattr("streamer.generators.create", missing)
-    monkeypatch.setattr("streamer.render.create", missing)
+    monkeypatch.setattr("streamer.avatar.backends.create", missing)
+    monkeypatch.setattr("streamer.cli.render.create", missing)
     said_in_one_line("the neural generator lacks its weights", tmp_path / "out.mp4", capsys)
 
 
@@ -244,7 +247,7 @@ def test_damaged_articulation_weights_are_one_sentence(
 ) -> None:
     """Both commands end with status 1 and say which file is no network, or is missing."""
     half = tmp_path / "half.onnx"
-    monkeypatch.setattr("streamer.features.WEIGHTS", half)
+    monkeypatch.setattr("streamer.motion.articulation.WEIGHTS", half)
     said_in_one_line("no weights of the articulation network at", tmp_path / "out.mp4", capsys)
     half.write_bytes(b"half")
     said_in_one_line("half.onnx are no weights of the articulation network", tmp_path / "out.mp4", capsys)
@@ -253,14 +256,14 @@ def test_damaged_articulation_weights_are_one_sentence(
 @pytest.mark.usefixtures("any_load")
 async def test_a_servers_sessions_are_drawn_by_its_generator(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session's first character, and the one that it changes to, come from the server's generator."""
-    painter = Painter()
-    monkeypatch.setattr(server.state, "generator", painter)
+    frame_renderer = FrameRenderer()
+    monkeypatch.setattr(server.state, "generator", frame_renderer)
     async with Client(server.url) as client, asyncio.timeout(15):
         assert (await client.config())["generator"] == "rig"
         async with client.session(character="13", background=False) as session:
             frame = await anext(session.frames())
             assert abs(int(frame.image[100, 100, 1]) - 60) < 12
-            await session.wear("71", background=True)
+            await session.set_character("71", background=True)
             while abs(int(frame.image[100, 100, 1]) - 200) > 12:
                 frame = await anext(session.frames())
-    assert painter.asked == [("13", 256, False), ("71", 256, True)]
+    assert frame_renderer.asked == [("13", 256, False), ("71", 256, True)]

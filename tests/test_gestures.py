@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from streamer.config import FPS
-from streamer.gestures import GESTURES, Acting
-from streamer.plan import MAX_HOLD, RANGES, Plan
-from streamer.studio.controls import CONTROLS, INDEX, rest
+from streamer.base.constants import FPS
+from streamer.motion.controls import CONTROLS, INDEX, rest
+from streamer.motion.gestures import GESTURES, GesturePlayer
+from streamer.motion.plan import MAX_HOLD, RANGES, Plan
 
 
 def played(name: str, frames: range, own: np.ndarray | None = None) -> np.ndarray:
     """[T, C]: the controls of some frames, the gesture asked for before the first."""
-    acting, plan = Acting(), Plan()
+    acting, plan = GesturePlayer(), Plan()
     acting.ask(name)
     out = []
     for frame in frames:
@@ -65,7 +65,7 @@ def test_a_wave_waves() -> None:
 
 def test_the_newest_takes_over() -> None:
     """Of what is asked at once, or before the one before is over, the last is done; the rest of the script is not."""
-    acting = Acting()
+    acting = GesturePlayer()
     acting.ask("wave")
     acting.ask("nod")
     assert [move.values for move in acting.due(0)] == [{"pitch": -0.24}]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.config import SAMPLE_RATE
-from streamer.ingest import Chunk, Ingest, OpusDecoder, OpusEncoder
-from streamer.ingest.ingest import CaptureClock
+from streamer.audio import Chunk, Ingest, OpusDecoder, OpusEncoder
+from streamer.audio.rtp_input import CaptureClock
+from streamer.base.constants import SAMPLE_RATE
 
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
 PACKET = 0.020

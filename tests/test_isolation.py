@@ -9,7 +9,7 @@ from conftest import RunningServer
 from lipstream_client import Client
 from wish import Player
 
-from streamer.studio.controls import rest
+from streamer.motion.controls import rest
 
 BOTS = 16
 SIZE = 128

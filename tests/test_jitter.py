@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.ingest.jitter import GRAIN, TICKS, JitterBuffer, JitterConfig, Span, WindowedMinimum
+from streamer.audio.jitter_buffer import GRAIN, TICKS, JitterBuffer, JitterConfig, Span, WindowedMinimum
 
 PACKET = 0.020
 LENGTH = 960

@@ -245,8 +245,8 @@ else:
 def test_rolling_reference_is_the_models_attention() -> None:
     """The truth beside the kernel computes what the model computes from its own view of the ring."""
     from streamer.model import attention
-    from streamer.model.cache import Cache
-    from streamer.model.slots import pairs
+    from streamer.model.kv_cache import Cache
+    from streamer.model.runtime.slots import pairs
 
     edge, written = 3, torch.tensor([0, 2, 3, 8])
     q, k, v = (torch.randn(4, edge**2, H, D) for _ in range(3))
@@ -280,8 +280,8 @@ def test_face_reference_is_the_models_attention() -> None:
 def test_norm_reference_is_the_models() -> None:
     """Normed, turned and kept as the model's own modules do it: `HeadNorm`, `rotate` and `Cache.append`."""
     from streamer.model import attention
-    from streamer.model.cache import Cache
-    from streamer.model.slots import pairs
+    from streamer.model.kv_cache import Cache
+    from streamer.model.runtime.slots import pairs
     from streamer.model.transformer import HeadNorm
 
     given = _norm()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from streamer.base.onnx import BadNetwork
 from streamer.faces.landmarks import WEIGHTS, Landmarker, roll_of
 from streamer.faces.pose import turned
-from streamer.networks import BadNetwork
 from streamer.studio.face_fit import FaceFit
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from posed_faces import png, poses
 
-from streamer.admission import AdmissionConfig
-from streamer.features import Loudness
-from streamer.generator import Engine
-from streamer.ingest.segments import Spoken
-from streamer.local import LocalAvatar, Moment, Pairing, Runtime
-from streamer.messages import Frame, Step
-from streamer.pipeline import Avatar
-from streamer.signalling import Refused
-from streamer.studio.animate import Life
-from streamer.studio.controls import INDEX
+from streamer.audio.segment_queue import Spoken
+from streamer.avatar.admission import AdmissionConfig
+from streamer.avatar.avatar import Avatar
+from streamer.avatar.engine import Engine
+from streamer.base.errors import RequestError
+from streamer.base.frames import Frame, Step
+from streamer.embed.local_avatar import LocalAvatar, Moment, Pairing, Runtime
+from streamer.motion.articulation import Loudness
+from streamer.motion.controls import INDEX
+from streamer.motion.idle import IdleMotion
 
 RATE = 16_000
 FRAME = RATE // 25
@@ -119,7 +119,7 @@ async def engine(leaves_nothing: None) -> AsyncIterator[Engine]:
 
 
 def seated(engine: Engine, face: Face | None = None) -> LocalAvatar:
-    return LocalAvatar(Avatar(Loudness(), face or Face(), Life(0)), Loudness.lookahead, engine, RATE)
+    return LocalAvatar(Avatar(Loudness(), face or Face(), IdleMotion(0)), Loudness.lookahead, engine, RATE)
 
 
 class Easel:
@@ -310,24 +310,24 @@ async def _drain(avatar: LocalAvatar) -> None:
 
 def test_a_longer_look_ahead_than_a_frame_is_refused() -> None:
     with pytest.raises(ValueError, match="641"):
-        LocalAvatar(Avatar(Loudness(), Face(), Life(0)), 641, Engine(), RATE)
+        LocalAvatar(Avatar(Loudness(), Face(), IdleMotion(0)), 641, Engine(), RATE)
 
 
 async def test_what_it_attends_to_reaches_the_character(engine: Engine) -> None:
     avatar, seen = seated(engine), []
-    avatar._avatar._life.attend = seen.append  # type: ignore[method-assign]
-    avatar.attend("listening")
+    avatar._avatar._life.set_attention = seen.append  # type: ignore[method-assign]
+    avatar.set_attention("listening")
     await moments(avatar, 2)
     assert seen == ["listening"]
     with pytest.raises(ValueError, match="'asleep'"):
-        avatar.attend("asleep")
+        avatar.set_attention("asleep")
     await avatar.aclose()
 
 
 async def test_feel_refuses_what_is_no_emotion(engine: Engine) -> None:
     avatar = seated(engine)
     with pytest.raises(ValueError, match="'hungry'"):
-        avatar.feel("hungry")
+        avatar.set_emotion("hungry")
     await avatar.aclose()
 
 
@@ -340,10 +340,10 @@ class Faces:
     name = "rig"
     where = "nowhere"
 
-    def renderer(self, entry: object, size: int | None = None) -> str:
+    def renderer_name(self, entry: object, size: int | None = None) -> str:
         return Face.name
 
-    def rig(self, entry: object, size: int, background: bool) -> Face:
+    def create_renderer(self, entry: object, size: int, background: bool) -> Face:
         return Face()
 
     def relative_cost(self, renderer: str, size: int) -> float:
@@ -381,7 +381,7 @@ async def test_pictures_become_avatars(runtime: Runtime, tmp_path: Path) -> None
         await avatar.aclose()
     [entry] = [entry for entry in runtime.characters.all() if entry.pack is not None]
     assert list(entry.pack.others) == ["mouth_open"]
-    with pytest.raises(Refused, match="gone.png could not be read"):
+    with pytest.raises(RequestError, match="gone.png could not be read"):
         await runtime.avatar(tmp_path / "gone.png")
 
 
@@ -399,7 +399,7 @@ async def test_pictures_are_marked_unless_told_otherwise(runtime: Runtime, monke
 
 async def test_no_more_avatars_than_agreed_and_a_closed_one_makes_room(runtime: Runtime) -> None:
     first, _ = await runtime.avatar("24"), await runtime.avatar("13")
-    with pytest.raises(Refused, match="2 sessions are open") as refused:
+    with pytest.raises(RequestError, match="2 sessions are open") as refused:
         await runtime.avatar("71")
     assert refused.value.status == 503
     await first.aclose()
@@ -411,7 +411,7 @@ async def test_a_machine_without_time_for_another_says_so(leaves_nothing: None) 
     runtime = Runtime(Faces(), Loudness(), admission=AdmissionConfig(most_load=1e-9))
     first = await runtime.avatar("24")
     await moments(first, 3)
-    with pytest.raises(Refused, match="could not keep 25 frames a second"):
+    with pytest.raises(RequestError, match="could not keep 25 frames a second"):
         await runtime.avatar("13")
     await runtime.aclose()
 
@@ -421,14 +421,14 @@ async def test_an_avatar_costs_what_its_renderer_was_measured_at(leaves_nothing:
     runtime = Runtime(Faces(), Loudness())
     runtime._cost_of = {("studio_rig", 128): 0.020, ("studio_rig", 512): 0.030, ("studio_rig", 256): 0.001}
     assert (await runtime.avatar("24")).renderer == "studio_rig"  # drawn at 128 pixels, whatever is asked for
-    with pytest.raises(Refused, match="75% of the generator's time, 50% is taken"):
+    with pytest.raises(RequestError, match="75% of the generator's time, 50% is taken"):
         await runtime.avatar("13")
     await runtime.avatar("13", size=256)
     await runtime.aclose()
 
 
 async def test_what_cannot_be_is_refused_with_a_reason(runtime: Runtime) -> None:
-    with pytest.raises(Refused, match="nobody"):
+    with pytest.raises(RequestError, match="nobody"):
         await runtime.avatar("nobody")
     with pytest.raises(ValueError, match="size 100"):
         await runtime.avatar("24", size=100)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from streamer.motion.controls import rest
 from streamer.studio.character import Character
-from streamer.studio.controls import rest
 from streamer.studio.rig import Rig
 
 pytestmark = pytest.mark.browser

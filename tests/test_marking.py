@@ -14,14 +14,15 @@ from lipstream_client import Client
 from peers import spoken
 from PIL import Image
 
-from streamer import detect, render
-from streamer.characters import Characters
-from streamer.config import SIZES
-from streamer.detect import THRESHOLD, BadVideo, Detector, chance
-from streamer.encode import VideoEncoder, ceiling, to_yuv
-from streamer.marking import Marker, label, signs
-from streamer.studio.controls import INDEX, rest
-from streamer.yuv import Picture, Yuv
+from streamer.avatar.characters import Characters
+from streamer.base.constants import SIZES
+from streamer.base.image import Picture, Yuv
+from streamer.cli import render
+from streamer.media.video_encoder import VideoEncoder, ceiling, to_yuv
+from streamer.motion.controls import INDEX, rest
+from streamer.provenance import detector
+from streamer.provenance.detector import THRESHOLD, BadVideo, Detector, chance
+from streamer.provenance.marker import Marker, label, signs
 
 
 def _talk(seed: int, size: int, background: bool, frames: int = 25) -> list[np.ndarray]:
@@ -291,18 +292,18 @@ class TestCommand:
     def test_it_says_marked_or_not(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Exit status 0 and 1, as grep's; the line names score, frames and what chance would give."""
         plain = _talk(5, 128, True)
-        assert detect.main([str(_write(tmp_path / "m.mp4", _marked(plain)))]) == 0
+        assert detector.main([str(_write(tmp_path / "m.mp4", _marked(plain)))]) == 0
         assert capsys.readouterr().out.startswith("marked: score ")
-        assert detect.main([str(_write(tmp_path / "p.mp4", list(plain)))]) == 1
+        assert detector.main([str(_write(tmp_path / "p.mp4", list(plain)))]) == 1
         assert capsys.readouterr().out.startswith("not marked: score ")
 
     def test_it_looks_at_the_stretch_that_is_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """--start and --seconds choose frames by their time; --crop the picture's place."""
         plain = _talk(5, 128, True)
         half = str(_write(tmp_path / "half.mp4", [*plain, *_marked(plain)]))
-        assert detect.main([half, "--seconds", "1"]) == 1
+        assert detector.main([half, "--seconds", "1"]) == 1
         assert "over 25 frames" in capsys.readouterr().out
-        assert detect.main([half, "--start", "1", "--seconds", "0.4"]) == 0
+        assert detector.main([half, "--start", "1", "--seconds", "0.4"]) == 0
         assert "over 10 frames" in capsys.readouterr().out
         wide = []
         for frame in _marked(plain):
@@ -310,8 +311,8 @@ class TestCommand:
             canvas[16:144, 32:160] = frame
             wide.append(canvas)
         path = str(_write(tmp_path / "wide.mp4", wide))  # type: ignore[arg-type]
-        assert detect.main([path]) == 1
-        assert detect.main([path, "--crop", "32,16,128,128"]) == 0
+        assert detector.main([path]) == 1
+        assert detector.main([path, "--crop", "32,16,128,128"]) == 0
 
     def test_what_cannot_be_looked_at_says_why(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Exit status 2 and one sentence."""
@@ -328,7 +329,7 @@ class TestCommand:
             ([video, "--start", "5"], "no picture in the 10 s from 5 s on"),
             ([video, "--crop", "64,64,128,128"], "192,192, beyond the 128×128"),
         ):
-            assert detect.main([str(argument) for argument in arguments]) == 2
+            assert detector.main([str(argument) for argument in arguments]) == 2
             error = capsys.readouterr().err
             assert says in error and error.count("\n") == 1
 
@@ -338,7 +339,7 @@ class TestCommand:
     def test_bad_options_are_refused(self, option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         """argparse's own error, which names the option."""
         with pytest.raises(SystemExit):
-            detect.main(["v.mp4", *option])
+            detector.main(["v.mp4", *option])
         assert option[0] in capsys.readouterr().err
 
     def test_a_cut_file_is_read_as_far_as_it_goes(self, tmp_path: Path) -> None:
@@ -346,7 +347,7 @@ class TestCommand:
         cut = tmp_path / "cut.mp4"
         cut.write_bytes(_write(tmp_path / "v.mp4", list(_talk(5, 128, True, 5))).read_bytes()[:2000])
         with pytest.raises(BadVideo, match="could not be read"):
-            detect.detect(cut)
+            detector.detect(cut)
 
 
 class TestRender:
@@ -360,7 +361,7 @@ class TestRender:
         short.write_bytes(_first_second(speech))
         common = [str(short), str(tmp_path / "o.mp4"), "--generator", "rig", "--character", "3", "--size", "128"]
         assert render.main([*common, *switches, "--frames", str(tmp_path / "frames")]) == 0
-        assert detect.main([str(tmp_path / "o.mp4")]) == status
+        assert detector.main([str(tmp_path / "o.mp4")]) == status
         frame = np.asarray(Image.open(tmp_path / "frames" / "000000.png"))
         over, rows, columns = label(128)
         written = over[..., 0] > 0.9

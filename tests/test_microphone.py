@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamer.microphone import _SILENT_AFTER, Meter
+from streamer.session.microphone import _SILENT_AFTER, Meter
 
 PACKET = 0.02
 

@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from streamer.model.attention import attend, face_audio_attention, rotate, rotation_table
 from streamer.model.autoencoder import Autoencoder, enlarged, warp
-from streamer.model.cache import Cache
 from streamer.model.config import HEARD, PLAN, PRESETS, AutoencoderConfig, ModelConfig, TransformerConfig, preset
-from streamer.model.sampler import advance, generate, passage, remember, times
-from streamer.model.stream import blocks
+from streamer.model.kv_cache import Cache
+from streamer.model.runtime.torch_cpu import blocks
+from streamer.model.sampling import advance, generate, passage, remember, times
 from streamer.model.transformer import Conditions, Transformer, to_latent, to_tokens
-from streamer.studio.controls import EMOTIONS
+from streamer.motion.controls import EMOTIONS
 
 TINY = PRESETS["tiny"]
 
@@ -111,7 +111,7 @@ class TestStreaming:
     @torch.no_grad()
     def test_sessions_do_not_meet(self, transformer: Transformer) -> None:
         """A session in a batch, at another place of its ring than its neighbour, draws what it draws alone."""
-        from streamer.model.cache import stack
+        from streamer.model.kv_cache import stack
 
         reference = transformer.reference(features(2))
         caches, alone = [], []

@@ -10,10 +10,10 @@ import model_step as bench
 import pytest
 import torch
 
-from streamer.model import fused
 from streamer.model.attention import Choice
 from streamer.model.config import PRESETS
-from streamer.model.device import DevicePainter
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.cuda import CudaFrameRenderer
 
 TINY = PRESETS["tiny"]
 GOOD = bench.Row("live", 16, "whole", "kernels", True, error=1.1, ms=4.0, p95=4.4)
@@ -61,14 +61,14 @@ def test_the_check_sees_a_wrong_step() -> None:
     model = bench.copy.deepcopy(exact).bfloat16()
     exact = bench.copy.deepcopy(model).float()
 
-    def forgets(model: fused.Transformer, slots: fused.Slots, count: int) -> torch.Tensor:
+    def forgets(model: cuda_step.Transformer, slots: cuda_step.Slots, count: int) -> torch.Tensor:
         slots.written.zero_()
-        return fused.reference_step(model, slots, count)
+        return cuda_step.reference_step(model, slots, count)
 
-    def nan(model: fused.Transformer, slots: fused.Slots, count: int) -> torch.Tensor:
-        return fused.reference_step(model, slots, count) * torch.nan
+    def nan(model: cuda_step.Transformer, slots: cuda_step.Slots, count: int) -> torch.Tensor:
+        return cuda_step.reference_step(model, slots, count) * torch.nan
 
-    plain, forgot, none = bench.error(model, exact, [fused.reference_step, forgets, nan], "cpu", graph=False)
+    plain, forgot, none = bench.error(model, exact, [cuda_step.reference_step, forgets, nan], "cpu", graph=False)
     assert plain == 1 and forgot > 2 and none == float("inf")
 
 
@@ -152,7 +152,7 @@ def test_what_matters_most_comes_first() -> None:
 
 def test_draws_in_what_the_server_draws_in() -> None:
     """On CUDA numbers are of the server's kind, unless another is asked for."""
-    server = inspect.signature(DevicePainter).parameters["dtype"].default
+    server = inspect.signature(CudaFrameRenderer).parameters["dtype"].default
     assert bench.DTYPES[bench.SERVED] is server
 
 

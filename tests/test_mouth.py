@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from streamer.characters import Entry
+from streamer.avatar.characters import CharacterRecord
+from streamer.faces.alignment import PLACES
+from streamer.faces.detector import Face
+from streamer.faces.drawn_mouth import with_drawn_mouth
 from streamer.faces.pack import Pack
 from streamer.faces.pose import placed
-from streamer.model.face import Face
-from streamer.model.mouth import with_drawn_mouth
-from streamer.model.picture import PLACES
 
 S = 256
 SKIN = (236, 190, 160)
@@ -126,11 +126,11 @@ class TestDrawnMouth:
 class TestCharacter:
     def test_an_upload_gets_one_unless_it_keeps_its_own(self) -> None:
         """What the neural generator is given of a picture has the drawn mouth, or with `own_mouth` the picture's."""
-        from streamer.neural import portrait
+        from streamer.avatar.neural import portrait
 
         image = picture(laughing)
         pack = Pack(image, placed(FACE), {}, (), ())
-        drawn, _ = portrait(Entry("p", "p", picture=image, pack=pack), S, True)
-        kept, face = portrait(Entry("p", "p", picture=image, pack=pack, own_mouth=True), S, True)
+        drawn, _ = portrait(CharacterRecord("p", "p", picture=image, pack=pack), S, True)
+        kept, face = portrait(CharacterRecord("p", "p", picture=image, pack=pack, own_mouth=True), S, True)
         assert (with_drawn_mouth(kept, face) == drawn).all()
         assert difference(kept, drawn).max() > 60

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from outlet_source import PACKET, SIZE, Source, watch
 
-from streamer import clock
-from streamer.config import SAMPLES_PER_FRAME
-from streamer.messages import Sound
-from streamer.mux import _SILENCE, BEHIND, FORMATS, TRAIL, Intake, KeyframeInterval, Muxer, Piece, SoundLine
+from streamer.base import clock
+from streamer.base.constants import SAMPLES_PER_FRAME
+from streamer.base.frames import Sound
+from streamer.media.muxer import _SILENCE, BEHIND, FORMATS, TRAIL, Intake, KeyframeInterval, Muxer, Piece, SoundLine
 
 
 def sound(pts: int, epoch: int = 0, duration: int = PACKET) -> Sound:

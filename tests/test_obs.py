@@ -11,26 +11,26 @@ from PIL import Image
 from posed_faces import png, poses
 from test_page import STREAM, eventually, no_sessions, session, sessions, until
 
-from streamer.generators import RigGenerator
-from streamer.studio.controls import rest
+from streamer.avatar.rig_backend import RigBackend
+from streamer.motion.controls import rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("any_load")]
 
 SIZE = 256
 
 
-class Statue(RigGenerator):
+class Statue(RigBackend):
     """Characters that stand still: what is seen can be held against what was drawn."""
 
-    def rig(self, entry: Any, size: int, background: bool) -> Any:
-        rig = super().rig(entry, size, background)
+    def create_renderer(self, entry: Any, size: int, background: bool) -> Any:
+        rig = super().create_renderer(entry, size, background)
         draw = rig.draw
         rig.draw = lambda controls, t=0.0: draw(rest())  # type: ignore[method-assign]
         return rig
 
 
 @pytest.fixture
-def statue(server: Any, monkeypatch: pytest.MonkeyPatch) -> RigGenerator:
+def statue(server: Any, monkeypatch: pytest.MonkeyPatch) -> RigBackend:
     generator = Statue()
     monkeypatch.setattr(server.state, "generator", generator)
     return generator
@@ -78,7 +78,7 @@ def seen(page: Any, ground: str | None = None) -> np.ndarray:
 
 
 def drawn(server: Any, character: str) -> np.ndarray:
-    return RigGenerator().still(server.state.characters.get(character), SIZE, False)
+    return RigBackend().still(server.state.characters.get(character), SIZE, False)
 
 
 def outline(picture: np.ndarray) -> np.ndarray:

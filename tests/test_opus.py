@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import streamer.ingest.opus as opus_module
-from streamer.config import SAMPLE_RATE
-from streamer.ingest.opus import FADE_END, FRAME, OpusDecoder, OpusEncoder, OpusError, libopus, packet_duration
+import streamer.audio.opus as opus_module
+from streamer.audio.opus import FADE_END, FRAME, OpusDecoder, OpusEncoder, OpusError, libopus, packet_duration
+from streamer.base.constants import SAMPLE_RATE
 
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
 FRAME_20 = 320

@@ -2,7 +2,9 @@
 
 import pytest
 
-from streamer.pacing import BitrateRule, FramePacer, LipSync, LipSyncConfig, Thinning
+from streamer.audio.framing import FramePacer
+from streamer.media.av_sync import LipSync, LipSyncConfig
+from streamer.media.rate_control import BitrateRule, KeyframeOnlyMode
 
 
 @pytest.mark.parametrize("lookahead", [0, 320, 640, 960])
@@ -122,7 +124,7 @@ def test_loss_lowers_the_cap_and_its_absence_restores_it() -> None:
     assert rule.report(0.03) == 1_000_000, "a little loss is neither"
 
 
-def _thinned(thinning: Thinning, seconds: float, start: float, bitrate: int, cap: int) -> int:
+def _thinned(thinning: KeyframeOnlyMode, seconds: float, start: float, bitrate: int, cap: int) -> int:
     """Ordinary frames that leave of `bitrate` bit/s for some seconds."""
     sent = 0
     for i in range(round(25 * seconds)):
@@ -132,7 +134,7 @@ def _thinned(thinning: Thinning, seconds: float, start: float, bitrate: int, cap
 
 def test_a_path_that_nearly_carries_all_gets_all() -> None:
     """Down to 60 % of what is coded every frame is sent, and for a second also below; a key frame is no rate."""
-    thinning = Thinning()
+    thinning = KeyframeOnlyMode()
     assert _thinned(thinning, 10, 0.0, 400_000, 250_000) == 250
     assert _thinned(thinning, 0.9, 10.0, 400_000, 100_000) == 22
     assert _thinned(thinning, 10, 10.9, 400_000, 280_000) == 250
@@ -143,7 +145,7 @@ def test_a_path_that_nearly_carries_all_gets_all() -> None:
 
 def test_a_path_that_falls_short_is_thinned_until_it_suffices() -> None:
     """Below 60 % for a second ordinary frames are left out; from 80 % on, and ten seconds later, they are sent."""
-    thinning = Thinning()
+    thinning = KeyframeOnlyMode()
     assert _thinned(thinning, 20, 0.0, 400_000, 200_000) < 75
     assert thinning.active
     assert _thinned(thinning, 10, 20.0, 400_000, 300_000) == 0  # between the two limits nothing changes
@@ -153,7 +155,7 @@ def test_a_path_that_falls_short_is_thinned_until_it_suffices() -> None:
 
 def test_a_path_that_falls_short_again_is_tried_later_and_later() -> None:
     """Each try that fails soon doubles the time to the next, up to a bound; one that lasts long forgets that."""
-    thinning, now, waits = Thinning(), 0.0, []
+    thinning, now, waits = KeyframeOnlyMode(), 0.0, []
     for _ in range(9):
         while not thinning.active:
             thinning.takes(now, 2000, False, 100_000)
@@ -172,7 +174,7 @@ def test_a_path_that_falls_short_again_is_tried_later_and_later() -> None:
 
 def test_a_thinned_path_takes_no_more_key_frames_than_it_carries() -> None:
     """Of two key frames a second that others caused, those leave that half of the path's rate has room for."""
-    thinning = Thinning()
+    thinning = KeyframeOnlyMode()
     _thinned(thinning, 8, 0.0, 400_000, 100_000)
     taken = [now for now in (8.0 + i / 2 for i in range(60)) if thinning.takes(now, 12_500, True, 100_000)]
     assert thinning.active

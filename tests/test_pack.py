@@ -8,12 +8,12 @@ import pytest
 from drawn_faces import POSES, Drawn
 
 from streamer.base.errors import BadPicture
+from streamer.faces.detector import similarity
 from streamer.faces.expression import expression
 from streamer.faces.pack import MAX_PICTURES, STABLE, Given, make_pack, similarity_between
 from streamer.faces.roles import ROLES, role_by_face, role_by_name
-from streamer.model.face import similarity
+from streamer.motion.controls import controls
 from streamer.studio.character import Character
-from streamer.studio.controls import controls
 from streamer.studio.rig import Rig
 
 

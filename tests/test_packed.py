@@ -4,12 +4,12 @@ import av
 import numpy as np
 import pytest
 
-from streamer import stamp
-from streamer.characters import Characters
-from streamer.encode import Format, VideoEncoder, ceiling
-from streamer.packed import bled, pack, unpack
-from streamer.studio.controls import rest
-from streamer.yuv import Yuv
+from streamer.avatar.characters import Characters
+from streamer.base.image import Yuv
+from streamer.media import frame_stamp
+from streamer.media.packed_alpha import bled, pack, unpack
+from streamer.media.video_encoder import Format, VideoEncoder, ceiling
+from streamer.motion.controls import rest
 
 DECODERS = {"H264": "h264", "VP8": "vp8"}
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "green": (0, 170, 119)}
@@ -149,16 +149,16 @@ class TestCoding:
     def test_the_stamp_is_read_from_the_colour(self, cutout: np.ndarray, codec: str) -> None:
         """The strip is opaque, and its number stands in the left half."""
         picture = cutout.copy()
-        stamp.stamp(picture, 70_001)
+        frame_stamp.stamp(picture, 70_001)
         back = coded(picture, codec)
-        assert stamp.read(back[..., 1]) == 70_001
+        assert frame_stamp.read(back[..., 1]) == 70_001
         assert back[-8:, :, 3].min() > 240
 
 
 def test_stamped_planes_are_opaque_there() -> None:
     """Planes with alpha get a strip that can be seen."""
     planes = Yuv(np.full((96, 64), 128, np.uint8), np.zeros((64, 64), np.uint8))
-    stamp.stamp(planes, 5)
+    frame_stamp.stamp(planes, 5)
     assert planes.alpha is not None
     assert (planes.alpha[60:] == 255).all() and (planes.alpha[:60] == 0).all()
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from streamer.studio.controls import MOUTH
-from streamer.studio.phones import PHONES, from_arpabet, from_festvox_ru, from_ipa, timed
+from streamer.motion.controls import MOUTH
+from streamer.training.data.phones import PHONES, from_arpabet, from_festvox_ru, from_ipa, timed
 
 
 def channel(phone: str, name: str) -> float:

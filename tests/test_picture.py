@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from streamer.faces.decode import decode_picture
-from streamer.studio.controls import controls
-from streamer.studio.picture import StillRig
+from streamer.motion.controls import controls
+from streamer.studio.still_rig import StillRig
 
 
 def _bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -13,7 +13,7 @@ from meshed_faces import COAT, IRIS, LIP, NOSE, SKIN, TEETH, Meshed
 
 from streamer.faces.decode import decode_picture
 from streamer.faces.landmarks import Landmarker
-from streamer.studio.controls import CONTROLS, HIGHEST, INDEX, LOWEST, controls, rest
+from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST, controls, rest
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
 from streamer.studio.picture_rig.expression import strengths
 from streamer.studio.picture_rig.framing import FRAME

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from meshed_faces import HAIR, INSIDE, SKIN, TEETH, Meshed
 
-from streamer.studio.controls import CONTROLS, controls
+from streamer.motion.controls import CONTROLS, controls
 from streamer.studio.picture_rig.colours import read_colours
 from streamer.studio.picture_rig.expression import NAMES, OPENING, strengths
 from streamer.studio.picture_rig.field import Grid, cover

@@ -14,7 +14,7 @@ from pictures import __main__ as bench
 from pictures import judge, measure, measures, page, poses, sets, sheet, table
 from PIL import Image
 
-from streamer.studio.controls import controls, rest
+from streamer.motion.controls import controls, rest
 from streamer.studio.face_fit import LEFT_EYE, RIGHT_EYE, FaceFit
 
 SIZE = 256

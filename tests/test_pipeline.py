@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from streamer.config import SAMPLES_PER_FRAME
-from streamer.features import Loudness
-from streamer.messages import Step
-from streamer.pipeline import Avatar, Speech, steps_of
-from streamer.studio.animate import Life
-from streamer.studio.controls import INDEX
+from streamer.audio.framing import Speech, steps_of
+from streamer.avatar.avatar import Avatar
+from streamer.base.constants import SAMPLES_PER_FRAME
+from streamer.base.frames import Step
+from streamer.motion.articulation import Loudness
+from streamer.motion.controls import INDEX
+from streamer.motion.idle import IdleMotion
 
 
 class Slate:
@@ -70,7 +71,7 @@ def _openings(avatar: Avatar, steps: list[Step]) -> list[float]:
 
 def test_the_mouth_moves_with_the_voice_and_rests_without() -> None:
     """Speech opens the mouth; silence before it leaves it closed."""
-    avatar = Avatar(Loudness(), Slate(), Life(3))
+    avatar = Avatar(Loudness(), Slate(), IdleMotion(3))
     recording = np.concatenate([np.zeros(16_000, np.float32), _voice(2.0)])
     openings = _openings(avatar, list(steps_of(recording, Loudness().lookahead)))
     assert max(openings[:20]) < 0.05
@@ -79,7 +80,7 @@ def test_the_mouth_moves_with_the_voice_and_rests_without() -> None:
 
 def test_a_muted_step_closes_the_mouth() -> None:
     """While muted the voice is not seen; a new epoch finds the mouth at rest with its first step."""
-    avatar = Avatar(Loudness(), Slate(), Life(3))
+    avatar = Avatar(Loudness(), Slate(), IdleMotion(3))
     steps = list(steps_of(_voice(2.0), Loudness().lookahead))
     for step in steps[25:]:
         step.muted, step.epoch = True, 1
@@ -92,16 +93,16 @@ def test_a_muted_step_closes_the_mouth() -> None:
 def test_a_new_rig_is_worn_with_the_next_picture() -> None:
     """Switching closes the rig worn before exactly once, and a rig that never came to be worn too."""
     first, passed_over, second = Slate(), Slate(), Slate()
-    avatar = Avatar(Loudness(), first, Life(0))
+    avatar = Avatar(Loudness(), first, IdleMotion(0))
     controls = np.zeros(len(INDEX), np.float32)
     avatar.draw(controls, 0.0)
-    avatar.wear(passed_over)
-    avatar.wear(second)
+    avatar.set_renderer(passed_over)
+    avatar.set_renderer(second)
     assert (first.closed, passed_over.closed) == (0, 1)
     avatar.draw(controls, 0.04)
     assert (first.closed, len(second.drawn)) == (1, 1)
     with pytest.raises(ValueError, match=r"256.*128"):
-        avatar.wear(Slate(256))
+        avatar.set_renderer(Slate(256))
     avatar.close()
     assert second.closed == 1
 
@@ -125,15 +126,15 @@ def test_a_rig_of_another_kind_takes_over_between_any_two_steps() -> None:
     is drawn, by the old rig or by the new one, and each rig that was worn is closed once.
     """
     plain, listening, last = Slate(), Listening(), Slate()
-    avatar = Avatar(Loudness(), plain, Life(0))
+    avatar = Avatar(Loudness(), plain, IdleMotion(0))
     steps = list(steps_of(_voice(0.4), Loudness().lookahead))
 
     def frame(step: Step, before: object = None, between: object = None) -> str:
         if before is not None:
-            avatar.wear(before)  # type: ignore[arg-type]
+            avatar.set_renderer(before)  # type: ignore[arg-type]
         controls, _ = avatar.hear(step)
         if between is not None:
-            avatar.wear(between)  # type: ignore[arg-type]
+            avatar.set_renderer(between)  # type: ignore[arg-type]
         avatar.draw(controls, step.frame / 25)
         return avatar.renderer
 

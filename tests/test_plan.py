@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from lipstream_client import Client, ControlFailed
 from peers import SAMPLE, Slate, Witness
 
-from streamer import render
-from streamer.characters import Characters
-from streamer.config import FPS, SAMPLE_RATE
-from streamer.features import Loudness
-from streamer.pipeline import Avatar, steps_of
-from streamer.plan import PLANNED, RANGES, BadPlan, Move, Plan
-from streamer.render import draw_frames, read_script
-from streamer.studio.animate import Life
-from streamer.studio.controls import CONTROLS, HIGHEST, INDEX, LOWEST, MOUTH, controls, rest
+from streamer.audio.framing import steps_of
+from streamer.avatar.avatar import Avatar
+from streamer.avatar.characters import Characters
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.cli import render
+from streamer.cli.render import draw_frames, read_script
+from streamer.motion.articulation import Loudness
+from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST, MOUTH, controls, rest
+from streamer.motion.idle import IdleMotion
+from streamer.motion.plan import PLANNED, RANGES, BadPlan, MotionCommand, Plan
 
 
 def run(plan: Plan, own: np.ndarray, first: int, frames: int) -> np.ndarray:
@@ -32,7 +33,7 @@ def run(plan: Plan, own: np.ndarray, first: int, frames: int) -> np.ndarray:
 @cache
 def idle_life() -> np.ndarray:
     """[90, C]: what a character does in silence."""
-    life = Life(1)
+    life = IdleMotion(1)
     return np.stack([life.step(np.zeros(len(MOUTH)), np.zeros(5)) for _ in range(90)])
 
 
@@ -48,10 +49,10 @@ class TestMove:
     def test_takes_the_ends_of_each_range(self, name: str) -> None:
         """Both ends are allowed, and what lies beyond is refused with the name, the number and the range."""
         low, high = RANGES[name]
-        Move({name: low}), Move({name: high}), Move({name: None})
+        MotionCommand({name: low}), MotionCommand({name: high}), MotionCommand({name: None})
         for value in (low - 0.01, high + 0.01):
             with pytest.raises(BadPlan, match=rf"'{name}' is {value}.* from {low:g} to {high:g}"):
-                Move({name: value})
+                MotionCommand({name: value})
 
     @pytest.mark.parametrize(
         ("values", "options", "says"),
@@ -77,14 +78,14 @@ class TestMove:
     def test_says_what_is_wrong(self, values: Any, options: Any, says: str) -> None:
         """What no plan can hold is a BadPlan whose short text names the trouble and its number."""
         with pytest.raises(BadPlan, match=says) as caught:
-            Move(values, **options)
+            MotionCommand(values, **options)
         assert len(str(caught.value)) < 250
 
 
 class TestPlan:
     def test_does_nothing_unless_asked(self) -> None:
         """Without a move the controls pass through to the bit."""
-        plan, life = Plan(), Life(5)
+        plan, life = Plan(), IdleMotion(5)
         for k in range(20):
             own = life.step(np.zeros(len(MOUTH)), np.zeros(5))
             assert plan.apply(own, k) is own
@@ -92,7 +93,7 @@ class TestPlan:
     def test_comes_and_goes_within_a_fifth_of_a_second(self) -> None:
         """A value is there 0.2 s after it is asked, stays for its hold, and is gone 0.2 s after it."""
         plan = Plan()
-        plan.ask(Move({"pitch": 0.3}, hold=1.0))
+        plan.ask(MotionCommand({"pitch": 0.3}, hold=1.0))
         pitch = run(plan, rest(), 100, 2 * FPS)[:, INDEX["pitch"]]
         assert np.abs(pitch[5:25] - 0.3).max() < 0.02 * 0.3 + 1e-6
         assert np.abs(pitch[30:]).max() < 0.02 * 0.3
@@ -103,7 +104,7 @@ class TestPlan:
     def test_adds_or_replaces(self, mode: str) -> None:
         """`add` moves by the value, `replace` to it, whatever the control does by itself meanwhile."""
         plan = Plan()
-        plan.ask(Move({"yaw": 0.2}, mode, hold=2.0))
+        plan.ask(MotionCommand({"yaw": 0.2}, mode, hold=2.0))
         for k in range(40):
             own = controls(yaw=0.2 * math.sin(k / 5))
             yaw = float(plan.apply(own, k)[INDEX["yaw"]])
@@ -113,7 +114,7 @@ class TestPlan:
     def test_stays_within_the_range(self) -> None:
         """An offset on a control that is already far out takes it to the range's end, and the mouth is left alone."""
         plan, own = Plan(), controls(yaw=0.4, blink_left=0.8, open=0.7)
-        plan.ask(Move({"yaw": 0.5, "blink_left": 1.0}))
+        plan.ask(MotionCommand({"yaw": 0.5, "blink_left": 1.0}))
         out = run(plan, own, 0, 15)[-1]
         assert out[INDEX["yaw"]] == pytest.approx(0.5)
         assert out[INDEX["blink_left"]] == 1
@@ -125,7 +126,7 @@ class TestPlan:
         plan = Plan()
         for k in range(100):
             if k % 20 == 0:
-                plan.ask(Move({"roll": -0.2}, hold=1.0))
+                plan.ask(MotionCommand({"roll": -0.2}, hold=1.0))
             out = plan.apply(rest(), k)
             assert k < 6 or out[INDEX["roll"]] < -0.19
         later = run(plan, rest(), 100, 10 * FPS)
@@ -137,9 +138,9 @@ class TestPlan:
     def test_each_control_has_its_own_lifetime(self) -> None:
         """A move touches only what it names; None lets go at once."""
         plan = Plan()
-        plan.ask(Move({"yaw": 0.3, "smile": 0.8}, hold=5.0))
+        plan.ask(MotionCommand({"yaw": 0.3, "smile": 0.8}, hold=5.0))
         run(plan, rest(), 0, 10)
-        plan.ask(Move({"yaw": None, "roll": None}))
+        plan.ask(MotionCommand({"yaw": None, "roll": None}))
         out = run(plan, rest(), 10, 10)[-1]
         assert out[INDEX["yaw"]] == pytest.approx(0, abs=0.003)
         assert out[INDEX["smile"]] == pytest.approx(0.8, abs=1e-3)
@@ -149,7 +150,7 @@ class TestPlan:
         """The newest wins for each control, in the order in which they were asked."""
         plan = Plan()
         for move in ({"yaw": 0.3}, {"pitch": 0.2}, {"yaw": -0.1}):
-            plan.ask(Move(move))
+            plan.ask(MotionCommand(move))
         out = run(plan, rest(), 0, 10)[-1]
         assert out[[INDEX["yaw"], INDEX["pitch"]]] == pytest.approx([-0.1, 0.2], abs=0.002)
 
@@ -158,7 +159,7 @@ class TestPlan:
         whole, holes = Plan(), Plan()
         for plan in (whole, holes):
             plan.apply(rest(), 0)
-            plan.ask(Move({"yaw": 0.4, "gaze_x": -0.5}, hold=0.6))
+            plan.ask(MotionCommand({"yaw": 0.4, "gaze_x": -0.5}, hold=0.6))
         seen = run(whole, rest(), 1, 40)
         both = [INDEX["yaw"], INDEX["gaze_x"]]
         for k in (1, 2, 6, 7, 12, 22, 40):
@@ -174,7 +175,7 @@ class TestPlan:
     def test_hair_lags_behind_a_planned_head(self) -> None:
         """The hair swings with a head turned by plan as with one that turns itself: back first, then to rest."""
         plan = Plan()
-        plan.ask(Move({"yaw": 0.1}, hold=5.0))
+        plan.ask(MotionCommand({"yaw": 0.1}, hold=5.0))
         sway = run(plan, rest(), 0, 5 * FPS)[:, INDEX["sway_x"]]
         assert sway[:4].min() < -0.2
         assert sway.max() > 0.1
@@ -204,7 +205,7 @@ class TestPlan:
             for at, values, mode, hold in moves:
                 if at == k:
                     inside = {n: v if v is None else max(v, RANGES[n][0]) for n, v in values.items()}
-                    plan.ask(Move(inside, mode, hold))
+                    plan.ask(MotionCommand(inside, mode, hold))
             out = plan.apply(own, k)
             planned = out[[INDEX[name] for name in PLANNED]]
             assert np.isfinite(out).all()
@@ -219,11 +220,11 @@ def test_an_avatar_moves_as_it_is_told() -> None:
     """A move reaches the controls with the next step, on top of the avatar's own life; the mouth stays the voice's."""
     t = np.arange(32_000) / 16_000
     voice = (0.3 * np.sin(2 * np.pi * 200 * t) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * t))).astype(np.float32)
-    free, told = (Avatar(Loudness(), Slate(128, []), Life(3)) for _ in range(2))
+    free, told = (Avatar(Loudness(), Slate(128, []), IdleMotion(3)) for _ in range(2))
     difference = []
     for step in steps_of(voice, Loudness().lookahead):
         if step.frame == 10:
-            told.move(Move({"gaze_x": 0.3, "left_raise": 0.8}, hold=1.0))
+            told.move(MotionCommand({"gaze_x": 0.3, "left_raise": 0.8}, hold=1.0))
         difference.append(told.hear(step)[0] - free.hear(step)[0])
     moved = np.stack(difference)
     assert not moved[:10].any()

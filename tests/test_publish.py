@@ -22,9 +22,10 @@ from lipstream_client import Client
 from outlet_source import SIZE, Source, watch
 from peers import spoken
 
-from streamer import cli, publish
-from streamer.metrics import Metrics
-from streamer.publish import Backoff, Feed, Lost, Publisher, Relay, parse_target, relay_command
+from streamer.base.metrics import Metrics
+from streamer.cli import main
+from streamer.outputs import publisher
+from streamer.outputs.publisher import Backoff, Feed, Lost, Publisher, Relay, parse_target, relay_command
 
 
 class TestTargets:
@@ -77,15 +78,15 @@ class TestTargets:
         self, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Exit status 2 and one line with the reason."""
-        assert cli.main(arguments) == 2
+        assert main.main(arguments) == 2
         error = capsys.readouterr().err
         assert says in error
         assert error.count("\n") == 1
 
     def test_srt_without_anything_that_speaks_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Neither PyAV nor a program that can: refused at start, with what to install."""
-        monkeypatch.setattr(publish, "_pyav_speaks_srt", lambda: False)
-        monkeypatch.setattr(publish, "_ffmpeg_with_srt", lambda: None)
+        monkeypatch.setattr(publisher, "_pyav_speaks_srt", lambda: False)
+        monkeypatch.setattr(publisher, "_ffmpeg_with_srt", lambda: None)
         with pytest.raises(ValueError, match="apt-get install ffmpeg"):
             relay_command(parse_target("srt://live.example:9000"))
 
@@ -151,9 +152,9 @@ class TestRelay:
 
             writer = threading.Thread(target=write)
             writer.start()
-            while not link.stalls(publish.clock.now() + 9.0, 8.5):  # as in nine seconds
+            while not link.stalls(publisher.clock.now() + 9.0, 8.5):  # as in nine seconds
                 assert writer.is_alive()
-            assert not link.stalls(publish.clock.now(), 60.0)
+            assert not link.stalls(publisher.clock.now(), 60.0)
             link.kill()
             writer.join(20)
             assert not writer.is_alive()
@@ -166,8 +167,8 @@ class TestRelay:
         """One that does not connect is a stall even where nothing is written."""
         link = Relay(program("import time; time.sleep(60)"), {}, lambda: None)
         try:
-            assert not link.stalls(publish.clock.now(), 30.0)
-            assert link.stalls(publish.clock.now() + 31.0, 30.0)
+            assert not link.stalls(publisher.clock.now(), 30.0)
+            assert link.stalls(publisher.clock.now() + 31.0, 30.0)
         finally:
             link.kill()
             link.close()
@@ -220,7 +221,7 @@ class Show:
 
 
 @asynccontextmanager
-async def publisher(url: str, metrics: Metrics, stall: float = 20.0) -> AsyncIterator[Publisher]:
+async def running_publisher(url: str, metrics: Metrics, stall: float = 20.0) -> AsyncIterator[Publisher]:
     made = Publisher(parse_target(url), metrics, stall, chance=lambda: 0.0)
     made.start()
     watch_dog = asyncio.create_task(made.run())
@@ -289,7 +290,7 @@ class TestFiles:
     async def test_one_session_after_the_other(self, suffix: str, tmp_path: Path) -> None:
         """The first live session is published until it ends, then the next, to another file; nothing is overwritten."""
         metrics = Metrics()
-        async with publisher(str(tmp_path / f"show.{suffix}"), metrics) as made:
+        async with running_publisher(str(tmp_path / f"show.{suffix}"), metrics) as made:
             async with Show(made.feed(128)) as first:
                 await written(metrics, 20)
                 async with Show(made.feed(192), 192):
@@ -310,7 +311,7 @@ class TestFiles:
         monkeypatch.setattr(Backoff, "FIRST", 0.05)
         folder = tmp_path / "later"
         metrics = Metrics()
-        async with publisher(str(folder / "show.mp4"), metrics) as made:
+        async with running_publisher(str(folder / "show.mp4"), metrics) as made:
             async with Show(made.feed(128)):
                 await attempts(metrics, "lost")
                 folder.mkdir()
@@ -362,7 +363,7 @@ class TestReceivers:
         monkeypatch.setattr(Backoff, "FIRST", 0.1)
         url = f"rtmp://127.0.0.1:{free_port()}/live/secretkey"
         metrics = Metrics()
-        async with publisher(url, metrics) as made:
+        async with running_publisher(url, metrics) as made:
             async with Show(made.feed(128)) as show:
                 await attempts(metrics, "refused")
                 with receiving([sys.executable, "-c", RECEIVER, url, str(tmp_path / "one.mkv")]) as receiver:
@@ -396,7 +397,7 @@ class TestReceivers:
         server = await asyncio.start_server(listen_and_say_nothing, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
-            async with publisher(f"rtmp://127.0.0.1:{port}/live/key", metrics, stall=2.0) as made:
+            async with running_publisher(f"rtmp://127.0.0.1:{port}/live/key", metrics, stall=2.0) as made:
                 async with Show(made.feed(128)) as show:
                     await attempts(metrics, "stalled")
         assert show.slowest < 1.0
@@ -405,12 +406,12 @@ class TestReceivers:
         """A name that is nobody's is tried again and again, with a line in the log each time."""
         monkeypatch.setattr(Backoff, "FIRST", 0.05)
         metrics = Metrics()
-        async with publisher("rtmp://nobody.invalid/live/key", metrics) as made:
+        async with running_publisher("rtmp://nobody.invalid/live/key", metrics) as made:
             async with Show(made.feed(128)):
                 await attempts(metrics, "refused", 2)
         assert caplog.text.count("publishing to rtmp://nobody.invalid/live/… failed") >= 2
 
-    @pytest.mark.skipif(publish._ffmpeg_with_srt() is None, reason="no ffmpeg with SRT on this machine")
+    @pytest.mark.skipif(publisher._ffmpeg_with_srt() is None, reason="no ffmpeg with SRT on this machine")
     async def test_an_srt_receiver(self, tmp_path: Path) -> None:
         """An SRT listener gets picture and sound, in step, in MPEG-TS."""
         port, metrics = free_port(), Metrics()
@@ -419,7 +420,7 @@ class TestReceivers:
         source = ["-f", "mpegts", "-i", f"srt://127.0.0.1:{port}?mode=listener", "-c", "copy"]
         command = [ffmpeg, "-v", "error", "-y", *source, str(tmp_path / "got.mkv")]
         with receiving(command) as receiver:
-            async with publisher(f"srt://127.0.0.1:{port}", metrics) as made:
+            async with running_publisher(f"srt://127.0.0.1:{port}", metrics) as made:
                 async with Show(made.feed(128)):
                     await attempts(metrics, "connected")
                     await written(metrics, 100)

@@ -24,11 +24,11 @@ import quality_pictures as pictures  # noqa: E402
 import quality_speed as speed  # noqa: E402
 
 from streamer.model.autoencoder import to_pixels, to_tensor  # noqa: E402
+from streamer.model.checkpoint import Networks, save, untrained  # noqa: E402
 from streamer.model.config import HEARD, PRESETS  # noqa: E402
-from streamer.model.loading import Networks, save, untrained  # noqa: E402
-from streamer.model.stream import Painter  # noqa: E402
+from streamer.model.runtime.torch_cpu import FrameRenderer  # noqa: E402
 from streamer.model.transformer import Transformer  # noqa: E402
-from streamer.studio.controls import INDEX, MOUTH, rest  # noqa: E402
+from streamer.motion.controls import INDEX, MOUTH, rest  # noqa: E402
 from streamer.training.voices import Voices  # noqa: E402
 
 RNG = np.random.default_rng(3)
@@ -285,10 +285,10 @@ def test_without_sink_nothing_is_attended_but_the_reference_is_added() -> None:
     autoencoder = untrained(config).autoencoder
     frames = []
     for model in (plain, sinkless):
-        painter = Painter(Networks(config, autoencoder, model.eval().requires_grad_(False)))
+        frame_renderer = FrameRenderer(Networks(config, autoencoder, model.eval().requires_grad_(False)))
         drawn = clips.draw(5, 64, np.stack([rest()] * 3))
         said = clips.passage(5, "x", np.full((3, HEARD), 0.2), np.zeros((3, len(MOUTH))))
-        frames.append(np.stack(list(clips.painted(painter, drawn.portrait, said))))
+        frames.append(np.stack(list(clips.painted(frame_renderer, drawn.portrait, said))))
     assert frames[0].shape == (3, 64, 64, 4) and (frames[0] != frames[1]).any()
 
 
@@ -309,7 +309,9 @@ def test_variants_are_tuned_alike(reader: lip_reader.Reader, monkeypatch: pytest
     torch.manual_seed(0)
     networks = untrained(PRESETS["tiny"])
     before = {name: value.clone() for name, value in networks.transformer.state_dict().items()}
-    monkeypatch.setattr(ablations, "drift", lambda painter, reader, long: {"sides": {"one step": painter}})
+    monkeypatch.setattr(
+        ablations, "drift", lambda frame_renderer, reader, long: {"sides": {"one step": frame_renderer}}
+    )
     monkeypatch.setattr(ablations, "decoders", lambda *given: [])
     source, silence = voices(4, 80), np.zeros((50, HEARD), np.float32)
     heard, truth = clips.spoken(source, silence, None, 50, np.random.default_rng(0))
@@ -343,7 +345,7 @@ def test_shipped_weights_look_back_as_they_are_told() -> None:
     for context in (2, 1, 0):
         other = ablations.told(networks, ablations.Variant(str(context), context))
         assert other.config.transformer.context == context
-        frames.append(np.stack(list(clips.painted(Painter(other), drawn.portrait, said))))
+        frames.append(np.stack(list(clips.painted(FrameRenderer(other), drawn.portrait, said))))
     np.testing.assert_array_equal(frames[0][:2], frames[1][:2])  # until a ring of one is full, no ring is longer
     assert (frames[0] != frames[1]).any() and (frames[1] != frames[2]).any()
 
@@ -353,7 +355,7 @@ def test_a_steps_parts_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monkey
     Transformer and decoder are both seen, once or twice a step, and together with the rest they are the whole, of both
     engines.
     """
-    monkeypatch.setattr("streamer.model.compiled.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("streamer.model.runtime.openvino_cpu.cache_folder", lambda: tmp_path)
     found = speed.measure(untrained(PRESETS["tiny"]), 4, threads=1, batches=(1, 2))
     combined = {(c["engine"], c["dtype"], c["batch"]) for c in found["configurations"]}
     assert combined >= {("torch", d, b) for d in speed.DTYPES for b in (1, 2)}

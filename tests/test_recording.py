@@ -24,11 +24,11 @@ from lipstream_client import Session as ClientSession
 from outlet_source import SIZE, Source, watch
 from peers import delay, spoken
 
-from streamer import recording
-from streamer.metrics import Metrics
-from streamer.recording import Recording, WholeFile, create, name_of, whole_fragments
-from streamer.signalling import Refused
-from streamer.stamp import read
+from streamer.base.errors import RequestError
+from streamer.base.metrics import Metrics
+from streamer.media.frame_stamp import read
+from streamer.outputs import recording
+from streamer.outputs.recording import Recording, WholeFile, create, name_of, whole_fragments
 
 RATE = 48_000
 
@@ -73,14 +73,14 @@ class TestNames:
     def test_a_full_disk_refuses(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Too little room is 507 with the bytes there are; no file is made."""
         monkeypatch.setattr(recording.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_048_576))
-        with pytest.raises(Refused, match="1048576 bytes are free") as refused:
+        with pytest.raises(RequestError, match="1048576 bytes are free") as refused:
             create(tmp_path, "abcdef", 0.0)
         assert (refused.value.status, refused.value.reason) == (507, "disk_full")
         assert not list(tmp_path.iterdir())
 
     def test_a_folder_that_went_away_refuses(self, tmp_path: Path) -> None:
         """A disk that was taken out is 500 with a reason, and no path of the server's is told."""
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RequestError) as refused:
             create(tmp_path / "gone", "abcdef", 0.0)
         assert (refused.value.status, refused.value.reason) == (500, "recording_failed")
         assert str(tmp_path) not in refused.value.detail
@@ -206,8 +206,8 @@ class TestRecording:
             "from pathlib import Path\n"
             "from outlet_source import SIZE, Source\n"
             "from test_recording import fill, frames_written\n"
-            "from streamer.metrics import Metrics\n"
-            "from streamer.recording import Recording, create\n"
+            "from streamer.base.metrics import Metrics\n"
+            "from streamer.outputs.recording import Recording, create\n"
             "async def main():\n"
             "    made = Recording(create(Path(sys.argv[1]), 'abcdef', 0.0), SIZE, Metrics())\n"
             "    source = Source()\n"

@@ -16,7 +16,7 @@ from lipstream_client import Client
 from peers import SDP, bare_peer, offer_of
 from sites import STREAM, Site, serve, until
 
-from streamer.turn import Turn
+from streamer.server.turn import TurnConfig
 
 SECRET = "north wind"
 
@@ -71,7 +71,7 @@ def site() -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def relaying(server: Any, turn_url: str, site: Site) -> Iterator[Any]:
     """A server that hands out credentials for that coturn, to a site with nothing but the element, too."""
-    with type(server)(turn=Turn((turn_url,), SECRET, 600), allow_origins=(site.allowed,)) as running:
+    with type(server)(turn=TurnConfig((turn_url,), SECRET, 600), allow_origins=(site.allowed,)) as running:
         site.html = f"""<!doctype html><title>Behind a firewall</title>
             <script type="module" src="{running.url}/element/lip-stream.js"></script>
             <lip-stream character="2" size="128"></lip-stream>"""
@@ -133,9 +133,9 @@ class TestCredentials:
 
     async def test_coturn_refuses_the_rest(self, turn_url: str) -> None:
         """Credentials whose time is over, of another secret, or with another time written into them: 401."""
-        turn = Turn((turn_url,), SECRET, 60)
+        turn = TurnConfig((turn_url,), SECRET, 60)
         expired = turn.credentials("ada", time.time() - 70)
-        forged = Turn((turn_url,), "south wind", 60).credentials("ada", time.time())
+        forged = TurnConfig((turn_url,), "south wind", 60).credentials("ada", time.time())
         prolonged = (turn.credentials("ada", time.time() + 1e6)[0], expired[1])
         for username, credential in (expired, forged, prolonged):
             with pytest.raises(TransactionFailed) as caught:
@@ -185,7 +185,7 @@ class TestMedia:
         secret, or expired ones, it gets none, and coturn's 401."""
         given = page.evaluate(f"{STREAM}.config().then(({{ ice_servers }}) => ice_servers[0])")
         assert page.evaluate(GATHER, given) == [["relay"], []]
-        forged = Turn((turn_url,), "south wind", 600).ice_server("ada", time.time())
-        expired = Turn((turn_url,), SECRET, 600).ice_server("ada", time.time() - 3600)
+        forged = TurnConfig((turn_url,), "south wind", 600).ice_server("ada", time.time())
+        expired = TurnConfig((turn_url,), SECRET, 600).ice_server("ada", time.time() - 3600)
         for wrong in (forged, expired):
             assert page.evaluate(GATHER, wrong) == [[], [401]]

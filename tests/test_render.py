@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from posed_faces import clip, png, poses
 
-from streamer import render
-from streamer.characters import Characters
-from streamer.features import Articulation
-from streamer.render import BadSpeech, draw_frames, read_speech
-from streamer.signalling import Refused
+from streamer.avatar.characters import Characters
+from streamer.base.errors import RequestError
+from streamer.cli import render
+from streamer.cli.render import BadSpeech, draw_frames, read_speech
+from streamer.motion.articulation import Articulation
+from streamer.motion.controls import rest
 from streamer.studio.character import Character
-from streamer.studio.controls import rest
 from streamer.studio.rig import Rig
 
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
@@ -126,8 +126,8 @@ def test_a_picture_is_drawn_by_its_rig_without_measuring(
     def measure(device: str) -> None:
         raise AssertionError("measured")
 
-    monkeypatch.setattr("streamer.capacity.measure", measure)
-    monkeypatch.setattr("streamer.capacity.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("streamer.avatar.capacity.measure", measure)
+    monkeypatch.setattr("streamer.avatar.capacity.cache_folder", lambda: tmp_path / "cache")
     shown = Image.radial_gradient("L").resize((90, 120))
     if faced:
         with Rig(Character.from_seed(3), 160) as rig:
@@ -189,7 +189,7 @@ class TestCharacters:
             ([str(folder / "idle.png")] * 9, "1 to 8 pictures, not 9"),
             ([str(folder / "idle.png"), str(folder / "gone.png")], "gone.png could not be read"),
         ):
-            with pytest.raises(Refused, match=says):
+            with pytest.raises(RequestError, match=says):
                 render.find_character(texts, Characters())
 
     def test_what_will_not_work_is_said(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,29 +8,30 @@ from typing import Any
 import httpx
 import pytest
 from conftest import RunningServer
-from lipstream_client import Client, ControlFailed, Refused
+from lipstream_client import Client, ControlFailed, RequestError
 from peers import Slate
 from PIL import Image
 
-from streamer import signalling
-from streamer.characters import Characters, Entry
-from streamer.config import DEFAULT_SIZES, RENDERERS
-from streamer.generators import AutoGenerator, RigGenerator
-from streamer.pipeline import Drawable
+from streamer.avatar.backends import AutoBackend
+from streamer.avatar.characters import CharacterRecord, Characters
+from streamer.avatar.renderer import Renderer
+from streamer.avatar.rig_backend import RigBackend
+from streamer.base.constants import DEFAULT_SIZES, RENDERERS
+from streamer.motion.controls import rest
+from streamer.rtc import negotiation
 from streamer.studio.character import Character
-from streamer.studio.controls import rest
 from streamer.studio.rig import Rig
 
 pytestmark = pytest.mark.usefixtures("any_load")
 
 
-class Networks(RigGenerator):
+class Networks(RigBackend):
     """Stands for the neural generator: fast, and black."""
 
-    def renderer(self, entry: Entry, size: int | None = None) -> str:
+    def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
         return "neural"
 
-    def rig(self, entry: Entry, size: int, background: bool) -> Drawable:
+    def create_renderer(self, entry: CharacterRecord, size: int, background: bool) -> Renderer:
         slate = Slate(size, [])
         slate.name = "neural"
         return slate
@@ -40,9 +41,9 @@ class Networks(RigGenerator):
 
 
 @pytest.fixture
-def auto(server: Any, monkeypatch: pytest.MonkeyPatch) -> AutoGenerator:
+def auto(server: Any, monkeypatch: pytest.MonkeyPatch) -> AutoBackend:
     """The server chooses for each character; its networks keep up with pictures of 256 pixels."""
-    generator = AutoGenerator("", Networks(), lambda relative: relative <= 1)
+    generator = AutoBackend("", Networks(), lambda relative: relative <= 1)
     monkeypatch.setattr(server.state, "generator", generator)
     monkeypatch.setattr(server.state, "default_sizes", dict(DEFAULT_SIZES))
     monkeypatch.setattr(server.state, "cost_of", {("neural", 256): 0.02, ("picture_rig", 512): 0.008})
@@ -69,10 +70,10 @@ async def metric(client: Client) -> dict[str, float]:
 
 
 async def test_a_change_of_character_changes_what_draws(
-    server: Any, auto: AutoGenerator, caplog: pytest.LogCaptureFixture
+    server: Any, auto: AutoBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Networks, picture and networks again: hello, answers, state, metrics and log name each, and the size stays."""
-    with caplog.at_level(logging.INFO, "streamer.session"):
+    with caplog.at_level(logging.INFO, "streamer.session.session"):
         async with Client(server.url) as client:
             picture = (await client.upload(png(), consent=True))["id"]
             async with client.session(character="13") as session:
@@ -81,7 +82,7 @@ async def test_a_change_of_character_changes_what_draws(
                 frame = await anext(session.frames())
                 assert frame.image.shape == (256, 256, 3) and frame.image[60:200, 60:200].max() < 60
                 for character, renderer in ((picture, "picture_rig"), ("71", "neural")):
-                    k = await session.wear(character)
+                    k = await session.set_character(character)
                     assert session.renderer == renderer
                     state = await client.session_state(session.id)
                     assert (state["renderer"], state["size"], state["character"]) == (renderer, 256, character)
@@ -91,7 +92,7 @@ async def test_a_change_of_character_changes_what_draws(
                     red = frame.image[:30, :30].mean((0, 1))
                     assert (red[0] > 150 and red[1] < 90) == (renderer == "picture_rig")
             assert set(await metric(client)) == set(RENDERERS)
-    lines = [record.getMessage() for record in caplog.records if record.name == "streamer.session"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "streamer.session.session"]
     assert len(lines) == 3
     assert "opened: character 13, drawn by neural at 256 pixels, consent not needed" in lines[0]
     assert f"changed: character {picture}, drawn by picture_rig at 256 pixels, consent given" in lines[1]
@@ -107,7 +108,7 @@ async def test_a_change_of_character_changes_what_draws(
     ],
 )
 async def test_the_size_is_what_suits_the_renderer(
-    server: Any, auto: AutoGenerator, character: str, size: int | None, drawn: tuple[str, int]
+    server: Any, auto: AutoBackend, character: str, size: int | None, drawn: tuple[str, int]
 ) -> None:
     """Without one it is the renderer's default; a size that the networks do not keep up with is drawn by the rig."""
     async with Client(server.url) as client:
@@ -118,7 +119,7 @@ async def test_the_size_is_what_suits_the_renderer(
         await client.end(opened["id"])
 
 
-async def test_the_servers_renderers_are_told(server: Any, auto: AutoGenerator) -> None:
+async def test_the_servers_renderers_are_told(server: Any, auto: AutoBackend) -> None:
     """With the default size of each, and what a frame of it takes."""
     async with Client(server.url) as client:
         config = await client.config()
@@ -130,19 +131,19 @@ async def test_the_servers_renderers_are_told(server: Any, auto: AutoGenerator) 
 
 
 async def test_a_character_that_finds_no_room_is_refused(
-    server: Any, auto: AutoGenerator, monkeypatch: pytest.MonkeyPatch
+    server: Any, auto: AutoBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where its renderer would take the time of other sessions, the old character stays, and they are untouched."""
 
     def full(renderer: str, size: int, instead: Any = None) -> None:
-        raise signalling.Refused(503, "overloaded", "no room")
+        raise negotiation.RequestError(503, "overloaded", "no room")
 
     async with Client(server.url) as client:
         picture = (await client.upload(png()))["id"]
         async with client.session(character=picture) as session:
             monkeypatch.setattr(server.state, "check_room", full)
             with pytest.raises(ControlFailed, match="overloaded"):
-                await session.wear("13")
+                await session.set_character("13")
             assert session.renderer == "picture_rig"
             assert (await client.session_state(session.id))["character"] == picture
             await anext(session.frames())
@@ -159,7 +160,7 @@ class TestConsent:
     async def test_a_picture_without_it_is_refused(self, strict: RunningServer, consent: bool | None) -> None:
         """With one sentence, before it is decoded; the studio's characters need none."""
         async with Client(strict.url) as client:
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RequestError) as refused:
                 await client.upload(png(), consent=consent)
             assert (refused.value.status, refused.value.reason) == (403, "consent_required")
             assert "consent=1" in refused.value.detail

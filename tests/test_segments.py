@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamer.ingest.segments import Segments, Spoken, to_mono
+from streamer.audio.segment_queue import Segments, Spoken, to_mono
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:

@@ -11,14 +11,14 @@ import httpx
 import numpy as np
 import pytest
 from conftest import RunningServer
-from lipstream_client import Client, Refused
+from lipstream_client import Client, RequestError
 from peers import SDP, bare_peer, offer_of
 from PIL import Image
 
-from streamer.config import ServerConfig
-from streamer.routes import guard as guard_module
-from streamer.routes.guard import allowed
-from streamer.turn import ice_links
+from streamer.server.config import ServerConfig
+from streamer.server.routes import guard as guard_module
+from streamer.server.routes.guard import allowed
+from streamer.server.turn import ice_links
 
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 
@@ -190,12 +190,12 @@ class TestAdmission:
                 assert int(second.headers["retry-after"]) > 0
 
     async def test_client_sees_the_refusal(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The Python client raises `Refused` with status, reason and the time to wait."""
+        """The Python client raises `RequestError` with status, reason and the time to wait."""
         object.__setattr__(server.config, "max_sessions", 1)
         try:
             async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http, opened(http):
                 async with Client(server.url) as client:
-                    with pytest.raises(Refused) as caught:
+                    with pytest.raises(RequestError) as caught:
                         async with client.session():
                             pass
             assert (caught.value.status, caught.value.reason) == (503, "too_many_sessions")

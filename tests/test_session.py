@@ -13,12 +13,12 @@ from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
-from lipstream_client import Client, ControlFailed, Frame, Refused, Session, SessionLost, Sound, Stats
+from lipstream_client import Client, ControlFailed, Frame, RequestError, Session, SessionLost, Sound, Stats
 from peers import MouthMeter, bare_peer, delay, offer_of, place, silence, spoken, tone
 
-from streamer import stamp
-from streamer.config import SAMPLE_RATE
-from streamer.studio.controls import INDEX
+from streamer.base.constants import SAMPLE_RATE
+from streamer.media import frame_stamp
+from streamer.motion.controls import INDEX
 from streamer.studio.rig import expression
 
 RATE = 48_000
@@ -140,7 +140,7 @@ class TestConversation:
         """The stamp strip of every picture reads as the frame number that its RTP timestamp gives."""
         for frame in conversation.frames:
             assert frame.image.shape == (256, 256, 3)
-            assert stamp.read(frame.image[..., 1]) == frame.k
+            assert frame_stamp.read(frame.image[..., 1]) == frame.k
             assert frame.pts == 640 * frame.k
             assert frame.epoch == 0
 
@@ -283,12 +283,12 @@ def wardrobe(server: Any, meter: MouthMeter) -> Recording:
         marks["heard"] = session._newest * FRAME
         await progress.until(1.4)
         marks["asked"] = session._newest
-        marks["worn"] = await session.wear(other.id)
+        marks["worn"] = await session.set_character(other.id)
         with pytest.raises(ControlFailed) as caught:
-            await session.wear("nobody")
+            await session.set_character("nobody")
         marks["refused"] = caught.value.reason
         await progress.until(2.3)
-        await session.feel("angry", 1.0)
+        await session.set_emotion("angry", 1.0)
         marks["angry"] = session._newest * FRAME
         await progress.until(marks["angry"] + 0.9)
 
@@ -408,7 +408,7 @@ class TestEnd:
             with pytest.raises(SessionLost, match="deleted"):
                 async for _ in session.frames():
                     pass
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 await client.request("DELETE", f"/v1/sessions/{session.id}")
             assert (caught.value.status, caught.value.reason) == (404, "unknown_session")
             assert await server.closed(held) == "deleted"
@@ -456,7 +456,7 @@ class TestEnd:
 
     async def test_failing_generator(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A step that raises ends its own session, with the reason; the one beside it keeps its frames."""
-        monkeypatch.setattr("streamer.generator.log.disabled", True)  # it tells the log; here that is expected
+        monkeypatch.setattr("streamer.avatar.engine.log.disabled", True)  # it tells the log; here that is expected
         async with Client(server.url) as client, client.session() as other, client.session() as session:
             await anext(session.frames())
             before = await anext(other.frames())

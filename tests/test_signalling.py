@@ -8,8 +8,10 @@ import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from peers import bare_peer, offer_of
 
-from streamer import signalling, tracks
-from streamer.signalling import Refused, parse_fragment, parse_offer
+from streamer.base.errors import RequestError
+from streamer.rtc import aiortc_internals, negotiation
+from streamer.rtc.negotiation import parse_fragment
+from streamer.rtc.sdp import parse_offer
 
 PLAYOUT_DELAY = "a=extmap:9 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 
@@ -23,11 +25,11 @@ async def offer() -> AsyncIterator[str]:
         await peer.close()
 
 
-async def accepted(offer: str, **options: Any) -> signalling.Peer:
+async def accepted(offer: str, **options: Any) -> negotiation.Peer:
     """The answered peer; close its connection."""
     handlers = {name: lambda *_: None for name in ("on_audio", "on_keyframe", "on_bitrate", "on_loss")}
-    given = {"addresses": ["127.0.0.1"], "ports": tracks.UdpPorts(), **handlers, **options}
-    return await signalling.accept(offer, **given)
+    given = {"addresses": ["127.0.0.1"], "ports": aiortc_internals.UdpPorts(), **handlers, **options}
+    return await negotiation.accept(offer, **given)
 
 
 def sections(sdp: str) -> dict[str, str]:
@@ -86,18 +88,18 @@ class TestOffer:
         """A bad offer is refused with what is wrong with it."""
         bad = spoil(offer)
         assert bad != offer
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             await accepted(bad)
         assert (caught.value.status, caught.value.reason) == refusal
         assert len(caught.value.detail) > 20
 
     async def test_no_common_video(self, offer: str) -> None:
         """Video that is neither H.264 nor VP8 is refused; so is H.264 in packetization mode 0 alone."""
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             await accepted(offer.replace("VP8/90000", "VP9/90000").replace("H264/90000", "AV1/90000"))
         assert (caught.value.status, caught.value.reason) == (422, "unsupported_codec")
         mode_0 = offer.replace("VP8/90000", "VP9/90000").replace("packetization-mode=1", "packetization-mode=0")
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             await accepted(mode_0)
         assert (caught.value.status, caught.value.reason) == (422, "unsupported_codec")
 
@@ -139,7 +141,7 @@ class TestAnswer:
 
     async def test_candidates(self, offer: str) -> None:
         """The answer holds a candidate for each address, on ports of the given range, or the public one instead."""
-        ports = tracks.UdpPorts((43210, 43259))
+        ports = aiortc_internals.UdpPorts((43210, 43259))
         peer = await accepted(offer, ports=ports)
         await peer.connection.close()
         found = re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host", sections(peer.answer)["audio"])
@@ -152,7 +154,7 @@ class TestAnswer:
 
     async def test_no_port(self, offer: str) -> None:
         """Where every UDP port of the range is taken, it is 503 and says so."""
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             await accepted(offer, addresses=["203.0.113.1"])  # an address of nobody's: nothing can be bound
         assert (caught.value.status, caught.value.reason) == (503, "no_udp_port")
         assert caught.value.retry_after
@@ -209,7 +211,7 @@ class TestFragment:
     )
     def test_bad_lines(self, line: str) -> None:
         """A line that is none of SDP, or a candidate that is none, is a bad fragment."""
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             parse_fragment(f"a=ice-ufrag:me\r\n{line}\r\n", "me")
         assert (caught.value.status, caught.value.reason) == (400, "bad_fragment")
 
@@ -220,10 +222,10 @@ class TestFragment:
             mid = peer.connection.getTransceivers()[0].mid
             head = f"a=ice-ufrag:{peer.ufrag}\r\n"
             before = len(self._remote(peer.connection))
-            assert await signalling.trickle(peer, f"{head}a=mid:{mid}\r\na={CANDIDATE}\r\n") == 1
-            assert await signalling.trickle(peer, f"{head}a={CANDIDATE.replace('50001', '50002')}\r\n") == 1
-            assert await signalling.trickle(peer, f"{head}a=end-of-candidates\r\n") == 0
-            assert await signalling.trickle(peer, f"{head}a=mid:{mid}\r\na={CANDIDATE.replace('udp', 'tcp')}\r\n") <= 1
+            assert await negotiation.trickle(peer, f"{head}a=mid:{mid}\r\na={CANDIDATE}\r\n") == 1
+            assert await negotiation.trickle(peer, f"{head}a={CANDIDATE.replace('50001', '50002')}\r\n") == 1
+            assert await negotiation.trickle(peer, f"{head}a=end-of-candidates\r\n") == 0
+            assert await negotiation.trickle(peer, f"{head}a=mid:{mid}\r\na={CANDIDATE.replace('udp', 'tcp')}\r\n") <= 1
             assert len(self._remote(peer.connection)) >= before + 2
         finally:
             await peer.connection.close()
@@ -236,6 +238,6 @@ class TestFragment:
         """A candidate for a section that does not exist, as browsers may send for bundled ones, harms nothing."""
         peer = await accepted(offer)
         try:
-            await signalling.trickle(peer, f"a=ice-ufrag:{peer.ufrag}\r\na=mid:77\r\na={CANDIDATE}\r\n")
+            await negotiation.trickle(peer, f"a=ice-ufrag:{peer.ufrag}\r\na=mid:77\r\na={CANDIDATE}\r\n")
         finally:
             await peer.connection.close()

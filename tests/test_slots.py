@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamer.model import fused
 from streamer.model.attention import MOST_TOKENS, Choice, choose
-from streamer.model.cache import Cache
 from streamer.model.config import HEARD, PLAN, PRESETS
-from streamer.model.sampler import advance, generate
-from streamer.model.slots import Memory, Seat, Slots
+from streamer.model.kv_cache import Cache
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.slots import Memory, Seat, Slots
+from streamer.model.sampling import advance, generate
 from streamer.model.transformer import Conditions, Reference, Transformer
-from streamer.studio.controls import EMOTIONS
+from streamer.motion.controls import EMOTIONS
 
 TINY = PRESETS["tiny"]
 EDGE = TINY.size // 16
@@ -133,7 +133,7 @@ def test_a_step_over_slots_is_each_session_alone(
             seats.append(seat(slots, alone[-1]))
         noise, given = cues(alone)
         slots.take(noise, given, slots.turn(seats))
-        drawn = fused.reference_step(transformer, slots, len(slots))
+        drawn = cuda_step.reference_step(transformer, slots, len(slots))
         for b, session in enumerate(alone):
             close(drawn[b : b + 1], session.draw(noise[b : b + 1], given.rows(torch.tensor([b]))))
         for place, session in zip(seats, alone, strict=True):
@@ -149,7 +149,7 @@ def test_sessions_come_and_go(transformer: Transformer) -> None:
         by_slot = [session for _, session in sorted(held, key=lambda pair: pair[0].slot)]
         noise, given = cues(by_slot)
         slots.take(noise, given, slots.turn([place for place, _ in held]))
-        drawn = fused.reference_step(transformer, slots, slots.capacity)  # over empty slots, too
+        drawn = cuda_step.reference_step(transformer, slots, slots.capacity)  # over empty slots, too
         for b, session in enumerate(by_slot):
             close(drawn[b : b + 1], session.draw(noise[b : b + 1], given.rows(torch.tensor([b]))))
 
@@ -192,7 +192,7 @@ def test_who_is_not_due_waits(transformer: Transformer) -> None:
         before = [slots.read(place) for place in seats]
         noise, given = cues(alone)
         slots.take(noise, given, slots.turn(due))
-        drawn = fused.reference_step(transformer, slots, 3)
+        drawn = cuda_step.reference_step(transformer, slots, 3)
         for b, session in enumerate(alone):
             if b in turn:
                 close(drawn[b : b + 1], session.draw(noise[b : b + 1], given.rows(torch.tensor([b]))))
@@ -212,7 +212,7 @@ def test_reset_forgets_frames_and_not_the_character(transformer: Transformer) ->
             alone[0].reset()
         noise, given = cues(alone)
         slots.take(noise, given, slots.turn(seats))
-        drawn = fused.reference_step(transformer, slots, 2)
+        drawn = cuda_step.reference_step(transformer, slots, 2)
         for b, session in enumerate(alone):
             close(drawn[b : b + 1], session.draw(noise[b : b + 1], given.rows(torch.tensor([b]))))
 
@@ -237,7 +237,7 @@ def test_nan_stays_in_its_slot(transformer: Transformer) -> None:
         if poisoned:
             noise[1] = torch.nan
         slots.take(noise, given, slots.turn(seats))
-        drawn = fused.reference_step(transformer, slots, 3)
+        drawn = cuda_step.reference_step(transformer, slots, 3)
         for b, session in enumerate(alone):
             wanted = session.draw(noise[b : b + 1], given.rows(torch.tensor([b])))
             if b != 1 or frame in (0, 1, 2, 5, 6, 8):
@@ -254,10 +254,10 @@ def test_nan_beside_a_slot_that_waits(transformer: Transformer) -> None:
     for frame in range(6):
         slots.take(*cues([Alone(transformer, 9)]), slots.turn([]))
         slots.noise.fill_(torch.nan)
-        fused.reference_step(transformer, slots, 1)
+        cuda_step.reference_step(transformer, slots, 1)
         noise, given = alone.cue()
         slots.take(noise, given, slots.turn([place]))
-        close(fused.reference_step(transformer, slots, 1), alone.draw(noise, given))
+        close(cuda_step.reference_step(transformer, slots, 1), alone.draw(noise, given))
         assert slots.read(place).written == frame
 
 
@@ -278,7 +278,7 @@ def test_tensors_never_move(transformer: Transformer) -> None:
     seats = [seat(slots, session) for session in alone]
     for _ in range(2):
         slots.take(*cues(alone), slots.turn(seats))
-        fused.reference_step(transformer, slots, 3)
+        cuda_step.reference_step(transformer, slots, 3)
     slots.reset(seats[1])
     slots.leave(seats[0])
     assert addresses() == before
@@ -335,11 +335,11 @@ def test_refusals(transformer: Transformer) -> None:
     assert not slots.noise.any() and not slots.due.any()
     for count in (0, 3):
         with _refused(f"a step over {count} slots: there are 2"):
-            fused.reference_step(transformer, slots, count)
+            cuda_step.reference_step(transformer, slots, count)
     with _refused("bfloat16 over slots in torch.float32"):
-        fused.reference_step(Transformer(TINY).bfloat16(), slots, 1)
+        cuda_step.reference_step(Transformer(TINY).bfloat16(), slots, 1)
     with _refused("a model nano over slots for tiny"):
-        fused.reference_step(Transformer(PRESETS["nano"]), slots, 1)
+        cuda_step.reference_step(Transformer(PRESETS["nano"]), slots, 1)
 
 
 # --- what a GPU would be told, on tensors that hold nothing ---------------------------------------------------------
@@ -369,7 +369,7 @@ def _on_meta(name: str, dtype: torch.dtype, capacity: int) -> tuple[Transformer,
 def test_the_plain_step_looks_at_no_number(dtype: torch.dtype) -> None:
     """It runs on tensors without contents: nothing waits for the device, and a graph can hold it."""
     model, slots = _on_meta("nano", dtype, 4)
-    assert fused.reference_step(model, slots, 3).shape == (3, 32, 16, 16)
+    assert cuda_step.reference_step(model, slots, 3).shape == (3, 32, 16, 16)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
@@ -378,7 +378,7 @@ def test_the_step_on_kernels_looks_at_no_number(name: str, dtype: torch.dtype, u
     """At the shipped sizes the kernels accept every input as the model makes it, and nothing waits for the device."""
     model, slots = _on_meta(name, dtype, 4)
     edge = PRESETS[name].size // 16
-    assert fused.step(model, slots, 3).shape == (3, 32, edge, edge)
+    assert cuda_step.step(model, slots, 3).shape == (3, 32, edge, edge)
     depth = PRESETS[name].transformer.depth
     assert {op: unlaunched.count(op) for op in unlaunched} == {
         "adaln": 2 * depth + 1,
@@ -397,14 +397,14 @@ def test_the_choice_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = {"tokens": 64, "head": 64, "width": 256}
     on_cpu = choose("cpu", torch.bfloat16, **shape)
     assert not on_cpu.kernels and "PyTorch's operators (bfloat16, 64 tokens a frame, heads of 64 on cpu)" in on_cpu.line
-    assert fused.chosen(on_cpu) is fused.reference_step
+    assert cuda_step.chosen(on_cpu) is cuda_step.reference_step
     monkeypatch.setattr("avatar_kernels.why_not", lambda device: None if device == "cuda:1" else "no such card")
     refused = choose("cuda:1", torch.bfloat16, **shape)
     assert not refused.kernels and "the kernels do not run here: " in refused.line and "\n" not in refused.line
     monkeypatch.setattr("streamer.model.attention._trial", lambda device, dtype: None)
     chosen = choose("cuda:1", torch.bfloat16, **shape)
     assert chosen.kernels and "\n" not in chosen.line
-    assert fused.chosen(chosen) is fused.step
+    assert cuda_step.chosen(chosen) is cuda_step.step
     for changed, say in (
         ({"device": "cuda"}, "no such card"),
         ({"dtype": torch.float32}, "float16 and bfloat16 only"),

@@ -10,12 +10,23 @@ import av
 import numpy as np
 import pytest
 
-from streamer.config import FPS, SAMPLE_RATE
-from streamer.studio import dataset, speech
-from streamer.studio.controls import MOUTH
-from streamer.studio.dataset import Task, coloured, noise, opus, read_shard, room, split_of, stretch, variant, warped
-from streamer.studio.phones import INDEX, TimedPhone
-from streamer.studio.speech import Clip, Rejected, Utterance, flite_phones
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.motion.controls import MOUTH
+from streamer.training.data import corpora, dataset
+from streamer.training.data.corpora import Clip, Rejected, Utterance, flite_phones
+from streamer.training.data.dataset import (
+    Task,
+    coloured,
+    noise,
+    opus,
+    read_shard,
+    room,
+    split_of,
+    stretch,
+    variant,
+    warped,
+)
+from streamer.training.data.phones import INDEX, TimedPhone
 
 needs_espeak = pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="libespeak-ng is missing")
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is missing")
@@ -85,7 +96,7 @@ def test_rooms_noise_and_microphones_keep_the_length_and_the_seed():
 def test_resampling_keeps_the_tone():
     """A tone at 22.05 kHz is the same tone at 16 kHz."""
     t = np.arange(22_050) / 22_050
-    audio = speech.resample(np.sin(2 * np.pi * 440 * t).astype(np.float32), 22_050)
+    audio = corpora.resample(np.sin(2 * np.pi * 440 * t).astype(np.float32), 22_050)
     assert len(audio) == pytest.approx(SAMPLE_RATE, abs=40)
     assert frequency(audio) == pytest.approx(440, abs=2)
 
@@ -164,32 +175,34 @@ def test_alignments_that_a_wrong_text_would_get_are_rejected():
     """A bad score, phones in a hurry, and loud sound without phones are each refused with their number."""
     audio = tone(150, 2.0)
     fine = [TimedPhone("aa", i * 0.1, (i + 1) * 0.1) for i in range(20)]
-    speech._believe(audio, fine, -10.0)
+    corpora._believe(audio, fine, -10.0)
     with pytest.raises(Rejected, match=r"score -50\.0"):
-        speech._believe(audio, fine, -50.0)
+        corpora._believe(audio, fine, -50.0)
     with pytest.raises(Rejected, match="100%"):
-        speech._believe(audio, [TimedPhone("aa", 0, 0.03)] * 5, -10.0)
+        corpora._believe(audio, [TimedPhone("aa", 0, 0.03)] * 5, -10.0)
     with pytest.raises(Rejected, match="loud sound"):
-        speech._believe(audio, fine[:8], -10.0)
+        corpora._believe(audio, fine[:8], -10.0)
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
     """Whoever lacks a source learns which package to install."""
-    monkeypatch.setitem(speech.SOURCES, "festvox-ru", replace(speech.SOURCES["festvox-ru"], path=tmp_path / "nowhere"))
+    monkeypatch.setitem(
+        corpora.SOURCES, "festvox-ru", replace(corpora.SOURCES["festvox-ru"], path=tmp_path / "nowhere")
+    )
     with pytest.raises(FileNotFoundError, match="Debian package festvox-ru"):
-        speech.recordings("festvox-ru")
+        corpora.recordings("festvox-ru")
     assert dataset.main([str(tmp_path / "set"), "--limit", "1"]) == 1
 
 
 def test_every_source_has_a_licence():
     """Nothing of unknown licence is in the list."""
-    assert all(source.licence and source.package for source in speech.SOURCES.values())
+    assert all(source.licence and source.package for source in corpora.SOURCES.values())
 
 
 @needs_espeak
 def test_espeak_says_when_it_says_what():
     """The phones of espeak-ng follow one another to the end of its sound, and vowels are louder than silence."""
-    said = speech.espeak().speak("Bob met the people.", "en-us", 160)
+    said = corpora.espeak().speak("Bob met the people.", "en-us", 160)
     names = [p.phone for p in said.phones if p.phone != "sil"]
     assert names[:3] == ["b", "aa", "b"] and names.count("p") == 2
     assert all(a.end == pytest.approx(b.start, abs=0.01) for a, b in zip(said.phones, said.phones[1:], strict=False))
@@ -202,10 +215,10 @@ def test_espeak_says_when_it_says_what():
 @needs_espeak
 def test_espeak_pronounces_other_languages_and_refuses_unknown_voices():
     """Words of a language become phones; a voice that does not exist is named."""
-    assert speech.espeak().words("Guten Morgen", "de")[0][:2] == ["g", "uw"]
-    assert [word[0] for word in speech.espeak().words("бабушка помогла", "ru")] == ["b", "p"]
+    assert corpora.espeak().words("Guten Morgen", "de")[0][:2] == ["g", "uw"]
+    assert [word[0] for word in corpora.espeak().words("бабушка помогла", "ru")] == ["b", "p"]
     with pytest.raises(ValueError, match="nobody"):
-        speech.espeak().speak("hello", "nobody")
+        corpora.espeak().speak("hello", "nobody")
 
 
 @needs_flite
@@ -213,15 +226,17 @@ def test_the_aligner_finds_what_flite_said():
     """Forced alignment of flite's voice puts phones within 25 ms of flite's own times, and rejects another text."""
     pytest.importorskip("pocketsphinx")
     text = "please leave a message after the tone and hang up when you are finished"
-    said = speech.flite(text, "slt")
-    found, score = speech.aligner().align(said.audio, speech.pronounce(text, "en"))
+    said = corpora.flite(text, "slt")
+    found, score = corpora.aligner().align(said.audio, corpora.pronounce(text, "en"))
     true = [p.start for p in said.phones if p.phone == "s"]
     told = [p.start for p in found if p.phone == "s"]
     assert len(true) == len(told)
     assert np.median(np.abs(np.subtract(true, told))) < 0.025
     with pytest.raises(Rejected):
-        wrong, other = speech.aligner().align(said.audio, speech.pronounce("bananas grow on trees in the jungle", "en"))
-        speech._believe(said.audio, wrong, other)
+        wrong, other = corpora.aligner().align(
+            said.audio, corpora.pronounce("bananas grow on trees in the jungle", "en")
+        )
+        corpora._believe(said.audio, wrong, other)
 
 
 def test_audio_that_is_none_is_refused(tmp_path):
@@ -229,4 +244,4 @@ def test_audio_that_is_none_is_refused(tmp_path):
     path = Path(tmp_path, "text.ogg")
     path.write_text("not a sound")
     with pytest.raises(av.error.FFmpegError):
-        speech.read_audio(path)
+        corpora.read_audio(path)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from streamer.config import SIZES
-from streamer.encode import VideoEncoder, to_yuv
-from streamer.stamp import checksum, read, stamp
+from streamer.base.constants import SIZES
+from streamer.media.frame_stamp import checksum, read, stamp
+from streamer.media.video_encoder import VideoEncoder, to_yuv
 
 
 def _image(size: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import pytest
 from peers import Witness
 from test_page import SLOW, STREAM, eventually, listen, no_sessions, start, until
 
-from streamer.gestures import GESTURES
-from streamer.plan import RANGES
+from streamer.motion.gestures import GESTURES
+from streamer.motion.plan import RANGES
 
 pytestmark = pytest.mark.browser
 

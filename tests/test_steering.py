@@ -15,13 +15,13 @@ from lipstream_client import Client, ControlFailed, Frame, Session
 from peers import Witness, silence, spoken
 from PIL import Image
 
-from streamer.away import card
-from streamer.characters import Characters, Entry
-from streamer.generator import Seat
-from streamer.generators import RigGenerator
-from streamer.pipeline import Drawable
-from streamer.signalling import Refused
-from streamer.studio.controls import INDEX
+from streamer.avatar.characters import CharacterRecord, Characters
+from streamer.avatar.engine import EngineSlot
+from streamer.avatar.renderer import Renderer
+from streamer.avatar.rig_backend import RigBackend
+from streamer.base.errors import RequestError
+from streamer.media.away_card import card
+from streamer.motion.controls import INDEX
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 
@@ -53,7 +53,7 @@ async def frames_until(session: Session, wanted: np.ndarray | None, k: int = 0) 
 
 
 def still(server: Any, character: str, background: bool = True) -> np.ndarray:
-    return RigGenerator().still(server.state.characters.get(character), 256, background)
+    return RigBackend().still(server.state.characters.get(character), 256, background)
 
 
 class TestOverHttp:
@@ -87,7 +87,7 @@ class TestOverHttp:
         """A client that waits for its own answer is not given another's."""
         async with Client(server.url) as client, client.session(character="24") as session:
             await anext(session.frames())
-            own = asyncio.create_task(session.wear("71"))
+            own = asyncio.create_task(session.set_character("71"))
             other = asyncio.create_task(client.control(session.id, {"type": "ping", "id": 3, "t": 1.5}))
             assert (await other)["id"] == 3
             await client.control(session.id, {"type": "character", "id": "40"})
@@ -148,7 +148,7 @@ class TestOverHttp:
         self, server: Any, live: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is told to wait: 409."""
-        from streamer.session import State
+        from streamer.session.session import State
 
         client, session = live
         monkeypatch.setattr(server.state.sessions[session.id], "_state", State.CONNECTING)
@@ -210,7 +210,7 @@ class TestAway:
         _, session = live
         await session.away()
         await frames_until(session, card(still(server, "24")))
-        await session.wear("71")
+        await session.set_character("71")
         await frames_until(session, card(still(server, "71")))
 
     async def test_shows_an_uploaded_picture(self, server: Any, live: Any) -> None:
@@ -258,7 +258,7 @@ class TestAway:
 def test_pictures_without_a_face_may_be_kept_to_be_shown() -> None:
     """Where faces are needed an upload without one is refused, unless it is said to be for showing only."""
     known = Characters(needs_face=True)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestError) as refused:
         known.from_picture(png((200, 180, 20), 300))
     assert refused.value.reason in ("no_face", "one_colour")
     entry = known.from_picture(png((200, 180, 20), 300), faced=False)
@@ -310,7 +310,7 @@ async def switched(server: Any, alpha: bool) -> None:
         options = {"character": old, "alpha": alpha, "frame_queue": 100, "linger": math.inf}
         async with client.session(speech, **options) as session:
             seen = await frames_until(session, None, 20)
-            worn = await session.wear(new)
+            worn = await session.set_character(new)
             seen += await frames_until(session, None, worn + 25)
     nearest = []
     for frame in seen:
@@ -330,7 +330,7 @@ def flat(image: np.ndarray) -> np.ndarray:
     return (image[..., :3] * alpha + np.array([0, 200, 80]) * (1 - alpha)).astype(np.uint8)
 
 
-class Ledger(RigGenerator):
+class Ledger(RigBackend):
     """Notes what it is asked to make ready."""
 
     def __init__(self) -> None:
@@ -338,7 +338,7 @@ class Ledger(RigGenerator):
         self.asked: list[tuple[str, int, bool]] = []
         self.late = False
 
-    def prepare(self, entry: Entry, size: int, background: bool) -> None:
+    def prepare(self, entry: CharacterRecord, size: int, background: bool) -> None:
         self.asked.append((entry.id, size, background))
         super().prepare(entry, size, background)
 
@@ -346,9 +346,9 @@ class Ledger(RigGenerator):
 class TestMadeAhead:
     def test_what_is_ready_is_taken(self) -> None:
         """A rig that was made ahead is the one that is worn, once; of those that wait, the oldest makes room."""
-        made: list[Drawable] = []
+        made: list[Renderer] = []
 
-        class Counted(Entry):
+        class Counted(CharacterRecord):
             def rig(self, size: int, background: bool) -> Any:
                 made.append(Drawn())
                 return made[-1]
@@ -359,13 +359,13 @@ class TestMadeAhead:
             def close(self) -> None:
                 self.closed = True
 
-        generator, entries = RigGenerator(), [Counted(str(i), str(i)) for i in range(30)]
+        generator, entries = RigBackend(), [Counted(str(i), str(i)) for i in range(30)]
         generator.prepare(entries[0], 256, True)
         generator.prepare(entries[0], 256, True)
         assert len(made) == 1
-        assert generator.rig(entries[0], 256, False) is made[1]
-        assert generator.rig(entries[0], 256, True) is made[0]
-        assert generator.rig(entries[0], 256, True) is made[2]
+        assert generator.create_renderer(entries[0], 256, False) is made[1]
+        assert generator.create_renderer(entries[0], 256, True) is made[0]
+        assert generator.create_renderer(entries[0], 256, True) is made[2]
         for entry in entries:
             generator.prepare(entry, 256, True)
         waiting = [drawable for drawable in made[3:] if not drawable.closed]  # type: ignore[attr-defined]
@@ -375,16 +375,16 @@ class TestMadeAhead:
         """Some time into a session nine are ready at its size and ground; one that was put on is made again."""
         ledger = Ledger()
         monkeypatch.setattr(server.state, "generator", ledger)
-        monkeypatch.setattr("streamer.session._AHEAD_AFTER", 0.0)
-        monkeypatch.setattr("streamer.session._AHEAD_SHARE", 1.0)
-        monkeypatch.setattr("streamer.session._CALM", 0.01)
+        monkeypatch.setattr("streamer.session.session._AHEAD_AFTER", 0.0)
+        monkeypatch.setattr("streamer.session.session._AHEAD_SHARE", 1.0)
+        monkeypatch.setattr("streamer.session.session._CALM", 0.01)
         nine = [(entry.id, 128, False) for entry in server.state.characters.all()[:9]]
         async with Client(server.url) as client, client.session(size=128, background=False) as session:
             async with asyncio.timeout(30):
                 while len(ledger.asked) < 9:
                     await anext(session.frames())
                 assert ledger.asked == nine
-                await session.wear(nine[3][0])
+                await session.set_character(nine[3][0])
                 while len(ledger.asked) < 18:
                     await anext(session.frames())
             assert ledger.asked == 2 * nine
@@ -396,20 +396,20 @@ class TestMadeAhead:
         """As long as the engine skips frames nothing is made ready beside it, until patience ends."""
         ledger = Ledger()
         monkeypatch.setattr(server.state, "generator", ledger)
-        monkeypatch.setattr("streamer.session._AHEAD_AFTER", 0.0)
-        monkeypatch.setattr("streamer.session._CALM", 0.01)
-        monkeypatch.setattr("streamer.session._PATIENCE", math.inf if patience else 1.5)
+        monkeypatch.setattr("streamer.session.session._AHEAD_AFTER", 0.0)
+        monkeypatch.setattr("streamer.session.session._CALM", 0.01)
+        monkeypatch.setattr("streamer.session.session._PATIENCE", math.inf if patience else 1.5)
         busy = itertools.count()
 
-        class Busy(Seat):
+        class Busy(EngineSlot):
             skipped = property(lambda self: next(busy) if ledger.late else 7, lambda self, value: None)  # type: ignore[assignment]
 
         ledger.late = True
-        monkeypatch.setattr("streamer.generator.Seat", Busy)
+        monkeypatch.setattr("streamer.avatar.engine.EngineSlot", Busy)
         async with Client(server.url) as client, client.session(size=128) as session:
             await frames_until(session, None, 20)
             assert next(busy) > 5 and ledger.asked == []
-            monkeypatch.setattr("streamer.session._PATIENCE", patience)
+            monkeypatch.setattr("streamer.session.session._PATIENCE", patience)
             ledger.late = not patience
             async with asyncio.timeout(30):
                 while len(ledger.asked) < 9:
@@ -436,11 +436,11 @@ async def test_neural_characters_are_computed_once(neural: Any, monkeypatch: pyt
     still = generator.painter.still
     monkeypatch.setattr(generator.painter, "still", lambda *a: computed.append(1) or still(*a))
     generator.prepare(entry, 256, True)
-    rigs = [generator.rig(entry, 256, True) for _ in range(2)]
+    rigs = [generator.create_renderer(entry, 256, True) for _ in range(2)]
     assert len(computed) == 1 and rigs[0] is not rigs[1]
     generator.prepare(entry, 256, False)
     assert len(computed) == 2
-    monkeypatch.setattr("streamer.neural._MOST_STILLS", 2)
+    monkeypatch.setattr("streamer.avatar.neural._MOST_STILLS", 2)
     generator.prepare(neural.state.characters.get("17"), 256, True)
     assert len(computed) == 3 and len(generator._stills) == 2
     generator.prepare(entry, 256, False)

@@ -10,20 +10,20 @@ import torch
 from PIL import Image
 from random_networks import cue, random_networks
 
-from streamer.characters import Characters
-from streamer.features import EMBEDDING, PROSODY, Curves
-from streamer.generators import NotInstalled
-from streamer.model import loading
+from streamer.avatar.characters import Characters
+from streamer.avatar.neural import NeuralBackend, NeuralRig, within_reach
+from streamer.avatar.renderer import ConditionedRenderer
+from streamer.base.alpha import premultiplied, straighten
+from streamer.base.errors import NotInstalled
+from streamer.model import checkpoint
+from streamer.model.checkpoint import BadWeights, Networks, load, save, untrained
 from streamer.model.config import PRESETS
-from streamer.model.loading import BadWeights, Networks, load, save, untrained
-from streamer.model.stream import Cue, NotFinite, Painter, Still, fastest_dtype
-from streamer.neural import NeuralGenerator, NeuralRig, within_reach
-from streamer.pipeline import Attentive
-from streamer.studio.alpha import premultiplied, straighten
-from streamer.studio.controls import EMOTIONS, INDEX, MOUTH, rest
+from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer, NotFinite, PreparedCharacter, fastest_dtype
+from streamer.motion.articulation import EMBEDDING, PROSODY, ArticulationFrame
+from streamer.motion.controls import EMOTIONS, INDEX, MOUTH, rest
 
 TINY = PRESETS["tiny"]
-QUIET = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
+QUIET = ArticulationFrame(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,13 @@ def networks() -> Networks:
 
 
 @pytest.fixture(scope="module")
-def painter(networks: Networks) -> Painter:
-    return Painter(networks)
+def frame_renderer(networks: Networks) -> FrameRenderer:
+    return FrameRenderer(networks)
 
 
-def still(painter: Painter, seed: int) -> Still:
+def still(frame_renderer: FrameRenderer, seed: int) -> PreparedCharacter:
     rng = np.random.default_rng(seed)
-    return painter.still(rng.integers(0, 256, (64, 64, 4)).astype(np.uint8), rng.random((4, 4)))
+    return frame_renderer.still(rng.integers(0, 256, (64, 64, 4)).astype(np.uint8), rng.random((4, 4)))
 
 
 def smooth(size: int) -> np.ndarray:
@@ -48,108 +48,113 @@ def smooth(size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(places).resize((size, size), Image.Resampling.BICUBIC).convert("RGBA"))
 
 
-def run(painter: Painter, seeds: list[int], frames: int, together: bool) -> list[list[np.ndarray]]:
+def run(frame_renderer: FrameRenderer, seeds: list[int], frames: int, together: bool) -> list[list[np.ndarray]]:
     """Sessions that each begin one frame after the one before; their frames."""
-    streams = [painter.stream(still(painter, seed), seed) for seed in seeds]
+    streams = [frame_renderer.stream(still(frame_renderer, seed), seed) for seed in seeds]
     drawn: list[list[np.ndarray]] = [[] for _ in seeds]
     for k in range(frames):
         active = [i for i in range(len(seeds)) if k >= i]
         for i in active:
-            painter.hear(streams[i], cue(100 * seeds[i] + k - i))
+            frame_renderer.hear(streams[i], cue(100 * seeds[i] + k - i))
         for group in [active] if together else [[i] for i in active]:
-            for i, frame in zip(group, painter.draw([streams[i] for i in group]), strict=True):
+            for i, frame in zip(group, frame_renderer.draw([streams[i] for i in group]), strict=True):
                 assert isinstance(frame, np.ndarray)
                 drawn[i].append(frame)
     return drawn
 
 
 class TestStream:
-    def test_a_batch_is_its_sessions(self, painter: Painter) -> None:
+    def test_a_batch_is_its_sessions(self, frame_renderer: FrameRenderer) -> None:
         """Three sessions of different ages, drawn at once, give what each gives alone."""
-        alone, together = run(painter, [1, 2, 3], 6, False), run(painter, [1, 2, 3], 6, True)
+        alone, together = run(frame_renderer, [1, 2, 3], 6, False), run(frame_renderer, [1, 2, 3], 6, True)
         for one, other in zip(alone, together, strict=True):
             for a, b in zip(one, other, strict=True):
                 assert np.abs(a.astype(int) - b).max() <= 1
 
-    def test_same_seed_same_video(self, painter: Painter) -> None:
+    def test_same_seed_same_video(self, frame_renderer: FrameRenderer) -> None:
         """A session's frames depend on its seed, its character and its cues alone."""
-        first, again = run(painter, [4], 4, False)[0], run(painter, [4], 4, False)[0]
+        first, again = run(frame_renderer, [4], 4, False)[0], run(frame_renderer, [4], 4, False)[0]
         assert all((a == b).all() for a, b in zip(first, again, strict=True))
         assert not all((a == b).all() for a, b in zip(first[1:], first[:-1], strict=True))
 
-    def test_nan_in_one_state(self, painter: Painter) -> None:
+    def test_nan_in_one_state(self, frame_renderer: FrameRenderer) -> None:
         """A session whose state is spoilt is told so and starts anew; its neighbour's frame stays as it was."""
-        streams = [painter.stream(still(painter, seed), seed) for seed in (1, 2)]
-        reference = run(painter, [2], 3, False)[0]
+        streams = [frame_renderer.stream(still(frame_renderer, seed), seed) for seed in (1, 2)]
+        reference = run(frame_renderer, [2], 3, False)[0]
         for k in range(3):
             for seed, stream in zip((1, 2), streams, strict=True):
-                painter.hear(stream, cue(100 * seed + k))
+                frame_renderer.hear(stream, cue(100 * seed + k))
             if k == 2:
                 with torch.inference_mode():
                     streams[0].cache.ring_values.fill_(float("nan"))
-            first, second = painter.draw(streams)
+            first, second = frame_renderer.draw(streams)
         assert isinstance(first, NotFinite)
         assert np.abs(np.asarray(second).astype(int) - reference[2]).max() <= 1
-        painter.hear(streams[0], cue(7))
-        assert isinstance(painter.draw(streams[:1])[0], np.ndarray)
+        frame_renderer.hear(streams[0], cue(7))
+        assert isinstance(frame_renderer.draw(streams[:1])[0], np.ndarray)
 
-    def test_nan_in_one_character(self, painter: Painter) -> None:
+    def test_nan_in_one_character(self, frame_renderer: FrameRenderer) -> None:
         """What is no number in one session's picture never reaches the one beside it."""
         rigs = []
         for seed in (2, 1):
-            stream = painter.stream(still(painter, seed), seed)
-            painter.hear(stream, cue(100 * seed))
-            rigs.append(NeuralRig(painter, stream, TINY.size, opaque=True))
-        (wanted,) = rigs[0].draw_together(rigs[:1])
-        streams = [painter.stream(still(painter, seed), seed) for seed in (2, 1)]
+            stream = frame_renderer.stream(still(frame_renderer, seed), seed)
+            frame_renderer.hear(stream, cue(100 * seed))
+            rigs.append(NeuralRig(frame_renderer, stream, TINY.size, opaque=True))
+        (wanted,) = rigs[0].render_batch(rigs[:1])
+        streams = [frame_renderer.stream(still(frame_renderer, seed), seed) for seed in (2, 1)]
         for seed, stream, rig in zip((2, 1), streams, rigs, strict=True):
-            painter.hear(stream, cue(100 * seed))
+            frame_renderer.hear(stream, cue(100 * seed))
             rig._stream = stream
         with torch.inference_mode():
             for level in streams[1].still.anchor.features[:-1]:
                 level.fill_(float("nan"))
-        found, spoilt = rigs[0].draw_together(rigs)
+        found, spoilt = rigs[0].render_batch(rigs)
         assert isinstance(spoilt, NotFinite)
         assert np.abs(np.asarray(found).astype(int) - np.asarray(wanted)).max() <= 1
 
-    def test_bad_cues(self, painter: Painter) -> None:
+    def test_bad_cues(self, frame_renderer: FrameRenderer) -> None:
         """A cue that is not finite or of another shape is refused before it reaches the state."""
-        stream = painter.stream(still(painter, 1))
+        stream = frame_renderer.stream(still(frame_renderer, 1))
         good = cue(1)
         bad = good.heard.copy()
         bad[3] = np.nan
         with pytest.raises(NotFinite):
-            painter.hear(stream, Cue(good.controls, bad, good.emotion))
+            frame_renderer.hear(stream, FrameConditions(good.controls, bad, good.emotion))
         with pytest.raises(ValueError, match="31"):
-            painter.hear(stream, Cue(good.controls[len(MOUTH) :], good.heard, good.emotion))
+            frame_renderer.hear(stream, FrameConditions(good.controls[len(MOUTH) :], good.heard, good.emotion))
         with pytest.raises(ValueError, match="want"):
-            painter.hear(stream, Cue(good.controls, good.heard, good.emotion[:-1]))
+            frame_renderer.hear(stream, FrameConditions(good.controls, good.heard, good.emotion[:-1]))
         assert not stream.heard
 
-    def test_larger_pictures_larger_frames(self, painter: Painter) -> None:
+    def test_larger_pictures_larger_frames(self, frame_renderer: FrameRenderer) -> None:
         """Frames are as large as the picture that they are copied from, show the same, and may be drawn with others."""
         large = smooth(2 * TINY.size)
         small = large.reshape(TINY.size, 2, TINY.size, 2, 4).mean((1, 3)).round().astype(np.uint8)
-        streams = [painter.stream(painter.still(picture, np.ones((4, 4))), 5) for picture in (large, small, large)]
+        streams = [
+            frame_renderer.stream(frame_renderer.still(picture, np.ones((4, 4))), 5)
+            for picture in (large, small, large)
+        ]
         for k in range(2):
             for stream in streams:
-                painter.hear(stream, cue(k))
-            fine, coarse, again = (np.asarray(frame) for frame in painter.draw(streams))
+                frame_renderer.hear(stream, cue(k))
+            fine, coarse, again = (np.asarray(frame) for frame in frame_renderer.draw(streams))
         assert fine.shape == large.shape and coarse.shape == small.shape
         assert (fine == again).all()
         shrunk = fine.reshape(TINY.size, 2, TINY.size, 2, 4).mean((1, 3))
         assert 3 * np.abs(shrunk - coarse).mean() < np.abs(shrunk - small).mean()
 
-    def test_bad_picture(self, painter: Painter) -> None:
+    def test_bad_picture(self, frame_renderer: FrameRenderer) -> None:
         """A picture of another size says all sizes."""
         for edge in (32, 96, 256):
             with pytest.raises(ValueError, match=rf"{edge}.*64x64x4 or 128x128x4"):
-                painter.still(np.zeros((edge, edge, 4), np.uint8), np.zeros((4, 4)))
+                frame_renderer.still(np.zeros((edge, edge, 4), np.uint8), np.zeros((4, 4)))
 
     def test_precision_is_measured(self, networks: Networks) -> None:
         """One of the two precisions is chosen, and bf16 draws nearly what fp32 draws."""
         assert fastest_dtype(networks, 1) in (torch.float32, torch.bfloat16)
-        fine, coarse = (run(Painter(networks, dtype), [1], 2, False)[0][1] for dtype in (torch.float32, torch.bfloat16))
+        fine, coarse = (
+            run(FrameRenderer(networks, dtype), [1], 2, False)[0][1] for dtype in (torch.float32, torch.bfloat16)
+        )
         assert np.abs(fine.astype(int) - coarse).mean() < 8
 
 
@@ -206,9 +211,9 @@ class TestWeights:
 
     def test_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without weights the generator is not installed, and says which file is missing."""
-        monkeypatch.setattr(loading, "WEIGHTS", tmp_path)
+        monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
         with pytest.raises(NotInstalled, match=r"nano\.safetensors"):
-            NeuralGenerator.load("nano")
+            NeuralBackend.load("nano")
 
     def test_missing_tensor(self, networks: Networks, tmp_path: Path) -> None:
         """A weight too few is noticed."""
@@ -227,10 +232,10 @@ class TestWeights:
 
 class TestDrawable:
     @pytest.mark.parametrize("size", [48, 64, 96, 128, 192])
-    def test_a_studio_character(self, painter: Painter, size: int) -> None:
+    def test_a_studio_character(self, frame_renderer: FrameRenderer, size: int) -> None:
         """Any character becomes a drawable of the size asked for that hears and draws."""
-        rig = NeuralGenerator(painter).rig(Characters().get("24"), size, True)
-        assert isinstance(rig, Attentive)
+        rig = NeuralBackend(frame_renderer).create_renderer(Characters().get("24"), size, True)
+        assert isinstance(rig, ConditionedRenderer)
         for _ in range(2):
             rig.hear(rest(), QUIET, np.zeros(len(EMOTIONS), np.float32))
             frame = rig.draw(rest())
@@ -238,11 +243,11 @@ class TestDrawable:
 
     def test_larger_is_sharper(self) -> None:
         """A session twice as large as the networks shows more of its picture than one that is scaled up would."""
-        generator, entry = NeuralGenerator(Painter(untrained(TINY))), Characters().get("24")
+        generator, entry = NeuralBackend(FrameRenderer(untrained(TINY))), Characters().get("24")
         frames = []
         for size in (64, 128):
-            rig = generator.rig(entry, size, True)
-            assert isinstance(rig, Attentive)
+            rig = generator.create_renderer(entry, size, True)
+            assert isinstance(rig, ConditionedRenderer)
             rig.hear(rest(), QUIET, np.zeros(len(EMOTIONS), np.float32))
             frames.append(Image.fromarray(np.asarray(rig.draw(rest()))).resize((128, 128), Image.Resampling.BICUBIC))
         scaled, drawn = (np.abs(np.diff(np.asarray(frame).astype(int), axis=0)).mean() for frame in frames)

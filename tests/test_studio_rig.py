@@ -8,10 +8,10 @@ import threading
 import numpy as np
 import pytest
 
+from streamer.motion.controls import CONTROLS, EMOTIONS, controls, rest
+from streamer.motion.emotions import expression
 from streamer.studio.character import TRAITS, Character
-from streamer.studio.controls import CONTROLS, EMOTIONS, controls, rest
 from streamer.studio.draw.palette import SKINS
-from streamer.studio.emotions import expression
 from streamer.studio.rig import KEYPOINTS, Rig
 
 PLAIN = Character.from_traits({"hair": "slick back", "background": "plain", "skin": "peach"})
@@ -312,7 +312,7 @@ def test_drawing_loads_no_library_of_the_system_s_graphics():
     """After a frame the process has ThorVG in memory and nothing of GL, EGL, X11, expat, fontconfig or skia."""
     code = (
         "from streamer.studio.character import Character; from streamer.studio.rig import Rig\n"
-        "from streamer.studio.controls import rest\n"
+        "from streamer.motion.controls import rest\n"
         "Rig(Character.from_seed(1), 64).draw(rest())\n"
         "print({line.split('/')[-1] for line in open('/proc/self/maps').read().split(chr(10)) if '.so' in line})"
     )

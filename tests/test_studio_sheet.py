@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from streamer.studio import sheet
+from streamer.cli import sheet
 
 
 def test_a_sheet_has_a_cell_for_each_seed(tmp_path):

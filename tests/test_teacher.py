@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from meshed_faces import HAIR, IRIS, NOSE, Meshed
 
-from streamer.studio.controls import CONTROLS, controls, rest
+from streamer.motion.controls import CONTROLS, controls, rest
 from streamer.studio.face_fit import LEFT_EYE
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
 from streamer.studio.picture_rig.topology import CHIN, LOWER_LIP, UPPER_LIP

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer import tokens as tokens_module
-from streamer.signalling import Refused
-from streamer.tokens import DEFAULT_TTL, MAX_SESSIONS, MAX_TTL, PREFIX, Grant, Tokens
+from streamer.base.errors import RequestError
+from streamer.server import tokens as tokens_module
+from streamer.server.tokens import DEFAULT_TTL, MAX_SESSIONS, MAX_TTL, PREFIX, Grant, Tokens
 
 PAGE = "https://bot.example"
 
 
 def refusal(do: Any, *arguments: Any, **named: Any) -> tuple[int, str, str]:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestError) as caught:
         do(*arguments, **named)
     return caught.value.status, caught.value.reason, caught.value.detail
 
@@ -290,7 +290,7 @@ class TestForgery:
         token = desk.mint()
         head, _, mark = token.rpartition(".")
         for given_mark in ("", "0", mark):
-            with pytest.raises(Refused) if given_mark != mark else monkeypatch.context():
+            with pytest.raises(RequestError) if given_mark != mark else monkeypatch.context():
                 desk.ask(f"{head}.{given_mark}", "GET /v1/config")
         assert compared == [(64, b""), (64, b"0"), (64, mark.encode())]
 
@@ -315,8 +315,8 @@ class TestReplay:
         token = desk.mint()
         for _ in range(3):
             grant = desk.ask(token, "POST /v1/sessions")
-            with pytest.raises(Refused, match="full"), desk.tokens.opening(grant, desk.now):
-                raise Refused(503, "too_many_sessions", "full")
+            with pytest.raises(RequestError, match="full"), desk.tokens.opening(grant, desk.now):
+                raise RequestError(503, "too_many_sessions", "full")
         desk.open(token, "a")
         assert refusal(desk.open, token, "b")[:2] == (403, "token_used")
 
@@ -335,7 +335,7 @@ class TestReplay:
         for i, token in enumerate(tokens):
             desk.open(token, str(i))
         fourth = desk.mint()
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             desk.open(fourth, "3")
         assert (caught.value.status, caught.value.reason) == (503, "too_many_tokens")
         assert caught.value.retry_after == 11

@@ -29,9 +29,10 @@ from aiortc.rtp import (
 )
 from lipstream_client import media
 
-from streamer import clock, tracks
-from streamer.encode import VideoEncoder
-from streamer.tracks import PLAYOUT_DELAY_URI, PushSender, UdpPorts
+from streamer.base import clock
+from streamer.media.video_encoder import VideoEncoder
+from streamer.rtc import aiortc_internals
+from streamer.rtc.aiortc_internals import PLAYOUT_DELAY_URI, PushSender, UdpPorts
 
 H264 = RTCRtpCodecParameters("video/H264", 90000, payloadType=99)
 H264.parameters = {"packetization-mode": "1"}
@@ -155,7 +156,7 @@ class TestPush:
         async def sleep(seconds: float) -> None:
             pauses.append(seconds)
 
-        monkeypatch.setattr(tracks, "asyncio", SimpleNamespace(sleep=sleep))
+        monkeypatch.setattr(aiortc_internals, "asyncio", SimpleNamespace(sleep=sleep))
         await video.push(coded(512), 0, 0.0)
         assert len(pauses) == len(wire.packets) - 12
         assert 0.001 < sum(pauses) <= 0.0201
@@ -233,7 +234,7 @@ class TestTap:
     def test_packets_pass_untouched(self) -> None:
         """Each packet is handed on as it arrives, padding aside, and aiortc is given nothing to decode."""
         taken = []
-        tap = tracks._Tap(lambda *packet: taken.append(packet))
+        tap = aiortc_internals._Tap(lambda *packet: taken.append(packet))
         for number, payload in ((7, b"abc"), (5, b"d"), (6, b"")):
             packet = RtpPacket(payload_type=96, sequence_number=number, timestamp=960 * number)
             packet.payload = payload
@@ -255,9 +256,9 @@ class TestCodecs:
         other = RTCRtpCodecParameters("video/AV1", 90000, payloadType=45)
         transceiver: Any = Transceiver()
         transceiver._codecs = [vp8, vp8_rtx, other, H264, RTX]
-        assert tracks.prefer_codec(transceiver, lambda codec: {"H264": 0, "VP8": 1}.get(codec.name)) == "H264"
+        assert aiortc_internals.prefer_codec(transceiver, lambda codec: {"H264": 0, "VP8": 1}.get(codec.name)) == "H264"
         assert transceiver._codecs == [H264, RTX, vp8, vp8_rtx]
-        assert tracks.prefer_codec(transceiver, lambda codec: None) is None
+        assert aiortc_internals.prefer_codec(transceiver, lambda codec: None) is None
 
 
 async def linked(kind: Any) -> tuple[Any, Any]:
@@ -268,7 +269,7 @@ async def linked(kind: Any) -> tuple[Any, Any]:
     first.createDataChannel("control")
     for end, other in (ends, ends[::-1]):
         description = await (end.createAnswer() if end is second else end.createOffer())
-        tracks.gather_on(end, ["127.0.0.1"], UdpPorts())
+        aiortc_internals.gather_on(end, ["127.0.0.1"], UdpPorts())
         await end.setLocalDescription(description)
         described = RTCSessionDescription(end.localDescription.sdp, end.localDescription.type)
         await other.setRemoteDescription(described)
@@ -276,7 +277,7 @@ async def linked(kind: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.usefixtures("leaves_nothing")
-@pytest.mark.parametrize("kind", [tracks.Connection, media.Connection], ids=["server's", "client's"])
+@pytest.mark.parametrize("kind", [aiortc_internals.Connection, media.Connection], ids=["server's", "client's"])
 class TestClose:
     @pytest.mark.parametrize("closing", [0, 1], ids=["who offered", "who answered"])
     @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10, 20, 40])
@@ -327,7 +328,7 @@ class TestPorts:
 
     def test_local_addresses(self) -> None:
         """A server for loopback offers 127.0.0.1 first; one for others does not offer it."""
-        assert tracks.local_addresses(True)[0] == "127.0.0.1"
-        assert "127.0.0.1" not in tracks.local_addresses(False)
-        families = [":" in address for address in tracks.local_addresses(True)]
+        assert aiortc_internals.local_addresses(True)[0] == "127.0.0.1"
+        assert "127.0.0.1" not in aiortc_internals.local_addresses(False)
+        families = [":" in address for address in aiortc_internals.local_addresses(True)]
         assert families == sorted(families)

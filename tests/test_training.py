@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from streamer.features import PROSODY
 from streamer.model.autoencoder import Autoencoder
+from streamer.model.checkpoint import load
 from streamer.model.config import HEARD, PRESETS
-from streamer.model.loading import load
-from streamer.model.stream import Cue, Painter
+from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer
 from streamer.model.transformer import Transformer, face_tokens
-from streamer.studio.controls import EMOTIONS, MOUTH, rest
+from streamer.motion.articulation import PROSODY
+from streamer.motion.controls import EMOTIONS, MOUTH, rest
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
 from streamer.training import main
@@ -58,7 +58,7 @@ _KILLED = """
 import os, signal, sys
 import numpy as np
 from streamer.model.config import HEARD
-from streamer.studio.controls import MOUTH
+from streamer.motion.controls import MOUTH
 from streamer.training.scenes import Scenes, Shot
 from streamer.training.voices import Voices
 
@@ -340,10 +340,10 @@ def test_the_whole_recipe(voices: tuple[Voices, np.ndarray], tmp_path: Path, mon
     assert main(command) == 0
     for name, value in load("tiny", out).transformer.state_dict().items():
         torch.testing.assert_close(value, networks.transformer.state_dict()[name], atol=0, rtol=0)
-    painter = Painter(networks)
-    stream = painter.stream(painter.still(np.zeros((64, 64, 4), np.uint8), np.ones((4, 4))))
-    painter.hear(stream, Cue(rest(), made.clip(0)[0][0], np.zeros(len(EMOTIONS), np.float32)))
-    assert isinstance(painter.draw([stream])[0], np.ndarray)
+    frame_renderer = FrameRenderer(networks)
+    stream = frame_renderer.stream(frame_renderer.still(np.zeros((64, 64, 4), np.uint8), np.ones((4, 4))))
+    frame_renderer.hear(stream, FrameConditions(rest(), made.clip(0)[0][0], np.zeros(len(EMOTIONS), np.float32)))
+    assert isinstance(frame_renderer.draw([stream])[0], np.ndarray)
 
 
 @pytest.mark.usefixtures("denormals")

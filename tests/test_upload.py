@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from lipstream_client import Client
-from lipstream_client import Refused as ClientRefused
+from lipstream_client import RequestError as ClientRefused
 from PIL import Image
 from posed_faces import (
     PICTURES,
@@ -28,7 +28,7 @@ from posed_faces import (
     side_by_side,
 )
 
-from streamer.config import ServerConfig
+from streamer.server.config import ServerConfig
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing", "any_load")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import streamer.vad as vad_module
-from streamer.config import SAMPLE_RATE
-from streamer.vad import SileroDetector, Vad, VadConfig, VadEvent, WebrtcDetector
+import streamer.audio.vad as vad_module
+from streamer.audio.vad import SileroDetector, Vad, VadConfig, VadEvent, WebrtcDetector
+from streamer.base.constants import SAMPLE_RATE
 
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
 MS = SAMPLE_RATE // 1000

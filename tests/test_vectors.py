@@ -10,16 +10,27 @@ import httpx
 import numpy as np
 import pytest
 
-from streamer import control
-from streamer.control import BadMessage
-from streamer.signalling import Refused, parse_fragment
-from streamer.stamp import read, stamp
+from streamer.base.errors import RequestError
+from streamer.media.frame_stamp import read, stamp
+from streamer.rtc.negotiation import parse_fragment
+from streamer.session import messages
+from streamer.session.messages import BadMessage
 
 CLIENTS = Path(__file__).parent.parent / "clients"
-TYPES = {"ping": control.Ping, "interrupt": control.Interrupt, "mute": control.Mute, "character": control.Wear}
-TYPES |= {"emotion": control.Feel, "playout": control.Playout, "plan": control.Move, "attention": control.Attend}
-SPOKEN = {"start": control.Start, "end": control.End}
-TYPES |= {"gesture": control.Gesture, "away": control.Away}
+TYPES = {
+    "ping": messages.Ping,
+    "interrupt": messages.Interrupt,
+    "mute": messages.Mute,
+    "character": messages.SetCharacter,
+}
+TYPES |= {
+    "emotion": messages.SetEmotion,
+    "playout": messages.Playout,
+    "plan": messages.MotionCommand,
+    "attention": messages.Attend,
+}
+SPOKEN = {"start": messages.Start, "end": messages.End}
+TYPES |= {"gesture": messages.Gesture, "away": messages.SetAway}
 
 
 def vectors(name: str) -> dict[str, Any]:
@@ -47,7 +58,7 @@ class TestServer:
     @pytest.mark.parametrize("vector", CLIENT["valid"], ids=lambda v: v["text"][:40])
     def test_takes_what_a_client_may_say(self, vector: dict[str, Any]) -> None:
         """Each valid text parses to what the vectors say it means, its defaults filled in."""
-        request = control.parse(vector["text"])
+        request = messages.parse(vector["text"])
         means = dict(vector["means"])
         assert type(request) is TYPES[means.pop("type")]
         assert asdict(request) == means
@@ -56,32 +67,32 @@ class TestServer:
     def test_refuses_what_a_client_may_not_say(self, vector: dict[str, str]) -> None:
         """Each invalid text is a BadMessage, never another exception."""
         with pytest.raises(BadMessage):
-            control.parse(vector["text"])
+            messages.parse(vector["text"])
 
     @pytest.mark.parametrize("vector", CLIENT["large"], ids=lambda v: v["why"])
     def test_refuses_large_messages(self, vector: dict[str, Any]) -> None:
         """What is too long or nested too deep is a BadMessage."""
         before, filler, count, after = vector["parts"]
         with pytest.raises(BadMessage):
-            control.parse(before + filler * count + after)
+            messages.parse(before + filler * count + after)
 
     @pytest.mark.parametrize("vector", CLIENT["binary"], ids=lambda v: v["why"])
     def test_refuses_binary_messages(self, vector: dict[str, str]) -> None:
         """Binary is refused even where its bytes would spell a message."""
         with pytest.raises(BadMessage):
-            control.parse(bytes.fromhex(vector["hex"]))
+            messages.parse(bytes.fromhex(vector["hex"]))
 
     @pytest.mark.parametrize("vector", CLIENT["builds"], ids=lambda v: str(v["call"]))
     def test_takes_what_the_web_client_builds(self, vector: dict[str, Any]) -> None:
         """What the web client sends is what the server reads."""
-        request = asdict(control.parse(json.dumps(vector["message"])))
+        request = asdict(messages.parse(json.dumps(vector["message"])))
         said = {name: value for name, value in vector["message"].items() if name != "type"}
         assert said == {name: request[name] for name in said}
 
     @pytest.mark.parametrize("vector", SPEECH["valid"], ids=lambda v: v["text"][:40])
     def test_takes_what_a_bot_may_say(self, vector: dict[str, Any]) -> None:
         """Each valid text of the speech socket parses to what the vectors say it means."""
-        request = control.parse_speech(vector["text"])
+        request = messages.parse_speech(vector["text"])
         means = dict(vector["means"])
         assert type(request) is (TYPES | SPOKEN)[means.pop("type")]
         assert asdict(request) == means
@@ -90,8 +101,8 @@ class TestServer:
     def test_refuses_what_a_bot_may_not_say(self, vector: dict[str, str]) -> None:
         """What is no message at all is told from one that is wrong."""
         with pytest.raises(BadMessage) as caught:
-            control.parse_speech(vector["text"])
-        assert isinstance(caught.value, control.Unreadable) == (vector in SPEECH["unreadable"])
+            messages.parse_speech(vector["text"])
+        assert isinstance(caught.value, messages.Unreadable) == (vector in SPEECH["unreadable"])
 
     @pytest.mark.parametrize("vector", STAMP["vectors"], ids=lambda v: str(v["frame"]))
     def test_stamps_and_reads_frames(self, vector: dict[str, Any]) -> None:
@@ -128,7 +139,7 @@ class TestServer:
     @pytest.mark.parametrize("vector", FRAGMENTS["invalid"], ids=lambda v: v["why"])
     def test_refuses_bad_fragments(self, vector: dict[str, Any]) -> None:
         """A bad fragment is refused with the vector's status and reason."""
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestError) as caught:
             parse_fragment(lines(vector["fragment"]), FRAGMENTS["ufrag"])
         assert (caught.value.status, caught.value.reason) == (vector["status"], vector["reason"])
 

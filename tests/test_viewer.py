@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from virtual import Path, VirtualLoop
 
-from streamer import clock
-from streamer.config import FPS
-from streamer.encode import TICKS, ceiling
-from streamer.messages import Encoded, Sound, Times
-from streamer.metrics import Metrics
-from streamer.viewer import Viewer
+from streamer.base import clock
+from streamer.base.constants import FPS
+from streamer.base.frames import Encoded, Sound, Times
+from streamer.base.metrics import Metrics
+from streamer.media.video_encoder import TICKS, ceiling
+from streamer.session.viewer import Viewer
 
 SIZE = 256
 
@@ -238,7 +238,7 @@ class TestSound:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             viewer.sound(Sound(0, 160, 0, b"old", now), now)
-            viewer.hush(1)
+            viewer.flush_audio(1)
             viewer.sound(Sound(160, 160, 0, b"late", now), now)
             viewer.sound(Sound(320, 160, 1, b"new", now), now)
             await asyncio.sleep(1.0)

@@ -5,16 +5,16 @@ import pytest
 import torch
 from peers import SAMPLE
 
-from streamer.config import SAMPLE_RATE
-from streamer.features import EMBEDDING, PROSODY, Articulation, Curves
+from streamer.avatar.neural import _cue
+from streamer.base.alpha import premultiplied
+from streamer.base.constants import SAMPLE_RATE
+from streamer.cli.render import read_speech
+from streamer.model.checkpoint import load
 from streamer.model.config import PRESETS
-from streamer.model.loading import load
-from streamer.model.stream import Cue, Painter
-from streamer.neural import _cue
-from streamer.render import read_speech
-from streamer.studio.alpha import premultiplied
+from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer
+from streamer.motion.articulation import EMBEDDING, PROSODY, Articulation, ArticulationFrame
+from streamer.motion.controls import EMOTIONS, MOUTH, controls, rest
 from streamer.studio.character import Character
-from streamer.studio.controls import EMOTIONS, MOUTH, controls, rest
 from streamer.studio.rig import Rig, Truth
 from streamer.training.scenes import FIRST_SEED
 from streamer.training.voices import silence
@@ -29,8 +29,8 @@ Box = tuple[float, float, float, float]
 
 
 @pytest.fixture(scope="module")
-def painter() -> Painter:
-    return Painter(load("nano"))
+def frame_renderer() -> FrameRenderer:
+    return FrameRenderer(load("nano"))
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +42,20 @@ def quiet() -> np.ndarray:
 def loud() -> np.ndarray:
     """[Q]: what is heard where the sample voice opens its mouth the widest."""
     samples, _ = read_speech(SAMPLE)
-    curves: Curves = Articulation.load().whole(samples[: SPOKEN * SAMPLE_RATE])
+    curves: ArticulationFrame = Articulation.load().whole(samples[: SPOKEN * SAMPLE_RATE])
     at = int(curves.mouth[:, MOUTH.index("open")].argmax())
     return np.concatenate([curves.mouth[at], curves.prosody[at], curves.embedding[at]]).astype(np.float32)
 
 
-def posed(painter: Painter, rig: Rig, heard: np.ndarray, pose: np.ndarray) -> np.ndarray:
+def posed(frame_renderer: FrameRenderer, rig: Rig, heard: np.ndarray, pose: np.ndarray) -> np.ndarray:
     """[S, S, 4] uint8: what the generator draws of the rig's character once `pose` [C] and `heard` [Q] have lasted."""
     image, truth = rig.draw_with_truth(rest())
     face = truth.face_mask.reshape(16, SIZE // 16, 16, SIZE // 16).mean((1, 3))
-    stream = painter.stream(painter.still(premultiplied(image), face))
+    stream = frame_renderer.stream(frame_renderer.still(premultiplied(image), face))
     drawn = []
     for _ in range(SETTLED):
-        painter.hear(stream, Cue(pose, heard, np.eye(len(EMOTIONS), dtype=np.float32)[0]))
-        drawn = painter.draw([stream])
+        frame_renderer.hear(stream, FrameConditions(pose, heard, np.eye(len(EMOTIONS), dtype=np.float32)[0]))
+        drawn = frame_renderer.draw([stream])
     assert isinstance(drawn[0], np.ndarray)
     return drawn[0]
 
@@ -73,7 +73,7 @@ def within(picture: np.ndarray, box: Box, margin: int = 3) -> np.ndarray:
 )
 @torch.inference_mode()
 def test_it_does_as_it_is_told(
-    painter: Painter, quiet: np.ndarray, loud: np.ndarray, seed: int, pose: np.ndarray, part: str
+    frame_renderer: FrameRenderer, quiet: np.ndarray, loud: np.ndarray, seed: int, pose: np.ndarray, part: str
 ) -> None:
     """Drawn at rest, a frame is more like the rig's at rest; drawn in the pose, more like the rig's in the pose."""
     assert seed < FIRST_SEED
@@ -90,7 +90,7 @@ def test_it_does_as_it_is_told(
             "eyes": list(truth[0][1].eye_boxes),
             "face": [(70, 60, 186, 170)],
         }[part]
-        drawn = [posed(painter, rig, said, asked) for said, asked in zip(heard, (rest(), pose), strict=True)]
+        drawn = [posed(frame_renderer, rig, said, asked) for said, asked in zip(heard, (rest(), pose), strict=True)]
 
     def error(picture: np.ndarray, wanted: np.ndarray) -> float:
         return float(np.mean([np.abs(within(picture, box) - within(wanted, box)).mean() for box in boxes]))
@@ -102,20 +102,20 @@ def test_it_does_as_it_is_told(
 def test_a_head_turns_no_farther_than_is_drawn_well() -> None:
     """What a session is asked for beyond that is drawn at its end; the rest of the plan stays."""
     asked = controls(yaw=0.5, gaze_x=-1, blink_left=1)
-    curves = Curves(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
+    curves = ArticulationFrame(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
     given = _cue(asked, curves, np.zeros(len(EMOTIONS))).controls
     kept = controls(yaw=0.28, gaze_x=-1, blink_left=1)
     np.testing.assert_allclose(given, kept, atol=1e-6)
 
 
 @torch.inference_mode()
-def test_it_stays_itself_at_rest(painter: Painter, quiet: np.ndarray) -> None:
+def test_it_stays_itself_at_rest(frame_renderer: FrameRenderer, quiet: np.ndarray) -> None:
     """A character at rest looks like its picture and not like the others."""
     pictures, drawn = [], []
     for seed in HELD_OUT:
         with Rig(Character.from_seed(seed), SIZE, background=True) as rig:
             pictures.append(rig.draw(rest()).copy().astype(np.float64))
-            drawn.append(posed(painter, rig, quiet, rest()))
+            drawn.append(posed(frame_renderer, rig, quiet, rest()))
     for i, picture in enumerate(drawn):
         errors = [np.mean((picture - other) ** 2) for other in pictures]
         assert int(np.argmin(errors)) == i and errors[i] < 60

@@ -14,7 +14,7 @@ from conftest import RunningServer
 from peers import SDP, MouthMeter, bare_peer, offer_of, spoken, tone
 from wish import Microphone, Player
 
-from streamer.routes.whip import WHEP_RELATION
+from streamer.server.routes.whip import WHEP_RELATION
 
 VECTORS = json.loads((Path(__file__).parent.parent / "clients" / "vectors" / "whip.json").read_text())
 _OPAQUE = {"session": "[^/]+", "viewer": "[^/]+", "etag": '"[^"]+"'}

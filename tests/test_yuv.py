@@ -7,13 +7,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from streamer.config import SIZES
-from streamer.encode import VideoEncoder, to_rgba, to_yuv
-from streamer.model.colour import eight_bit, scaled, shown, to_planes
-from streamer.stamp import read, stamp
-from streamer.studio.alpha import premultiplied, straighten
-from streamer.studio.picture import backdrop
-from streamer.yuv import Yuv
+from streamer.base.alpha import premultiplied, straighten
+from streamer.base.constants import SIZES
+from streamer.base.image import Yuv, backdrop
+from streamer.media.frame_stamp import read, stamp
+from streamer.media.video_encoder import VideoEncoder, to_rgba, to_yuv
+from streamer.model.runtime.color import eight_bit, scaled, shown, to_planes
 
 
 def _noise(size: int, seed: int = 0) -> np.ndarray:

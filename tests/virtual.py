@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from streamer import clock
-from streamer.broadcast import Reports
-from streamer.messages import Encoded
-from streamer.signalling import Peer, Role
-from streamer.viewer import Viewer
+from streamer.base import clock
+from streamer.base.frames import Encoded
+from streamer.rtc.negotiation import Peer
+from streamer.rtc.sdp import Role
+from streamer.session.fanout import ReceiverFeedback
+from streamer.session.viewer import Viewer
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -76,7 +77,7 @@ class Path:
         self.lost = 0
         self.born = clock.now()
         self.viewer: Viewer
-        self.reports: Reports
+        self.reports: ReceiverFeedback
         self.video = _Sender(self._frame) if codec else None
         self.audio = _Sender(self._sound) if audio else None
         self.peer = Peer(Role.VIEWER, None, self.audio, self.video, codec, "", "", "")  # type: ignore[arg-type]

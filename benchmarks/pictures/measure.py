@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from streamer.studio.controls import controls, rest
+from streamer.motion.controls import controls, rest
 from streamer.studio.face_fit import FaceFit
 
 from . import measures, poses, sets

@@ -19,11 +19,11 @@ if __name__ == "__main__":
 
 from pictures import measures, poses, rigs, sets, sheet  # noqa: E402
 from pictures.measure import Subject  # noqa: E402
+from streamer.faces.alignment import BadFace  # noqa: E402
 from streamer.faces.decode import decode_picture  # noqa: E402
+from streamer.faces.detector import FaceDetector  # noqa: E402
 from streamer.faces.finder import find_face, quarter  # noqa: E402
 from streamer.faces.landmarks import Landmarker  # noqa: E402
-from streamer.model.face import FaceDetector  # noqa: E402
-from streamer.model.picture import BadFace  # noqa: E402
 from streamer.studio.face_fit import FaceFit  # noqa: E402
 
 FOLDER = sets.DOCS

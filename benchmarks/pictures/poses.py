@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.config import FPS
-from streamer.features import Articulation
-from streamer.pipeline import Avatar, steps_of
-from streamer.render import read_speech
-from streamer.studio.animate import Life
-from streamer.studio.controls import INDEX, MOUTH, controls, rest
+from streamer.audio.framing import steps_of
+from streamer.avatar.avatar import Avatar
+from streamer.base.constants import FPS
+from streamer.cli.render import read_speech
+from streamer.motion.articulation import Articulation
+from streamer.motion.controls import INDEX, MOUTH, controls, rest
+from streamer.motion.idle import IdleMotion
 
 VOICE = Path(__file__).resolve().parents[2] / "clients" / "page" / "sample.wav"
 SPOKEN = 160
@@ -68,7 +69,7 @@ def with_start(path: Path = VOICE, frames: int = SPOKEN) -> tuple[np.ndarray, fl
     """`speech`, and the second of the recording that it begins at: where p, b and m are heard most."""
     samples, _ = read_speech(path)
     listener = Articulation.load()
-    avatar = Avatar(listener, _Nobody(), Life(0))  # type: ignore[arg-type]  # nothing is drawn
+    avatar = Avatar(listener, _Nobody(), IdleMotion(0))  # type: ignore[arg-type]  # nothing is drawn
     heard = np.array([avatar.hear(step)[0].copy() for step in steps_of(samples, listener.lookahead)])
     if len(heard) <= frames:
         return heard, 0.0

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from streamer.faces.alignment import BadFace
 from streamer.faces.decode import BadPicture, decode_picture
+from streamer.faces.detector import FaceDetector
 from streamer.faces.finder import FoundFace, find_face, quarter
 from streamer.faces.fitting import prepare
 from streamer.faces.landmarks import Landmarker
 from streamer.faces.pack import Pack
-from streamer.model.face import FaceDetector
-from streamer.model.picture import BadFace
 from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.rig import PictureRig
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from streamer.config import FPS
-from streamer.render import read_speech
+from streamer.base.constants import FPS
+from streamer.cli.render import read_speech
 from streamer.studio.face_fit import FaceFit
 
 from . import measures, poses

@@ -243,7 +243,7 @@ export function createMarker() {
 /** Between eyes and mouth. @param {Face} face */
 const middle = ({ eyes: [left, right], mouth }) => [0, 1].map((i) => ((left[i] + right[i]) / 2 + mouth[i]) / 2);
 
-/** The face as the server will see it, by the proportions of `streamer/model/picture.py`. @param {number[][]} points */
+/** The face as the server will see it, by the proportions of `streamer/faces/alignment.py`. @param {number[][]} points */
 function ellipse([left, right, mouth]) {
   const eyes = [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2];
   const [across, down] = [

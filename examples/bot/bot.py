@@ -67,7 +67,7 @@ class Conversation:
     async def run(self) -> None:
         """Until the session ends, which raises SessionLost."""
         try:
-            await self._bot.attend("idle")
+            await self._bot.set_attention("idle")
             async for event in self._bot.events():
                 await self._take(event)
         finally:
@@ -82,7 +82,7 @@ class Conversation:
                     self._answering = None
                 if self._began is None:
                     self._began = event["at"]
-                await self._bot.attend("listening")
+                await self._bot.set_attention("listening")
             case "user_speech_ended" if self._began is not None:
                 self._answering = asyncio.create_task(self._answer(self._began, event["at"]))
             case "interrupted" if event["by"] == "user":
@@ -90,18 +90,18 @@ class Conversation:
                 self._heard = min(event["position_ms"] / 1000 / max(self._said, 0.1), 1.0)
             case "speech_finished" if not event["interrupted"]:
                 self._heard, self._interrupted = 1.0, False
-                await self._bot.attend("idle")
+                await self._bot.set_attention("idle")
 
     async def _answer(self, began: float, ended: float) -> None:
         await asyncio.sleep(TURN_ENDS_AFTER)
         turn = Turn(ended - began, max(began - self._ended, 0.0), self._interrupted, self._heard, datetime.now())
         self._began, self._ended, self._interrupted = None, ended, False
-        await self._bot.attend("thinking")
+        await self._bot.set_attention("thinking")
         text, emotion = self._rules.answer(turn)
         print(f"user: {turn.seconds:.1f} s{' (interrupted)' * turn.interrupted}\nbot:  {text}", flush=True)
         samples, _ = await asyncio.gather(speak(text, self._voice), asyncio.sleep(0.6))  # one who answers has thought
         self._said = len(samples) / RATE
-        await self._bot.feel(emotion, 0.7)
+        await self._bot.set_emotion(emotion, 0.7)
         await self._bot.say(samples)
 
 

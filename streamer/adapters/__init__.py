@@ -1,1 +1,1 @@
-"""Lipstream's characters in other frameworks. Each module needs the extra of its name."""
+"""Moved to `streamer.embed`; these names work until 0.3 and warn."""

@@ -1,1 +1,1 @@
-"""Words that every room shares."""
+"""What every room shares: constants, clocks, queues, frames, errors, metrics. Imports nothing of lipstream."""

@@ -21,12 +21,12 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from streamer.base.errors import BadPicture
+from streamer.faces.alignment import BadFace
 from streamer.faces.decode import MAX_PIXELS, MIN_EDGE, brief, decoding, opened, picture_format
 from streamer.faces.expression import Expression, axes, expression
 from streamer.faces.notice import Notice
 from streamer.faces.pack import Given, Pack, calmest, make_pack
 from streamer.faces.roles import ROLES, SAYS, TURN, Role, role_by_face, strength, unrest
-from streamer.model.picture import BadFace
 from streamer.studio.face_fit import FaceFit
 
 MAX_SECONDS = 12.0

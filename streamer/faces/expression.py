@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from streamer.model.face import sampled, similarity
+from streamer.faces.detector import sampled, similarity
 from streamer.studio.face_fit import INNER_LIPS, LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceFit
 
 INNER_LIP_EDGE = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)

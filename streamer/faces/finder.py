@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from streamer.faces.alignment import MIN_EYES, BadFace, check_colours
+from streamer.faces.detector import FOUND, Face, FaceDetector
 from streamer.faces.kinds import described, drawing_score
 from streamer.faces.landmarks import Landmarker, on_ground, roll_of
 from streamer.faces.notice import Notice
 from streamer.faces.pose import face_of, placed, turned
-from streamer.model.face import FOUND, Face, FaceDetector
-from streamer.model.picture import MIN_EYES, BadFace, check_colours
 from streamer.studio.face_fit import FaceFit
 
 MOST_YAW = math.radians(50)
@@ -128,8 +128,8 @@ def find_face(
 
 def marked_face(picture: np.ndarray, face: Face, landmarker: Landmarker) -> FoundFace:
     """
-    The face that a person marked (`streamer.model.picture.marked`) in a picture [H, W, 4] uint8: its own mesh where one
-    lies on the marks, otherwise a mean face laid on them.
+    The face that a person marked (`streamer.faces.alignment.marked`) in a picture [H, W, 4] uint8: its own mesh where
+    one lies on the marks, otherwise a mean face laid on them.
     """
     fit = landmarker.look(picture, face.box, face.roll, _FAIR)
     meshed = fit is not None and _agrees(fit, face, _MARKED)

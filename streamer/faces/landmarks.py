@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from streamer.model.face import Face
-from streamer.networks import session_of
+from streamer.base import resources
+from streamer.base.onnx import load_onnx_session
+from streamer.faces.detector import Face
 from streamer.studio.face_fit import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, FaceFit
 
 if TYPE_CHECKING:
     import onnxruntime
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "mediapipe"
+WEIGHTS = resources.WEIGHTS / "mediapipe"
 
 FOUND = 0.5
 """The mesh's own score from which on what it lies on counts as a face."""
@@ -205,7 +206,9 @@ class Landmarker:
 
     def __init__(self, folder: Path, threads: int) -> None:
         def opened(name: str, what: str, *gives: str) -> "onnxruntime.InferenceSession":
-            return session_of(folder / f"{name}.onnx", f"weights of MediaPipe's {what}", ["picture"], gives, threads)
+            return load_onnx_session(
+                folder / f"{name}.onnx", f"weights of MediaPipe's {what}", ["picture"], gives, threads
+            )
 
         short = opened("face_detection_short_range", "short-range face detector", "boxes", "scores")
         full = opened("face_detection_full_range", "full-range face detector", "boxes", "scores")

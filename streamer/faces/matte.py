@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from streamer.base.onnx import load_onnx_session
 from streamer.faces.landmarks import WEIGHTS, on_ground
-from streamer.networks import session_of
 from streamer.studio.face_fit import FaceFit
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ class Matting:
     @classmethod
     def load(cls, path: Path = WEIGHTS / "selfie_segmentation.onnx", threads: int = 1) -> "Matting":
         """Raises FileNotFoundError, or BadNetwork for weights that are damaged or another network's."""
-        return cls(session_of(path, "weights of MediaPipe's selfie segmentation", ["picture"], ["person"], threads))
+        return cls(
+            load_onnx_session(path, "weights of MediaPipe's selfie segmentation", ["picture"], ["person"], threads)
+        )
 
     def matte(self, picture: np.ndarray, fit: FaceFit) -> np.ndarray:
         """

@@ -19,11 +19,11 @@ import numpy as np
 from PIL import Image
 
 from streamer.base.errors import BadPicture
+from streamer.faces.alignment import BadFace
+from streamer.faces.detector import sampled
 from streamer.faces.expression import Expression, axes, expression, median_colour, skin
 from streamer.faces.notice import Notice
 from streamer.faces.roles import ROLES, SAYS, TURN, Role, role_by_face, role_by_name, smile_of, strength, unrest
-from streamer.model.face import sampled
-from streamer.model.picture import BadFace
 from streamer.studio.face_fit import FaceFit
 
 MAX_PICTURES = 8

@@ -9,8 +9,8 @@ from functools import cache
 
 import numpy as np
 
+from streamer.faces.detector import Face
 from streamer.faces.landmarks import WEIGHTS
-from streamer.model.face import Face
 from streamer.studio.face_fit import (
     INNER_LIPS,
     LEFT_EYE,

@@ -6,8 +6,8 @@ Letters used in shapes: H, W the picture's edges; S the preview's.
 import numpy as np
 from PIL import Image
 
+from streamer.faces.detector import sampled
 from streamer.faces.pose import face_of
-from streamer.model.face import sampled
 from streamer.studio.face_fit import FaceFit
 
 _EDGE = 3.4  # distances between the eyes that a preview shows

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streamer.base.errors import BadPicture
+from streamer.faces.alignment import BadFace, marked
 from streamer.faces.clip import choose_frames, follow_face, read_clip
 from streamer.faces.decode import decode_picture
+from streamer.faces.detector import Face, FaceDetector
 from streamer.faces.finder import FoundFace, find_face, marked_face
 from streamer.faces.kinds import described
 from streamer.faces.landmarks import Landmarker
 from streamer.faces.notice import Notice
 from streamer.faces.pack import MAX_PICTURES, Given, Pack, make_pack
 from streamer.faces.roles import Role
-from streamer.model.face import Face, FaceDetector
-from streamer.model.picture import BadFace, marked
 
 
 @dataclass(frozen=True)

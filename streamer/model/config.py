@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from streamer.features import EMBEDDING, PROSODY
-from streamer.studio.controls import CONTROLS, MOUTH
+from streamer.motion.articulation import EMBEDDING, PROSODY
+from streamer.motion.controls import CONTROLS, MOUTH
 
 STRIDE = 16
 """Pixels of the picture to an edge of a latent."""

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.features import EMBEDDING, PROSODY
 from streamer.model.attention import attend, face_audio_attention, rolling_attention, rotation_table
 from streamer.model.config import HEARD, PLAN, ModelConfig
-from streamer.studio.controls import CONTROLS, EMOTIONS, HEAD, MOUTH
+from streamer.motion.articulation import EMBEDDING, PROSODY
+from streamer.motion.controls import CONTROLS, EMOTIONS, HEAD, MOUTH
 
 _SPREAD = {**dict.fromkeys(HEAD, 0.08), **dict.fromkeys(MOUTH, 0.18)}
 """Standard deviations of a plan's or a voice's numbers in training, about; a network that gets a head's small angles as

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamer.studio.alpha import straighten
+from streamer.base.alpha import straighten
+from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST
+from streamer.motion.emotions import expression
 from streamer.studio.character import Character
-from streamer.studio.controls import CONTROLS, HIGHEST, INDEX, LOWEST
 from streamer.studio.draw.background import background as paint_background
 from streamer.studio.draw.portrait import portrait
-from streamer.studio.emotions import expression
 
 __all__ = ["BODY_KEYPOINTS", "FACE_KEYPOINTS", "HAND_KEYPOINTS", "KEYPOINTS", "Rig", "Truth", "expression"]
 

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.config import FPS, SAMPLE_RATE
-from streamer.features import BANDS, EMBEDDING, HOP, HOPS_PER_FRAME, PROSODY, SILENT_MEL, WINDOW, log_mel
-from streamer.studio.controls import MOUTH
-from streamer.studio.dataset import read_shard
-from streamer.studio.phones import INDEX, NAMES, PHONES, TimedPhone
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.motion.articulation import BANDS, EMBEDDING, HOP, HOPS_PER_FRAME, PROSODY, SILENT_MEL, WINDOW, log_mel
+from streamer.motion.controls import MOUTH
 from streamer.training.common import save_checkpoint, store_in_half
+from streamer.training.data.dataset import read_shard
+from streamer.training.data.phones import INDEX, NAMES, PHONES, TimedPhone
 
 OPEN = MOUTH.index("open")
 LOOKAHEADS = (0, 20, 40, 60, 80)

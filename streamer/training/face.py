@@ -25,22 +25,13 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.model.face import (
-    CELL,
-    TRAINED,
-    WEIGHTS,
-    Face,
-    FaceDetector,
-    sampled,
-    similarity,
-    to_input,
-)
-from streamer.studio.alpha import premultiplied
+from streamer.base.alpha import premultiplied
+from streamer.faces.detector import CELL, TRAINED, WEIGHTS, Face, FaceDetector, sampled, similarity, to_input
+from streamer.motion.controls import CONTROLS, EMOTIONS, INDEX
+from streamer.motion.emotions import expression
 from streamer.studio.character import Character
-from streamer.studio.controls import CONTROLS, EMOTIONS, INDEX
 from streamer.studio.draw.background import background as paint_background
 from streamer.studio.draw.portrait import portrait
-from streamer.studio.emotions import expression
 from streamer.studio.rig import KEYPOINTS, Rig, Truth
 from streamer.training.common import Log, Progress, Training, store_in_half
 from streamer.training.scenes import FIRST_SEED

@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "mediapipe"
+from streamer.base import resources
+
+WEIGHTS = resources.WEIGHTS / "mediapipe"
 
 PACKAGE = "mediapipe 0.10.14"
 

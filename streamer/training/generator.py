@@ -29,11 +29,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamer.model.autoencoder import Autoencoder, to_tensor
-from streamer.model.cache import Cache
 from streamer.model.config import ModelConfig
-from streamer.model.sampler import generate, passage, remember, solve, times
+from streamer.model.kv_cache import Cache
+from streamer.model.sampling import generate, passage, remember, solve, times
 from streamer.model.transformer import Conditions, Transformer, face_tokens
-from streamer.studio.controls import MOUTH
+from streamer.motion.controls import MOUTH
 from streamer.training.common import Kept, Log, Progress, Training
 from streamer.training.scenes import WEIGHT_STRIDE, Scene, Scenes
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from streamer.studio.controls import rest
+from streamer.motion.controls import rest
 from streamer.studio.face_fit import POINTS
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
 from streamer.studio.picture_rig.explained import Explained

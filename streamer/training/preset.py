@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from streamer.features import Articulation
 from streamer.model.autoencoder import Autoencoder
+from streamer.model.checkpoint import save, weights_path
 from streamer.model.config import PRESETS, ModelConfig
-from streamer.model.loading import save, weights_path
 from streamer.model.transformer import Transformer
+from streamer.motion.articulation import Articulation
 from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
 from streamer.training import voices

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamer.config import FPS
-from streamer.features import PROSODY
+from streamer.base.alpha import premultiplied
+from streamer.base.constants import FPS
 from streamer.model.config import STRIDE
-from streamer.studio.alpha import premultiplied
-from streamer.studio.animate import Life
+from streamer.motion.articulation import PROSODY
+from streamer.motion.controls import CONTROLS, EMOTIONS, INDEX, MOUTH, rest
+from streamer.motion.idle import IdleMotion
 from streamer.studio.character import Character
-from streamer.studio.controls import CONTROLS, EMOTIONS, INDEX, MOUTH, rest
 from streamer.studio.rig import KEYPOINTS, Rig, Truth
 from streamer.training.variety import Bend, Style
 from streamer.training.voices import Voices
@@ -151,7 +151,7 @@ def perform(
     if all_shapes:
         heard = heard.copy()
         heard[:, : len(MOUTH)] = _mouthing(total, rng)
-    life = Life(int(rng.integers(2**31)))
+    life = IdleMotion(int(rng.integers(2**31)))
     emotion = np.zeros((total, len(EMOTIONS)), np.float32)
     change = int(rng.integers(_WARM_UP, total)) if rng.random() < 0.3 else total
     for first, end in ((0, change), (change, total)):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from streamer.model.face import Face
+from streamer.faces.detector import Face
 
 EDGE = 192
 

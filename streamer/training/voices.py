@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.config import FPS
-from streamer.features import EMBEDDING, PROSODY, Articulation
-from streamer.studio.controls import MOUTH
-from streamer.studio.dataset import read_shard
+from streamer.base.constants import FPS
+from streamer.motion.articulation import EMBEDDING, PROSODY, Articulation
+from streamer.motion.controls import MOUTH
+from streamer.training.data.dataset import read_shard
 
 WIDTH = len(MOUTH) + len(PROSODY) + EMBEDDING
 """Numbers a frame that the network says: mouth, prosody, embedding, in this order."""

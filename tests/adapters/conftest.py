@@ -15,8 +15,8 @@ import pytest
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
 
-from streamer.admission import AdmissionConfig  # noqa: E402
-from streamer.local import Runtime  # noqa: E402
+from streamer.avatar.admission import AdmissionConfig  # noqa: E402
+from streamer.embed.local_avatar import Runtime  # noqa: E402
 
 RATE = 24_000
 SAMPLE = TESTS.parent.parent / "clients" / "page" / "sample.wav"
@@ -80,7 +80,7 @@ async def leaves_nothing() -> AsyncIterator[None]:
             if not thread.name.startswith(("asyncio_", "ThreadPoolExecutor", "Dummy-")):
                 thread.join(3)
                 assert not thread.is_alive(), f"thread {thread.name} is left"
-        unexpected = [record.getMessage() for record in errors.records if record.name != "streamer.generator"]
+        unexpected = [record.getMessage() for record in errors.records if record.name != "streamer.avatar.engine"]
         assert not unexpected, unexpected
     finally:
         logging.getLogger().removeHandler(errors)

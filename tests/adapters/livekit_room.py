@@ -71,7 +71,7 @@ class Audience:
         self._streams: list[Any] = []
         self._tasks: list[asyncio.Task] = []
 
-    def attend(self, track: Any) -> None:
+    def set_attention(self, track: Any) -> None:
         if track.kind == rtc.TrackKind.KIND_VIDEO:
             stream: Any = rtc.VideoStream(track, format=rtc.VideoBufferType.RGBA)
             self._tasks.append(asyncio.create_task(self._watch(stream)))
@@ -149,7 +149,7 @@ class Participant:
         return Writer(reader)
 
     async def publish_track(self, track: Any, options: rtc.TrackPublishOptions) -> Publication:
-        self._room.audience.attend(track)
+        self._room.audience.set_attention(track)
         return Publication()
 
 

@@ -21,8 +21,8 @@ from livekit.agents.voice.avatar import (
 from livekit.agents.voice.io import AudioOutput, PlaybackFinishedEvent
 from livekit_room import Audience, Room, pair
 
-from streamer.adapters.livekit import CharacterGenerator
-from streamer.local import LocalAvatar, Runtime
+from streamer.embed.livekit import CharacterGenerator
+from streamer.embed.local_avatar import LocalAvatar, Runtime
 
 
 class Noting(CharacterGenerator):

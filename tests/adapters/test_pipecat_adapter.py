@@ -31,8 +31,8 @@ from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
 
-from streamer.adapters.pipecat import LEAD, CharacterVideoService
-from streamer.local import Runtime
+from streamer.embed.local_avatar import Runtime
+from streamer.embed.pipecat import LEAD, CharacterVideoService
 
 
 class Told:
@@ -292,7 +292,7 @@ async def test_it_listens_thinks_and_speaks_with_the_user(bot: Bot) -> None:
     """What the pipeline says of the user's turn shows in what the character attends to."""
     seen: list[str] = []
     assert bot.service.avatar is not None
-    bot.service.avatar._avatar._life.attend = seen.append  # type: ignore[method-assign]
+    bot.service.avatar._avatar._life.set_attention = seen.append  # type: ignore[method-assign]
     for frame in (UserStartedSpeakingFrame(), UserStoppedSpeakingFrame(), TTSStartedFrame(context_id="answer")):
         told = len(seen)
         await bot.worker.queue_frame(frame)

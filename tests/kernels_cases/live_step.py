@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamer.model import fused
 from streamer.model.config import HEARD, PLAN, AutoencoderConfig, ModelConfig, TransformerConfig
-from streamer.model.slots import Memory, Seat, Slots
+from streamer.model.runtime import cuda_step
+from streamer.model.runtime.slots import Memory, Seat, Slots
 from streamer.model.transformer import Conditions, Transformer
-from streamer.studio.controls import EMOTIONS
+from streamer.motion.controls import EMOTIONS
 
 SMALL = ModelConfig(
     "small",
@@ -82,8 +82,8 @@ def test_the_kernels_step_is_the_plain_one(faces: int, emotions: int, context: i
         due = ours.turn([mine for i, (mine, _) in enumerate(seats) if (frame, i) not in {(3, 0), (6, 1)}])
         for slots in (ours, plain):
             slots.take(*inputs(slots, frame), due)
-        drawn = fused.step(model, ours, len(ours))
-        wanted = fused.reference_step(model, plain, len(plain))
+        drawn = cuda_step.step(model, ours, len(ours))
+        wanted = cuda_step.reference_step(model, plain, len(plain))
         torch.testing.assert_close(drawn[due], wanted[due], atol=1e-5, rtol=1e-5)
         for mine, other in seats:
             found, truth = ours.read(mine), plain.read(other)
@@ -113,10 +113,10 @@ def test_half_precision_errs_no_more_than_plain_half() -> None:
                     for place, new in zip(getattr(slots, name), part, strict=True):
                         place.copy_(new)
         count = len(ours)
-        wanted = fused.reference_step(exact, truth, count)
+        wanted = cuda_step.reference_step(exact, truth, count)
         errors = [
             float((drawn.float() - wanted).abs().max())
-            for drawn in (fused.step(model, ours, count), fused.reference_step(model, plain, count))
+            for drawn in (cuda_step.step(model, ours, count), cuda_step.reference_step(model, plain, count))
         ]
         assert errors[0] <= 2 * errors[1] and errors[0] <= 2e-2, errors
 
@@ -136,7 +136,7 @@ def test_a_slot_keeps_to_itself() -> None:
             if slots is spoilt and frame == 1:
                 noise[1] = torch.nan
             slots.take(noise, given, due)
-            fused.step(model, slots, 2)
+            cuda_step.step(model, slots, 2)
             for seat, held, turn in zip(mine, before, due.tolist(), strict=True):
                 if not turn and held.previous and held.previous[0].isfinite().all():  # NaN is not like itself
                     same(slots.read(seat), held)
@@ -144,4 +144,4 @@ def test_a_slot_keeps_to_itself() -> None:
     assert not spoilt.latent[1].isfinite().any() and spoilt.latent[0].isfinite().all()
     spoilt.reset(seats[1][1])
     spoilt.take(*inputs(spoilt, 9), torch.ones(2, dtype=torch.bool))
-    assert fused.step(model, spoilt, 2).isfinite().all()
+    assert cuda_step.step(model, spoilt, 2).isfinite().all()

@@ -214,18 +214,18 @@ class Bot:
         """Clears all that was sent. Returns the answer: the `segment` that it cut, and `position_ms` heard of it."""
         return await self._command(protocol.interrupt(), "interrupted")
 
-    async def attend(self, state: str) -> None:
+    async def set_attention(self, state: str) -> None:
         """What the character does while it does not speak: "idle", "listening" or "thinking"."""
         await self._command(protocol.attention(state), "attention")
 
-    async def feel(self, emotion: str, strength: float = 1.0) -> None:
+    async def set_emotion(self, emotion: str, strength: float = 1.0) -> None:
         await self._command(protocol.emotion(emotion, strength), "emotion")
 
     async def move(self, values: Mapping[str, float | None], mode: str = "add", hold: float = 1.0) -> int:
         """As `Session.move`."""
         return (await self._command(protocol.plan(dict(values), mode, hold), "plan"))["frame"]
 
-    async def wear(self, character: str, background: bool | None = None) -> int:
+    async def set_character(self, character: str, background: bool | None = None) -> int:
         """Switches the character live; returns the first frame that may show it."""
         return (await self._command(protocol.character(character, background), "character"))["frame"]
 

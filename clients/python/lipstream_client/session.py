@@ -359,11 +359,11 @@ class Session:
     async def mute(self, muted: bool = True) -> None:
         await self._command(protocol.mute(muted), "muted")
 
-    async def wear(self, character: str, background: bool | None = None) -> int:
+    async def set_character(self, character: str, background: bool | None = None) -> int:
         """Switches the character live; returns the first frame that may show it."""
         return (await self._command(protocol.character(character, background), "character"))["frame"]
 
-    async def feel(self, emotion: str, strength: float = 1.0) -> None:
+    async def set_emotion(self, emotion: str, strength: float = 1.0) -> None:
         """Turns towards an emotion of the server's `config()["emotions"]`, strength 0 to 1."""
         await self._command(protocol.emotion(emotion, strength), "emotion")
 
@@ -375,7 +375,7 @@ class Session:
         """
         return (await self._command(protocol.plan(dict(values), mode, hold), "plan"))["frame"]
 
-    async def attend(self, state: str) -> None:
+    async def set_attention(self, state: str) -> None:
         """What the character does while it does not speak: "idle", "listening" or "thinking"."""
         await self._command(protocol.attention(state), "attention")
 

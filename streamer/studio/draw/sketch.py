@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from streamer.motion.controls import INDEX
 from streamer.studio import canvas as cv
-from streamer.studio.controls import INDEX
 
 Color = tuple[int, ...]  # (r, g, b) or (r, g, b, a), 0..255
 Stops = list[tuple[float, Color]]

@@ -4,6 +4,7 @@ picture, FaceFit ─▶ framing ─▶ seam ─▶ geometry ─▶ motion ─┬
                                                    eyes ───┘
 """
 
-from streamer.studio.picture_rig.rig import PictureRig, PreparedPicture
+from streamer.studio.picture_rig.prepared import PreparedPicture
+from streamer.studio.picture_rig.rig import PictureRig
 
 __all__ = ["PictureRig", "PreparedPicture"]

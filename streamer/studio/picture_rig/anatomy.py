@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from streamer.base import resources
 from streamer.studio.face_fit import POINTS
 
-FILE = Path(__file__).resolve().parent.parent.parent / "weights" / "face_rig.npz"
+FILE = resources.WEIGHTS / "face_rig.npz"
 
 UPPER_TEETH, LOWER_TEETH, TONGUE = range(3)
 

@@ -4,21 +4,18 @@ Letters used in shapes: S the frame's edge; V vertices of the divided mesh, whos
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from streamer.studio.controls import INDEX
+from streamer.motion.controls import INDEX
 from streamer.studio.face_fit import POINTS
 from streamer.studio.picture_rig.eyes import Eyes
 from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.motion import Pose
 from streamer.studio.picture_rig.mouth import Opening
+from streamer.studio.picture_rig.prepared import PreparedPicture
 from streamer.studio.picture_rig.topology import EYES, topology
-
-if TYPE_CHECKING:
-    from streamer.studio.picture_rig.rig import PreparedPicture
 
 _FAINT = 2  # levels that shading may change of a pixel that counts as moved and nothing else
 
@@ -98,7 +95,7 @@ class Stages:
         self.mouth, self.opening = (frame != self.before).any(-1), opening
 
 
-def explained(prepared: "PreparedPicture", frame: np.ndarray, stages: Stages, margin: int) -> Explained:
+def explained(prepared: PreparedPicture, frame: np.ndarray, stages: Stages, margin: int) -> Explained:
     """Of a frame [S, S, 4] straight and its stages; the texture has `margin` pixels more than a frame on each side."""
     size = len(frame)
     opening = np.zeros((size, size), np.float32)
@@ -113,7 +110,7 @@ def explained(prepared: "PreparedPicture", frame: np.ndarray, stages: Stages, ma
     )  # fmt: skip
 
 
-def _looking(prepared: "PreparedPicture", controls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _looking(prepared: PreparedPicture, controls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Before anything else moves: by how much blink and gaze move the landmarks [468, 2], and the irises [2, 5, 2]."""
     lids, irises = np.zeros((POINTS, 2)), prepared.framing.fit.irises.astype(np.float64)
     if not isinstance(prepared.eyes, Eyes) or prepared.eyes.covered:

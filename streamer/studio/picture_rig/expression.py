@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from streamer.studio.controls import INDEX
+from streamer.motion.controls import INDEX
 from streamer.studio.picture_rig.curves import smoothstep
 
 CHANNELS: Mapping[str, tuple[str, ...]] = {

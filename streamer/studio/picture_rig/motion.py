@@ -16,7 +16,7 @@ import scipy.sparse as sparse
 from scipy.ndimage import distance_transform_edt
 from scipy.sparse.linalg import splu
 
-from streamer.studio.controls import INDEX
+from streamer.motion.controls import INDEX
 from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.field import Cover, Grid, cover
 from streamer.studio.picture_rig.framing import FRAME, rotation

@@ -1,30 +1,24 @@
 """A picture that talks: prepared once, then drawn frame by frame by moving its own pixels."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from streamer.studio.controls import INDEX, limited
-from streamer.studio.face_fit import LEFT_EYE, LEFT_EYE_CORNERS, RIGHT_EYE, RIGHT_EYE_CORNERS, FaceFit
-from streamer.studio.picture import backdrop
-from streamer.studio.picture_rig.colours import Colours, read_colours
+from streamer.base.image import backdrop
+from streamer.motion.controls import INDEX, limited
+from streamer.studio.face_fit import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 from streamer.studio.picture_rig.curves import smoothstep
-from streamer.studio.picture_rig.drawn_eyes import DrawnEyes, prepare_drawn_eyes
 from streamer.studio.picture_rig.drawn_lids import DrawnEyePainter
 from streamer.studio.picture_rig.explained import Explained, Stages, explained
 from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, SMILE, strengths
-from streamer.studio.picture_rig.eyes import EyePainter, Eyes, prepare_eyes
-from streamer.studio.picture_rig.framing import FRAME, Framing, enlarged, frame
-from streamer.studio.picture_rig.geometry import Geometry, fit_geometry
+from streamer.studio.picture_rig.eyes import EyePainter, Eyes
+from streamer.studio.picture_rig.framing import FRAME, enlarged
 from streamer.studio.picture_rig.layers import joined, split
-from streamer.studio.picture_rig.lent import Lent, Others, lent, mouth_of
-from streamer.studio.picture_rig.motion import Flow, Motion, Pose, prepare_motion
+from streamer.studio.picture_rig.lent import mouth_of
+from streamer.studio.picture_rig.motion import Flow, Pose
 from streamer.studio.picture_rig.mouth import prepare_inside
-from streamer.studio.picture_rig.seam import find_seam
-from streamer.studio.picture_rig.shading import Shading, prepare_shading
+from streamer.studio.picture_rig.prepared import PreparedPicture
 from streamer.studio.picture_rig.wiped_lids import WipedLids
 
 _EYES = np.array([LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS])
@@ -37,45 +31,6 @@ _REACH = {"yaw": (-0.45, 0.45), "pitch": (-0.35, 0.35), "roll": (-0.4, 0.4)}
 """Radians by which a head is turned at most."""
 _FARTHEST = 0.85  # radians from the front, whatever the picture shows
 _MARGIN = 10  # of a frame's edge is this share of what lies beyond it at hand, for heads that move
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedPicture:
-    """All that is computed of a picture once, whatever the size of its frames."""
-
-    framing: Framing
-    motion: Motion
-    colours: Colours
-    eyes: Eyes | DrawnEyes | None
-    """None: they stay as the picture shows them."""
-    shading: Shading
-    lent: Mapping[str, Lent]
-
-    @property
-    def geometry(self) -> Geometry:
-        return self.motion.geometry
-
-    @classmethod
-    def build(
-        cls, picture: np.ndarray, fit: FaceFit, matte: np.ndarray | None = None, others: Others | None = None
-    ) -> "PreparedPicture":
-        """
-        Of a picture [H, W, 4] uint8 straight RGBA and a face in its pixels. With a `matte` [H, W] uint8 of the person,
-        the background of an opaque picture stays still; `others`: further pictures of the face. Takes some 0.2 s.
-        """
-        framing = frame(picture, fit, matte)
-        image = np.ascontiguousarray(framing.image(FRAME)[..., :3])
-        drawing = fit.style == "drawing"
-        landmarks = framing.fit.points.copy()
-        for side, lids in zip((LEFT_EYE, RIGHT_EYE), framing.fit.lids, strict=True):
-            landmarks[list(side), :2] = lids
-        seam = find_seam(image, landmarks, framing.scale, drawing)
-        geometry = fit_geometry(seam)
-        colours = read_colours(image, framing.fit.points, framing.fit.eye_distance, drawing)
-        prepare = prepare_drawn_eyes if drawing else prepare_eyes
-        eyes = prepare(image, landmarks, framing.fit, colours, framing.scale)
-        shading = prepare_shading(landmarks, drawing, framing.opaque)
-        return cls(framing, prepare_motion(geometry), colours, eyes, shading, lent(framing, others or {}, colours))
 
 
 class PictureRig:

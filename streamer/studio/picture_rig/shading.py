@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from streamer.studio.controls import INDEX
+from streamer.motion.controls import INDEX
 from streamer.studio.picture_rig.field import Grid
 from streamer.studio.picture_rig.framing import FRAME
 

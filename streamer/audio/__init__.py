@@ -1,0 +1,37 @@
+"""Ingest: the microphone's packets, or a bot's speech, become chunks of speech on one timeline."""
+
+from streamer.audio.jitter_buffer import JitterBuffer, JitterConfig, Span
+from streamer.audio.opus import OpusDecoder, OpusEncoder, OpusError, packet_duration
+from streamer.audio.rtp_input import CaptureClock, Chunk, Ingest, IngestStats
+from streamer.audio.speech_queue import (
+    BadSpeech,
+    Finished,
+    Packet,
+    SpeechFormat,
+    SpeechQueue,
+    SpeechQueueConfig,
+    SpeechQueueStats,
+    Started,
+)
+
+__all__ = [
+    "BadSpeech",
+    "CaptureClock",
+    "Chunk",
+    "SpeechQueueConfig",
+    "SpeechQueue",
+    "SpeechQueueStats",
+    "Finished",
+    "Ingest",
+    "IngestStats",
+    "JitterBuffer",
+    "JitterConfig",
+    "OpusDecoder",
+    "OpusEncoder",
+    "OpusError",
+    "Packet",
+    "Span",
+    "SpeechFormat",
+    "Started",
+    "packet_duration",
+]

@@ -1,0 +1,83 @@
+"""Gapless speech, cut into the steps that each frame answers."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from streamer.base.constants import SAMPLES_PER_FRAME
+from streamer.base.frames import Step, Times
+
+
+class Speech:
+    """Collects speech and cuts it into the steps that it makes answerable.
+
+    Step k holds the samples [640·(k-1) + look-ahead, 640·k + look-ahead); what precedes sample 0 is silence.
+    """
+
+    def __init__(self, lookahead: int) -> None:
+        self._lookahead = lookahead
+        self._pacer = FramePacer(lookahead)
+        self._end = 0
+        silence = max(0, SAMPLES_PER_FRAME - lookahead)  # step 0 reaches back before the first sample
+        self._start = -silence
+        self._buffer = np.zeros(silence, np.float32)  # the samples from _start to _end
+
+    @property
+    def end(self) -> int:
+        """pts one past the newest sample."""
+        return self._end
+
+    @property
+    def next_frame(self) -> int:
+        """The frame that is answered next."""
+        return self._pacer.next_frame
+
+    def push(self, pts: int, samples: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Adds samples [n] float32 that begin at `pts`. Returns (k, [640] samples) for each frame now answerable.
+
+        Raises ValueError where they do not continue what came before: ingest never leaves a gap.
+        """
+        if pts != self._end:
+            raise ValueError(f"speech continues at sample {pts}, but {self._end} comes next")
+        self._end += len(samples)
+        self._buffer = np.concatenate([self._buffer, samples])
+        steps = []
+        for frame in self._pacer.due(self._end):
+            first = SAMPLES_PER_FRAME * (frame - 1) + self._lookahead - self._start
+            steps.append((frame, self._buffer[first : first + SAMPLES_PER_FRAME]))
+            self._buffer = self._buffer[first + SAMPLES_PER_FRAME :]
+            self._start += first + SAMPLES_PER_FRAME
+        return steps
+
+
+def steps_of(samples: np.ndarray, lookahead: int) -> Iterable[Step]:
+    """A whole recording, [n] float32 at 16 kHz, as the steps that a live session would make of it.
+
+    Every frame whose own sample lies inside the recording is answered: silence is appended for the look-ahead.
+    """
+    frames = -(-len(samples) // SAMPLES_PER_FRAME)
+    missing = (frames - 1) * SAMPLES_PER_FRAME + lookahead - len(samples)
+    padded = np.concatenate([samples, np.zeros(max(missing, 0), np.float32)])
+    for frame, window in Speech(lookahead).push(0, padded):
+        if frame < frames:
+            yield Step(frame, 0, window, muted=False, times=Times())
+
+
+class FramePacer:
+    """Decides which frames a growing stretch of speech makes answerable.
+
+    Frame k needs the samples up to 640·k + look-ahead.
+    """
+
+    def __init__(self, lookahead: int) -> None:
+        if lookahead < 0:
+            raise ValueError(f"look-ahead of {lookahead} samples: must not be negative")
+        self.lookahead = lookahead
+        self.next_frame = 0
+
+    def due(self, end: int) -> range:
+        """The frames that samples up to `end` (16 kHz, exclusive) newly answer, in order."""
+        first = self.next_frame
+        last = (end - self.lookahead) // SAMPLES_PER_FRAME
+        self.next_frame = max(first, last + 1)
+        return range(first, self.next_frame)

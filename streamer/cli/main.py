@@ -1,0 +1,152 @@
+"""The `lipstream` command. No subcommand serves. Each command imports what it needs when it runs."""
+
+import argparse
+import dataclasses
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from streamer import __version__
+from streamer.server import options
+from streamer.server.config import SOCKETS
+
+COMMANDS = ("serve", "config", "doctor", "render", "bench", "detect", "studio", "data", "train")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lipstream", description="Speak, and your character speaks.")
+    parser.add_argument("--version", action="version", version=f"lipstream {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="{" + ",".join(COMMANDS) + "}")
+
+    serve = commands.add_parser("serve", help="serve the page and the API (the default)")
+    options.add_arguments(serve)
+    serve.set_defaults(run=_serve)
+    config = commands.add_parser("config", help="print the server's options and where each came from, secrets hidden")
+    options.add_arguments(config)
+    config.set_defaults(run=_print_config)
+
+    for name, text in (
+        ("doctor", "show what this machine can do: for you, and for bug reports"),
+        ("render", "draw a recording's video to a file, without a network"),
+        ("bench", "measure latency, faults and stability on this machine"),
+        ("detect", "say whether a video carries the watermark"),
+        ("studio", "draw characters: `studio sheet OUT.png`"),
+        ("data", "make the training set"),
+        ("train", "train a network: `train articulation`"),
+    ):
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in _MODULES:
+        return _forward(arguments[0], arguments[1:])
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        arguments = ["serve", *arguments]
+    given = build_parser().parse_args(arguments)
+    return given.run(given)
+
+
+_MODULES = {
+    "doctor": "streamer.cli.doctor",
+    "render": "streamer.cli.render",
+    "bench": "streamer.cli.bench",
+    "detect": "streamer.provenance.detector",
+    "studio": "streamer.cli.sheet",
+    "data": "streamer.training.data.dataset",
+    "train": "streamer.training",
+}
+
+
+def _forward(command: str, arguments: list[str]) -> int:
+    """Runs a command whose module has a `main` of its own."""
+    try:
+        return importlib.import_module(_MODULES[command]).main(arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _print_config(given: argparse.Namespace) -> int:
+    try:
+        reading = options.read_options(given)
+        print(options.shown(reading))
+        reading.options.config()
+    except ValueError as error:
+        print(f"lipstream: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _serve(given: argparse.Namespace) -> int:
+    import uvicorn
+
+    from streamer.server.app import check_outlets, create_app
+
+    try:
+        reading = options.read_options(given)
+        log_level = reading.options.log_level
+        logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        for variable in reading.unknown:
+            print(f"lipstream: {variable} is set and is no option of the server", file=sys.stderr)
+        config = reading.options.config()
+        for path in (config.tls_cert, config.tls_key):
+            if path is not None and not path.is_file():
+                raise ValueError(f"{path} is not a file")
+        check_outlets(config)
+        if config.c2pa_cert is not None and config.c2pa_key is not None:
+            from streamer.provenance import content_credentials
+
+            content_credentials.load(config.c2pa_cert, config.c2pa_key)  # now, rather than when a recording ends
+    except ValueError as error:
+        print(f"lipstream: {error}", file=sys.stderr)
+        return 2
+
+    from streamer.avatar.backends import create
+    from streamer.base.errors import NotInstalled
+    from streamer.base.onnx import BadNetwork
+    from streamer.motion.articulation import Articulation
+
+    def say(text: str) -> None:
+        print(f"lipstream: {text}", file=sys.stderr)
+
+    try:  # here, so that what is missing is one sentence and no traceback
+        listener = Articulation.load()
+        generator = create(config.generator, config.device, config.max_sessions, say)
+    except (FileNotFoundError, BadNetwork, NotInstalled) as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:  # while it measures
+        return 130
+    say(generator.where)
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: list | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                port = self.servers[0].sockets[0].getsockname()[1]  # with --port 0 the system chose it
+                url = dataclasses.replace(config, port=port).url
+                print(f"lipstream {__version__}: open {url} and talk (Ctrl-C ends)", flush=True)
+
+    server = Announcing(
+        uvicorn.Config(
+            create_app(config, listener=lambda: listener, generator=lambda _: generator),
+            host=config.host,
+            port=config.port,
+            log_level=log_level,
+            ssl_certfile=config.tls_cert,
+            ssl_keyfile=config.tls_key,
+            access_log=log_level == "debug",
+            timeout_graceful_shutdown=5,
+            **SOCKETS,
+        )
+    )
+    try:
+        server.run()
+    except RuntimeError as error:
+        print(f"lipstream: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0 if server.started else 1

@@ -1,0 +1,319 @@
+"""`lipstream render`: a recording to a video of its character, through the live pipeline less the network."""
+
+import argparse
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from streamer.audio.framing import steps_of
+from streamer.avatar.avatar import Avatar
+from streamer.avatar.backends import create
+from streamer.avatar.characters import MAX_SEED, CharacterRecord, Characters
+from streamer.avatar.renderer import RendererBackend, in_words
+from streamer.avatar.rig_backend import RigBackend
+from streamer.base.constants import DEFAULT_SIZES, DEVICES, FPS, GENERATORS, GENERATORS_HELP, SAMPLE_RATE, SIZES
+from streamer.base.errors import NotInstalled, RequestError
+from streamer.base.image import Picture
+from streamer.base.onnx import BadNetwork
+from streamer.media.video_encoder import to_rgba, to_yuv
+from streamer.motion.articulation import Articulation, ArticulationModel
+from streamer.motion.controls import EMOTIONS
+from streamer.motion.idle import IdleMotion
+from streamer.motion.plan import MotionCommand
+from streamer.provenance import content_credentials
+from streamer.provenance.content_credentials import CannotSign
+from streamer.provenance.marker import Marker
+from streamer.session import messages
+
+MAX_SECONDS = 4 * 3600
+_AUDIO_RATE = 48_000
+
+
+class BadSpeech(ValueError):
+    """A file that holds no speech to render; the text says why."""
+
+
+def read_speech(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """What PyAV reads, mixed to mono: ([n] float32 at 16 kHz for the network, [m] float32 at 48 kHz for the ear).
+
+    Raises BadSpeech.
+    """
+    if not path.is_file():
+        raise BadSpeech(f"{path} is not a file")
+    if path.stat().st_size == 0:
+        raise BadSpeech(f"{path} is empty: 0 bytes")
+    heard, kept, read = [], [], 0.0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+                raise BadSpeech(f"{path} holds no sound, only {kinds}")
+            stream = container.streams.audio[0]
+            if stream.duration and stream.time_base and stream.duration * stream.time_base > MAX_SECONDS:
+                raise BadSpeech(
+                    f"{path} lasts {float(stream.duration * stream.time_base):.0f} s: at most {MAX_SECONDS} s"
+                )
+            to_network = av.AudioResampler("flt", "mono", SAMPLE_RATE)
+            to_ear = av.AudioResampler("flt", "mono", _AUDIO_RATE)
+            for frame in _frames(container, stream):
+                heard += [f.to_ndarray()[0] for f in to_network.resample(frame)]
+                kept += [f.to_ndarray()[0] for f in to_ear.resample(frame)]
+                read += frame.samples / frame.sample_rate
+                if read > MAX_SECONDS:  # files without a stated duration
+                    raise BadSpeech(f"{path} lasts more than {MAX_SECONDS} s")
+            heard += [f.to_ndarray()[0] for f in to_network.resample(None)]
+            kept += [f.to_ndarray()[0] for f in to_ear.resample(None)]
+    except av.FFmpegError as error:
+        raise BadSpeech(f"{path} could not be read: {error.strerror or error}") from None
+    samples = np.concatenate(heard) if heard else np.zeros(0, np.float32)
+    if len(samples) < SAMPLE_RATE // FPS:
+        raise BadSpeech(f"{path} holds {len(samples)} samples of sound at 16 kHz: less than one frame (640)")
+    # Mixing many channels down to one adds them up: bring what became too loud back into range.
+    return _within_range(samples), _within_range(np.concatenate(kept))
+
+
+def _within_range(sound: np.ndarray) -> np.ndarray:
+    return (sound / max(1.0, float(np.abs(sound).max()))).astype(np.float32)
+
+
+def _frames(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    """Decoded sound; a damaged packet in the middle is skipped, not the end of the file."""
+    broken = 0
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            broken += 1
+            if broken > 50:
+                raise
+
+
+class BadScript(ValueError):
+    """A plan file that cannot be played; the text names the line."""
+
+
+def read_script(path: Path) -> list[tuple[float, MotionCommand | messages.SetEmotion]]:
+    """
+    A file of JSON lines, each a `plan` or `emotion` message of the control channel with its time `t` in seconds, to
+    what is asked and when, in order of time. Raises BadScript.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadScript(f"{path} could not be read: {error}") from None
+    script: list[tuple[float, MotionCommand | messages.SetEmotion]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            asked = messages.parse(line)
+            t = json.loads(line).get("t")
+        except messages.BadMessage as error:
+            raise BadScript(f"{path}, line {number}: {error}") from None
+        if not isinstance(asked, MotionCommand | messages.SetEmotion):
+            raise BadScript(f"{path}, line {number}: only plan and emotion can be played, not {line.strip()[:60]}")
+        if isinstance(t, bool) or not isinstance(t, int | float) or not 0 <= t <= MAX_SECONDS:
+            raise BadScript(f"{path}, line {number}: 't' is {repr(t)[:60]}: must be seconds from 0 to {MAX_SECONDS}")
+        script.append((float(t), asked))
+    return sorted(script, key=lambda line: line[0])
+
+
+def draw_frames(
+    samples: np.ndarray,
+    entry: CharacterRecord,
+    size: int,
+    background: bool,
+    listener: ArticulationModel,
+    emotion: str = "neutral",
+    generator: RendererBackend | None = None,
+    script: Sequence[tuple[float, MotionCommand | messages.SetEmotion]] = (),
+) -> Iterator[Picture]:
+    """
+    [n] float32 at 16 kHz to ceil(n / 640) pictures, each valid until the next. What `script` asks, in
+    order of time, holds from the first frame that is not before it; the rig draws where no generator is given.
+    """
+    avatar = Avatar(
+        listener, (generator or RigBackend()).create_renderer(entry, size, background), IdleMotion(entry.seed or 0)
+    )
+    waiting = deque(script)
+    try:
+        if emotion != "neutral":
+            avatar.set_emotion(emotion, 1.0)
+        for step in steps_of(samples, listener.lookahead):
+            while waiting and waiting[0][0] <= step.frame / FPS:
+                _, asked = waiting.popleft()
+                if isinstance(asked, MotionCommand):
+                    avatar.move(asked)
+                else:
+                    avatar.set_emotion(asked.name, asked.strength)
+            controls, _ = avatar.hear(step)
+            yield avatar.draw(controls, step.frame / FPS)
+    finally:
+        avatar.close()
+
+
+def mark(frames: Iterator[Picture], marker: Marker) -> Iterator[Picture]:
+    """Copies of pictures, marked as synthetic."""
+    for image in frames:
+        marked = image.copy()
+        marker.apply(marked)
+        yield marked
+
+
+def find_character(texts: Sequence[str], characters: Characters) -> CharacterRecord:
+    """A seed, a shown character's name, or paths: pictures of one character, a folder with them, a clip. Raises
+    `RequestError`."""
+    paths = [Path(text) for text in texts]
+    if any(path.exists() for path in paths):
+        return characters.from_files(paths)
+    text = " ".join(texts)
+    if text.isdecimal():
+        return characters.get(text)
+    named = [entry for entry in characters.all() if entry.name.lower() == text.lower()]
+    if not named:
+        names = ", ".join(entry.name for entry in characters.all())
+        raise RequestError(
+            404, "unknown_character", f"{text!r} is no picture, no seed up to {MAX_SEED} and none of {names}"
+        )
+    return named[0]
+
+
+def write_video(
+    out: Path, frames: Iterator[Picture], sound: np.ndarray, size: int, progress: Callable[[int], None]
+) -> int:
+    """Writes an MP4 of H.264 and AAC; [m] float32 `sound` is at 48 kHz. Returns the number of frames."""
+    count = 0
+    with av.open(str(out), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        video = container.add_stream("libx264", rate=FPS, options={"crf": "17", "preset": "veryfast", "threads": "1"})
+        video.width = video.height = size
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=_AUDIO_RATE, layout="mono")
+        audio.bit_rate = 128_000
+        position = 0
+        per_frame = _AUDIO_RATE // FPS
+        for count, image in enumerate(frames, 1):
+            picture = to_yuv(image)
+            picture.pts, picture.time_base = count - 1, Fraction(1, FPS)
+            container.mux(video.encode(picture))
+            block = sound[position : position + per_frame]
+            if len(block):
+                container.mux(audio.encode(_sound_frame(block, position)))
+            position += per_frame
+            progress(count)
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return count
+
+
+def _sound_frame(block: np.ndarray, position: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format="fltp", layout="mono")
+    frame.sample_rate = _AUDIO_RATE
+    frame.pts, frame.time_base = position, Fraction(1, _AUDIO_RATE)
+    return frame
+
+
+def _bar(total: int) -> Callable[[int], None]:
+    if not sys.stderr.isatty():
+        return lambda done: None
+
+    def show(done: int) -> None:
+        if done == total or done % 5 == 0:
+            filled = 40 * done // total
+            end = "\n" if done == total else ""
+            print(
+                f"\r[{'█' * filled}{'·' * (40 - filled)}] {done}/{total} frames", end=end, file=sys.stderr, flush=True
+            )
+
+    return show
+
+
+def _say(text: str) -> None:
+    print(f"lipstream render: {text}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="lipstream render", description=__doc__)
+    parser.add_argument("speech", type=Path, help="a recording, in any format that PyAV reads")
+    parser.add_argument("out", type=Path, help="the MP4 to write")
+    parser.add_argument(
+        "--character",
+        nargs="+",
+        default=["1"],
+        metavar="FILE",
+        help="pictures of one character, a folder with them, or a clip; or a seed, or a shown character's name",
+    )
+    parser.add_argument(
+        "--size", type=int, choices=SIZES, help="edge in pixels (default: 512 by a rig, 256 by the networks)"
+    )
+    parser.add_argument("--emotion", default="neutral", choices=EMOTIONS)
+    parser.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help=GENERATORS_HELP)
+    parser.add_argument(
+        "--device",
+        default=DEVICES[0],
+        choices=DEVICES,
+        help="where the neural generator draws (default: cuda if it works)",
+    )
+    parser.add_argument(
+        "--plan", type=Path, help='a file of JSON lines: {"t": 1.5, "type": "plan", "values": {"yaw": 0.3}, "hold": 2}'
+    )
+    parser.add_argument("--no-label", dest="label", action="store_false", help='no visible "AI" in the picture')
+    parser.add_argument("--no-watermark", dest="watermark", action="store_false", help="no watermark in the picture")
+    parser.add_argument("--c2pa-cert", type=Path, help="certificate chain (PEM) to sign the video with")
+    parser.add_argument("--c2pa-key", type=Path, help="its private key (PEM)")
+    parser.add_argument("--frames", type=Path, help="a folder to write each frame into as a PNG as well")
+    options = parser.parse_args(arguments)
+    if options.out.suffix.lower() != ".mp4":
+        parser.error(f"{options.out}: the output is MP4, so name it .mp4")
+    if (options.c2pa_cert is None) != (options.c2pa_key is None):
+        parser.error("--c2pa-cert and --c2pa-key go together: only one of the two was given")
+    try:
+        if options.c2pa_cert:
+            content_credentials.load(options.c2pa_cert, options.c2pa_key)  # now, rather than when all is drawn
+        samples, sound = read_speech(options.speech)
+        script = read_script(options.plan) if options.plan else []
+        listener = Articulation.load()
+        entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
+        # A picture is the rig's in any case, and need not wait until something else is measured.
+        name = "rig" if options.generator == "auto" and entry.picture is not None else options.generator
+        generator = create(name, options.device, sessions=1, tell=_say)
+    except (BadNetwork, BadScript, BadSpeech, FileNotFoundError, NotInstalled, RequestError, CannotSign) as error:
+        print(f"lipstream render: {error}", file=sys.stderr)
+        return 1
+    size = options.size or DEFAULT_SIZES[generator.renderer_name(entry)]
+    for notice in (entry.to_json()["pack"] or {}).get("notices", []):
+        _say(notice["text"])
+    _say(generator.where)
+    _say(f"drawn by: {in_words(generator.renderer_name(entry, size))}, {size}×{size} pixels")
+    frames = draw_frames(samples, entry, size, True, listener, options.emotion, generator, script)
+    frames = mark(frames, Marker(size, options.label, options.watermark))
+    if options.frames:
+        options.frames.mkdir(parents=True, exist_ok=True)
+        frames = _keep(frames, options.frames)
+    partial = options.out.with_name(options.out.name + ".part")
+    try:
+        write_video(partial, frames, sound, size, _bar(-(-len(samples) // (SAMPLE_RATE // FPS))))
+        if options.c2pa_cert:
+            content_credentials.sign(partial, options.c2pa_cert, options.c2pa_key, title=options.out.name)
+        partial.replace(options.out)
+    except OSError as error:
+        print(f"lipstream render: {options.out} could not be written: {error}", file=sys.stderr)
+        return 1
+    except CannotSign as error:
+        print(f"lipstream render: {error}", file=sys.stderr)
+        return 1
+    finally:
+        partial.unlink(missing_ok=True)
+    return 0
+
+
+def _keep(frames: Iterator[Picture], folder: Path) -> Iterator[Picture]:
+    for i, image in enumerate(frames):
+        Image.fromarray(to_rgba(image)).save(folder / f"{i:06d}.png")
+        yield image

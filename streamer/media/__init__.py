@@ -1,0 +1,1 @@
+"""From frames to packets: encoding, lip sync, rate control, containers."""

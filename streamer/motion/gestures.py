@@ -1,0 +1,123 @@
+"""Gestures by name: short scripts of moves, played on top of the motion plan.
+
+A gesture's moves are moves like a user's (`plan.py`): they come in softly and lapse by themselves. Hands take the
+place of what they do by themselves, all else is added to it. Pure: time is counted in frames.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from streamer.base.constants import FPS
+from streamer.motion.controls import HANDS
+from streamer.motion.plan import MotionCommand
+
+Pose = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Gesture:
+    """What is done when: poses by their seconds from the beginning, and how long all of it takes."""
+
+    seconds: float
+    poses: Mapping[float, Pose]
+
+    def moves(self, pose: Pose, at: float) -> list[MotionCommand]:
+        """A pose as moves that last until the gesture's end, or until another pose says otherwise."""
+        hands = {name: value for name, value in pose.items() if name in HANDS}
+        rest = {name: value for name, value in pose.items() if name not in HANDS}
+        asked = ((hands, "replace"), (rest, "add"))
+        return [MotionCommand(values, mode, self.seconds - at) for values, mode in asked if values]
+
+
+def _hand(side: str, **values: float) -> dict[str, float]:
+    """A raised hand. What it does not say of itself is at rest, not where it was by chance."""
+    open_hand = {"raise": 1.0, "x": 0.0, "y": 0.0, "turn": 0.0, "curl": 0.0, "point": 0.0}
+    return {f"{side}_{name}": value for name, value in (open_hand | values).items()}
+
+
+def _both(**values: float) -> dict[str, float]:
+    return _hand("left", **values) | _hand("right", **values)
+
+
+def _waved() -> dict[float, Pose]:
+    poses: dict[float, Pose] = {0.0: {**_hand("right", x=0.3, y=0.25, turn=0.5), "smile": 0.5, "roll": 0.07}}
+    return poses | {0.3 + 0.24 * i: {"right_turn": (-0.3, 0.6)[i % 2]} for i in range(6)}
+
+
+def _cheered() -> dict[float, Pose]:
+    face = {"smile": 0.9, "eye_wide": 0.3, "pitch": 0.08, "brow_left": 0.4, "brow_right": 0.4}
+    poses: dict[float, Pose] = {0.0: {**_both(x=0.2, y=0.35, curl=1.0), **face}}
+    lifts = ({"left_y": 0.05, "right_y": 0.05, "pitch": 0.02}, {"left_y": 0.35, "right_y": 0.35, "pitch": 0.1})
+    return poses | {0.35 + 0.22 * i: lifts[i % 2] for i in range(5)}
+
+
+GESTURES: Mapping[str, Gesture] = {
+    "wave": Gesture(2.0, _waved()),
+    "point": Gesture(
+        1.8, {0.0: {**_hand("right", x=0.1, y=0.25, point=1.0), "brow_left": 0.5, "brow_right": 0.5, "pitch": 0.05}}
+    ),
+    "cheer": Gesture(1.8, _cheered()),
+    "shrug": Gesture(
+        1.5,
+        {
+            0.0: {
+                **_both(x=0.25, y=0.1, turn=0.8),
+                "shrug": 1.0,
+                "brow_left": 0.7,
+                "brow_right": 0.7,
+                "brow_inner": 0.3,
+                "smile": -0.3,
+                "roll": 0.12,
+            }
+        },
+    ),
+    "think": Gesture(
+        2.6,
+        {
+            0.0: {
+                **_hand("right", x=-0.5, y=0.2, curl=0.8),
+                "gaze_x": -0.6,
+                "gaze_y": 0.6,
+                "pitch": 0.07,
+                "roll": -0.08,
+                "brow_left": 0.5,
+                "brow_right": -0.2,
+            }
+        },
+    ),
+    "nod": Gesture(1.2, {0.0: {"pitch": -0.24}, 0.28: {"pitch": 0.06}, 0.52: {"pitch": -0.2}, 0.8: {"pitch": 0.0}}),
+    "shake": Gesture(
+        1.4, {0.0: {"yaw": -0.3}, 0.26: {"yaw": 0.3}, 0.54: {"yaw": -0.26}, 0.82: {"yaw": 0.2}, 1.1: {"yaw": 0.0}}
+    ),
+    "bow": Gesture(
+        1.8,
+        {0.0: {"pitch": -0.35, "gaze_y": -0.5, "blink_left": 0.8, "blink_right": 0.8, "breath": -0.6, "smile": 0.3}},
+    ),
+    "wink": Gesture(0.7, {0.0: {"blink_right": 1.0, "smile": 0.6, "roll": 0.08}}),
+}
+
+
+class GesturePlayer:
+    """The gesture that a character makes. `ask` alone may be called from elsewhere."""
+
+    def __init__(self) -> None:
+        self._asked: deque[str] = deque(maxlen=1)  # the newest wins
+        self._gesture: Gesture | None = None
+        self._left: deque[float] = deque()
+        self._began = 0
+
+    def ask(self, name: str) -> None:
+        """Begins a gesture of GESTURES with the next frame; what is left of the one before is left out."""
+        self._asked.append(name)
+
+    def due(self, frame: int) -> list[MotionCommand]:
+        """What is to be asked of the plan before `frame`. Frames only rise, and may leave some out."""
+        while self._asked:
+            self._gesture = GESTURES[self._asked.popleft()]
+            self._left, self._began = deque(sorted(self._gesture.poses)), frame
+        moves: list[MotionCommand] = []
+        while self._gesture is not None and self._left and self._left[0] <= (frame - self._began) / FPS:
+            at = self._left.popleft()
+            moves += self._gesture.moves(self._gesture.poses[at], at)
+        return moves

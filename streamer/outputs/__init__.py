@@ -1,0 +1,1 @@
+"""Where a session's frames go beside its viewers: recordings, RTMP, SRT."""

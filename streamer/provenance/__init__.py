@@ -1,0 +1,1 @@
+"""Marks on synthetic video: label, watermark, content credentials."""

@@ -1,0 +1,1 @@
+"""WebRTC: everything that touches aiortc."""

@@ -1,0 +1,162 @@
+"""SDP offers to peers, in WHIP's shape (RFC 9725): what is refused here is refused with a status and a reason."""
+
+import contextlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiortc import RTCConfiguration, RTCSessionDescription
+from aiortc.exceptions import OperationError
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+from aiortc.rtcrtptransceiver import RTCRtpTransceiver
+from aiortc.sdp import candidate_from_sdp
+
+from streamer.base.errors import RequestError
+from streamer.rtc import aiortc_internals
+from streamer.rtc.aiortc_internals import PushSender, UdpPorts
+from streamer.rtc.sdp import (
+    Role,
+    advertise,
+    ask_short_packets,
+    parse_fragment,
+    parse_offer,
+    with_refused_video,
+    without_unreachable_candidates,
+    without_video,
+)
+
+_ANSWERED = {  # the directions of sound and picture in the answer; None: picture is not taken
+    Role.CONVERSATION: ("sendrecv", "sendonly"),
+    Role.SOURCE: ("recvonly", None),
+    Role.VIEWER: ("sendonly", "sendonly"),
+}
+
+
+@dataclass
+class Peer:
+    """One WebRTC connection and the handles a session needs of it."""
+
+    role: Role
+    connection: aiortc_internals.Connection
+    audio: PushSender | None
+    """None where the peer takes no sound."""
+    video: PushSender | None
+    codec: str | None
+    """"H264" or "VP8"; None where the peer takes no video."""
+    answer: str
+    etag: str
+    ufrag: str
+    """The remote ICE user name: a trickled fragment must carry it."""
+
+
+def _rank_video(codec: RTCRtpCodecParameters) -> int | None:
+    """H.264 Baseline in packetization mode 1 first (x264 is the fastest encoder at hand), then VP8."""
+    if codec.name == "H264" and codec.parameters.get("packetization-mode") == "1":
+        return 0
+    return 1 if codec.name == "VP8" else None
+
+
+def _transceiver(connection: aiortc_internals.Connection, kind: str) -> RTCRtpTransceiver | None:
+    return next((t for t in connection.getTransceivers() if t.kind == kind), None)
+
+
+async def accept(
+    text: str,
+    *,
+    role: Role = Role.CONVERSATION,
+    on_audio: Callable[[int, int, bytes, float], None] = lambda *packet: None,
+    on_keyframe: Callable[[], None] = lambda: None,
+    on_bitrate: Callable[[int], None] = lambda bitrate: None,
+    on_loss: Callable[[float], None] = lambda share: None,
+    addresses: list[str],
+    ports: UdpPorts,
+    public_ip: str | None = None,
+) -> Peer:
+    """Answers an offer. The connection is established in the background once this returns.
+
+    `on_audio` is given the packets of a peer that sends its voice, the other three what a receiver of video says of it.
+    A source's video is refused in the answer, whatever its codec. Raises `RequestError`; whatever was opened until then
+    is closed again.
+    """
+    offer = parse_offer(text, role)
+    sound, picture = _ANSWERED[role]
+    connection = aiortc_internals.Connection(
+        RTCConfiguration(iceServers=[])
+    )  # without the argument it would ask a public STUN
+    try:
+        offered = without_unreachable_candidates(text)
+        wanted = offered if picture is not None else without_video(offered, offer)
+        try:
+            await connection.setRemoteDescription(RTCSessionDescription(sdp=wanted, type="offer"))
+        except OperationError:
+            raise RequestError(
+                422, "unsupported_codec", "no codec in common: audio needs Opus, video H264 or VP8"
+            ) from None
+        except Exception as error:
+            raise RequestError(
+                400, "malformed_sdp", f"the offer was not accepted: {error or type(error).__name__}"
+            ) from None
+
+        stream_id = secrets.token_hex(8)  # one msid: receivers keep audio and video in step
+        audio, video = _transceiver(connection, "audio"), _transceiver(connection, "video")
+        audio_sender = video_sender = codec = None
+        if audio is not None:
+            if aiortc_internals.prefer_codec(audio, lambda c: 0 if c.name == "opus" else None) is None:
+                raise RequestError(422, "unsupported_codec", "no audio codec in common: Opus is needed")
+            if "send" in sound:
+                audio_sender = aiortc_internals.replace_sender(audio, stream_id)
+            if role is not Role.VIEWER:
+                aiortc_internals.tap_audio(audio, on_audio)
+            audio.direction = sound
+        if video is not None:
+            assert picture is not None
+            codec = aiortc_internals.prefer_codec(video, _rank_video)
+            if codec is None:
+                raise RequestError(
+                    422, "unsupported_codec", "no video codec in common: H264 (packetization-mode 1) or VP8 is needed"
+                )
+            video_sender = aiortc_internals.replace_sender(video, stream_id, on_keyframe, on_bitrate, on_loss)
+            video.direction = picture
+            aiortc_internals.offer_playout_delay(
+                video, next(m for m in offer.media if m.kind == "video").rtp.headerExtensions
+            )
+        if role is not Role.CONVERSATION:  # anybody's clients
+            aiortc_internals.be_dtls_server(connection)
+        aiortc_internals.gather_on(connection, addresses, ports)
+        try:
+            await connection.setLocalDescription(await connection.createAnswer())
+        except OSError as error:
+            raise RequestError(503, "no_udp_port", f"no UDP port is free for media: {error}", retry_after=5) from None
+        except Exception as error:  # sections that contradict each other, such as two of one name, show only here
+            raise RequestError(
+                400, "malformed_sdp", f"the offer could not be answered: {error or type(error).__name__}"
+            ) from None
+        answer = connection.localDescription.sdp
+        if role is not Role.VIEWER:
+            answer = ask_short_packets(answer)
+        if picture is None:
+            answer = with_refused_video(answer, offered, offer)
+        if public_ip is not None:
+            answer = advertise(answer, public_ip)
+        ice = next(media.ice for media in offer.media if picture is not None or media.kind != "video")
+        assert ice is not None and ice.usernameFragment is not None  # checked by parse_offer
+        etag = f'"{secrets.token_hex(8)}"'
+        return Peer(role, connection, audio_sender, video_sender, codec, answer, etag, ice.usernameFragment)
+    except BaseException:
+        with contextlib.suppress(Exception):  # half set up, it may fail to close: what led here is what counts
+            await connection.close()
+        raise
+
+
+async def trickle(peer: Peer, text: str) -> int:
+    """Adds a fragment's candidates to a peer. Returns how many were new to us."""
+    candidates = parse_fragment(text, peer.ufrag)
+    known = [transceiver.mid for transceiver in peer.connection.getTransceivers()]
+    for mid, value in candidates:
+        candidate = candidate_from_sdp(value)
+        candidate.sdpMid = mid if mid in known else known[0]  # a refused section shares the first one's transport
+        try:
+            await peer.connection.addIceCandidate(candidate)
+        except ValueError as error:
+            raise RequestError(400, "bad_fragment", str(error)) from None
+    return len(candidates)

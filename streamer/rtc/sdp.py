@@ -1,0 +1,236 @@
+"""SDP as text: offers checked, sections refused or rewritten, trickled candidates read. Opens no connection."""
+
+import enum
+import ipaddress
+import re
+
+from aiortc import RTCIceCandidate
+from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
+
+from streamer.base.errors import RequestError
+
+MAX_SDP_BYTES = 64 * 1024
+
+
+PACKET_MS = 10
+"""Length of the sound packets that a peer is asked for."""
+
+
+class Role(enum.Enum):
+    """What a peer is to a session."""
+
+    CONVERSATION = "conversation"
+    """Sends its voice, is sent picture and sound."""
+    SOURCE = "source"
+    """Only sends its voice (WHIP)."""
+    VIEWER = "viewer"
+    """Is only sent picture, sound or both (WHEP)."""
+
+
+def parse_offer(text: str, role: Role = Role.CONVERSATION) -> SessionDescription:
+    """Checks an offer. Raises `RequestError` with what it lacks."""
+    if not text.lstrip().startswith("v=0"):
+        raise RequestError(400, "malformed_sdp", "the body is not an SDP offer: it does not start with v=0")
+    try:
+        offer = SessionDescription.parse(text)
+    except Exception as error:  # aiortc's parser raises whatever its string handling meets
+        raise RequestError(
+            400, "malformed_sdp", f"the SDP offer could not be parsed: {error or type(error).__name__}"
+        ) from None
+    kinds = [media.kind for media in offer.media]
+    for kind in kinds:
+        if kind not in ("audio", "video", "application"):
+            raise RequestError(
+                422, "unsupported_media", f"media section of kind {kind!r}: audio, video and application are taken"
+            )
+    for kind, most in (("audio", 1), ("video", 1), ("application", 1)):
+        if kinds.count(kind) > most:
+            raise RequestError(
+                422, "unsupported_media", f"{kinds.count(kind)} {kind} sections: at most {most} is taken"
+            )
+    audio, video = (next((m for m in offer.media if m.kind == kind), None) for kind in ("audio", "video"))
+    if role is Role.VIEWER:
+        _check_receives(audio, video)
+    elif audio is None or audio.direction not in ("sendrecv", "sendonly"):
+        raise RequestError(
+            422, "no_audio", "the offer sends no audio: it needs one audio section, sendrecv or sendonly"
+        )
+    if audio is not None and not any(c.mimeType.lower() == "audio/opus" for c in audio.rtp.codecs):
+        offered = ", ".join(c.mimeType for c in audio.rtp.codecs) or "none"
+        raise RequestError(422, "unsupported_codec", f"audio codecs offered: {offered}; Opus is needed")
+    if role is Role.CONVERSATION and (video is None or video.direction not in ("sendrecv", "recvonly")):
+        raise RequestError(
+            422, "no_video", "the offer takes no video: it needs one video section, recvonly or sendrecv"
+        )
+    names = [media.rtp.muxId for media in offer.media]
+    if len(set(names)) < len(names):
+        raise RequestError(400, "malformed_sdp", f"media sections share a name (a=mid): {', '.join(names)[:80]}")
+    for group in offer.group:
+        if group.semantic == "BUNDLE" and not set(map(str, group.items)) <= set(names):
+            raise RequestError(
+                400, "malformed_sdp", f"a=group:BUNDLE {' '.join(map(str, group.items))[:60]}: no such a=mid"
+            )
+    for media in offer.media:
+        if media.ice is None or not media.ice.usernameFragment or not media.ice.password:
+            raise RequestError(400, "malformed_sdp", "a media section has no ICE credentials (a=ice-ufrag, a=ice-pwd)")
+        if media.dtls is None or not media.dtls.fingerprints:
+            raise RequestError(400, "malformed_sdp", "a media section has no DTLS fingerprint (a=fingerprint)")
+        for candidate in media.ice_candidates:
+            _check_port(candidate, "malformed_sdp")
+    return offer
+
+
+def _check_port(candidate: RTCIceCandidate, reason: str) -> None:
+    """A socket that is told to send to a port that is none closes for good."""
+    if not 0 <= candidate.port <= 65535:
+        raise RequestError(400, reason, f"an ICE candidate's port is {str(candidate.port)[:20]}: want 0 to 65535")
+
+
+def _reachable(candidate: str) -> bool:
+    """Whether a candidate's line has an address: a name would be looked up, which may take seconds."""
+    try:
+        ipaddress.ip_address(candidate.split()[4])
+    except (ValueError, IndexError):
+        return False
+    return True
+
+
+def _check_receives(*sections: MediaDescription | None) -> None:
+    given = [media for media in sections if media is not None]
+    if not given:
+        raise RequestError(
+            422, "no_media", "the offer has neither audio nor video: a viewer needs one of them at least"
+        )
+    for media in given:
+        if media.direction not in ("sendrecv", "recvonly"):
+            raise RequestError(
+                422,
+                "wrong_direction",
+                f"the offer's {media.kind} section is {media.direction}: a viewer only receives, recvonly or sendrecv",
+            )
+
+
+def without_unreachable_candidates(text: str) -> str:
+    """The offer less candidates by name (mDNS), which the peer's own checks make needless, and less their end.
+
+    The peer reaches us at our candidates, so nothing waits for a name that multicast DNS may never resolve; when
+    connecting takes too long, the session's own time-out ends it.
+    """
+    lines = text.splitlines()
+    keep = [
+        line
+        for line in lines
+        if not line.startswith(("a=candidate:", "a=end-of-candidates"))
+        or (line.startswith("a=candidate:") and _reachable(line))
+    ]
+    return "\r\n".join(keep) + "\r\n"
+
+
+def _parts(sdp: str) -> list[str]:
+    """The session's part and each media section, in order."""
+    return re.split(r"^(?=m=)", sdp, flags=re.MULTILINE)
+
+
+def _bundle(items: list[str]) -> str:
+    return f"a=group:BUNDLE {' '.join(items)}\r\n"
+
+
+_BUNDLE = re.compile(r"^a=group:BUNDLE(.*)\r?\n", re.MULTILINE)
+
+
+def without_video(sdp: str, offer: SessionDescription) -> str:
+    """An offer less its video section."""
+    head, *sections = _parts(sdp)
+    gone = [media.rtp.muxId for media in offer.media if media.kind == "video"]
+    head = _BUNDLE.sub(lambda found: _bundle([mid for mid in found[1].split() if mid not in gone]), head)
+    kept = [section for section, media in zip(sections, offer.media, strict=True) if media.kind != "video"]
+    return "".join([head, *kept])
+
+
+def with_refused_video(answer: str, offered: str, offer: SessionDescription) -> str:
+    """The answer to an offer less its video, with a section that refuses the video where the offer has it.
+
+    Bundled, it is inactive and shares the others' transport, since clients look for that in the first section whichever
+    that is; alone, its port is 0.
+    """
+    head, *sections = _parts(answer)
+    transport = "".join(
+        re.findall(
+            r"^a=(?:ice-ufrag|ice-pwd|fingerprint|setup|candidate|end-of-candidates|rtcp-mux).*\r\n",
+            sections[0],
+            re.MULTILINE,
+        )
+    )
+    bundled = {str(mid) for group in offer.group if group.semantic == "BUNDLE" for mid in group.items}
+    answered: list[str] = []
+    for section, media in zip(_parts(offered)[1:], offer.media, strict=True):
+        if media.kind != "video":
+            answered.append(sections.pop(0))
+            continue
+        mid = media.rtp.muxId
+        profile, formats = media.profile, " ".join(map(str, media.fmt))
+        lines = [f"m=video {9 if mid in bundled else 0} {profile} {formats}", "c=IN IP4 0.0.0.0", "a=inactive"]
+        lines += [f"a=mid:{mid}"] if mid else []
+        lines += re.findall(r"^a=rtpmap:[^\r\n]*", section, re.MULTILINE)
+        answered.append("".join(f"{line}\r\n" for line in lines) + (transport if mid in bundled else ""))
+    if bundled:
+        taken = [media.rtp.muxId for media in offer.media if media.rtp.muxId in bundled]
+        head = _BUNDLE.sub(lambda _: _bundle(taken), head)
+    return "".join([head, *answered])
+
+
+def ask_short_packets(sdp: str) -> str:
+    """Asks for Opus packets of 10 ms instead of 20 (RFC 7587 section 7): sound is under way half a packet earlier."""
+    return re.sub(r"(a=rtpmap:\d+ opus/48000/2\r\n)", rf"\1a=ptime:{PACKET_MS}\r\na=maxptime:60\r\n", sdp, count=1)
+
+
+def advertise(sdp: str, public_ip: str) -> str:
+    """Puts `public_ip` in the place of every address of ours: the port is mapped one to one."""
+    seen = set()
+    lines = []
+    for line in sdp.splitlines():
+        if line.startswith("c=IN "):
+            line = f"c=IN IP{6 if ':' in public_ip else 4} {public_ip}"
+        match = re.match(r"(a=candidate:\S+ \d+ \S+ \d+ )(\S+)( \d+ .*)", line)
+        if match:
+            line = match[1] + public_ip + match[3]
+            port = match[3].split()[0]
+            if port in seen:
+                continue
+            seen.add(port)
+        lines.append(line)
+    return "\r\n".join(lines) + "\r\n"
+
+
+def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
+    """Candidates of a trickle-ICE fragment (RFC 8840 section 9) as (mid, candidate) pairs, names (mDNS) left out.
+
+    Raises `RequestError`: 400 for what is no fragment, 422 for other credentials (an ICE restart, which is not
+    offered).
+    """
+    mid = ""
+    candidates = []
+    fragment_ufrag = None
+    for line in text.splitlines():
+        if line.startswith("a=ice-ufrag:"):
+            fragment_ufrag = line.partition(":")[2].strip()
+        elif line.startswith("a=mid:"):
+            mid = line.partition(":")[2].strip()
+        elif line.startswith("a=candidate:"):
+            value = line.partition(":")[2].strip()
+            try:
+                candidate = candidate_from_sdp(value)
+            except Exception:
+                raise RequestError(400, "bad_fragment", f"not an ICE candidate: {value[:80]!r}") from None
+            _check_port(candidate, "bad_fragment")
+            if _reachable(value):
+                candidates.append((mid, value))
+        elif line and not re.match(r"[a-z]=", line):
+            raise RequestError(400, "bad_fragment", f"not a line of an SDP fragment: {line[:80]!r}")
+    if fragment_ufrag is None:
+        raise RequestError(400, "bad_fragment", "the fragment has no a=ice-ufrag line")
+    if fragment_ufrag != ufrag:
+        raise RequestError(
+            422, "ice_restart", "the fragment's ICE credentials are not the offer's: restarts are not offered"
+        )
+    return candidates

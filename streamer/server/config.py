@@ -1,0 +1,132 @@
+"""The server's options."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamer.base.constants import DEVICES, GENERATORS, MAX_SESSIONS
+from streamer.server.turn import TurnConfig
+from streamer.session.limits import SessionLimits
+
+SOCKETS: dict[str, Any] = {
+    "ws": "websockets-sansio",
+    "ws_max_size": 2**20,
+    "ws_per_message_deflate": False,  # speech does not shrink by it
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": None,  # whose speech waits in TCP cannot answer: it waits behind it
+}
+"""How uvicorn is to serve WebSockets."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether binding to `host` keeps the server on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+
+
+def is_origin(text: str) -> bool:
+    """Whether this is the origin of a web page as browsers send it: scheme, host and port, in small letters."""
+    return _ORIGIN.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class ServerConfig(SessionLimits):
+    """What `lipstream serve` was asked for. Raises ValueError, with the numbers, for what cannot work."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    generator: str = GENERATORS[0]
+    """What draws the characters: one of GENERATORS."""
+    device: str = DEVICES[0]
+    """Where the neural generator draws: one of DEVICES."""
+    udp_ports: tuple[int, int] | None = None
+    """First and last UDP port for media; None: the system picks."""
+    public_ip: str | None = None
+    """Address that remote peers reach this host's media ports under (Docker, NAT)."""
+    allow_origins: tuple[str, ...] = ()
+    """Origins, beside the server's own, whose pages may call the API."""
+    ice_servers: tuple[dict, ...] = ()
+    """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
+    turn: TurnConfig | None = None
+    """TURN servers for which every client gets credentials of its own, which lapse."""
+    record_dir: Path | None = None
+    """Where recordings lie; None: nothing is recorded."""
+    record: bool = False
+    """Every session is recorded."""
+    publish: tuple[str, ...] = ()
+    """Where the first live session is published: RTMP and SRT URLs, files."""
+    c2pa_cert: Path | None = None
+    """Certificate chain (PEM) that finished recordings are signed with; None: they are not."""
+    c2pa_key: Path | None = None
+    """Its private key (PEM)."""
+    max_sessions: int = MAX_SESSIONS
+    require_consent: bool = False
+    """Pictures are refused where their user does not say that they may be used."""
+    max_picture_bytes: int = 10 * 2**20
+    """Of each picture; a form may hold eight of them."""
+    max_clip_bytes: int = 64 * 2**20
+    max_characters: int = 256
+    """Built and uploaded characters kept; beyond it the least recently used one that no session shows is forgotten."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port {self.port} is not between 0 and 65535")
+        if not is_loopback(self.host) and not self.token:
+            raise ValueError(
+                f"refusing to serve on {self.host} without a token: anyone who reaches it could use this machine. "
+                "Give --token, or set LIPSTREAM_TOKEN."
+            )
+        if self.generator not in GENERATORS:
+            raise ValueError(f"generator {self.generator!r} is none of {', '.join(GENERATORS)}")
+        if self.device not in DEVICES:
+            raise ValueError(f"device {self.device!r} is none of {', '.join(DEVICES)}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together: only one of the two was given")
+        if (self.c2pa_cert is None) != (self.c2pa_key is None):
+            raise ValueError("--c2pa-cert and --c2pa-key go together: only one of the two was given")
+        if self.udp_ports is not None:
+            first, last = self.udp_ports
+            if not 1024 <= first <= last <= 65535:
+                raise ValueError(f"UDP ports {first}-{last}: want 1024 <= first <= last <= 65535")
+        for origin in self.allow_origins:
+            if not is_origin(origin):
+                raise ValueError(
+                    f"--allow-origin {origin!r} would match no page: want scheme://host[:port] as browsers send it, "
+                    "in small letters and without a path"
+                )
+        if self.public_ip is not None:
+            try:
+                ipaddress.ip_address(self.public_ip)
+            except ValueError:
+                raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
+        if self.record and self.record_dir is None:
+            raise ValueError("--record needs --record-dir: where are the recordings to lie?")
+        if self.max_sessions <= 0:
+            raise ValueError(f"max_sessions is {self.max_sessions}: must be positive")
+
+    @property
+    def loopback(self) -> bool:
+        return is_loopback(self.host)
+
+    def ice_servers_for(self, name: str, now: float) -> list[dict]:
+        """The ICE servers for one client from `now` (s, Unix time); the TURN server will know it by `name`."""
+        return [*self.ice_servers, *([self.turn.ice_server(name, now)] if self.turn else [])]
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self.tls_cert else "http"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}"

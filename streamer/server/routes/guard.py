@@ -1,0 +1,92 @@
+"""Who may ask."""
+
+import hmac
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from streamer.base import clock
+from streamer.base.errors import RequestError
+from streamer.base.metrics import Metrics
+from streamer.server.config import ServerConfig, is_loopback, is_origin
+from streamer.server.routes.common import problem
+from streamer.server.tokens import PREFIX
+from streamer.session.limits import Grant
+
+
+def grant_of(connection: HTTPConnection) -> Grant | None:
+    """What the session token that came with a request allows; None: it came with the main token, or none is wanted."""
+    return getattr(connection.state, "grant", None)
+
+
+def allowed(config: ServerConfig, origin: str, host: str) -> bool:
+    """Whether pages of `origin` may use this server, which was asked for as `host`."""
+    return origin in config.allow_origins or (is_origin(origin) and origin.partition("://")[2] == host.lower())
+
+
+def _hostname(host: str) -> str:
+    """The name in a Host header; empty for what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+class Guard:
+    """Who may ask: the token in constant time, the origin of pages, and on loopback the name that was asked for."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+
+    def check(self, connection: HTTPConnection) -> None:
+        """Judges a request, or a WebSocket's; notes in its state what its token grants. Raises `RequestError`."""
+        host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
+        if self._config.loopback and not self._config.token:
+            # Without a token, a page elsewhere that resolves its own name to 127.0.0.1 must not get in.
+            name = _hostname(host)
+            if not is_loopback(name):
+                raise RequestError(403, "bad_host", f"this server answers to localhost, not to {host[:80]!r}")
+        if origin is not None and not allowed(self._config, origin, host):
+            raise RequestError(
+                403, "bad_origin", f"pages of {origin[:80]!r} may not use this server: see --allow-origin"
+            )
+        if connection.scope["path"].startswith("/v1/"):
+            self._check_token(connection, origin)
+
+    def _check_token(self, connection: HTTPConnection, origin: str | None) -> None:
+        method = connection.scope.get("method", "GET")  # a WebSocket has none: it begins as a GET
+        path = connection.scope["path"]
+        scheme, _, given = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            # Where a browser sends no header of the page's: an <img>, a WebSocket.
+            bare = (method == "GET" and path.endswith("/picture")) or connection.scope["type"] == "websocket"
+            given = connection.query_params.get("token", "") if bare else ""
+        given = given.strip()
+        main = self._config.token
+        if main is not None and hmac.compare_digest(given.encode(), main.encode()):
+            return
+        if given.startswith(PREFIX):
+            held = connection.app.state.lipstream
+            owners = {id: session.grant.id for id, session in held.sessions.items() if session.grant is not None}
+            connection.state.grant = held.tokens.authorize(given, method, path, origin, owners, clock.now())
+        elif main is not None:
+            raise RequestError(401, "unauthorized", "the token is missing or wrong: send Authorization: Bearer TOKEN")
+
+
+class GuardedSockets:
+    """ASGI middleware: the guard before every WebSocket. What it refuses is answered as HTTP, before the upgrade."""
+
+    def __init__(self, app: ASGIApp, guard: Guard, metrics: Metrics) -> None:
+        self._app, self._guard, self._metrics = app, guard, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            try:
+                self._guard.check(HTTPConnection(scope))
+            except RequestError as refused:
+                self._metrics.refused.labels(refused.reason).inc()
+                await WebSocket(scope, receive, send).send_denial_response(problem(refused))
+                return
+        await self._app(scope, receive, send)

@@ -1,0 +1,90 @@
+"""The speech socket: a bot's voice comes in, events go out. `streamer/session/bot.py` says what the messages do."""
+
+import asyncio
+import contextlib
+import json
+
+from fastapi import APIRouter
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from streamer.base.errors import RequestError
+from streamer.server.routes.common import load_onnx_session
+from streamer.session.bot import FAILED, GOING_AWAY, Bot, Closed
+
+router = APIRouter()
+
+_CLOSING = 5.0  # seconds for a peer to take a last message
+
+
+@router.websocket("/v1/sessions/{session_id}/speech")
+async def speech(socket: WebSocket, session_id: str) -> None:
+    try:
+        session = load_onnx_session(socket, session_id)
+        bot = session.attach_bot()
+    except RequestError as refused:
+        # Once it is a WebSocket: of one that is refused before, a page in a browser learns no reason.
+        socket.app.state.lipstream.metrics.refused.labels(refused.reason).inc()
+        await socket.accept()
+        await _tell_why(socket, Closed(4000 + refused.status, refused.reason, refused.detail))
+        return
+    try:
+        await socket.accept()
+        await _serve(socket, bot)
+    finally:
+        session.detach_bot(bot)
+
+
+async def _serve(socket: WebSocket, bot: Bot) -> None:
+    """Until either side ends it."""
+    tasks = [asyncio.create_task(work) for work in (_read(socket, bot), _write(socket, bot), bot.report())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    errors = [error for task in done if (error := task.exception()) is not None]
+    if not any(isinstance(error, WebSocketDisconnect) for error in errors):
+        await _close(socket, bot, next((e for e in errors if isinstance(e, Closed)), None))
+    for error in errors:
+        if not isinstance(error, Closed | WebSocketDisconnect):
+            raise error
+
+
+async def _read(socket: WebSocket, bot: Bot) -> None:
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1006))
+        text, data = message.get("text"), message.get("bytes")
+        if text is not None:
+            bot.text(text)
+        elif data is not None:
+            bot.binary(data)
+        await bot.room()  # what is not read waits with the sender: TCP holds it back
+
+
+async def _write(socket: WebSocket, bot: Bot) -> None:
+    while True:
+        item = await bot.outbox.get()
+        if isinstance(item, str):
+            await socket.send_text(item)
+        else:
+            await socket.send_bytes(item)
+
+
+async def _close(socket: WebSocket, bot: Bot, why: Closed | None) -> None:
+    """Says why, behind what waits to be told, as far as the peer takes it."""
+    why = why or Closed(FAILED, "internal_error", "the server met an error of its own, and logged it")
+    with contextlib.suppress(Exception):  # a peer that is gone, or that does not read
+        async with asyncio.timeout(_CLOSING):
+            bot.outbox.close(why)
+            with contextlib.suppress(Closed):
+                await _write(socket, bot)
+            await _tell_why(socket, why)
+
+
+async def _tell_why(socket: WebSocket, why: Closed) -> None:
+    kind = "closed" if why.code == GOING_AWAY else "error"
+    await socket.send_text(json.dumps({"type": kind, "reason": why.reason, "detail": why.detail}))
+    await socket.close(why.code, why.reason)

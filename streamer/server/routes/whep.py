@@ -1,0 +1,80 @@
+"""WHEP out (draft-ietf-wish-whep): any number of viewers of one session."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from streamer.rtc import aiortc_internals, negotiation
+from streamer.rtc.negotiation import Peer
+from streamer.rtc.sdp import Role
+from streamer.server.routes.common import asked_alpha, load_onnx_session, state_of
+from streamer.server.routes.openapi import ALPHA, ANSWERED, TEXT, takes
+from streamer.server.routes.sdp import CANDIDATES, answer, check_exchange, describe, discover, read_sdp, take_candidates
+from streamer.session.fanout import ReceiverFeedback
+
+router = APIRouter()
+
+_ENDPOINT = "/v1/sessions/{session_id}/whep"
+_VIEWER = _ENDPOINT + "/{viewer_id}"
+
+
+@router.post(_ENDPOINT, **ANSWERED, openapi_extra=takes(ALPHA, body={"application/sdp": TEXT}))
+async def view(session_id: str, request: Request) -> Response:
+    held = state_of(request)
+    config = held.config
+    check_exchange(request)
+    session, packed = load_onnx_session(request, session_id), asked_alpha(request)
+    offer = await read_sdp(request)
+    negotiation.parse_offer(offer, Role.VIEWER)
+
+    async def accept(reports: ReceiverFeedback) -> Peer:
+        return await negotiation.accept(
+            offer,
+            role=Role.VIEWER,
+            on_keyframe=reports.keyframe,
+            on_bitrate=reports.bandwidth,
+            on_loss=reports.loss,
+            addresses=aiortc_internals.local_addresses(config.loopback),
+            ports=held.ports,
+            public_ip=config.public_ip,
+        )
+
+    guest = await session.audience.admit(accept, packed)
+    return answer(config, f"/v1/sessions/{session.id}/whep/{guest.id}", guest.peer)
+
+
+@router.options(_ENDPOINT, response_class=Response)
+async def options(session_id: str, request: Request) -> Response:
+    load_onnx_session(request, session_id)
+    return describe(state_of(request).config)
+
+
+@router.head(_ENDPOINT, response_class=Response)
+async def head(session_id: str, request: Request) -> Response:
+    load_onnx_session(request, session_id)
+    return discover()
+
+
+@router.get(_ENDPOINT, status_code=204)
+async def get(session_id: str, request: Request) -> Response:
+    """A 2xx without content, as the draft has it of both resources: neither has a representation."""
+    load_onnx_session(request, session_id)
+    return Response(status_code=204)
+
+
+@router.get(_VIEWER, status_code=204)
+async def get_viewer(session_id: str, viewer_id: str, request: Request) -> Response:
+    load_onnx_session(request, session_id).audience.get(viewer_id)
+    return Response(status_code=204)
+
+
+@router.patch(_VIEWER, status_code=204, openapi_extra=CANDIDATES)
+async def trickle(session_id: str, viewer_id: str, request: Request) -> Response:
+    return await take_candidates(request, load_onnx_session(request, session_id).audience.get(viewer_id).peer)
+
+
+@router.delete(_VIEWER)
+async def leave(session_id: str, viewer_id: str, request: Request) -> dict[str, Any]:
+    audience = load_onnx_session(request, session_id).audience
+    await audience.dismiss(audience.get(viewer_id), "deleted")
+    return {"id": viewer_id, "state": "closed"}

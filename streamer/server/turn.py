@@ -1,0 +1,69 @@
+"""Credentials for a TURN server that lapse by themselves, in the form of coturn's `use-auth-secret`."""
+
+import base64
+import hmac
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DEFAULT_TTL = 3600.0
+MAX_TTL = 7 * 24 * 3600.0
+
+_URL = re.compile(r"turns?:(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(\?transport=(udp|tcp))?", re.ASCII)
+_NAME = re.compile(r"[\w.-]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class TurnConfig:
+    """TURN servers that share a secret with this one. Raises ValueError for what no TURN server could use."""
+
+    urls: tuple[str, ...]
+    """As RFC 7065 has them: `turn:HOST[:PORT][?transport=udp|tcp]`, or `turns:`."""
+    secret: str
+    """coturn's `static-auth-secret`."""
+    ttl: float
+    """Seconds that credentials hold. coturn asks for it only when a relay is made: one in use goes on."""
+
+    def __post_init__(self) -> None:
+        if not self.urls:
+            raise ValueError("a TURN secret without a TURN server: give --turn-url too")
+        for url in self.urls:
+            match = _URL.fullmatch(url)
+            if match is None or not 0 < int(match["port"] or 3478) <= 65535:
+                raise ValueError(f"{url!r} is not turn:HOST[:PORT][?transport=udp|tcp] or turns:HOST…")
+        if not self.secret:
+            raise ValueError("--turn-url needs the TURN server's secret: --turn-secret or LIPSTREAM_TURN_SECRET")
+        if not 1 <= self.ttl <= MAX_TTL:
+            raise ValueError(f"TURN credentials of {self.ttl:g} s: want 1 to {MAX_TTL:.0f}")
+
+    def credentials(self, name: str, now: float) -> tuple[str, str]:
+        """User name and password that hold from `now` (s, Unix time) for `ttl` s; the TURN server logs `name`.
+
+        They are `expiry:name` and base64(HMAC-SHA1(secret, the first)).
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"name {name!r}: want letters, digits, '.', '_' or '-'")
+        username = f"{math.ceil(now + self.ttl)}:{name}"
+        digest = hmac.digest(self.secret.encode(), username.encode(), "sha1")
+        return username, base64.b64encode(digest).decode()
+
+    def ice_server(self, name: str, now: float) -> dict[str, Any]:
+        """The same in the shape of RTCIceServer."""
+        username, credential = self.credentials(name, now)
+        return {"urls": list(self.urls), "username": username, "credential": credential}
+
+
+def ice_links(servers: Iterable[Mapping[str, Any]]) -> str:
+    """RFC 9725 section 4.6: ICE servers, in the shape of RTCIceServer, as one value of a Link header."""
+    links = []
+    for server in servers:
+        urls = server["urls"] if isinstance(server["urls"], list) else [server["urls"]]
+        for url in urls:
+            link = f'<{url}>; rel="ice-server"'
+            if "username" in server:
+                link += f'; username="{server["username"]}"; credential="{server["credential"]}"'
+                link += '; credential-type="password"'
+            links.append(link)
+    return ", ".join(links)

@@ -1,0 +1,1 @@
+"""One conversation: its inputs, its commands, its viewers."""

@@ -1,0 +1,91 @@
+"""A microphone whose Opus packets come over RTP: its packets become chunks of speech, in time also where none comes."""
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+
+from streamer.audio import Chunk, Ingest, IngestStats
+from streamer.base import clock
+from streamer.base.constants import SAMPLE_RATE
+from streamer.base.metrics import Metrics
+
+_TICK = 0.010  # seconds between looks at the clock while no packet comes
+_QUIET = 10 ** (-60 / 20)
+_SILENT_AFTER = 5.0  # seconds below _QUIET after which a microphone is reported as silent
+
+
+class Meter:
+    """Notices a microphone that gives nothing, or too much. `warn(reason, detail)` is called once for each time."""
+
+    def __init__(self, warn: Callable[[str, str], None], now: float) -> None:
+        self._warn = warn
+        self._warned: set[str] = set()
+        self._loud_at = now
+        self._clipped = 0.0
+
+    def take(self, samples: np.ndarray, now: float) -> None:
+        """Speech [n] float32 that came at `now`."""
+        peak = float(np.max(np.abs(samples), initial=0.0))
+        if peak > _QUIET:
+            self._loud_at = now
+            self._warned.discard("silent_microphone")
+        elif now - self._loud_at > _SILENT_AFTER:
+            self._send_event(
+                "silent_microphone", f"nothing above -60 dB for {_SILENT_AFTER:.0f} s: is the microphone switched on?"
+            )
+        self._clipped = self._clipped + 1 if peak > 0.999 else max(0, self._clipped - 0.02)
+        if self._clipped > 20:
+            self._send_event("clipping", "the microphone is overdriven: turn its level down")
+        elif self._clipped < 1:
+            self._warned.discard("clipping")
+
+    def _send_event(self, reason: str, detail: str) -> None:
+        if reason not in self._warned:
+            self._warned.add(reason)
+            self._warn(reason, detail)
+
+
+class Microphone:
+    """Hands on chunks (`take(chunks, now)`) as packets make them, or as the clock does where packets stay away."""
+
+    def __init__(
+        self,
+        take: Callable[[list[Chunk], float], None],
+        warn: Callable[[str, str], None],
+        metrics: Metrics,
+    ) -> None:
+        self._take = take
+        self._metrics = metrics
+        self._ingest = Ingest()
+        self._meter = Meter(warn, clock.now())
+
+    @property
+    def stats(self) -> IngestStats:
+        return self._ingest.stats
+
+    def captured(self, pts: int) -> float:
+        """When sample `pts` was captured, estimated: seconds on the server's clock."""
+        return self._ingest.captured(pts)
+
+    def packet(self, sequence: int, timestamp: int, payload: bytes, arrival: float) -> None:
+        """An Opus packet, with its RTP sequence number and 48 kHz timestamp."""
+        self._hand_on(self._ingest.push(sequence, timestamp, payload, arrival), arrival)
+
+    async def run(self) -> None:
+        """Keeps time going where packets do not come; until cancelled."""
+        while True:
+            now = clock.now()
+            deadline = self._ingest.deadline(now)
+            if deadline is not None and deadline <= now:
+                self._hand_on(self._ingest.poll(now), now)
+                deadline = self._ingest.deadline(now)
+            await asyncio.sleep(_TICK if deadline is None else min(max(deadline - now, 0.001), _TICK))
+
+    def _hand_on(self, chunks: list[Chunk], now: float) -> None:
+        for chunk in chunks:
+            if chunk.concealed:
+                self._metrics.concealed.inc(len(chunk.samples) / SAMPLE_RATE)
+            else:
+                self._meter.take(chunk.samples, now)
+        self._take(chunks, now)

@@ -1,0 +1,180 @@
+"""Those who view a session without taking part in it (WHEP): let in, watched over, seen out."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from streamer.base import clock
+from streamer.base.errors import RequestError
+from streamer.base.metrics import Metrics
+from streamer.rtc import aiortc_internals
+from streamer.rtc.negotiation import Peer
+from streamer.session.fanout import Broadcast, ReceiverFeedback
+from streamer.session.limits import SessionLimits
+from streamer.session.viewer import Viewer
+
+log = logging.getLogger(__name__)
+
+_RETRY_AFTER = 10  # seconds after which a viewer that found no place may try again
+
+
+class ViewerSession:
+    """One who views: a peer, the viewer that sends to it, and the tasks that belong to both."""
+
+    def __init__(self, peer: Peer, viewer: Viewer) -> None:
+        self.id = secrets.token_urlsafe(12)
+        self.peer = peer
+        self.viewer = viewer
+        self.born = clock.now()
+        self.live = False
+        self.tasks: set[asyncio.Task] = set()
+
+    def to_json(self) -> dict[str, Any]:
+        viewer, now = self.viewer, clock.now()
+        return {
+            "id": self.id,
+            "state": "live" if self.live else "connecting",
+            "codec": viewer.codec,
+            "alpha": "packed" if viewer.format is not None and viewer.format.packed else "none",
+            "audio": self.peer.audio is not None,
+            "age_s": round(now - self.born, 1),
+            "frames": {
+                "sent": viewer.counts.sent,
+                "dropped": viewer.counts.dropped,
+                "thinned": viewer.counts.thinned,
+            },
+            "bitrate": {"sent": round(viewer.sent_rate(now)), "cap": viewer.cap},
+            "thinned": viewer.thinned,
+            "latency_ms": viewer.latency_ms(),
+        }
+
+
+class Audience:
+    """A session's guests, at most `config.max_viewers`. What goes wrong with one ends that one alone.
+
+    Lives on the event loop. `close` is idempotent.
+    """
+
+    def __init__(self, broadcast: Broadcast, size: int, config: SessionLimits, metrics: Metrics) -> None:
+        self._broadcast = broadcast
+        self._size = size
+        self._config = config
+        self._metrics = metrics
+        self._guests: dict[str, ViewerSession] = {}
+        self._leaving: set[asyncio.Task] = set()
+        self._opening = 0
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    def get(self, guest_id: str) -> ViewerSession:
+        """Raises `RequestError` (404)."""
+        guest = self._guests.get(guest_id)
+        if guest is None:
+            raise RequestError(404, "unknown_viewer", f"this session has no viewer {guest_id[:40]!r}")
+        return guest
+
+    async def admit(self, answer: Callable[[ReceiverFeedback], Awaitable[Peer]], packed: bool = False) -> ViewerSession:
+        """Lets in the peer that `answer` makes, if there is a place. It gets picture and sound once it is connected.
+
+        Raises `RequestError`: 503 where all places are taken, 409 where the session ends.
+        """
+        self._check_open()
+        if len(self._guests) + self._opening >= self._config.max_viewers:
+            raise RequestError(
+                503,
+                "too_many_viewers",
+                f"{self._config.max_viewers} of {self._config.max_viewers} viewers of this session are there",
+                _RETRY_AFTER,
+            )
+        self._opening += 1
+        try:
+            reports = ReceiverFeedback(self._broadcast)
+            peer = await answer(reports)
+            try:
+                self._check_open()
+            except RequestError:
+                await _hang_up(peer)
+                raise
+            reports.viewer = Viewer(peer, self._size, self._metrics, packed)
+            guest = ViewerSession(peer, reports.viewer)
+            self._guests[guest.id] = guest
+        finally:
+            self._opening -= 1
+        peer.connection.on("connectionstatechange", lambda: self._changed(guest))
+        self._spawn(guest, self._watch(guest))
+        return guest
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RequestError(409, "session_ended", "the session ends: there is nothing to view any more")
+
+    def dismiss(self, guest: ViewerSession, reason: str) -> asyncio.Task[None]:
+        """Begins to see a guest out; returns the task that does. Its place is free at once."""
+        if self._guests.pop(guest.id, None) is not None:
+            log.info("viewer %s: %s", guest.id, reason)
+        task = asyncio.get_running_loop().create_task(self._see_out(guest))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        return task
+
+    async def close(self) -> None:
+        """Sees all out, and lets nobody in any more."""
+        self._closed = True
+        for guest in list(self._guests.values()):
+            self.dismiss(guest, "the session ended")
+        await asyncio.gather(*self._leaving)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [guest.to_json() for guest in self._guests.values()]
+
+    def _spawn(self, guest: ViewerSession, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        guest.tasks.add(task)
+        task.add_done_callback(lambda task: self._ended(guest, task))
+
+    def _ended(self, guest: ViewerSession, task: asyncio.Task) -> None:
+        guest.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("viewer %s: a task failed", guest.id, exc_info=error)
+            self.dismiss(guest, "internal error")
+
+    def _changed(self, guest: ViewerSession) -> None:
+        state = guest.peer.connection.connectionState
+        if guest.id not in self._guests:
+            return
+        if state == "connected" and not guest.live:
+            guest.live = True
+            self._broadcast.join(guest.viewer)
+            self._spawn(guest, guest.viewer.run())
+        elif state in ("failed", "closed"):
+            self.dismiss(guest, f"connection {state}")
+
+    async def _watch(self, guest: ViewerSession) -> None:
+        """Ends what never connects and what fell silent."""
+        received, since = 0, clock.now()
+        while guest.id in self._guests:
+            await asyncio.sleep(0.5)
+            now = clock.now()
+            if not guest.live and now - guest.born > self._config.connect_timeout:
+                self.dismiss(guest, "did not connect in time")
+            if (count := aiortc_internals.packets_received(guest.peer.connection)) != received:
+                received, since = count, now
+            if guest.live and now - since > self._config.silence_timeout:
+                self.dismiss(guest, "fell silent")
+
+    async def _see_out(self, guest: ViewerSession) -> None:
+        for task in list(guest.tasks):
+            task.cancel()
+        await asyncio.gather(*guest.tasks, return_exceptions=True)
+        await self._broadcast.leave(guest.viewer)
+        await _hang_up(guest.peer)
+
+
+async def _hang_up(peer: Peer) -> None:
+    with contextlib.suppress(TimeoutError, Exception):
+        await asyncio.wait_for(peer.connection.close(), 5.0)

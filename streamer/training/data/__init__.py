@@ -1,0 +1,1 @@
+"""The articulation network's training set: corpora, phones, ground truth."""
