@@ -9,8 +9,8 @@ import numpy as np
 
 from streamer.base.constants import FPS
 from streamer.motion.articulation import EMBEDDING, PROSODY
-from streamer.training.data.coarticulation import curves
 from streamer.motion.controls import INDEX, MOUTH, controls
+from streamer.training.data.coarticulation import curves
 from streamer.training.data.phones import PHONES, SILENCE, TimedPhone
 from streamer.training.scenes import perform
 from streamer.training.voices import WIDTH, Voices

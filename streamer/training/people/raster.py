@@ -100,7 +100,10 @@ def rasterise(triangles, material, places, uv, table, atlas, nearest, visible, f
                         if q < SHADOW_OPACITY:
                             continue
                     elif q < SOLID:
-                        if q > CLEAR and count < most:
+                        head = first[y, x]
+                        # A sample on the edge between two triangles of one sheet shows one of them.
+                        doubled = head >= 0 and abs(values[head, 0] - z) <= 2e-6 * z and material[nodes[head, 1]] == m
+                        if q > CLEAR and count < most and not doubled:
                             nodes[count, 0], nodes[count, 1] = first[y, x], t
                             values[count, 0], values[count, 1] = z, q
                             first[y, x] = count

@@ -61,7 +61,7 @@ def packed(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
         for name in ARRAYS:
             array = getattr(clip, name)
             key = f"{number}_{name}"
-            if name not in _LOSSY | _LOSSLESS:
+            if name not in _LOSSY | _LOSSLESS or not array.size:
                 out[key] = array
                 continue
             tail = 3 if array.shape[-1] in (2, 3) else 2
