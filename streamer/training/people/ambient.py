@@ -13,7 +13,7 @@ from streamer.training.people import raster
 from streamer.training.people.setting import Light
 
 _GOLDEN = 2.399963
-_LEAST = {raster.SKIN: (0.03, 1.0), raster.EYE: (0.30, 0.75), raster.WET: (0.42, 0.62), raster.HAIR: (0.42, 0.58),
+_LEAST = {raster.SKIN: (0.03, 1.0), raster.EYE: (0.30, 0.75), raster.WET: (0.5, 0.6), raster.HAIR: (0.42, 0.58),
           raster.CLOTH: (0.05, 0.95), raster.FUR: (0.9, 0.0)}  # fmt: skip
 """Kind -> what is seen at least, and how much of the rest counts: mouths and eyes are lit through what lies before
 them, which vertices alone do not tell."""

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from streamer.training.people import proxies, template, textures
+from streamer.training.people.lips import Lips
 from streamer.training.people.mesh import subdivided, triangulated
 
 _WAIST, _CHEST = "spine04", "spine02"
@@ -102,6 +103,10 @@ class Assets:
     def lids(self) -> np.ndarray:
         """The template's vertices that blinks move."""
         return np.unique(np.concatenate([self.template.units[f"eyeBlink{side}"][0] for side in ("Left", "Right")]))
+
+    @cached_property
+    def lips(self) -> Lips:
+        return Lips(self.template)
 
     @cached_property
     def head(self) -> np.ndarray:

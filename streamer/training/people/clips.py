@@ -18,7 +18,6 @@ from streamer.training.people.film import Grade, Grain
 from streamer.training.people.identity import identity
 from streamer.training.people.motion import REFERENCES, performed
 from streamer.training.people.renderer import Frame, Renderer
-from streamer.training.people.units import LOWER_LIP, UPPER_LIP
 from streamer.training.voices import Voices
 
 FIRST_PERSON = 1_000
@@ -232,9 +231,7 @@ class Studio:
             previous = frames[-2][0] if len(frames) > 1 else frame
             before.append(flow_between(frame, previous, 4))
             tracks.append(tracker.places(frame.posed, frame, renderer, matrix))
-            lips = frame.posed.landmarks
-            gap = float(np.linalg.norm(lips[UPPER_LIP] - lips[LOWER_LIP])) - figure.measures.gap
-            openings.append(max(gap, 0.0) / figure.measures.widest)
+            openings.append(frame.posed.opening)
         return Clip(
             seed=seed, person=person, roles=roles, grain=tuple(Grain.random(rng) for _ in roles), at=at,
             background=background, references=np.stack([p for _, p, _ in references]),

@@ -28,10 +28,12 @@ from streamer.training.people.parts import PART, body_parts
 from streamer.training.people.proxies import Proxy
 from streamer.training.people.shading import BUMP, GLOSS, ROUGH, TINT
 from streamer.training.people.skeleton import Skeleton, head_turn
-from streamer.training.people.units import eye_turn, measured, units_of
+from streamer.training.people.units import LOWER_LIP, UPPER_LIP, eye_turn, measured, units_of
 
-_OVERBITE = {anatomy.UPPER_TEETH: np.array([0, -0.028, 0], np.float32), anatomy.LOWER_TEETH: np.zeros(3, np.float32)}
+_OVERBITE = {anatomy.UPPER_TEETH: np.array([0, -0.028, -0.015]), anatomy.LOWER_TEETH: np.array([0, 0, -0.015])}
 """Decimetres that teeth stand off MakeHuman's bands: upper ones show below the lip when a mouth opens."""
+_SEALED = 0.05
+"""`open` below which lips are brought together."""
 _ARCH = 0.9
 """Of the width of MakeHuman's bands: its lips part further at the corners than mouths do, and show their ends."""
 _AMBIENT_RAYS = 28
@@ -151,7 +153,9 @@ class Figure:
 
     def _add_furs(self) -> None:
         who = self.who
-        brow = _srgb(np.array(who.hair_colour) * 0.62 if max(who.hair_colour) > 60 else who.hair_colour)
+        # Darker than the hair, and not dyed with it.
+        hair = np.array(who.hair_colour)
+        brow = _srgb((hair.mean() + 0.5 * (hair - hair.mean())) * (0.62 if hair.max() > 60 else 1.0))
         for name, folder, chosen, tint, push in (
             ("brow", "eyebrows", who.brows, brow, 0.028),
             ("lash", "eyelashes", who.lashes, np.array([0.012, 0.010, 0.010]), 0.012),
@@ -267,7 +271,7 @@ class Figure:
         )
 
     def _add_mouth(self) -> None:
-        mouth, template = anatomy.load(), self._template
+        mouth, template, pressed = anatomy.load(), self._template, INDEX["press"]
         head = np.zeros((1, len(template.bones)), np.float32)
         head[0, template.bone["head"]] = 1
         white = textures.pyramid(np.full((4, 4, 4), 255, np.uint8))
@@ -288,14 +292,16 @@ class Figure:
             behind = (places[:, 2].max() - places[:, 2:]) / np.ptp(places[:, 2])
             # Cheeks keep the light from the back teeth; the last ones would stand in the corners of an open mouth.
             colour = colour * (1 - np.clip((behind - 0.25) / 0.4, 0, 1) * np.array([0.35, 0.48, 0.48], np.float32))
-            triangles = triangles[behind[triangles, 0].max(1) < 0.62]
+            triangles = triangles[behind[triangles, 0].max(1) < 0.54]
             piece = Piece("teeth", raster.WET, triangles, np.zeros((*triangles.shape, 2), np.float32),
                           np.full(len(triangles), PART["teeth"], np.uint8), white, places,
                           colours=_srgb(colour))  # fmt: skip
 
-            def fitted(vertices: np.ndarray, _now: np.ndarray, band: Any = band, solve: Any = solve,
-                       padded: Any = padded, lower: Any = _OVERBITE[row]) -> np.ndarray:  # fmt: skip
-                return (padded @ (solve @ vertices[band]) + lower).astype(np.float32)
+            def fitted(vertices: np.ndarray, now: np.ndarray, band: Any = band, solve: Any = solve,
+                       padded: Any = padded, off: Any = _OVERBITE[row]) -> np.ndarray:  # fmt: skip
+                # Lips that are pressed roll in to where the teeth are; flesh would give way.
+                back = np.array([0, 0, -0.07 * min(float(now[pressed]), 1.0)])
+                return (padded @ (solve @ vertices[band]) + off + back).astype(np.float32)
 
             self._add(piece, fitted, np.repeat(head, len(places), 0))
         inside = template.group("helper-tongue")
@@ -369,6 +375,7 @@ class Figure:
             units[unit] = units.get(unit, 0.0) + strength
         vertices = template.moved(self.neutral, units)
         self._keep_off_eyes(vertices)
+        self._assets.lips.seal(vertices, 1 - float(now[INDEX["open"]]) / _SEALED)
         matrices = self.skeleton.matrices(self.skeleton.rotations(now, self.who.manner)).astype(np.float32)
         points = np.concatenate([source(vertices, now) for source in self._sources]).astype(np.float32)
         raster.skinned(points, *self._weights, matrices, self._moved)
@@ -387,7 +394,7 @@ class Figure:
         raster.lies(points, self.triangles, self.material, self._hair, self.uv, lie)
         return Posed(
             self, points, self._normals[self._gather], lie, colours[self._gather],
-            self._landmarks(vertices, matrices), matrices, units, now,
+            self._landmarks(vertices, matrices), matrices, units, now, self._opening(vertices),
         )  # fmt: skip
 
     def _keep_off_eyes(self, vertices: np.ndarray) -> None:
@@ -399,6 +406,10 @@ class Figure:
             close = (distance < self._eyeball * 1.07) & (away[:, 2] > 0.25 * self._eyeball)
             index = near[close]
             vertices[index] = centre + away[close] / distance[close, None] * (self._eyeball * 1.07)
+
+    def _opening(self, vertices: np.ndarray) -> float:
+        y = self._template.landmarks(vertices)[[UPPER_LIP, LOWER_LIP], 1]
+        return max(float(y[0] - y[1]) - self.measures.gap, 0.0) / self.measures.widest
 
     def _landmarks(self, vertices: np.ndarray, matrices: np.ndarray) -> np.ndarray:
         template = self._template
@@ -463,6 +474,8 @@ class Posed:
     units: Mapping[str, float]
     controls: np.ndarray
     """[C]"""
+    opening: float
+    """Distance of the inner lips, as a share of this face's widest"""
 
     def joint(self, name: str) -> np.ndarray:
         """[3]: where a bone begins."""

@@ -133,8 +133,12 @@ def _shade(t, w0, w1, w2, triangles, points, normals, lie, uv, open_sky, colours
     g *= looks[m, 1] * (w0 * colours[i, 1] + w1 * colours[j, 1] + w2 * colours[k, 1])
     b *= looks[m, 2] * (w0 * colours[i, 2] + w1 * colours[j, 2] + w2 * colours[k, 2])
     vx, vy, vz = _unit(light[0, 0] - x, light[0, 1] - y, light[0, 2] - z)
-    if table[m, BOTH_SIDES] and gx * vx + gy * vy + gz * vz < 0:
-        gx, gy, gz = -gx, -gy, -gz
+    if table[m, BOTH_SIDES]:
+        # By the triangle, not by the smooth normal, which at an outline may already point away.
+        ux, uy, uz = points[j, 0] - points[i, 0], points[j, 1] - points[i, 1], points[j, 2] - points[i, 2]
+        qx, qy, qz = points[k, 0] - points[i, 0], points[k, 1] - points[i, 1], points[k, 2] - points[i, 2]
+        if (uy * qz - uz * qy) * vx + (uz * qx - ux * qz) * vy + (ux * qy - uy * qx) * vz < 0:
+            gx, gy, gz = -gx, -gy, -gz
     nx, ny, nz = gx, gy, gz
     tx, ty, tz = np.float32(0), np.float32(0), np.float32(0)
     if kind == HAIR:
@@ -159,7 +163,7 @@ def _shade(t, w0, w1, w2, triangles, points, normals, lie, uv, open_sky, colours
     amb_g = light[8, 1] + (light[7, 1] - light[8, 1]) * up
     amb_b = light[8, 2] + (light[7, 2] - light[8, 2]) * up
     if kind == WET:
-        lift = np.float32(1.25)
+        lift = np.float32(1.5)
     elif kind == EYE:
         lift = np.float32(0.92)
     else:
