@@ -17,12 +17,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from streamer.motion.articulation import Articulation
 from streamer.training.people import motion, shards
 from streamer.training.people.assets import Assets
 from streamer.training.people.clips import FIRST_PERSON, Shot, Studio
 from streamer.training.people.renderer import sheet
 from streamer.training.people.template import ASSETS_VARIABLE, MESH_VARIABLE, MissingAssets, found_files
-from streamer.training.voices import Voices
+from streamer.training.voices import Voices, silence
 
 CLIPS_EACH = 3
 """Clips of one person in a shard."""
@@ -51,12 +52,13 @@ class Recipe:
 
 
 def _voices(path: str) -> tuple[Voices, np.ndarray]:
-    """Real speech as `voices.load` keeps it, or random syllables."""
+    """Real speech as `voices.load` keeps it, or random syllables; and what the network says of silence."""
     if not path:
         return motion.babble(_BABBLE, 0), motion.quiet()
     with np.load(path) as packed:
         speakers = tuple(json.loads(str(packed["speakers"])))
-        return Voices(packed["heard"], packed["truth"], packed["starts"], speakers), motion.quiet()
+        spoken = Voices(packed["heard"], packed["truth"], packed["starts"], speakers)
+    return spoken, silence(Articulation.load())
 
 
 class _Worker:

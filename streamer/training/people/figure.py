@@ -157,7 +157,7 @@ class Figure:
         hair = np.array(who.hair_colour)
         brow = _srgb((hair.mean() + 0.5 * (hair - hair.mean())) * (0.62 if hair.max() > 60 else 1.0))
         for name, folder, chosen, tint, push in (
-            ("brow", "eyebrows", who.brows, brow, 0.028),
+            ("brow", "eyebrows", who.brows, brow, 0.040),
             ("lash", "eyelashes", who.lashes, np.array([0.012, 0.010, 0.010]), 0.012),
         ):
             proxy = self._assets.proxy(folder, chosen)

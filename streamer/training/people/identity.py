@@ -191,7 +191,7 @@ def identity(seed: int, targets: Iterable[str]) -> Identity:
     tip = np.array(hair_colour) * (rng.uniform(1.1, 1.6) if rng.random() < 0.3 else rng.uniform(0.95, 1.15))
     made_up = sex == WOMEN and rng.random() < 0.4
     lips = rng.uniform((0.78, 0.52, 0.55), (1.02, 0.80, 0.84)) if made_up else rng.uniform(0.95, 1.05, 3)
-    smile, lift = rng.uniform(0.10, 0.28), rng.uniform(0.28, 0.55)
+    smile, lift = rng.uniform(0.06, 0.20), rng.uniform(0.20, 0.44)
     rests = {"mouthSmileLeft": smile, "mouthSmileRight": smile, "browInnerUp": lift,
              "browOuterUpLeft": 0.7 * lift, "browOuterUpRight": 0.7 * lift}  # fmt: skip
     paired = ("mouthSmile", "browOuterUp", "browDown", "eyeSquint", "mouthStretch", "cheekSquint", "mouthUpperUp",

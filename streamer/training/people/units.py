@@ -22,7 +22,7 @@ VIEWERS = {"Right": "left", "Left": "right"}
 
 LOOK_ASIDE, LOOK_UP = 0.50, 0.36
 """Radians that an eye turns at a gaze of 1."""
-_STRONGER = {"smile": 1.3, "frown": 1.2, "brow_inner": 1.3}
+_STRONGER = {"smile": 1.12, "frown": 1.15, "brow_inner": 1.15}
 """Channels that on these faces show less than on the mean one."""
 _SHUT = 1.04
 """How much further than until they meet lids go: along their whole edge they must, not only in the middle."""
