@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 OFFLINE = {
     "anatomy", "animate", "articulation_training", "characters", "clip", "compiled", "decode", "device", "drawn_eyes",
     "engines", "face", "face_pictures", "finder", "fused", "jitter", "kernels", "kernels_ahead", "kernels_benchmark",
-    "kernels_interpreted", "landmarks", "marking", "matte", "model", "model_step", "pack", "people",
+    "kernels_interpreted", "landmarks", "marking", "matte", "model", "model_step", "pack", "people", "people_clips",
     "people_rendered", "picture_layers", "picture_rig", "picture_rig_parts", "pictures_benchmark", "quality",
     "render", "slots", "stream", "studio_character", "studio_rig", "teacher", "training", "vectors", "weights",
     "wheel",

@@ -24,7 +24,7 @@ def open_sky(figure: Any, smooth: np.ndarray, normals: np.ndarray, joined: np.nd
     """[V] float32, 0..1. `smooth` and `normals` [W, 3] are where the figure keeps its welded vertices."""
     posed = figure.pose(controls(open=0.55))
     table, atlas = figure.materials([9] * len(figure.pieces))
-    centre = figure.joints[figure._template.bone["head"]] + np.array([0, 0.6, 0.2])
+    centre = figure.joints[figure.template.bone["head"]] + np.array([0, 0.6, 0.2])
     radius = 2.7
     nearest, visible = np.empty((edge, edge), np.float32), np.empty((edge, edge), np.int32)
     first, nodes = np.empty((edge, edge), np.int32), np.empty((1, 2), np.int32)

@@ -10,7 +10,6 @@ Letters used in shapes: V render vertices, W welded vertices, K coarse vertices,
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -95,7 +94,7 @@ class Figure:
 
     def __init__(self, who: Identity, assets: Assets, hands: bool, fine: bool = True) -> None:
         template = assets.template
-        self.who, self._assets, self._template = who, assets, template
+        self.who, self._assets, self.template = who, assets, template
         self.neutral = template.moved(template.vertices, shape_weights(who), "targets")
         self.joints = template.joints(self.neutral)
         self.skeleton = Skeleton(template, self.joints)
@@ -122,7 +121,7 @@ class Figure:
         self._bones.append(bones)
 
     def _add_body(self, clothes: Proxy, hands: bool, fine: bool) -> None:
-        who, template = self.who, self._template
+        who, template = self.who, self.template
         shape = self._assets.body(who.clothes, clothes.hides, hands, fine)
         texture = textures.skin(who, self._assets.folder / "skins", template.masks)
         if who.beard > 0.05:
@@ -145,10 +144,10 @@ class Figure:
         """Adds a proxy that keeps its shape; returns it with its vertices on this body."""
         triangles, places = triangulated(proxy.mesh.faces, proxy.mesh.face_uv)
         fitted = proxy.fit(self.neutral, proxy.scale(self.neutral))
-        usual = self._template.vertices
+        usual = self.template.vertices
         piece = Piece(name, kind, triangles, proxy.mesh.uv[places], np.full(len(triangles), PART[part], np.uint8),
                       textures.pyramid(texture), proxy.fit(usual, proxy.scale(usual)), **look)  # fmt: skip
-        self._add(piece, lambda _vertices, _now: fitted, proxy.bones(self._template.weights))
+        self._add(piece, lambda _vertices, _now: fitted, proxy.bones(self.template.weights))
         return piece, fitted
 
     def _add_furs(self) -> None:
@@ -217,7 +216,7 @@ class Figure:
         self._sources[-1] = swayed
 
     def _mirrored_bones(self, weights: np.ndarray) -> np.ndarray:
-        names = self._template.bones
+        names = self.template.bones
         other = {"L": "R", "R": "L"}
         columns = [
             names.index(f"{name[:-1]}{other[name[-1]]}") if name[-2:] in (".L", ".R") else i
@@ -228,7 +227,7 @@ class Figure:
     @cached_property
     def eyes(self) -> np.ndarray:
         """[2, 3]: the middles of the eyeballs at rest, the person's left one first."""
-        return np.stack([self.neutral[self._template.group(f"helper-{side}-eye")].mean(0) for side in "lr"])
+        return np.stack([self.neutral[self.template.group(f"helper-{side}-eye")].mean(0) for side in "lr"])
 
     def _add_eyes(self) -> None:
         proxy = self._assets.proxy("eyes", "high-poly")
@@ -255,8 +254,8 @@ class Figure:
             return (centres + away @ matrix.T).astype(np.float32)
 
         self._sources[-1] = turned
-        head = np.zeros((len(fitted), len(self._template.bones)), np.float32)
-        head[:, self._template.bone["head"]] = 1
+        head = np.zeros((len(fitted), len(self.template.bones)), np.float32)
+        head[:, self.template.bone["head"]] = 1
         self._bones[-1] = head
 
     def irises(self, posed: "Posed") -> np.ndarray:
@@ -271,7 +270,7 @@ class Figure:
         )
 
     def _add_mouth(self) -> None:
-        mouth, template, pressed = anatomy.load(), self._template, INDEX["press"]
+        mouth, template, pressed = anatomy.load(), self.template, INDEX["press"]
         head = np.zeros((1, len(template.bones)), np.float32)
         head[0, template.bone["head"]] = 1
         white = textures.pyramid(np.full((4, 4, 4), 255, np.uint8))
@@ -369,7 +368,7 @@ class Figure:
 
     def pose(self, now: np.ndarray, extra: Mapping[str, float] | None = None) -> "Posed":
         """The figure under controls [C]; `extra` units are added."""
-        template = self._template
+        template = self.template
         units = units_of(now, self.measures, self.who.habit)
         for unit, strength in (extra or {}).items():
             units[unit] = units.get(unit, 0.0) + strength
@@ -408,11 +407,11 @@ class Figure:
             vertices[index] = centre + away[close] / distance[close, None] * (self._eyeball * 1.07)
 
     def _opening(self, vertices: np.ndarray) -> float:
-        y = self._template.landmarks(vertices)[[UPPER_LIP, LOWER_LIP], 1]
+        y = self.template.landmarks(vertices)[[UPPER_LIP, LOWER_LIP], 1]
         return max(float(y[0] - y[1]) - self.measures.gap, 0.0) / self.measures.widest
 
     def _landmarks(self, vertices: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-        template = self._template
+        template = self.template
         index, weights = template.landmark_vertices, template.landmark_weights
         flat = np.unique(index)
         moved = np.einsum("nb,bij->nij", template.weights[flat], matrices)
@@ -479,14 +478,11 @@ class Posed:
 
     def joint(self, name: str) -> np.ndarray:
         """[3]: where a bone begins."""
-        bone = self.figure._template.bone[name]
+        bone = self.figure.template.bone[name]
         matrix = self.matrices[bone]
         return matrix[:, :3] @ self.figure.joints[bone] + matrix[:, 3]
 
     def carried(self, bone: str, point: np.ndarray) -> np.ndarray:
         """[3]: where a point of the neutral body is that goes with a bone."""
-        matrix = self.matrices[self.figure._template.bone[bone]]
+        matrix = self.matrices[self.figure.template.bone[bone]]
         return matrix[:, :3] @ point + matrix[:, 3]
-
-
-__all__ = ["Figure", "Path", "Piece", "Posed"]
