@@ -1,38 +1,43 @@
-# CPU by default; `docker build --build-arg DEVICE=cuda .` puts onnxruntime-gpu in onnxruntime's place, and a C compiler
-# there, which Triton needs to launch the project's kernels.
+# This file has never been built here; hadolint checks it. CPU by default; `docker build --build-arg DEVICE=cuda .` puts
+# onnxruntime-gpu in onnxruntime's place, and a C compiler there, with which Triton launches the project's kernels.
 ARG PYTHON=3.11
-FROM python:${PYTHON}-slim AS wheel
 
-WORKDIR /source
-COPY pyproject.toml setup.py MANIFEST.in README.md CHANGELOG.md LICENSE NOTICE ./
-COPY streamer streamer
-COPY kernels kernels
-COPY clients clients
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
+FROM python:${PYTHON}-slim AS build
+WORKDIR /src
+COPY . .
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}-slim
-
 ARG DEVICE=cpu
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-
-RUN useradd --create-home --uid 10001 lipstream
-WORKDIR /home/lipstream
-
 # On Linux PyTorch's default wheels bring CUDA along. TORCH_INDEX may name an index with CPU wheels, a tenth the size.
 ARG TORCH_INDEX=""
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+RUN useradd --create-home --uid 10001 lipstream \
+    && install -d -o lipstream -g lipstream /home/lipstream/.cache /recordings
+
+# hadolint ignore=DL3013
 RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
-RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
-    pip install /dist/lipstream-*.whl \
+# hadolint ignore=DL3008,DL3013
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
+    pip install /wheels/lipstream-*.whl \
     && if [ "$DEVICE" = cuda ]; then \
         apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/* && \
         pip uninstall -y onnxruntime && pip install onnxruntime-gpu; \
     fi
 
-USER lipstream
+USER 10001
+WORKDIR /home/lipstream
 EXPOSE 8080/tcp 50000-50100/udp
 
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
+# Every option is a variable of this form. LIPSTREAM_TOKEN is required, for the container binds all addresses.
+ENV LIPSTREAM_HOST=0.0.0.0 LIPSTREAM_PORT=8080 LIPSTREAM_UDP_PORTS=50000-50100
 
-# A token is required (LIPSTREAM_TOKEN), for the container binds all addresses.
-ENTRYPOINT ["lipstream", "serve", "--host", "0.0.0.0", "--udp-ports", "50000-50100"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "-c", "\
+import os, ssl, urllib.request as request; \
+scheme = 'https' if os.environ.get('LIPSTREAM_TLS_CERT') else 'http'; \
+url = f\"{scheme}://127.0.0.1:{os.environ['LIPSTREAM_PORT']}/healthz\"; \
+request.urlopen(url, timeout=2, context=ssl._create_unverified_context() if scheme == 'https' else None)"]
+
+# `docker run … lipstream` serves; `docker run … lipstream doctor` and the other commands work, too.
+ENTRYPOINT ["lipstream"]

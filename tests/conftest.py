@@ -19,10 +19,11 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent / "clients" / "python"), str(TESTS.parent / "benchmarks")]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "clients" / "python"), str(TESTS.parent)]
 
-from browser import FLAGS, chromium_path  # noqa: E402  what benchmarks and tests start is one browser
 from firefox import firefox_path  # noqa: E402
+
+from benchmarks.lib.browser import FLAGS, chromium_path  # noqa: E402  benchmarks and tests start the same browser
 
 CHROMIUM = chromium_path()
 SAMPLE = TESTS.parent / "clients" / "page" / "sample.wav"
@@ -37,7 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 OFFLINE = {
-    "anatomy", "animate", "articulation_training", "characters", "clip", "compiled", "decode", "device", "drawn_eyes",
+    "anatomy", "animate", "articulation_training", "bench_alignment", "bench_layout", "bench_network", "bench_report",
+    "bench_session", "characters", "clip", "compiled", "decode", "device", "drawn_eyes",
     "engines", "face", "face_pictures", "finder", "fused", "jitter", "kernels", "kernels_ahead", "kernels_benchmark",
     "kernels_interpreted", "landmarks", "marking", "matte", "model", "model_step", "pack", "people", "people_clips",
     "people_rendered", "picture_layers", "picture_rig", "picture_rig_parts", "pictures_benchmark", "quality",

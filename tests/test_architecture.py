@@ -51,14 +51,14 @@ ROOMS: dict[str, set[str]] = {
     },
 }
 
-# Which rooms alone may import a library.
+# Which rooms or modules alone may import a library.
 QUARANTINED: dict[str, set[str]] = {
     "aiortc": {"rtc"},
     "aioice": {"rtc"},
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server", "cli"},
-    "torch": {"model", "avatar", "training"},
+    "torch": {"model", "avatar.neural", "training"},
     "av": {"base", "audio", "media", "outputs", "provenance", "faces", "embed", "training", "cli"},
 }
 
@@ -152,7 +152,8 @@ def test_libraries_stay_in_their_rooms(library: str) -> None:
     """A library is imported in its rooms alone, wherever in a module."""
     for module, path in _modules().items():
         if library in {name.partition(".")[0] for name in _imports(path)}:
-            assert _room(module) in QUARANTINED[library], f"{module} imports {library}"
+            places = {_room(module), module.removeprefix("streamer.")}
+            assert places & QUARANTINED[library], f"{module} imports {library}"
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
@@ -266,16 +267,9 @@ def test_kernels_is_no_package() -> None:
     assert len(names) == len(set(names))
 
 
-def test_the_readmes_floor_plan_is_the_tree() -> None:
-    """Every path that the README's floor plan names exists, and every package folder is named."""
-    text = (ROOT / "README.md").read_text()
-    plan = re.search(r"## Floor plan\n.*?```\n(.*?)```", text, re.S)
-    assert plan, "README.md has no floor plan"
-    named = {line.split()[0] for line in plan[1].splitlines() if line and not line[0].isspace()}
-    for name in named:
-        assert (ROOT / name).exists(), f"the floor plan names {name}, which does not exist"
-    tracked = {"streamer/", "kernels/", "clients/", "benchmarks/", "tests/", "docs/"}
-    assert tracked <= named, tracked - named
+def test_the_readme_is_short() -> None:
+    """It fits a newcomer's patience: 130 lines; what is measured and how it works is in docs/."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
 
 def test_the_readme_holds_the_two_commands() -> None:

@@ -16,8 +16,8 @@ import pytest
 from aiortc.rtp import RtpPacket
 from lipstream_client import BadSpeech, Client, LipstreamError, RequestError, SessionLost, Unreachable, protocol, speech
 from lipstream_client.media import FrameAssembler, begins_keyframe
-from lipstream_client.newest import Newest
-from lipstream_client.speech import RATE, Voice, to_mono
+from lipstream_client.queues import DropOldestQueue
+from lipstream_client.speech import RATE, PacedSpeech, to_mono
 from lipstream_client.stats import STAGES, ClockSync, Latencies, Percentiles
 from peers import SAMPLE, correlation, delay, place, silence, spoken, tone
 
@@ -91,10 +91,10 @@ class TestProtocol:
         assert protocol.sample_of(1, 0, 0) is None
 
 
-class TestNewest:
+class TestDropOldestQueue:
     async def test_full_queue_drops_its_oldest(self) -> None:
         """Beyond the bound the oldest goes and is counted; closing ends the iteration after what waits."""
-        queue: Newest[int] = Newest(2)
+        queue: DropOldestQueue[int] = DropOldestQueue(2)
         for i in range(5):
             queue.put(i)
         queue.close()
@@ -104,7 +104,7 @@ class TestNewest:
 
     async def test_error_follows_what_waits(self) -> None:
         """Closed with an error, it is raised once what waits was taken, and again whenever asked."""
-        queue: Newest[int] = Newest(2)
+        queue: DropOldestQueue[int] = DropOldestQueue(2)
         queue.put(1)
         queue.close(SessionLost("gone"))
         assert await anext(queue) == 1
@@ -114,7 +114,7 @@ class TestNewest:
 
     async def test_waiting_consumer_wakes(self) -> None:
         """Who waits gets what is put, and the end."""
-        queue: Newest[int] = Newest(1)
+        queue: DropOldestQueue[int] = DropOldestQueue(1)
         first = asyncio.create_task(anext(queue))
         asyncio.get_running_loop().call_soon(queue.put, 7)
         assert await first == 7
@@ -125,7 +125,7 @@ class TestNewest:
     def test_bound(self) -> None:
         """A queue that holds nothing is refused with its bound."""
         with pytest.raises(ValueError, match="0"):
-            Newest(0)
+            DropOldestQueue(0)
 
 
 class Clock:
@@ -148,7 +148,7 @@ class Clock:
         await asyncio.sleep(0)
 
 
-async def packets(voice: Voice, count: int) -> np.ndarray:
+async def packets(voice: PacedSpeech, count: int) -> np.ndarray:
     return np.concatenate([(await voice.packet())[1] for _ in range(count)])
 
 
@@ -157,7 +157,7 @@ class TestSpeech:
     async def test_pace_does_not_drift(self, monkeypatch: pytest.MonkeyPatch, duration: float) -> None:
         """Packet n is ready when its last sample would have been captured: late sleeps never add up."""
         clock = Clock(monkeypatch, late=0.003)
-        voice = Voice(None, duration=duration)
+        voice = PacedSpeech(None, duration=duration)
         first = clock.now
         for n in range(2000):
             start, samples = await voice.packet()
@@ -168,7 +168,7 @@ class TestSpeech:
     async def test_stall_is_caught_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a stall what is overdue goes out at once, and then the pace is the old one."""
         clock = Clock(monkeypatch, late=0.0)
-        voice = Voice(None)
+        voice = PacedSpeech(None)
         await voice.packet()
         clock.now += 1.0
         before = clock.now
@@ -182,7 +182,7 @@ class TestSpeech:
         """Every sample of an array goes out once, then silence; then it is exhausted, and nothing was missing."""
         Clock(monkeypatch, late=0.0)
         sound = tone(1.234)
-        voice = Voice(sound)
+        voice = PacedSpeech(sound)
         await voice.start()
         sent = await packets(voice, 61)
         assert not voice.exhausted.is_set()
@@ -198,7 +198,7 @@ class TestSpeech:
         Clock(monkeypatch, late=0.0)
         t = np.arange(16_000) / 16_000
         mono = (12_000 * np.sin(2 * np.pi * 300 * t)).astype(np.int16)
-        voice = Voice(np.stack([mono, mono], 1), rate=16_000)
+        voice = PacedSpeech(np.stack([mono, mono], 1), rate=16_000)
         await voice.start()
         sent = await packets(voice, 48)
         await voice.close()
@@ -209,7 +209,7 @@ class TestSpeech:
     async def test_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A recording is read in a thread of its own, which ends with it."""
         Clock(monkeypatch, late=0.0)
-        voice = Voice(str(SAMPLE))
+        voice = PacedSpeech(str(SAMPLE))
         await voice.start()
         sent = np.zeros(0, np.float32)
         while len(sent) < 1.8 * RATE:
@@ -231,7 +231,7 @@ class TestSpeech:
             await go.wait()
             yield np.full(500, 0.25, np.float32)
 
-        voice = Voice(voice_of_a_bot())
+        voice = PacedSpeech(voice_of_a_bot())
         await voice.start()
         await asyncio.sleep(0)
         sent = await packets(voice, 3)
@@ -256,7 +256,7 @@ class TestSpeech:
                 given += 1
                 yield np.ones(4800, np.float32)
 
-        voice = Voice(endless())
+        voice = PacedSpeech(endless())
         await voice.start()
         await packets(voice, 20)
         await voice.close()
@@ -265,7 +265,7 @@ class TestSpeech:
     async def test_microphone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The microphone's blocks go out as the device delivers them; without the extra it says what is missing."""
         monkeypatch.setitem(sys.modules, "sounddevice", None)
-        voice = Voice("microphone")
+        voice = PacedSpeech("microphone")
         await voice.start()
         await packets(voice, 1)
         assert isinstance(voice.error, BadSpeech)
@@ -287,7 +287,7 @@ class TestSpeech:
         closed: list[bool] = []
         device = types.SimpleNamespace(InputStream=Device, PortAudioError=OSError)
         monkeypatch.setitem(sys.modules, "sounddevice", device)
-        voice = Voice("microphone")
+        voice = PacedSpeech("microphone")
         await voice.start()
         sent = await asyncio.wait_for(packets(voice, 2), 5)
         await voice.close()
@@ -299,7 +299,7 @@ class TestSpeech:
         [
             (np.zeros((2, 2, 2)), "shape"),
             (np.array([1 + 2j]), "complex"),
-            (np.array([0.0, np.nan]), "undefined"),
+            (np.array([0.0, np.nan]), "1 of 2 samples, first in 1$"),
             (np.array(["a"]), "<U1"),
         ],
         ids=["cube", "complex", "nan", "text"],
@@ -312,9 +312,9 @@ class TestSpeech:
     def test_bad_options(self) -> None:
         """Other packets than 10 and 20 ms, and other sources than are known, are refused."""
         with pytest.raises(ValueError, match="15 ms"):
-            Voice(None, duration=0.015)
+            PacedSpeech(None, duration=0.015)
         with pytest.raises(BadSpeech, match="int"):
-            Voice(7)  # type: ignore[arg-type]
+            PacedSpeech(7)  # type: ignore[arg-type]
 
 
 def rtp(number: int, timestamp: int, data: bytes, last: bool = False) -> RtpPacket:
@@ -585,7 +585,7 @@ class TestErrors:
     async def test_media_that_does_not_connect(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where no packet gets through, it is Unreachable after the time-out, and the server's session is gone."""
         async with Client(server.url) as client:
-            open_session = client._open_session
+            open_session = client._api.open_session
 
             def unreachable(sdp: str) -> str:
                 return re.sub(r"a=(candidate|end-of-candidates).*\r\n", "", sdp)
@@ -594,7 +594,7 @@ class TestErrors:
                 location, answer = await open_session(query, unreachable(offer))
                 return location, unreachable(answer)
 
-            monkeypatch.setattr(client, "_open_session", blocked)
+            monkeypatch.setattr(client._api, "open_session", blocked)
             session = client.session()
             session._timeout = 1.0
             with pytest.raises(Unreachable, match="UDP"):

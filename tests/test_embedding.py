@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,9 @@ from streamer.server.app import create_app
 from streamer.server.config import ServerConfig
 from streamer.server.routes import guard as guard_module
 from streamer.server.tokens import Tokens
+from streamer.session.messages import parse
 
+ELEMENT = Path(__file__).parent.parent / "clients" / "element"
 MAIN = {"Authorization": "Bearer correct horse"}
 HOST = {"Host": "lipstream.example"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
@@ -139,19 +142,15 @@ class TestTokens:
             [session] = guarded.state.sessions.values()
             assert session.entry.id == "3"
 
-            async def answer_to(message: dict[str, Any]) -> dict[str, Any]:
-                told = asyncio.get_running_loop().create_future()
-                session._send_event = told.set_result
-                session._on_message(json.dumps(message))
-                try:
-                    return await told
-                finally:
-                    del session._send_event
+            async def answer_to(message: dict[str, Any]) -> Any:
+                outcome = asyncio.get_running_loop().create_future()
+                session._commands.execute(parse(json.dumps(message)), outcome.set_result)
+                return await outcome
 
             for message in ({"type": "character", "id": "2"}, {"type": "away", "away": True, "picture": "2"}):
-                told = guarded.call(answer_to(message))
-                detail = "this session's token is for '3' alone"
-                assert told == {"type": "error", "reason": "token_character", "detail": detail}
+                refused = guarded.call(answer_to(message))
+                assert (refused.status, refused.reason) == (403, "token_character")
+                assert refused.detail == "this session's token is for '3' alone"
             assert session.entry.id == "3"
             assert answer.status_code == 201
 
@@ -384,17 +383,19 @@ class TestInABrowser:
         assert page.evaluate(f"{STREAM}.start()") is False
         assert page.evaluate("errors.map(({ reason }) => reason)") == ["token_origin"]
 
-    def test_an_origin_that_is_not_listed(self, page: Any, server: Any, guarded: Any, site: Site) -> None:
+    def test_an_origin_that_is_not_listed(
+        self, page: Any, guarded: Any, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A page with its own copy of the element, of an origin that the server was not told of, gets nothing with a
         good token, and the user is told whose fault that is."""
-        source = httpx.get(f"{guarded.url}/element/lip-stream.js", timeout=10).text.replace("</script>", "")
+        monkeypatch.setattr(site, "scripts", ELEMENT)
         site.html = f"""<!doctype html><title>Not listed</title>
             <lip-stream src="{guarded.url}" token="{minted(guarded)}"></lip-stream>
             <script>
               globalThis.errors = [];
               {STREAM}.addEventListener("error", ({{ detail }}) => errors.push(detail));
             </script>
-            <script type="module">{source}</script>"""
+            <script type="module" src="lip-stream.js"></script>"""
         self.visit(page, site.unknown)
         assert page.evaluate(f"{STREAM}.start()") is False
         [error] = page.evaluate("errors.map(({ reason, message }) => ({ reason, message }))")

@@ -3,10 +3,10 @@
 import importlib.util
 from pathlib import Path
 
-import engines
 import pytest
 from random_networks import random_networks
 
+from benchmarks.latency import engines
 from streamer.model.config import PRESETS
 from streamer.model.runtime import openvino_cpu
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import RunningServer
 from lipstream_client import Client
-from wish import Player
 
+from benchmarks.lib.whip_peer import Player
 from streamer.motion.controls import rest
 
 BOTS = 16

@@ -1,15 +1,16 @@
 """The benchmark of a live step: its arithmetic, what it claims and what not, and a trial without a GPU."""
 
+import copy
 import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import model_step as bench
 import pytest
 import torch
 
+from benchmarks.kernels import model_step as bench
 from streamer.model.attention import Choice
 from streamer.model.config import PRESETS
 from streamer.model.runtime import cuda_step
@@ -58,8 +59,8 @@ def test_the_check_sees_a_wrong_step() -> None:
     """The plain step passes its own check in half precision; one that forgets, or leaves NaN, does not."""
     torch.manual_seed(0)
     exact = bench.transformer(TINY)
-    model = bench.copy.deepcopy(exact).bfloat16()
-    exact = bench.copy.deepcopy(model).float()
+    model = copy.deepcopy(exact).bfloat16()
+    exact = copy.deepcopy(model).float()
 
     def forgets(model: cuda_step.Transformer, slots: cuda_step.Slots, count: int) -> torch.Tensor:
         slots.written.zero_()

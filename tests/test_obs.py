@@ -192,7 +192,7 @@ class TestBrowserSource:
         return source.evaluate("document.querySelector('#stage > .shown') !== null")
 
     def state(self, source: Any) -> str:
-        return source.inner_text("#said")
+        return source.inner_text("#log")
 
     def test_shows_whoever_speaks_and_the_next_one(self, server: Any, stage: Any, source: Any) -> None:
         """It waits for a session, shows it, clears the stage when it ends, and shows the next, all without a reload."""
@@ -236,7 +236,7 @@ class TestBrowserSource:
         assert eventually(source, lambda: self.live(source), 20)
         assert [one["alpha"] for one in session(server)["viewers"]] == ["none"]
         assert source.evaluate("document.querySelector('video').classList.contains('shown')")
-        assert source.is_hidden("#said")
+        assert source.is_hidden("#log")
         stage.evaluate(f"{STREAM}.stop()")
 
     def test_comes_back_after_refusals_and_breaks(self, server: Any, stage: Any, source: Any) -> None:
@@ -314,13 +314,14 @@ class TestBrowserSource:
         source.goto(url(server, "/obs"))
         settings = source.evaluate(
             """async () => {
-              const { settingsOf, waitAfter, inStep } = await import("/obs/obs.js");
+              const { settingsFromUrl, retryDelay, withoutPlayoutDelay } = await import("/obs/obs.js");
               return [
-                settingsOf("", ""),
-                settingsOf("?session=a%2Fb&alpha=off&muted&size=512&echo=on&source=microphone&debug=1", "#token=x%20y"),
-                settingsOf("?size=huge&muted=0", "#"),
-                [0, 1, 2, 6, 60].map((failures) => waitAfter(failures, 0.5)),
-                inStep("m=video\\r\\na=extmap:3 urn:x\\r\\na=extmap:6 http://webrtc.org/playout-delay\\r\\na=mid:1\\r\\n"),
+                settingsFromUrl("", ""),
+                settingsFromUrl(
+                  "?session=a%2Fb&alpha=off&muted&size=512&echo=on&source=microphone&debug=1", "#token=x%20y"),
+                settingsFromUrl("?size=huge&muted=0", "#"),
+                [0, 1, 2, 6, 60].map((failures) => retryDelay(failures, 0.5)),
+                withoutPlayoutDelay("m=video\\r\\na=extmap:3 urn:x\\r\\na=extmap:6 http://webrtc.org/playout-delay\\r\\na=mid:1\\r\\n"),
               ];
             }"""
         )

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from sites import SLOW, STREAM, Site, eventually, serve, until
+from sites import SLOW, STREAM, Site, eventually, proxy, serve, until
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("any_load")]
 
 
 @pytest.fixture
@@ -253,6 +253,93 @@ class TestLive:
         start(page)
         assert len(sessions(server)) == 1
 
+    def test_a_second_start_joins_the_first(self, page: Any, server: Any) -> None:
+        """Whoever starts while another start is in progress gets its promise, and its result: one session, live."""
+        outcome = page.evaluate(
+            f"""async () => {{
+              const stream = {STREAM};
+              const starts = [stream.start(), stream.start()];
+              const again = () => starts.push(stream.start());
+              stream.addEventListener("state", again);
+              await starts[0];
+              stream.removeEventListener("state", again);
+              return [await Promise.all(starts), starts[0] === starts[1], await stream.start()];
+            }}"""
+        )
+        assert outcome[0] == [True] * len(outcome[0]) and len(outcome[0]) >= 3
+        assert outcome[1:] == [True, True]
+        assert len(sessions(server)) == 1
+        both = page.evaluate(
+            f"""async () => {{
+              {STREAM}.stop();
+              const starts = [{STREAM}.start(), {STREAM}.start()];
+              {STREAM}.stop();
+              return [starts[0] === starts[1], ...await Promise.all(starts)];
+            }}"""
+        )
+        assert both == [True, False, False], "stopped, it comes to nothing for both"
+        assert no_sessions(server), "what was granted meanwhile is given back"
+
+    def test_inputs_that_overlap_leave_one_microphone(self, page: Any, server: Any) -> None:
+        """Of microphones that were asked for at the same time the last one is used, and the others are closed."""
+        start(page)
+        open_ones = page.evaluate(
+            f"""async () => {{
+              const stream = {STREAM};
+              const devices = navigator.mediaDevices;
+              const opened = [stream.input];
+              const genuine = devices.getUserMedia.bind(devices);
+              devices.getUserMedia = async (wanted) => {{
+                const one = await genuine(wanted);
+                opened.push(one);
+                return one;
+              }};
+              await Promise.all([stream.setInput(), stream.setInput(), stream.setInput()]);
+              const late = stream.setInput();
+              stream.stop();
+              await late;
+              return [opened.length, stream.input, ...opened.map((one) => one.getTracks()[0].readyState)];
+            }}"""
+        )
+        assert open_ones == [5, None, *["ended"] * 5]
+        assert no_sessions(server)
+
+    def test_what_a_browser_does_not_report_is_said(self, page: Any) -> None:
+        """Without the microphone's own latency, as in Firefox, its stage is in the list and says so."""
+        page.evaluate(
+            """() => {
+              const genuine = MediaStreamTrack.prototype.getSettings;
+              MediaStreamTrack.prototype.getSettings = function () {
+                const { latency, ...others } = genuine.call(this);
+                return others;
+              };
+            }"""
+        )
+        start(page)
+        first = "document.querySelector('#stages tr')"
+        until(page, f"{first}.innerText.includes('not reported by this browser')")
+        assert page.inner_text("#stages tr:first-child th") == "Microphone"
+        assert page.locator("#stages tr:first-child td:visible").count() == 1
+        assert page.locator("#stages tr:nth-child(2) td:visible").count() == 3
+        assert "not reported" not in page.inner_text("#stages tr:nth-child(2)")
+        assert page.text_content("#device-note") == "This browser does not report it, so it is not included."
+        assert page.evaluate(f"{STREAM}.stats().total.p50 > 0")
+        assert page.evaluate(f"{STREAM}.records.at(-1).device") is None
+
+    def test_a_gesture_that_is_not_drawn_is_said(self, page: Any) -> None:
+        """Where the answer says that the renderer cannot draw a gesture a note says so; otherwise there is none."""
+        start(page)
+        until(page, f"{STREAM}.renderer")
+        answer = (
+            "(more) => document.querySelector('lip-stream').dispatchEvent(new CustomEvent('control',"
+            " { detail: { type: 'gesture', name: 'wave', frame: 9, ...more } }))"
+        )
+        for more in ({}, {"drawn": True}):
+            page.evaluate(answer, more)
+            assert page.is_hidden("#toast")
+        page.evaluate(answer, {"drawn": False})
+        assert page.inner_text("#toast") == "The studio rig cannot draw the gesture “wave”."
+
     def test_leaving_the_page_ends_the_session(self, page: Any, server: Any) -> None:
         """Going elsewhere sends the DELETE."""
         start(page)
@@ -350,7 +437,7 @@ class TestCharacters:
     @pytest.mark.parametrize(
         ("name", "kind", "content", "reads"),
         [
-            ("notes.txt", "text/plain", b"hello", "Give pictures (PNG, JPEG, WebP, AVIF, HEIC) or a clip"),
+            ("notes.txt", "text/plain", b"hello", "Choose pictures (PNG, JPEG, WebP, AVIF, HEIC) or a video clip"),
             ("broken.png", "image/png", b"\x89PNG\r\n\x1a\n" + bytes(40), ""),
         ],
         ids=["no picture", "broken"],
@@ -379,7 +466,7 @@ class TestCharacters:
             }"""
         )
         page.wait_for_selector("#upload-problem:not([hidden])")
-        assert page.inner_text("#upload-problem") == "“large.png” has 11 MB; the server takes up to 10 MB."
+        assert page.inner_text("#upload-problem") == "“large.png” has 11 MB; the server accepts up to 10 MB."
 
 
 class TestElsewhere:
@@ -419,6 +506,34 @@ class TestElsewhere:
         page.evaluate(f"{STREAM}.remove()")
         assert eventually(page, lambda: not guarded.state.sessions)
         page.close()
+
+    def test_below_a_path(self, browser: Any, server: Any) -> None:
+        """Behind a proxy that serves it below a path, page, element and OBS page ask for nothing outside of it, and a
+        session begins, is viewed, and ends."""
+        with proxy(server.url, "/some/where") as url:
+            page, viewer = browser.new_page(), browser.new_page()
+            asked: list[str] = []
+            for one in (page, viewer):
+                listen(one)
+                one.on("request", lambda request: asked.append(request.url))
+            page.goto(f"{url}/")
+            page.wait_for_selector(".tile input:checked", state="attached", timeout=SLOW)
+            assert page.text_content("#obs-path") == "/some/where/obs"
+            start(page)
+            until(page, f"{STREAM}.stats().frames > 5")
+            viewer.goto(f"{url}/obs?debug=1")
+            assert eventually(viewer, lambda: viewer.locator("#stage > .shown").count() == 1, 20), viewer.inner_text(
+                "#log"
+            )
+            viewer.close()
+            assert eventually(page, lambda: not session(server)["viewers"])
+            page.click("#stop")
+            assert no_sessions(server)
+            outside = [one for one in asked if not one.startswith((f"{url}/", "blob:", "data:"))]
+            assert not outside
+            complaints = [line for line in page.complaints + viewer.complaints if "GL Driver Message" not in line]
+            assert not complaints
+            page.close()
 
     def test_an_origin_that_is_not_allowed_gets_nothing(self, browser: Any, guarded: Any, site: Site) -> None:
         """The server does not give the module to pages that it was not told of."""

@@ -10,10 +10,11 @@ import av
 import cv2
 import numpy as np
 import pytest
-from pictures import __main__ as bench
-from pictures import judge, measure, measures, page, poses, sets, sheet, table
 from PIL import Image
 
+from benchmarks.lib.paths import PICTURES
+from benchmarks.pictures import __main__ as bench
+from benchmarks.pictures import judge, measure, measures, page, poses, sets, sheet, table
 from streamer.motion.controls import controls, rest
 from streamer.studio.face_fit import LEFT_EYE, RIGHT_EYE, FaceFit
 
@@ -455,7 +456,7 @@ def test_a_video_has_picture_and_sound(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (judge.cache_folder() / "ready").is_file(), reason="the judge's environment is not made here")
 def test_the_judge_sees_an_astronaut_smile_and_no_face_in_a_wall() -> None:
     """It reads lips a tenth of an eye distance apart, open eyes, and nothing where there is nobody."""
-    with Image.open(sets.DOCS / "astronaut.jpg") as file:
+    with Image.open(PICTURES / "astronaut.jpg") as file:
         portrait = np.asarray(file.convert("RGB"))
     with judge.Judge() as running:
         seen = running.read([portrait, np.zeros_like(portrait)])
@@ -467,7 +468,7 @@ def test_the_judge_sees_an_astronaut_smile_and_no_face_in_a_wall() -> None:
 def test_the_published_figures_are_the_measured_ones() -> None:
     """The table of docs/pictures/README.md is what the published results give."""
     text = page.PAGE.read_text()
-    assert page.filled(text, page.table(json.loads(page.RESULTS.read_text()))) == text
+    assert page.filled(text, page.table(json.loads(page.FIGURES.read_text()))) == text
 
 
 def test_the_table_names_what_falls_short() -> None:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # benchmarks import each other by their folder
-
-import lip_reader  # noqa: E402
-import quality  # noqa: E402
-import quality_ablations as ablations  # noqa: E402
-import quality_clips as clips  # noqa: E402
-import quality_drift  # noqa: E402
-import quality_lips as lips  # noqa: E402
-import quality_measures as m  # noqa: E402
-import quality_page as page  # noqa: E402
-import quality_pictures as pictures  # noqa: E402
-import quality_speed as speed  # noqa: E402
-
-from streamer.model.autoencoder import to_pixels, to_tensor  # noqa: E402
-from streamer.model.checkpoint import Networks, save, untrained  # noqa: E402
-from streamer.model.config import HEARD, PRESETS  # noqa: E402
-from streamer.model.runtime.torch_cpu import FrameRenderer  # noqa: E402
-from streamer.model.transformer import Transformer  # noqa: E402
-from streamer.motion.controls import INDEX, MOUTH, rest  # noqa: E402
-from streamer.training.voices import Voices  # noqa: E402
+from benchmarks.quality import ablations, clips, lip_reader, lips, page, speed
+from benchmarks.quality import drift as quality_drift
+from benchmarks.quality import fidelity as pictures
+from benchmarks.quality import measures as m
+from benchmarks.quality import neural as quality
+from streamer.model.autoencoder import to_pixels, to_tensor
+from streamer.model.checkpoint import Networks, save, untrained
+from streamer.model.config import HEARD, PRESETS
+from streamer.model.runtime.torch_cpu import FrameRenderer
+from streamer.model.transformer import Transformer
+from streamer.motion.controls import INDEX, MOUTH, rest
+from streamer.training.voices import Voices
 
 RNG = np.random.default_rng(3)
 
@@ -450,7 +441,7 @@ def test_a_short_run_does_not_pass_for_ten_minutes() -> None:
 def test_the_page_holds_table_columns_and_strips() -> None:
     """All promises stand on the page, all columns side by side, what was missed by name, and the strips."""
     text = page.page(made_up(False), ["quality/plosive_1.jpg"])
-    assert "**Missed: lips against the phones' truth, PCC;" in text
+    assert "**Missed: lips against the phones' ground truth (correlation);" in text
     assert "| rig | teacher | one step | 10 minutes | their last |" in text
     assert "![plosive](quality/plosive_1.jpg)" in text
     assert "All that was measured is reached" in page.page(made_up(True), [])

@@ -128,7 +128,7 @@ class TestCredentials:
             first = await client.config()
             assert await client.config() is first
             later = SimpleNamespace(monotonic=lambda: time.monotonic() + 300)
-            monkeypatch.setattr("lipstream_client.client.time", later)
+            monkeypatch.setattr("lipstream_client.http.time", later)
             assert (await client.config())["ice_servers"] != first["ice_servers"]
 
     async def test_coturn_refuses_the_rest(self, turn_url: str) -> None:

@@ -24,6 +24,7 @@ OPTIONAL_COMMANDS = {
     "flite",  # the training set's
     "git",  # names the commit in reports
     "google-chrome",  # where a system has no chromium
+    "promtool",  # parses the dashboard's expressions
 }
 """Where these are missing, what needs them is skipped with a reason."""
 

@@ -98,7 +98,7 @@ async def record(url: str, *pieces: np.ndarray, script: Script | None = None, **
     async def conduct(session: Session) -> None:
         if script is not None:
             await script(session, progress)
-        await session._voice.exhausted.wait()
+        await session._speech.exhausted.wait()
         await progress.until(len(recording.speech) / RATE - 2 * FRAME)
         session._end()
 
@@ -435,7 +435,7 @@ class TestEnd:
         async with Client(strict.url, token=strict.config.token) as client:
             peer = bare_peer()
             try:
-                location, _ = await client._open_session({}, await offer_of(peer))
+                location, _ = await client._api.open_session({}, await offer_of(peer))
                 held = strict.state.sessions[location.rpartition("/")[2]]
                 began = time.monotonic()
                 assert await strict.closed(held) == "connect_timeout"
@@ -474,7 +474,7 @@ class TestEnd:
         """A session that reaches the greatest age is told so and closed."""
         async with Client(strict.url, token=strict.config.token) as client, client.session() as session:
             held = strict.state.sessions[session.id]
-            held._born -= strict.config.max_session_age
+            held._watchdog.born -= strict.config.max_session_age
             with pytest.raises(SessionLost, match="too_old"):
                 async for _ in session.frames():
                     pass

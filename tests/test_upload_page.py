@@ -74,10 +74,10 @@ class TestFiles:
         """Each picture is shown with what it was taken for, and by what that was told."""
         give(page, *pack())
         shown(page)
-        assert page.inner_text("#uploader-title") == "What was taken for what"
+        assert page.inner_text("#uploader-title") == "How the pictures are used"
         roles = page.eval_on_selector_all("#pack select", "(all) => all.map((one) => one.value)")
         assert roles == ["neutral", "mouth_open", "smile", "look_aside"]
-        assert page.locator("#pack figcaption").first.inner_text().endswith("by its name")
+        assert page.locator("#pack figcaption").first.inner_text().endswith("by file name")
         page.click("#upload-use")
         until(page, f"document.querySelector('{CHOSEN}').textContent === 'idle'")
 
@@ -87,7 +87,7 @@ class TestFiles:
         shown(page)
         with page.expect_response("**/v1/characters"):
             page.select_option("select[aria-label*='talk.png']", "teeth")
-        until(page, "document.querySelectorAll('#pack small')[3]?.textContent === 'as you said'")
+        until(page, "document.querySelectorAll('#pack small')[3]?.textContent === 'as you chose'")
         assert page.input_value("select[aria-label*='talk.png']") == "teeth"
         page.click("#upload-use")
         page.wait_for_selector("#uploader", state="hidden")
@@ -134,8 +134,12 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("files", "kind", "says"),
         [
-            ([("a.png", b"x")] * 9, "image/png", "These are 9 pictures: up to 8 make one character."),
-            ([("a.webm", b"x"), ("b.webm", b"x")], "video/webm", "Give either up to 8 pictures or one clip"),
+            ([("a.png", b"x")] * 9, "image/png", "You chose 9 pictures, but a character is made from at most 8."),
+            (
+                [("a.webm", b"x"), ("b.webm", b"x")],
+                "video/webm",
+                "Choose either up to 8 pictures or one clip, not 0 pictures and 2 clips.",
+            ),
             ([("a.webm", b"x")], "video/webm", "1 bytes"),
             ([("a.png", PORTRAIT.read_bytes()[:5000])], "image/png", "truncated"),
         ],

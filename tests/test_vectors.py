@@ -169,10 +169,9 @@ class TestWebClient:
     @pytest.fixture
     def page(self, browser: Any) -> Any:
         page = browser.new_page()
-        bodies = {
-            "/": ("<!doctype html>", "text/html"),
-            "/lip-stream.js": ((CLIENTS / "element" / "lip-stream.js").read_text(), "text/javascript"),
-        }
+        bodies = {"/": ("<!doctype html>", "text/html")}
+        for path in (CLIENTS / "element").glob("*.js"):
+            bodies[f"/{path.name}"] = (path.read_text(), "text/javascript")
 
         def serve(route: Any) -> None:
             body, kind = bodies.get(urlsplit(route.request.url).path, ("", "text/plain"))

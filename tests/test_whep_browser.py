@@ -10,7 +10,8 @@ from urllib.parse import urljoin
 import pytest
 from conftest import RunningServer
 from peers import spoken
-from wish import Microphone
+
+from benchmarks.lib.whip_peer import Microphone
 
 pytestmark = pytest.mark.browser
 

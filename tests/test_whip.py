@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import RunningServer
 from peers import SDP, MouthMeter, bare_peer, offer_of, spoken, tone
-from wish import Microphone, Player
 
+from benchmarks.lib.whip_peer import Microphone, Player
 from streamer.server.routes.whip import WHEP_RELATION
 
 VECTORS = json.loads((Path(__file__).parent.parent / "clients" / "vectors" / "whip.json").read_text())

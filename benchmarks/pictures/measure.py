@@ -12,12 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from benchmarks.pictures import measures, poses, sets
+from benchmarks.pictures.judge import Judge, Reading
+from benchmarks.pictures.sets import Sample
 from streamer.motion.controls import controls, rest
 from streamer.studio.face_fit import FaceFit
-
-from . import measures, poses, sets
-from .judge import Judge, Reading
-from .sets import Sample
 
 OPEN = 0.5
 """Asked opening from which on a mouth counts as open."""
@@ -31,7 +30,7 @@ class NoFace(ValueError):
 
 
 class Subject(Protocol):
-    """A picture that can be drawn, and how it stands in its frame."""
+    """A picture that can be drawn, and its place in the frame."""
 
     still: np.ndarray
     """[S, S, 4] uint8: the file's own pixels where the frame shows them."""
@@ -46,7 +45,7 @@ class Subject(Protocol):
     """Pixels of the frame per pixel of the file."""
 
     notices: list[str]
-    """Codes of what its user is told before it talks."""
+    """Codes of the notices that its user sees before it talks."""
 
     seconds: dict[str, float]
     """What was done once for the picture: its name and the seconds of one core that it took."""
@@ -137,7 +136,7 @@ def measure(sample: Sample, opener: Opener, judge: Judge, curves: np.ndarray, si
     row.found, row.style, row.notices = True, subject.fit.style, subject.notices
     row.enlargement, row.seconds = subject.enlargement, subject.seconds
     for _ in range(5):
-        subject.draw(rest(), 0.0)  # what is compiled or cached on first use is no frame's cost
+        subject.draw(rest(), 0.0)  # compilation and caches of the first use are not part of a frame's cost
     frames, took = speak(subject, curves)
     row.ms, row.ms_p95 = 1000 * float(took.mean()), 1000 * float(np.percentile(took, 95))
     _judge_speech(row, judge.read(frames), curves)

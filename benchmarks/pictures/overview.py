@@ -1,4 +1,4 @@
-"""The example pictures of docs/pictures, found and talking: `python benchmarks/pictures/overview.py`.
+"""The example pictures of docs/pictures, found and talking: `python -m benchmarks.pictures.overview`.
 
 Prints a line for each picture and writes into docs/pictures:
 
@@ -9,24 +9,21 @@ Prints a line for each picture and writes into docs/pictures:
 
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.lib.paths import PICTURES
+from benchmarks.pictures import measures, poses, rigs, sets, sheet
+from benchmarks.pictures.measure import Subject
+from streamer.faces.alignment import BadFace
+from streamer.faces.decode import decode_picture
+from streamer.faces.detector import FaceDetector
+from streamer.faces.finder import find_face, quarter
+from streamer.faces.landmarks import Landmarker
+from streamer.studio.face_fit import FaceFit
 
-from pictures import measures, poses, rigs, sets, sheet  # noqa: E402
-from pictures.measure import Subject  # noqa: E402
-from streamer.faces.alignment import BadFace  # noqa: E402
-from streamer.faces.decode import decode_picture  # noqa: E402
-from streamer.faces.detector import FaceDetector  # noqa: E402
-from streamer.faces.finder import find_face, quarter  # noqa: E402
-from streamer.faces.landmarks import Landmarker  # noqa: E402
-from streamer.studio.face_fit import FaceFit  # noqa: E402
-
-FOLDER = sets.DOCS
+FOLDER = PICTURES
 TALKING = FOLDER / "talking"
 SIZE = 512
 TILE = 200

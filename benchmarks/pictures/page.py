@@ -1,20 +1,17 @@
-"""Writes the figures of docs/pictures/README.md from results/pictures.json: `python benchmarks/pictures/page.py`."""
+"""Writes the figures of docs/pictures/README.md from results/pictures.json: `python -m benchmarks.pictures.page`."""
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.lib import hardware
+from benchmarks.lib.paths import PICTURES, RESULTS
 
-import hardware  # noqa: E402
-
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "pictures.json"
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "README.md"
+FIGURES = RESULTS / "pictures.json"
+PAGE = PICTURES / "README.md"
 BEGIN, END = "<!-- figures: written by benchmarks/pictures/page.py -->\n", "<!-- end of figures -->"
 _COSTS = "ms a frame"
-"""Figures that are published although they have no aim; others without one say little to a reader."""
+"""Figures that are published although they have no target."""
 
 
 def _published(figure: dict[str, Any]) -> bool:
@@ -60,7 +57,7 @@ def filled(page: str, figures: str) -> str:
 
 
 def main() -> int:
-    PAGE.write_text(filled(PAGE.read_text(), table(json.loads(RESULTS.read_text()))))
+    PAGE.write_text(filled(PAGE.read_text(), table(json.loads(FIGURES.read_text()))))
     return 0
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.lib.paths import SPEECH
 from streamer.audio.framing import steps_of
 from streamer.avatar.avatar import Avatar
-from streamer.base.constants import FPS
-from streamer.cli.render import read_speech
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.media.recordings import read_recording
 from streamer.motion.articulation import Articulation
 from streamer.motion.controls import INDEX, MOUTH, controls, rest
 from streamer.motion.idle import IdleMotion
 
-VOICE = Path(__file__).resolve().parents[2] / "clients" / "page" / "sample.wav"
 SPOKEN = 160
 """Frames of speech that each picture is measured by."""
 
@@ -60,14 +60,14 @@ class _Nobody:
         return None
 
 
-def speech(path: Path = VOICE, frames: int = SPOKEN) -> np.ndarray:
+def speech(path: Path = SPEECH, frames: int = SPOKEN) -> np.ndarray:
     """[T, C] the controls that a live session gives for a recording, gestures and blinks included."""
     return with_start(path, frames)[0]
 
 
-def with_start(path: Path = VOICE, frames: int = SPOKEN) -> tuple[np.ndarray, float]:
+def with_start(path: Path = SPEECH, frames: int = SPOKEN) -> tuple[np.ndarray, float]:
     """`speech`, and the second of the recording that it begins at: where p, b and m are heard most."""
-    samples, _ = read_speech(path)
+    samples = read_recording(path, SAMPLE_RATE)
     listener = Articulation.load()
     avatar = Avatar(listener, _Nobody(), IdleMotion(0))  # type: ignore[arg-type]  # nothing is drawn
     heard = np.array([avatar.hear(step)[0].copy() for step in steps_of(samples, listener.lookahead)])

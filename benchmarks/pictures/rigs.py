@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.pictures.measure import NoFace, Opener
 from streamer.faces.alignment import BadFace
 from streamer.faces.decode import BadPicture, decode_picture
 from streamer.faces.detector import FaceDetector
@@ -14,8 +15,6 @@ from streamer.faces.landmarks import Landmarker
 from streamer.faces.pack import Pack
 from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.rig import PictureRig
-
-from .measure import NoFace, Opener
 
 
 class RiggedPicture:

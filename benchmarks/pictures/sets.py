@@ -13,15 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from benchmarks.lib.paths import PICTURES
+
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif")
 SHEETS = ("overview",)
-"""Names of files in docs/pictures that show pictures but are none to be measured."""
+"""Names of files in docs/pictures that are not pictures to be measured."""
 
 REFUSED = ("profile", "turned-away")
 """Names of files there that show what is refused: faces from the side and turned away."""
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs" / "pictures"
+
 PHOTOGRAPHS_OF_DOCS = ("astronaut",)
 RENDERED = "rendered-"
 """What the names of rendered people in docs/pictures begin with."""
@@ -41,7 +42,7 @@ class Sample:
 
 
 class NoSet(RuntimeError):
-    """A set that could not be made; the text says why."""
+    """A set that could not be made; the text is the reason."""
 
 
 def samples(folder: Path, kind: Kind) -> list[Sample]:
@@ -55,7 +56,7 @@ def samples(folder: Path, kind: Kind) -> list[Sample]:
 
 
 def mouths() -> dict[str, tuple[float, float]]:
-    """What MARKS says."""
+    """The content of MARKS."""
     return {name: (x, y) for name, (x, y) in json.loads(MARKS.read_text()).items()}
 
 
@@ -67,7 +68,7 @@ def of_docs() -> list[Sample]:
             return "rendered people"
         return "photographs" if name in PHOTOGRAPHS_OF_DOCS else "drawings"
 
-    return [Sample(s.name, s.path, kind(s.name)) for s in samples(DOCS, "drawings") if s.name not in REFUSED]
+    return [Sample(s.name, s.path, kind(s.name)) for s in samples(PICTURES, "drawings") if s.name not in REFUSED]
 
 
 _TABLER = "dist/demo/faces"

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmarks.lib.paths import SPEECH
+from benchmarks.pictures import measures, poses
+from benchmarks.pictures.measure import Subject, drawn
 from streamer.base.constants import FPS
-from streamer.cli.render import read_speech
+from streamer.media.recordings import read_recording
 from streamer.studio.face_fit import FaceFit
-
-from . import measures, poses
-from .measure import Subject, drawn
 
 TILE = 256
 CROP = 256
@@ -123,9 +123,9 @@ def _plosive(curves: np.ndarray) -> int:
     return int((around * (press > 0.35)).argmax())
 
 
-def video(path: Path, subject: Subject, curves: np.ndarray, voice: Path = poses.VOICE, start: float = 0.0) -> None:
+def video(path: Path, subject: Subject, curves: np.ndarray, voice: Path = SPEECH, start: float = 0.0) -> None:
     """An MP4 of the picture speaking `curves` [T, C], with the voice from `start` seconds on."""
-    _, heard = read_speech(voice)
+    heard = read_recording(voice, _AUDIO_RATE)
     first = round(start * _AUDIO_RATE)
     heard = heard[first : first + len(curves) * _AUDIO_RATE // FPS]
     packed = io.BytesIO()

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .measure import Row
+from benchmarks.lib.targets import PICTURES, Target
+from benchmarks.pictures.measure import Row
 
 CLOSED = 0.02
 """Shown gap up to which lips count as closed, in outer-eye distances."""
@@ -119,26 +120,26 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     """Of one kind of pictures."""
     found = [row for row in rows if row.found]
     drawings = bool(rows) and rows[0].kind == "drawings"
-    figures = [_share("found", rows, lambda row: row.found, 0.90 if drawings else 0.95)]
+    figures = [_share("found", rows, lambda row: row.found, PICTURES["drawings_found" if drawings else "found"])]
     if drawings:
         figures += [
-            _share(f"mouth opens by ≥ {OPENED:.2f} eye distances", found, opens, 0.85),
+            _share(f"mouth opens by ≥ {OPENED:.2f} eye distances", found, opens, PICTURES["drawings_open"]),
             _figure("distance of the mouth from its mark, median", found, lambda row: row.misplaced, None, np.median),
-            _share("blinks", found, lambda row: row.lids_left <= BLINKED, 0.70),
+            _share("blinks", found, lambda row: row.lids_left <= BLINKED, PICTURES["drawings_blink"]),
         ]
     else:
         figures += [
-            _share("correlation ≥ .90 and open ≥ .10", found, follows, 0.90),
-            _figure("correlation, median", found, lambda row: row.correlation, 0.96, np.median, most=False),
+            _share("correlation ≥ .90 and open ≥ .10", found, follows, PICTURES["follows"]),
+            _figure("correlation, median", found, lambda row: row.correlation, PICTURES["correlation"], np.median),
             _closures(found),
         ]
     figures += [
-        _figure("at rest, difference of 255", found, lambda row: row.rest, 0.1),
-        _figure("leak when the mouth moves, of 255", found, lambda row: row.leak, 0.1),
-        _figure("sharpness while moving", found, lambda row: row.sharpness, 0.97, most=False),
+        _figure("at rest, difference of 255", found, lambda row: row.rest, PICTURES["rest"]),
+        _figure("leak when the mouth moves, of 255", found, lambda row: row.leak, PICTURES["leak"]),
+        _figure("sharpness while moving", found, lambda row: row.sharpness, PICTURES["sharpness"]),
         _figure("ms a frame, one core, mean", found, lambda row: row.ms, None),
         _figure("ms a frame, one core, p95 of the slowest", found, lambda row: row.ms_p95, None, np.max),
-        _figure("seconds once a picture, mean", found, lambda row: sum(row.seconds.values()), 0.5),
+        _figure("seconds once a picture, mean", found, lambda row: sum(row.seconds.values()), PICTURES["preparation"]),
         _figure("gap when open, mean", found, lambda row: row.gap_open, None),
         _figure("gap of p, b and m, mean", found, lambda row: row.gap_pressed, None),
         _figure("lids in a blink, of those at rest", found, lambda row: row.lids_blink / row.lids_rest, None),
@@ -148,10 +149,10 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     return figures
 
 
-def _share(what: str, rows: Sequence[Row], holds: Callable[[Row], bool], aim: float) -> Figure:
+def _share(what: str, rows: Sequence[Row], holds: Callable[[Row], bool], aim: Target) -> Figure:
     failing = [row.name for row in rows if not holds(row)]
     share = 1 - len(failing) / len(rows) if rows else math.nan
-    return Figure(what, share, len(rows), f"≥ {100 * aim:.0f} %", share >= aim - 1e-9 if rows else None, failing)
+    return Figure(what, share, len(rows), aim.text, aim.met(share) if rows else None, failing)
 
 
 def _closures(rows: Sequence[Row]) -> Figure:
@@ -160,16 +161,16 @@ def _closures(rows: Sequence[Row]) -> Figure:
     share = float(np.mean(np.array(gaps) <= CLOSED)) if gaps else math.nan
     failing = [row.name for row in rows if row.pressed and np.mean(np.array(row.pressed) > CLOSED) > 0.1]
     what = f"frames of p, b and m with a gap ≤ {CLOSED:.2f}"
-    return Figure(what, share, len(gaps), "≥ 95 %", share >= 0.95 if gaps else None, failing)
+    aim = PICTURES["closures"]
+    return Figure(what, share, len(gaps), aim.text, aim.met(share) if gaps else None, failing)
 
 
 def _figure(
     what: str,
     rows: Sequence[Row],
     value_of: Callable[[Row], float],
-    aim: float | None,
+    aim: Target | None,
     over: Callable[[Sequence[float]], Any] = np.mean,
-    most: bool = True,
 ) -> Figure:
     read = {row.name: value for row in rows if math.isfinite(value := value_of(row))}
     if not read:
@@ -177,9 +178,8 @@ def _figure(
     value = float(over(list(read.values())))
     if aim is None:
         return Figure(what, value, len(read))
-    failing = [name for name, one in read.items() if (one > aim if most else one < aim)]
-    reached = value <= aim if most else value >= aim
-    return Figure(what, value, len(read), f"{'≤' if most else '≥'} {aim:g}", reached, failing)
+    failing = [name for name, one in read.items() if not aim.met(one)]
+    return Figure(what, value, len(read), aim.text, aim.met(value), failing)
 
 
 def text(kind: str, rows: Sequence[Row]) -> str:

@@ -1,4 +1,4 @@
-/** Types of lip-stream.js: the `<lip-stream>` element and the pure functions behind it. Times are milliseconds. */
+/** Types of lip-stream.js: the `<lip-stream>` element and the pure functions behind it. Times are in milliseconds. */
 
 export type State = "idle" | "microphone" | "connecting" | "live" | "reconnecting" | "error";
 
@@ -12,25 +12,25 @@ export interface Percentiles {
   p99: number;
 }
 
-/** One displayed frame. Times are on the page's clock (performance.now()); null: not known (yet). */
+/** One displayed frame. Times are on the page's clock (performance.now()); null: not known, or not known yet. */
 export interface FrameRecord {
   /** Index of the frame: it answers sample 640·k of the microphone (16 kHz). */
   k: number;
   rtp: number;
-  /** Utterances cut so far. */
+  /** Number of interruptions so far. */
   epoch: number | null;
-  /** The microphone's own delay, as the browser reports it; 0 where it does not. */
-  device: number;
-  /** Server's estimate of when sample 640·k was captured; the microphone's own delay is not in it. */
+  /** The microphone's own latency; null where the browser does not report it, 0 for a stream of the page's own. */
+  device: number | null;
+  /** The server's estimate of when sample 640·k was captured, without the microphone's own latency. */
   captured: number | null;
-  /** The last sample needed for the frame, look-ahead included, was there. */
+  /** The last sample needed for the frame, including the look-ahead, had arrived. */
   arrived: number | null;
   started: number | null;
   drawn: number | null;
   encoded: number | null;
-  /** Last packet handed to the socket. */
+  /** The last packet was passed to the socket. */
   sent: number | null;
-  /** Last packet received, where the browser says so. */
+  /** The last packet was received; null where the browser does not report it. */
   receiveTime: number | null;
   /** Submitted to the compositor. */
   presentationTime: number;
@@ -38,11 +38,11 @@ export interface FrameRecord {
   processingMs: number;
   width: number;
   height: number;
-  /** Server's clock minus the page's clock, as it was when the server's times were translated. */
+  /** The server's clock minus the page's, as used to translate the server's times. */
   offset: number | null;
   /**
-   * Low 24 bits of the frame index read from the stamp strip; null: unreadable; undefined: `readStamps` is off. Where the
-   * next frame came before the callback ran, the pixels are already that frame's.
+   * Low 24 bits of the frame index in the stamp strip; null: unreadable; undefined: `readStamps` is off. If the next
+   * frame came before the callback ran, the pixels are already that frame's.
    */
   stamp: number | null | undefined;
 }
@@ -50,23 +50,25 @@ export interface FrameRecord {
 export interface Stats {
   state: State;
   seconds: number;
-  /** Frames that were timed within these seconds. */
+  /** Frames timed within these seconds. */
   frames: number;
   fps: number;
   total: Percentiles;
+  /** NaN for stages that the browser does not report. */
   stages: Record<Stage, Percentiles>;
   /** From start() to the first frame on the screen. */
   firstFrameMs: number;
   rtt: number;
   clockOffset: number;
-  /** Frames shown between two callbacks, so not timed; they were displayed all the same. */
+  /** Frames displayed between two callbacks, and therefore not timed. */
   missed: number;
+  /** This and the next four: NaN where the browser does not report them. */
   dropped: number;
   freezes: number;
   freezeMs: number;
   jitterBufferMs: number;
   packetsLost: number;
-  /** Why frames cannot be timed in this browser; empty where they can. */
+  /** Why this browser cannot time frames; empty where it can. */
   untimed: string;
 }
 
@@ -78,9 +80,9 @@ export interface ErrorDetail {
   detail: string;
   /** HTTP status, or 0. */
   status: number;
-  /** Seconds, when the server is full. */
+  /** Seconds to wait, where the server asks for it. */
   retryAfter: number | null;
-  /** The session is over (true), or goes on (false). */
+  /** Whether the session is over. */
   fatal: boolean;
 }
 
@@ -100,23 +102,23 @@ export interface ServerConfig {
   default_size: number;
   default_character: string;
   lookahead_ms: number;
-  /** What chooses the renderers: "auto", "neural" or "rig". */
+  /** How renderers are chosen: "auto", "neural" or "rig". */
   generator: string;
-  /** What can draw characters here: edge of a session that asks for none, and milliseconds of a core for such a frame. */
+  /** The available renderers: default edge in pixels, and CPU milliseconds per frame of that size. */
   renderers: Record<string, { default_size: number; frame_ms: number }>;
-  /** Pictures are taken with `consent=1` only. */
+  /** Uploads need `consent=1`. */
   require_consent: boolean;
   ice_servers: RTCIceServer[];
-  /** Seconds that the credentials in `ice_servers` hold; null: they do not lapse. */
+  /** Lifetime of the credentials in `ice_servers` in seconds; null: unlimited. */
   ice_ttl_s: number | null;
   max_picture_bytes: number;
-  /** Pictures that one character may be made of. */
+  /** Most pictures of one character. */
   max_pictures: number;
   max_clip_bytes: number;
   emotions: string[];
-  /** What `gesture` may name, and how many seconds each takes. */
+  /** The names for `gesture`, and the duration of each in seconds. */
   gestures: Record<string, number>;
-  /** What `move` may name, and the least and the most of each. */
+  /** The controls for `move`, with their ranges. */
   plan: Record<string, [number, number]>;
   auth: boolean;
 }
@@ -124,16 +126,16 @@ export interface ServerConfig {
 export interface LipStreamEventMap {
   state: CustomEvent<{ state: State; previous: State; reason: string }>;
   vad: CustomEvent<{ speaking: boolean; pts: number }>;
-  /** A frame is on the screen; the server's times follow within about 250 ms, in the same object. */
+  /** A displayed frame. The server's times are added to the same object within about 250 ms. */
   frame: CustomEvent<FrameRecord>;
   stats: CustomEvent<Stats>;
   error: CustomEvent<ErrorDetail>;
   warning: CustomEvent<{ reason: string; detail: string }>;
-  /** Every message of the server, as it came. */
+  /** Each message from the server, unchanged. */
   control: CustomEvent<Record<string, any>>;
 }
 
-/** A face in an uploaded picture, in its pixels: middles of both eyes and of the mouth; x0, y0, x1, y1. */
+/** A face in an uploaded picture, in pixels: centres of both eyes and of the mouth; box x0, y0, x1, y1. */
 export interface Face {
   score: number;
   eyes: [[number, number], [number, number]];
@@ -147,30 +149,30 @@ export class LipStreamError extends Error {
   detail: string;
   status: number;
   retryAfter: number | null;
-  /** Where an uploaded picture was refused because no single face was found: those that could be meant. */
+  /** The candidates, where an uploaded picture was refused because it has not exactly one face. */
   faces: Face[];
 }
 
 export class LipStream extends HTMLElement {
-  /** Attribute `src`: the server; by default the one that the module came from. */
+  /** Attribute `src`: the server; by default the one that the module was loaded from. */
   src: string;
   token: string;
-  /** Gives another session token where the one at hand is used up, expired or of a server that was restarted since. */
+  /** Supplies a new session token when the current one is used up or expired, or the server was restarted. */
   renewToken: (() => string | Promise<string>) | null;
   character: string;
   /** Pixels; 0: the server's default. */
   size: number;
-  /** Attribute `background="off"`: no painted background; without it, none where `alpha` is. */
+  /** Attribute `background="off"`: no painted background. Without the attribute it is off only with `alpha`. */
   background: boolean;
-  /** Attribute `alpha`: the character stands on nothing, and the page shines through. From the next start on. */
+  /** Attribute `alpha`: a transparent background. Takes effect at the next start. */
   alpha: boolean;
   /** Device id; empty: the browser's choice. */
   microphone: string;
-  /** Play the voice that comes back. Off by default: hearing oneself late disturbs speech, and howls on speakers. */
+  /** Play the returned voice. Off by default: hearing oneself with a delay disturbs speech, and speakers feed back. */
   hear: boolean;
   /** Attribute `echo-cancellation="off"`; noise suppression and gain control follow it. */
   echoCancellation: boolean;
-  /** Read the stamp strip of each frame (attribute `stamp` asks the server for it). */
+  /** Read the stamp strip of each frame (the attribute `stamp` requests it from the server). */
   readStamps: boolean;
 
   readonly state: State;
@@ -178,7 +180,7 @@ export class LipStream extends HTMLElement {
   readonly away: boolean;
   readonly speaking: boolean;
   readonly session: string | null;
-  /** What draws the character: "studio_rig", "picture_rig", "still" or "neural"; empty before it is known. */
+  /** The renderer of the character: "studio_rig", "picture_rig", "still" or "neural"; empty before it is known. */
   readonly renderer: string;
   readonly input: MediaStream | null;
   readonly output: MediaStream | null;
@@ -187,22 +189,28 @@ export class LipStream extends HTMLElement {
   readonly clock: { offset: number | null; rtt: number | null };
   readonly untimed: string;
 
+  /**
+   * Whether the character is live. While a start is in progress, another call returns the same promise and ignores its
+   * stream.
+   */
   start(stream?: MediaStream): Promise<boolean>;
   stop(): void;
   interrupt(): Promise<{ epoch: number; pts: number; frame: number }>;
   mute(muted?: boolean): Promise<unknown>;
   setCharacter(id: string): Promise<{ id: string; frame: number } | null>;
   setEmotion(name: string, strength?: number): Promise<unknown>;
-  /** Head, eyes, brows, body and hands as the user wants them; lapses after `hold` seconds (1, at most 10). */
+  /** Moves head, eyes, brows, body and hands; lapses after `hold` seconds (default 1, at most 10). */
   move(
     values: Record<string, number | null>,
     how?: { mode?: "add" | "replace"; hold?: number },
   ): Promise<{ frame: number } | null>;
-  /** What the character does while it does not speak. */
+  /** How the character behaves while it does not speak. */
+  setAttention(state: Attention): Promise<{ state: Attention } | null>;
+  /** @deprecated The former name of `setAttention`; works until lipstream 0.3. */
   attend(state: Attention): Promise<{ state: Attention } | null>;
-  /** One of `config().gestures`. */
-  gesture(name: string): Promise<{ name: string; frame: number } | null>;
-  /** "Be right back", or a picture of your own, and silence; `false`: here again. */
+  /** Plays one of `config().gestures`. `drawn: false`: the character's renderer cannot draw it. */
+  gesture(name: string): Promise<{ name: string; frame: number; drawn?: boolean } | null>;
+  /** Shows "be right back" or a picture of your own, in silence; `false`: back again. */
   setAway(away?: boolean, picture?: string): Promise<{ away: boolean; frame: number } | null>;
   setInput(stream?: MediaStream): Promise<void>;
   stats(seconds?: number): Stats;
@@ -265,7 +273,7 @@ export const commands: {
   gesture(name: string): { type: "gesture"; name: string };
   away(away: boolean, picture?: string): { type: "away"; away: boolean; picture?: string };
 };
-/** A video whose left half is colour and whose right half is alpha, put together on a canvas. */
+/** Draws a video whose left half is colour and whose right half is alpha on a transparent canvas. */
 export class AlphaCanvas {
   constructor(canvas: HTMLCanvasElement);
   readonly canvas: HTMLCanvasElement;

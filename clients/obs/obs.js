@@ -1,37 +1,37 @@
 // @ts-check
 /**
- * A browser source for OBS: the character and nothing else, on transparent ground, with its sound. It views a session
- * (WHEP), or opens the microphone itself, and begins again by itself whatever happens. All settings are in the address.
+ * A browser source for OBS: only the character, on a transparent background, with its sound. It views a session (WHEP)
+ * or opens the microphone itself, and always reconnects by itself. All settings are in the address.
  */
 
 import { AlphaCanvas, trickleFragment } from "../element/lip-stream.js";
 
 /** @typedef {import("../element/lip-stream.js").LipStream} LipStream */
-/** @typedef {ReturnType<typeof settingsOf>} Settings */
+/** @typedef {ReturnType<typeof settingsFromUrl>} Settings */
 
-const LOOK_MS = 1500; // between looks for a session where there is none
-const RETRY_MS = [300, 1000, 2000, 4000, 8000, 15000]; // after so many failures in a row; the last one from then on
+const POLL_MS = 1500; // while no session is live
+const RETRY_MS = [300, 1000, 2000, 4000, 8000, 15000]; // after this many failures in a row; the last one from then on
 const CONNECT_MS = 10000;
-const STILL_MS = 2500; // packets come every 40 ms: after so long without one the session is gone
-const LOOK_IN_MS = 500;
-const VEIL_MS = 1500; // for so long the last picture stays where the connection was lost
+const STALLED_MS = 2500; // packets arrive every 40 ms: after this long without one the session is gone
+const STATS_MS = 500;
+const HIDE_MS = 1500; // how long the last frame stays after the connection was lost
 
 /**
- * What an address asks for.
+ * The settings in a page's address.
  * @param {string} search @param {string} hash
  */
-export function settingsOf(search, hash) {
+export function settingsFromUrl(search, hash) {
   const query = new URLSearchParams(search);
-  const on = (/** @type {string} */ name, /** @type {boolean} */ usual) =>
-    query.has(name) ? !["0", "off", "false", "no"].includes(query.get(name) ?? "") : usual;
+  const on = (/** @type {string} */ name, /** @type {boolean} */ byDefault) =>
+    query.has(name) ? !["0", "off", "false", "no"].includes(query.get(name) ?? "") : byDefault;
   return {
-    /** null: the newest that is live */
+    /** null: the newest live session */
     session: query.get("session") || null,
     microphone: query.get("source") === "microphone",
     alpha: on("alpha", true),
     muted: on("muted", false),
     debug: on("debug", false),
-    /** Of a session that this page makes itself. */
+    /** For a session that this page creates itself. */
     character: query.get("character") ?? "",
     size: Number(query.get("size")) || 0,
     echoCancellation: on("echo", false),
@@ -39,21 +39,24 @@ export function settingsOf(search, hash) {
   };
 }
 
-/** How long to wait after so many failures in a row; not for all pages at once. @param {number} failures */
-export function waitAfter(failures, chance = Math.random()) {
-  return RETRY_MS[Math.min(Math.max(failures, 1), RETRY_MS.length) - 1] * (0.8 + 0.4 * chance);
+/**
+ * The pause after this many failures in a row, with jitter so that pages do not reconnect all at once.
+ * @param {number} failures
+ */
+export function retryDelay(failures, jitter = Math.random()) {
+  return RETRY_MS[Math.min(Math.max(failures, 1), RETRY_MS.length) - 1] * (0.8 + 0.4 * jitter);
 }
 
 /**
- * Less of the playout-delay extension: without it the browser keeps sound and picture together by itself, which for
- * people who look on matters more than the last milliseconds.
+ * Removes the playout-delay extension: without it the browser synchronizes sound and video by itself, which matters
+ * more to viewers than the last milliseconds.
  * @param {string} sdp
  */
-export function inStep(sdp) {
+export function withoutPlayoutDelay(sdp) {
   return sdp.replace(/^a=extmap:\d+ \S*playout-delay\S*\r?\n/gm, "");
 }
 
-// where sessions come from -----------------------------------------------------------------------------------------
+// the server --------------------------------------------------------------------------------------------------------
 
 class Server {
   /** @param {string} base @param {string} token */
@@ -79,7 +82,7 @@ class Server {
     return (await this.fetch(address)).json();
   }
 
-  /** The newest session that is live, or the one that is wanted. @param {string | null} wanted */
+  /** The newest live session, or the wanted one if it is live. @param {string | null} wanted */
   async find(wanted) {
     if (wanted) return (await this.isLive(wanted)) ? wanted : null;
     const { sessions } = await this.json("v1/sessions");
@@ -100,7 +103,7 @@ class Server {
 
 // viewing ----------------------------------------------------------------------------------------------------------
 
-/** One view of one session, from its beginning to its end, whoever ends it. */
+/** A view of one session, until either side ends it. */
 class View {
   /** @type {RTCPeerConnection} */ #pc;
   /** @type {{ candidate: string, sdpMid: string | null }[]} */ #candidates = [];
@@ -108,18 +111,18 @@ class View {
   #etag = "";
   #patching = false;
   #gathered = false;
-  #over = false;
+  #closed = false;
   #packets = 0;
-  #heard = performance.now();
-  #limit = CONNECT_MS;
-  #watch = 0;
+  #lastPacketAt = performance.now();
+  #timeoutMs = CONNECT_MS;
+  #statsTimer = 0;
 
   /** @param {Server} server @param {HTMLVideoElement} video @param {() => void} onFrame @param {RTCIceServer[]} ice */
   constructor(server, video, onFrame, ice) {
     this.server = server;
     this.video = video;
     this.onFrame = onFrame;
-    /** Resolves with why the view is over. @type {Promise<string>} */
+    /** Resolves with the reason why the view ended. @type {Promise<string>} */
     this.ended = new Promise((resolve) => (this.end = (/** @type {string} */ why) => this.#close(why, resolve)));
     const pc = (this.#pc = new RTCPeerConnection({ iceServers: ice, bundlePolicy: "max-bundle" }));
     for (const kind of ["audio", "video"]) pc.addTransceiver(kind, { direction: "recvonly" });
@@ -137,15 +140,15 @@ class View {
     pc.onconnectionstatechange = () => {
       if (["failed", "closed"].includes(pc.connectionState)) this.end(`connection ${pc.connectionState}`);
     };
-    this.#frames();
-    this.#watch = setInterval(() => this.#listen(), LOOK_IN_MS);
+    this.#watchFrames();
+    this.#statsTimer = setInterval(() => this.#checkPackets(), STATS_MS);
   }
 
   /** @param {string} id @param {boolean} alpha */
   async open(id, alpha) {
     const pc = this.#pc;
     const offer = await pc.createOffer();
-    await pc.setLocalDescription({ type: "offer", sdp: inStep(offer.sdp ?? "") });
+    await pc.setLocalDescription({ type: "offer", sdp: withoutPlayoutDelay(offer.sdp ?? "") });
     const query = alpha ? "?alpha=packed" : "";
     const response = await this.server.fetch(`v1/sessions/${encodeURIComponent(id)}/whep${query}`, {
       method: "POST",
@@ -155,32 +158,32 @@ class View {
     this.#location = new URL(response.headers.get("Location") ?? "", response.url).href;
     this.#etag = response.headers.get("ETag") ?? "";
     const answer = await response.text();
-    if (this.#over) return this.#delete();
+    if (this.#closed) return this.#delete();
     await pc.setRemoteDescription({ type: "answer", sdp: answer });
     this.#trickle();
   }
 
-  #frames() {
+  #watchFrames() {
     const next = () => {
-      if (this.#over) return;
+      if (this.#closed) return;
       this.video.requestVideoFrameCallback(next);
       this.onFrame();
     };
     this.video.requestVideoFrameCallback(next);
   }
 
-  /** Packets, not shown frames, say that a session lives: a source that is hidden in OBS shows none. */
-  async #listen() {
+  /** Packets, not displayed frames, show that a session is alive: a source that is hidden in OBS displays none. */
+  async #checkPackets() {
     let packets = 0;
     for (const one of (await this.#pc.getStats()).values())
       if (one.type === "inbound-rtp" && one.kind === "video") packets += one.packetsReceived;
     const now = performance.now();
-    if (packets > this.#packets) [this.#packets, this.#heard, this.#limit] = [packets, now, STILL_MS];
-    if (now - this.#heard > this.#limit) this.end("no picture comes");
+    if (packets > this.#packets) [this.#packets, this.#lastPacketAt, this.#timeoutMs] = [packets, now, STALLED_MS];
+    if (now - this.#lastPacketAt > this.#timeoutMs) this.end("no video arrives");
   }
 
   async #trickle() {
-    if (!this.#location || this.#over || this.#patching || (!this.#candidates.length && !this.#gathered)) return;
+    if (!this.#location || this.#closed || this.#patching || (!this.#candidates.length && !this.#gathered)) return;
     const [candidates, complete] = [this.#candidates.splice(0), this.#gathered];
     this.#patching = true;
     try {
@@ -190,23 +193,24 @@ class View {
         body: trickleFragment(this.#pc.localDescription?.sdp ?? "", candidates, complete),
       });
     } catch (error) {
-      say(`candidates were not taken: ${error}`); // ICE may have all it needs; if not, no picture comes
+      report(`candidates were refused: ${error}`); // those already known may do; if not, no video arrives
     }
     this.#patching = false;
     if (complete) this.#gathered = false;
     this.#trickle();
   }
 
+  /** With keepalive the request outlives the page. */
   #delete() {
     const { headers } = this.server;
-    fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {}); // keepalive outlives the page
+    fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {});
   }
 
   /** @param {string} why @param {(why: string) => void} resolve */
   #close(why, resolve) {
-    if (this.#over) return;
-    this.#over = true;
-    clearInterval(this.#watch);
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#statsTimer);
     this.#pc.onconnectionstatechange = null;
     this.#pc.close();
     if (this.#location) this.#delete();
@@ -218,11 +222,11 @@ class View {
   }
 }
 
-/** OBS plays at once; other browsers may want a click before there is sound. @param {HTMLVideoElement} video */
+/** OBS plays at once; other browsers may require a click before they play sound. @param {HTMLVideoElement} video */
 function play(video) {
-  const wanted = video.muted;
+  const { muted } = video;
   video.play().catch((error) => {
-    if (error?.name !== "NotAllowedError" || wanted) return;
+    if (error?.name !== "NotAllowedError" || muted) return;
     video.muted = true;
     video.play().catch(() => {});
     addEventListener("pointerdown", () => (video.muted = false), { once: true });
@@ -232,9 +236,9 @@ function play(video) {
 // the page ---------------------------------------------------------------------------------------------------------
 
 /** @type {(text: string) => void} */
-let say = () => {};
+let report = () => {};
 
-/** A pause that ends sooner when the network comes back. @param {number} ms @returns {Promise<void>} */
+/** A pause that ends early when the network comes back. @param {number} ms @returns {Promise<void>} */
 function pause(ms) {
   return new Promise((resolve) => {
     const done = () => {
@@ -247,7 +251,7 @@ function pause(ms) {
   });
 }
 
-/** Views sessions, one after the other, without end. @param {Settings} settings @param {HTMLElement} stage */
+/** Views sessions, one after the other, for ever. @param {Settings} settings @param {HTMLElement} stage */
 async function view(settings, stage) {
   const server = new Server(new URL(".", location.href).href, settings.token);
   const video = document.createElement("video");
@@ -256,48 +260,48 @@ async function view(settings, stage) {
   const canvas = document.createElement("canvas");
   stage.append(video, canvas);
   const [shown, alpha] = settings.alpha ? [canvas, new AlphaCanvas(canvas)] : [video, null];
-  let veil = 0;
+  let hideTimer = 0;
   /** @type {View | null} */ let current = null;
-  addEventListener("pagehide", () => current?.end("the page is left"));
+  addEventListener("pagehide", () => current?.end("the page was left"));
   for (let failures = 0; ;) {
     try {
       const id = await server.find(settings.session);
       if (id === null) {
         failures = 0;
-        say(settings.session ? `session ${settings.session} is not live` : "no session is live");
-        await pause(LOOK_MS);
+        report(settings.session ? `session ${settings.session} is not live` : "no session is live");
+        await pause(POLL_MS);
         continue;
       }
       const { ice_servers } = await server.json("v1/config");
-      say(`session ${id}: connecting`);
+      report(`session ${id}: connecting`);
       const onFrame = () => {
-        clearTimeout(veil);
-        veil = 0;
+        clearTimeout(hideTimer);
+        hideTimer = 0;
         if (alpha && !alpha.draw(video)) return;
-        if (failures || !shown.classList.contains("shown")) say(`session ${id}: live`);
+        if (failures || !shown.classList.contains("shown")) report(`session ${id}: live`);
         failures = 0;
         shown.classList.add("shown");
       };
       current = new View(server, video, onFrame, ice_servers);
-      Object.assign(globalThis, { view: current }); // for whoever looks in with the developer tools
+      Object.assign(globalThis, { view: current }); // for debugging
       await current.open(id, settings.alpha).catch((error) => {
         current?.end("refused");
         throw error;
       });
       const why = await current.ended;
-      say(`session ${id}: ${why}`);
+      report(`session ${id}: ${why}`);
       failures++;
     } catch (error) {
       failures++;
-      say(String(error));
+      report(String(error));
     }
     current = null;
-    veil ||= setTimeout(() => shown.classList.remove("shown"), VEIL_MS);
-    await pause(waitAfter(failures));
+    hideTimer ||= setTimeout(() => shown.classList.remove("shown"), HIDE_MS);
+    await pause(retryDelay(failures));
   }
 }
 
-/** Speaks with its own microphone, without end. @param {Settings} settings @param {HTMLElement} stage */
+/** Runs sessions with the microphone, for ever. @param {Settings} settings @param {HTMLElement} stage */
 async function speak(settings, stage) {
   const stream = /** @type {LipStream} */ (document.createElement("lip-stream"));
   stream.alpha = settings.alpha;
@@ -307,39 +311,39 @@ async function speak(settings, stage) {
   if (settings.size) stream.size = settings.size;
   if (settings.token) stream.token = settings.token;
   stage.append(stream);
-  stream.addEventListener("error", ({ detail }) => say(detail.message));
-  stream.addEventListener("warning", ({ detail }) => say(`${detail.reason}: ${detail.detail}`));
+  stream.addEventListener("error", ({ detail }) => report(detail.message));
+  stream.addEventListener("warning", ({ detail }) => report(`${detail.reason}: ${detail.detail}`));
   stream.addEventListener("state", ({ detail }) => {
-    if (detail.state !== "error") say(detail.state);
+    if (detail.state !== "error") report(detail.state);
     stream.classList.toggle("shown", detail.state === "live");
   });
   for (let failures = 0; ;) {
     if (await stream.start()) {
       failures = 0;
-      await over(stream);
+      await ended(stream);
     }
-    await pause(waitAfter(++failures));
+    await pause(retryDelay(++failures));
   }
 }
 
-/** Resolves when a session is over and the component has given up. @param {LipStream} stream @returns {Promise<void>} */
-function over(stream) {
+/** Resolves when a session has ended for good. @param {LipStream} stream @returns {Promise<void>} */
+function ended(stream) {
   return new Promise((resolve) => {
-    const look = () => {
+    const check = () => {
       if (!["idle", "error"].includes(stream.state)) return;
-      stream.removeEventListener("state", look);
+      stream.removeEventListener("state", check);
       resolve();
     };
-    stream.addEventListener("state", look);
-    look();
+    stream.addEventListener("state", check);
+    check();
   });
 }
 
 const stage = document.getElementById("stage");
 if (stage) {
-  const settings = settingsOf(location.search, location.hash);
-  const said = /** @type {HTMLElement} */ (document.getElementById("said"));
-  said.hidden = !settings.debug;
-  if (settings.debug) say = (text) => (said.textContent = `${new Date().toLocaleTimeString()} ${text}`);
+  const settings = settingsFromUrl(location.search, location.hash);
+  const log = /** @type {HTMLElement} */ (document.getElementById("log"));
+  log.hidden = !settings.debug;
+  if (settings.debug) report = (text) => (log.textContent = `${new Date().toLocaleTimeString()} ${text}`);
   (settings.microphone ? speak : view)(settings, stage);
 }

@@ -1,5 +1,7 @@
 // @ts-check
-/** The character builder: the server says which traits there are, and draws the preview. */
+/** The character builder. The server defines the traits and draws the preview. */
+
+import { $ } from "./dom.js";
 
 /**
  * @typedef {{
@@ -10,7 +12,7 @@
 
 const PREVIEW_MS = 120; // after the last change
 const PREVIEW_SIZES = [256, 512];
-/** Where a trait is shown, by its name; the first that fits. */
+/** Groups of traits by name; the first match counts. */
 const GROUPS = /** @type {[string, RegExp][]} */ ([
   ["Extras", /wear$|earring|accessor|glasses|hat$|prop/],
   ["Hair", /^hair|fringe|bangs|beard/],
@@ -21,9 +23,6 @@ const GROUPS = /** @type {[string, RegExp][]} */ ([
 ]);
 const ORDER = ["Hair", "Eyes", "Face and body", "Clothes", "Extras", "Scene"];
 
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
-
 /**
  * @param {{
  *   stream: import("../element/lip-stream.js").LipStream, onOpen: () => void, onClose: () => void,
@@ -33,14 +32,14 @@ const $ = (id) => document.getElementById(id);
 export function createBuilder({ stream, onOpen, onClose, onMade }) {
   /** @type {Record<string, Trait> | null} */ let schema = null;
   /** @type {Record<string, string | number>} */ let traits = {};
-  /** @type {Map<string, () => void>} */ const controls = new Map(); // trait → show its value
+  /** @type {Map<string, () => void>} */ const controls = new Map(); // trait → displays its value
   let timer = 0;
   let drawing = false;
   let stale = false;
   let address = "";
 
   /** @param {string} text */
-  function complain(text) {
+  function showError(text) {
     $("builder-problem").textContent = text;
     $("builder-problem").hidden = !text;
   }
@@ -53,7 +52,7 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
     timer = setTimeout(preview, PREVIEW_MS);
   }
 
-  /** One request at a time, a quick one and then a fine one; what changed meanwhile is drawn next, only the newest. */
+  /** One request at a time, small and then large; changes made meanwhile are drawn next. */
   async function preview() {
     if (drawing) return void (stale = true);
     drawing = true;
@@ -61,9 +60,9 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
       stale = false;
       try {
         for (const size of PREVIEW_SIZES) if (!stale) await draw(size);
-        complain("");
+        showError("");
       } catch (error) {
-        complain(/** @type {Error} */ (error).message);
+        showError(/** @type {Error} */ (error).message);
       }
     } while (stale);
     drawing = false;
@@ -99,9 +98,9 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
     onOpen();
     $("builder").hidden = false;
     document.body.classList.add("building");
-    $("close-builder").focus({ preventScroll: true }); // now, not later: the user may be typing then
-    $("panel").scrollIntoView({ block: "start" }); // where it lies below the stage
-    complain("");
+    $("close-builder").focus({ preventScroll: true }); // immediately: later the user may already be typing
+    $("panel").scrollIntoView({ block: "start" }); // on small screens, where it is below the stage
+    showError("");
     try {
       const [known, given] = await Promise.all([schema ?? traitSchema(), traitsOf(stream.character)]);
       if (!schema) $("traits").replaceChildren(...sections(known, controls, () => traits, set));
@@ -112,14 +111,14 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
       controls.forEach((show) => show());
       preview();
     } catch (error) {
-      complain(/** @type {Error} */ (error).message);
+      showError(/** @type {Error} */ (error).message);
     }
   }
 
   /** @returns {Promise<Record<string, Trait>>} */
   const traitSchema = async () => (await stream.fetch("/v1/traits")).json();
 
-  /** The builder starts from the chosen character, where it has traits. @param {string} id */
+  /** The traits of a character, from which the builder starts. @param {string} id */
   async function traitsOf(id) {
     if (!id) return {};
     const response = await stream.fetch(`/v1/characters/${encodeURIComponent(id)}`);
@@ -153,7 +152,7 @@ export function createBuilder({ stream, onOpen, onClose, onMade }) {
       $("builder-name").value = "";
       close();
     } catch (error) {
-      complain(/** @type {Error} */ (error).message);
+      showError(/** @type {Error} */ (error).message);
     } finally {
       $("builder-use").disabled = false;
     }
@@ -211,7 +210,7 @@ function group(title) {
  * ) => { element: HTMLElement, show: () => void }} Control
  */
 
-/** One of many by name: step through them, or open the list. @type {Control} */
+/** A choice by name: step through the values or open the list. @type {Control} */
 function stepper(name, trait, current, set) {
   const choices = trait.choices ?? [];
   const row = document.createElement("div");

@@ -1,7 +1,7 @@
 // @ts-check
-/** A few seconds of the user, from the camera: what to do is said step by step, and the camera is off right after. */
+/** Records the user with the camera for a few seconds, with instructions step by step, and then closes it. */
 
-/** What the user is asked to do, and for how many seconds. */
+/** The instructions, and how many seconds each takes. */
 export const STEPS = [
   { text: "Look at the camera", seconds: 1.1 },
   { text: "Say “ah”", seconds: 1.3 },
@@ -9,7 +9,7 @@ export const STEPS = [
   { text: "Close your eyes until the tone", seconds: 1.3 },
 ];
 const KINDS = ["video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm", "video/mp4"];
-const BITS = 6_000_000; // a second
+const BITS_PER_SECOND = 6_000_000; // per second
 const REASONS = /** @type {Record<string, string>} */ ({
   NotAllowedError: "The camera is blocked. Allow it in the address bar, then try again.",
   SecurityError: "The camera is blocked. Allow it in the address bar, then try again.",
@@ -19,10 +19,10 @@ const REASONS = /** @type {Record<string, string>} */ ({
   AbortError: "The camera is in use by another program.",
 });
 
-/** Whether this browser can record here: pages that came over plain HTTP from another machine have no camera. */
+/** Whether this browser can record here. Browsers do not allow the camera on plain HTTP pages of other machines. */
 export const canRecord = () => Boolean(navigator.mediaDevices && globalThis.MediaRecorder);
 
-/** @returns {Promise<MediaStream>} without sound */
+/** @returns {Promise<MediaStream>} without audio */
 export async function openCamera() {
   const size = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 }, facingMode: "user" };
   try {
@@ -39,13 +39,13 @@ export const closeCamera = (camera) => camera?.getTracks().forEach((track) => tr
 /**
  * Records all steps, then closes the camera.
  * @param {MediaStream} camera @param {(step: number) => void} onStep @param {AbortSignal} signal
- * @returns {Promise<File | null>} null where it was given up
+ * @returns {Promise<File | null>} null where it was cancelled
  */
 export async function recordSteps(camera, onStep, signal) {
   const tones = createTones();
   const mimeType = KINDS.find((kind) => MediaRecorder.isTypeSupported(kind));
   try {
-    const recorder = new MediaRecorder(camera, { mimeType, videoBitsPerSecond: BITS });
+    const recorder = new MediaRecorder(camera, { mimeType, videoBitsPerSecond: BITS_PER_SECOND });
     /** @type {Blob[]} */ const pieces = [];
     recorder.ondataavailable = ({ data }) => pieces.push(data);
     const stopped = new Promise((resolve) => recorder.addEventListener("stop", resolve));
@@ -74,7 +74,7 @@ const pause = (ms, signal) =>
     signal.addEventListener("abort", () => resolve(clearTimeout(timer)), { once: true });
   });
 
-/** Short tones: who has closed their eyes cannot read when it is over. */
+/** Short tones, because users with their eyes closed cannot read the instructions. */
 function createTones() {
   const context = globalThis.AudioContext ? new AudioContext() : null;
   return {
@@ -89,6 +89,6 @@ function createTones() {
       source.start();
       source.stop(context.currentTime + 0.2);
     },
-    close: () => setTimeout(() => context?.close(), 300), // the last tone is still to be heard
+    close: () => setTimeout(() => context?.close(), 300), // after the last tone
   };
 }

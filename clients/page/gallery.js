@@ -1,21 +1,20 @@
 // @ts-check
 /** The characters to choose from. */
 
+import { $, icon } from "./dom.js";
+
 /** @typedef {{ id: string, name: string, kind: string, picture: string, face: boolean }} Character */
 
-/** Pixels of a tile's picture: the server draws each, so no more than the screen can show. */
+/** Edge of a tile's picture in pixels. The server draws each, so it is no larger than the screen needs. */
 export const TILE = (globalThis.devicePixelRatio || 1) > 1.25 ? 256 : 128;
-
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
 
 /**
  * @param {{
- *   stream: import("../element/lip-stream.js").LipStream, icon: (id: string) => SVGElement,
+ *   stream: import("../element/lip-stream.js").LipStream,
  *   choose: (id: string) => void, onFiles: (files: File[]) => void,
  * }} options
  */
-export function createGallery({ stream, icon, choose, onFiles }) {
+export function createGallery({ stream, choose, onFiles }) {
   /** @param {Character} character */
   function card({ id, name, kind }) {
     const label = document.createElement("label");
@@ -42,6 +41,8 @@ export function createGallery({ stream, icon, choose, onFiles }) {
     return label;
   }
 
+  const radios = () => /** @type {HTMLInputElement[]} */ ([...$("gallery").querySelectorAll("input")]);
+
   /** @param {string} id @returns {HTMLElement | undefined} */
   const tile = (id) => [...$("gallery").children].find(({ dataset }) => dataset.id === id);
 
@@ -51,7 +52,7 @@ export function createGallery({ stream, icon, choose, onFiles }) {
     $("gallery").prepend(card(character));
   }
 
-  // pictures may be dropped anywhere on the page
+  // pictures can be dropped anywhere on the page
   const carriesFile = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
   window.addEventListener("dragenter", (event) => carriesFile(event) && ($("drop").hidden = false));
   window.addEventListener("dragover", (event) => carriesFile(event) && event.preventDefault());
@@ -72,10 +73,9 @@ export function createGallery({ stream, icon, choose, onFiles }) {
     fill: (characters) => $("gallery").replaceChildren(...characters.map(card)),
     /** @param {string} id */
     select(id) {
-      for (const radio of document.querySelectorAll("input[name=character]")) {
-        const one = /** @type {HTMLInputElement} */ (radio);
-        one.checked = one.value === id;
-      }
+      for (const radio of radios()) radio.checked = radio.value === id;
     },
+    /** Chooses a character by its place, from 0 on. @param {number} index */
+    click: (index) => radios()[index]?.click(),
   };
 }

@@ -1,7 +1,7 @@
 // @ts-check
-/** Keys that do something once: a gesture, another character, away and back. Which keys move what is held: steer.js. */
+/** Keys for one-time commands: gestures, characters, away. Keys that act while they are held are in steer.js. */
 
-/** The key of each gesture that this page knows. @type {Record<string, string>} */
+/** The key for each gesture. @type {Record<string, string>} */
 const GESTURES = {
   wave: "w",
   point: "p",
@@ -15,12 +15,12 @@ const GESTURES = {
 };
 
 /**
- * What a key asks for.
+ * The command for a key.
  * @param {{ key: string, code: string, shiftKey: boolean }} event
- * @param {string[]} gestures those that the server knows
- * @returns {{ gesture: string } | { character: number } | { away: true } | null} character: from 0 on
+ * @param {string[]} gestures the server's
+ * @returns {{ gesture: string } | { character: number } | { away: true } | null} character: index from 0
  */
-export function askedBy({ key, code, shiftKey }, gestures) {
+export function commandOf({ key, code, shiftKey }, gestures) {
   const digit = /^(?:Digit|Numpad)([1-9])$/.exec(code);
   if (digit) return shiftKey ? { character: Number(digit[1]) - 1 } : null; // digits alone are emotions
   const letter = key.toLowerCase();
@@ -30,8 +30,8 @@ export function askedBy({ key, code, shiftKey }, gestures) {
 }
 
 /**
- * Lines for the list of keys.
- * @param {string[]} gestures those that the server knows
+ * The gestures' lines in the list of shortcuts.
+ * @param {string[]} gestures the server's
  */
 export function keyLines(gestures) {
   return gestures

@@ -1,22 +1,23 @@
 // @ts-check
-/** The latency panel: percentiles, where the time goes, and each frame of the last minute. */
+/** The latency panel: percentiles in total and by stage, and each frame of the last minute. */
 
 import { STAGES, micToPhoton } from "../element/lip-stream.js";
+import { $ } from "./dom.js";
 
 /** @typedef {import("../element/lip-stream.js").Stats} Stats */
 /** @typedef {import("../element/lip-stream.js").FrameRecord} FrameRecord */
 
 /** @type {Record<import("../element/lip-stream.js").Stage, [label: string, hint: string]>} */
 const LABELS = {
-  device: ["Microphone", "As the browser reports it; not measured"],
-  uplink: ["Uplink", "Sound packet, network, jitter buffer, decoding"],
-  lookahead: ["Look-ahead", "Sound that is heard before the lips move, so that they move in time"],
-  wait: ["Wait", "Until the generator takes the frame up"],
-  draw: ["Draw", "The frame itself"],
+  device: ["Microphone", "As reported by the browser; not measured"],
+  uplink: ["Uplink", "Audio packets, network, jitter buffer, decoding"],
+  lookahead: ["Look-ahead", "Future audio that the lips need to move in time"],
+  wait: ["Wait", "Until the renderer starts the frame"],
+  draw: ["Draw", "Rendering the frame"],
   encode: ["Encode", "Compressing the frame"],
-  send: ["Send", "Handing the packets to the network"],
+  send: ["Send", "Sending the packets"],
   network: ["Downlink", "From the server's socket to the browser"],
-  display: ["Display", "Decoding, until the compositor has the frame"],
+  display: ["Display", "Decoding, until the frame is submitted to the compositor"],
 };
 /** @type {Record<string, string>} */
 const RENDERERS = {
@@ -26,9 +27,14 @@ const RENDERERS = {
   neural: "neural generator",
 };
 const MINUTE = 60000;
+const UNREPORTED = "not reported by this browser";
 
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
+/** @param {string} renderer */
+export function rendererName(renderer) {
+  const name = RENDERERS[renderer] ?? "renderer";
+  return `The ${name}`;
+}
+
 const whole = (/** @type {number} */ value) => (Number.isFinite(value) ? String(Math.round(value)) : "–");
 const tenth = (/** @type {number} */ value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
 
@@ -62,24 +68,27 @@ export function createHud() {
     $("latency").hidden = !stats.frames;
     if (!stats.frames) return;
     for (const share of /** @type {const} */ (["p50", "p95", "p99"])) $(share).textContent = whole(stats.total[share]);
-    let told = "";
+    let summary = "";
     for (const { stage, row, bar, cells } of rows) {
       const { p50, p95, p99 } = stats.stages[stage];
-      bar.hidden = row.hidden = stage === "device" && p50 === 0;
+      const reported = Number.isFinite(p50);
+      row.hidden = stage === "device" && p50 === 0; // a stream of the page's own
+      bar.hidden = row.hidden || !reported;
       bar.style.flexGrow = String(Math.max(p50 || 0, 0.001));
       [p50, p95, p99].forEach((value, i) => (cells[i].textContent = tenth(value)));
-      if (!row.hidden) told += `${LABELS[stage][0]} ${tenth(p50)} ms, `;
+      cells[0].colSpan = reported ? 1 : cells.length;
+      cells.slice(1).forEach((cell) => (cell.hidden = !reported));
+      if (!reported) cells[0].textContent = UNREPORTED;
+      cells[0].classList.toggle("unreported", !reported);
+      if (!row.hidden) summary += `${LABELS[stage][0]} ${reported ? `${tenth(p50)} ms` : UNREPORTED}, `;
     }
-    $("stack").setAttribute("aria-label", `Median by stage: ${told}${whole(stats.total.p50)} ms in all`);
+    $("stack").setAttribute("aria-label", `Median by stage: ${summary}${whole(stats.total.p50)} ms in total`);
     $("fps").textContent = `${tenth(stats.fps)} fps`;
-    $("dropped").textContent = String(stats.dropped);
-    $("frozen").textContent = stats.freezes ? `${stats.freezes}, ${whole(stats.freezeMs)} ms` : "0";
+    $("dropped").textContent = whole(stats.dropped);
+    $("frozen").textContent = stats.freezes ? `${stats.freezes}, ${whole(stats.freezeMs)} ms` : whole(stats.freezes);
     $("rtt").textContent = `${tenth(stats.rtt)} ms`;
     $("first").textContent = `${whole(stats.firstFrameMs)} ms`;
-    const device = stats.stages.device.p50;
-    $("device-note").textContent = device
-      ? `The browser reports ${tenth(device)} ms for this microphone, and they are counted.`
-      : "The browser reports none for this source.";
+    $("device-note").textContent = deviceNote(stats.stages.device.p50);
     plot();
   }
 
@@ -138,4 +147,10 @@ export function createHud() {
     /** @param {string} text */
     voice: (text) => ($("vad").textContent = text),
   };
+}
+
+/** @param {number} ms NaN where it is not reported; 0 where there is no microphone */
+function deviceNote(ms) {
+  if (ms > 0) return `The browser reports ${tenth(ms)} ms for this microphone, which are included.`;
+  return ms === 0 ? "This source has none." : "This browser does not report it, so it is not included.";
 }

@@ -1,22 +1,25 @@
 // @ts-check
-/** Eyes and mouth, marked by hand in a picture whose face the server could not tell. */
+/** The dialog in which the user marks eyes and mouth, in a picture whose face the server did not find. */
+
+import { $ } from "./dom.js";
+import { ownMouthSwitch } from "./own-mouth.js";
 
 /**
  * @typedef {import("../element/lip-stream.js").Face} Face
- * @typedef {{ x: number, y: number }} Point in shares of the picture's edges
+ * @typedef {{ x: number, y: number }} Point as fractions of the picture's width and height
  * @typedef {{ point: Point, set: boolean, button: HTMLButtonElement, name: string }} Mark
  */
 
-/** Refusals of a picture that marks can help against. */
+/** Reasons of refused uploads that marking the face can resolve. */
 export const MARKABLE = new Set(["no_face", "several_faces"]);
 
 const NAMES = ["left eye", "right eye", "mouth"];
-const USUAL = [
+const DEFAULTS = [
   { x: 0.4, y: 0.42 },
   { x: 0.6, y: 0.42 },
   { x: 0.5, y: 0.6 },
 ];
-const STEP = 0.004; // of the picture's edge, by an arrow key; with Shift five times that
+const STEP = 0.004; // fraction of the picture's edge per arrow key; five times that with Shift
 /** @type {Record<string, [number, number]>} */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const SVG = "http://www.w3.org/2000/svg";
@@ -29,15 +32,7 @@ const MARKUP = `
       <img id="marker-image" alt="The picture you chose" draggable="false" />
       <svg id="marker-guide" role="group" aria-label="Faces that were found" preserveAspectRatio="none"></svg>
     </div>
-    <p class="marker-step" id="marker-step" role="status" aria-live="polite"></p>
-    <label class="switch" id="marker-own-mouth-line">
-      <input type="checkbox" role="switch" id="marker-own-mouth" />
-      <span class="track" aria-hidden="true"></span>
-      <span>
-        <b>Keep the picture’s own mouth</b>
-        <small>Otherwise one that opens well is drawn over it.</small>
-      </span>
-    </label>
+    <p class="marker-step" id="marker-step" role="status" aria-live="polite"></p>${ownMouthSwitch("marker-own-mouth")}
     <p class="inline-problem" id="marker-problem" role="alert" hidden></p>
     <div class="marker-foot">
       <button class="button plain" id="marker-cancel" type="button">Cancel</button>
@@ -45,11 +40,9 @@ const MARKUP = `
     </div>
   </form>`;
 
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
 const within = (/** @type {number} */ share) => Math.min(1, Math.max(0, share));
 
-/** Asks for a face in `file`, until `send` takes it or the user gives up. */
+/** Asks for the face in a file until the server accepts it or the user cancels. */
 export function createMarker() {
   const dialog = Object.assign(document.createElement("dialog"), { id: "marker", className: "sheet marker-sheet" });
   dialog.setAttribute("aria-labelledby", "marker-title");
@@ -59,14 +52,14 @@ export function createMarker() {
   const image = /** @type {HTMLImageElement} */ ($("marker-image"));
   const marks = NAMES.map(makeMark);
   /** @type {Face[]} */ let faces = [];
-  /** The one that was chosen, unless a mark was moved since. @type {Face | null} */ let chosen = null;
+  /** The chosen one, unless a mark has been moved since. @type {Face | null} */ let chosen = null;
 
   /** @param {string} name @param {number} i @returns {Mark} */
   function makeMark(name, i) {
     const button = Object.assign(document.createElement("button"), { type: "button", className: "mark" });
     button.dataset.part = i < 2 ? "eye" : "mouth";
     button.setAttribute("aria-label", name);
-    const mark = { point: USUAL[i], set: false, button, name };
+    const mark = { point: DEFAULTS[i], set: false, button, name };
     button.onkeydown = (event) => {
       const arrow = ARROWS[event.key];
       if (!arrow && event.key !== "Enter" && event.key !== " ") return;
@@ -126,7 +119,7 @@ export function createMarker() {
       ? "Choose one of the outlined faces, or click the left eye of another."
       : "Click the left eye: the one on the left of the picture.";
     $("marker-step").textContent = !next
-      ? "Drag a mark, or move it with the arrow keys, until all three fit."
+      ? "Drag a mark, or move it with the arrow keys, until all three are right."
       : next === marks[0]
         ? first
         : `Click the ${next.name}.`;
@@ -138,7 +131,7 @@ export function createMarker() {
   /** @param {Point} point @returns {[number, number]} */
   const pixels = ({ x, y }) => [x * image.naturalWidth, y * image.naturalHeight];
 
-  /** A face that could be meant, to be chosen at once. @param {Face} face @param {number} i */
+  /** A detected face, which can be chosen with one click. @param {Face} face @param {number} i */
   function outline(face, i) {
     const [x0, y0, x1, y1] = face.box;
     const box = document.createElementNS(SVG, "rect");
@@ -158,7 +151,7 @@ export function createMarker() {
     return box;
   }
 
-  /** The ellipse that will move. @param {boolean} unfinished */
+  /** Draws the ellipse that will be animated, once all marks are set. @param {boolean} unfinished */
   function drawGuide(unfinished) {
     const guide = $("marker-guide");
     guide.setAttribute("viewBox", `0 0 ${image.naturalWidth || 1} ${image.naturalHeight || 1}`);
@@ -175,7 +168,7 @@ export function createMarker() {
   };
 
   /** @param {string} text */
-  function complain(text) {
+  function showError(text) {
     $("marker-problem").textContent = text;
     $("marker-problem").hidden = !text;
   }
@@ -183,21 +176,21 @@ export function createMarker() {
   /**
    * @template T
    * @param {File} file
-   * @param {{ message: string, faces: Face[] }} error why it is asked, and what could be meant
-   * @param {boolean | null} ownMouth whether the picture's own mouth is kept, unless the user chooses otherwise; null:
-   * that makes no difference here
-   * @param {(meant: { eyes: string, mouth: string } | { at: string }, ownMouth: boolean) => Promise<T>} send
-   * @returns {Promise<T | null>} what `send` gave; null where the user gave up
+   * @param {{ message: string, faces: Face[] }} error why the face is asked for, and the candidates
+   * @param {boolean | null} ownMouth the initial state of the own-mouth switch; null: hide the switch
+   * @param {(marks: { eyes: string, mouth: string } | { at: string }, ownMouth: boolean) => Promise<T>} send
+   * @returns {Promise<T | null>} the result of `send`; null where the user cancelled
    */
   function ask(file, error, ownMouth, send) {
     const address = URL.createObjectURL(file);
     faces = [];
-    marks.forEach((mark, i) => Object.assign(mark, { point: USUAL[i], set: false }));
-    complain("");
+    marks.forEach((mark, i) => Object.assign(mark, { point: DEFAULTS[i], set: false }));
+    showError("");
     $("marker-why").textContent = error.message;
     $("marker-own-mouth-line").hidden = ownMouth === null;
     $("marker-own-mouth").checked = Boolean(ownMouth);
-    image.onerror = () => complain("This browser cannot show this kind of picture: save it as JPEG to mark the face.");
+    image.onerror = () =>
+      showError("This browser cannot display this kind of picture: save it as JPEG to mark the face.");
     image.onload = () => {
       picture.style.setProperty("--aspect", String(image.naturalWidth / image.naturalHeight));
       faces = error.faces.length > 1 ? error.faces : [];
@@ -216,14 +209,14 @@ export function createMarker() {
       /** @type {HTMLFormElement} */ (dialog.querySelector("form")).onsubmit = async (event) => {
         event.preventDefault();
         $("marker-use").disabled = true;
-        complain("");
+        showError("");
         const [left, right, mouth] = marks.map(({ point }) => pixels(point).map(number).join(","));
-        const meant = chosen ? { at: middle(chosen).map(number).join(",") } : { eyes: `${left},${right}`, mouth };
+        const result = chosen ? { at: middle(chosen).map(number).join(",") } : { eyes: `${left},${right}`, mouth };
         try {
-          answer = await send(meant, $("marker-own-mouth").checked);
+          answer = await send(result, $("marker-own-mouth").checked);
           dialog.close();
         } catch (refused) {
-          complain(/** @type {Error} */ (refused).message);
+          showError(/** @type {Error} */ (refused).message);
         } finally {
           $("marker-use").disabled = false;
         }
@@ -240,10 +233,10 @@ export function createMarker() {
   return { ask };
 }
 
-/** Between eyes and mouth. @param {Face} face */
+/** The point between eyes and mouth. @param {Face} face */
 const middle = ({ eyes: [left, right], mouth }) => [0, 1].map((i) => ((left[i] + right[i]) / 2 + mouth[i]) / 2);
 
-/** The face as the server will see it, by the proportions of `streamer/faces/alignment.py`. @param {number[][]} points */
+/** The face region as the server sees it (see `streamer/faces/alignment.py`). @param {number[][]} points */
 function ellipse([left, right, mouth]) {
   const eyes = [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2];
   const [across, down] = [

@@ -1,5 +1,5 @@
 // @ts-check
-/** The built-in voice, for whoever has no microphone at hand: a recording that is sent like one. */
+/** The built-in voice: a recording that is sent instead of a microphone's sound. */
 export class SampleVoice {
   /** @type {AudioContext | null} */ #context = null;
   /** @type {AudioBufferSourceNode | null} */ #player = null;
@@ -21,7 +21,7 @@ export class SampleVoice {
   }
 
   /**
-   * A stream that speaks from the recording's start and repeats it. Call it from a click.
+   * A stream that plays the recording in a loop, from its start. Must be called from a user gesture.
    * @returns {Promise<MediaStream>}
    */
   async open() {
@@ -32,7 +32,7 @@ export class SampleVoice {
       return response.arrayBuffer();
     });
     this.#bytes.catch(() => (this.#bytes = null));
-    const buffer = await context.decodeAudioData((await this.#bytes).slice(0)); // decoding takes the bytes away
+    const buffer = await context.decodeAudioData((await this.#bytes).slice(0)); // decodeAudioData detaches its buffer
     const player = (this.#player = new AudioBufferSourceNode(context, { buffer, loop: true }));
     const wire = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
     this.#speaker = new GainNode(context, { gain: this.#aloud ? 1 : 0 });

@@ -1,19 +1,19 @@
 // @ts-check
-/** Keys and gamepad move the character: what is held becomes a motion plan, said again until it is let go. */
+/** Moves the character with keys and gamepad: what is held becomes a motion plan, repeated until it is released. */
 
 /** @typedef {import("../element/lip-stream.js").LipStream} LipStream */
 /** @typedef {Record<string, number>} Pose */
 /** @typedef {{ axes: readonly number[], buttons: readonly { value: number }[] }} Pad */
 
 const TICK_MS = 40; // one frame
-const AGAIN_MS = 400; // a plan lapses after a second
-const DEAD = 0.14; // sticks seldom rest at zero
-const NOTICED = 0.02; // a stick that moved less has not moved
+const REPEAT_MS = 400; // a plan lapses after a second
+const DEAD_ZONE = 0.14; // sticks seldom rest at exactly zero
+const THRESHOLD = 0.02; // smaller changes are noise
 
 const BROWS_UP = { brow_left: 0.9, brow_right: 0.9, eye_wide: 0.3 };
 const BROWS_DOWN = { brow_left: -0.8, brow_right: -0.8, brow_inner: -0.5 };
 
-/** What each key does while it is held. Right and left are the viewer's. @type {Record<string, Pose>} */
+/** The pose of each key while it is held. Right and left are the viewer's. @type {Record<string, Pose>} */
 const KEYS = {
   arrowleft: { yaw: -0.4 },
   arrowright: { yaw: 0.4 },
@@ -27,7 +27,7 @@ const KEYS = {
   z: { left_raise: 0.9, left_curl: 0.15 },
   x: { right_raise: 0.9, right_curl: 0.15 },
 };
-/** What it does instead while Shift is held too. @type {Record<string, Pose>} */
+/** The pose while Shift is held too. @type {Record<string, Pose>} */
 const SHIFTED = {
   arrowleft: { gaze_x: -0.9 },
   arrowright: { gaze_x: 0.9 },
@@ -36,10 +36,11 @@ const SHIFTED = {
   b: { blink_right: 1 },
 };
 
-/** @param {number} value of a stick, -1..1: nothing near the middle, all of it at the rim */
-const stick = (value) => (Math.abs(value) < DEAD ? 0 : (Math.sign(value) * (Math.abs(value) - DEAD)) / (1 - DEAD));
+/** @param {number} value of a stick, -1..1: 0 within the dead zone, full scale at the rim */
+const stick = (value) =>
+  Math.abs(value) < DEAD_ZONE ? 0 : (Math.sign(value) * (Math.abs(value) - DEAD_ZONE)) / (1 - DEAD_ZONE);
 
-/** What a gamepad of the standard layout asks for. @param {Pad} pad @returns {Pose} */
+/** The pose of a gamepad with the standard mapping. @param {Pad} pad @returns {Pose} */
 function poseOfPad({ axes, buttons }) {
   const axis = (/** @type {number} */ i) => stick(axes[i] ?? 0);
   const button = (/** @type {number} */ i) => buttons[i]?.value ?? 0;
@@ -60,10 +61,10 @@ function poseOfPad({ axes, buttons }) {
 }
 
 /**
- * Everything that is held, added up and kept in range.
+ * The sum of all poses that are held, clamped to the ranges.
  * @param {Iterable<string>} keys @param {boolean} shift @param {(Pad | null)[]} pads
- * @param {Record<string, [number, number]>} ranges the server's: what it does not have is left out
- * @returns {Pose} without what is zero
+ * @param {Record<string, [number, number]>} ranges the server's; other controls are omitted
+ * @returns {Pose} without zeros
  */
 export function poseOf(keys, shift, pads, ranges) {
   /** @type {Pose} */
@@ -76,7 +77,7 @@ export function poseOf(keys, shift, pads, ranges) {
   /** @type {Pose} */
   const pose = {};
   for (const [name, value] of Object.entries(sum)) {
-    if (!ranges[name] || Math.abs(value) < NOTICED) continue;
+    if (!ranges[name] || Math.abs(value) < THRESHOLD) continue;
     const [low, high] = ranges[name];
     pose[name] = Math.min(Math.max(Math.round(value * 1000) / 1000, low), high);
   }
@@ -84,15 +85,15 @@ export function poseOf(keys, shift, pads, ranges) {
 }
 
 /**
- * What must be said so that the server holds `pose` where it held `said`: null lets go.
- * @param {Pose} said @param {Pose} pose @returns {Record<string, number | null>}
+ * The changes from one pose to another: null releases a control.
+ * @param {Pose} sent @param {Pose} pose @returns {Record<string, number | null>}
  */
-export function changes(said, pose) {
+export function changes(sent, pose) {
   /** @type {Record<string, number | null>} */
   const values = {};
-  for (const name of Object.keys(said)) if (!(name in pose)) values[name] = null;
+  for (const name of Object.keys(sent)) if (!(name in pose)) values[name] = null;
   for (const [name, value] of Object.entries(pose))
-    if (!(name in said) || Math.abs(value - said[name]) >= NOTICED) values[name] = value;
+    if (!(name in sent) || Math.abs(value - sent[name]) >= THRESHOLD) values[name] = value;
   return values;
 }
 
@@ -102,30 +103,30 @@ export function changes(said, pose) {
 export function createSteering({ stream, onPad }) {
   /** @type {Record<string, [number, number]>} */ let ranges = {};
   /** @type {Set<string>} */ const keys = new Set();
-  /** @type {Pose} */ let said = {};
+  /** @type {Pose} */ let sent = {};
   let shift = false;
-  let saidAt = 0;
+  let sentAt = 0;
   let timer = 0;
 
   const pads = () => [...(navigator.getGamepads?.() ?? [])].filter((pad) => pad?.mapping === "standard");
 
   function tick() {
     const connected = pads();
-    if (stream.state !== "live") said = {};
+    if (stream.state !== "live") sent = {};
     else {
       const pose = poseOf(keys, shift, connected, ranges);
       const now = performance.now();
-      const values = now - saidAt > AGAIN_MS ? { ...changes(said, pose), ...pose } : changes(said, pose);
+      const values = now - sentAt > REPEAT_MS ? { ...changes(sent, pose), ...pose } : changes(sent, pose);
       if (Object.keys(values).length) {
-        stream.move(values).catch(() => {}); // the next tick says it again, or the session is over
+        stream.move(values).catch(() => {}); // the next tick repeats it, or the session is over
         for (const [name, value] of Object.entries(values)) {
-          if (value === null) delete said[name];
-          else said[name] = value;
+          if (value === null) delete sent[name];
+          else sent[name] = value;
         }
-        saidAt = now;
+        sentAt = now;
       }
     }
-    if (!keys.size && !connected.length && !Object.keys(said).length) {
+    if (!keys.size && !connected.length && !Object.keys(sent).length) {
       clearInterval(timer);
       timer = 0;
     }
@@ -135,7 +136,7 @@ export function createSteering({ stream, onPad }) {
     timer ||= setInterval(tick, TICK_MS);
   }
 
-  function letGo() {
+  function releaseAll() {
     keys.clear();
     shift = false;
   }
@@ -144,15 +145,15 @@ export function createSteering({ stream, onPad }) {
     keys.delete(event.key.toLowerCase());
     shift = event.shiftKey;
   });
-  window.addEventListener("blur", letGo); // its keyup goes elsewhere
-  document.addEventListener("visibilitychange", letGo);
-  stream.addEventListener("state", letGo);
+  window.addEventListener("blur", releaseAll); // the keyup event will not arrive here
+  document.addEventListener("visibilitychange", releaseAll);
+  stream.addEventListener("state", releaseAll);
   for (const type of ["gamepadconnected", "gamepaddisconnected"])
     window.addEventListener(type, () => {
       onPad(pads().length > 0);
       wake();
     });
-  // A choice made by mouse gives the arrows back; one made by keys keeps them.
+  // After a choice by mouse the arrows move the character again; after one by keyboard they stay with the choices.
   document.addEventListener("click", (event) => {
     const target = /** @type {HTMLElement} */ (event.target);
     if (event.detail && stream.state === "live" && target.matches("input[type=radio]")) target.blur();
@@ -162,8 +163,8 @@ export function createSteering({ stream, onPad }) {
     /** @param {Record<string, [number, number]>} plan the server's `config().plan` */
     limit: (plan) => (ranges = plan ?? {}),
     /**
-     * Takes a key that moves the character. Arrows stay with whatever has a use of its own for them.
-     * @param {KeyboardEvent} event @returns {boolean} whether it was one
+     * Handles a key that moves the character. Controls that use the arrow keys themselves keep them.
+     * @param {KeyboardEvent} event @returns {boolean} whether it was handled
      */
     press(event) {
       const key = event.key.toLowerCase();

@@ -1,12 +1,14 @@
 // @ts-check
-/** The user's own pictures: given or recorded, what was taken for what is shown, then one of them is the character. */
+/** The dialog for the user's own pictures: upload or record, preview how they are used, then create the character. */
 
 import { STEPS, canRecord, closeCamera, openCamera, recordSteps } from "./camera.js";
+import { $, icon } from "./dom.js";
 import { MARKABLE, createMarker } from "./marker.js";
+import { ownMouthSwitch } from "./own-mouth.js";
 
 /**
  * @typedef {import("../element/lip-stream.js").Face} Face
- * @typedef {{ eyes: string, mouth: string } | { at: string }} Meant
+ * @typedef {{ eyes: string, mouth: string } | { at: string }} FaceMarks
  * @typedef {{ role: string, name: string, by: string, picture: string }} Chosen
  * @typedef {{ code: string, text: string }} Notice
  * @typedef {{ chosen: Chosen[], missing: string[], notices: Notice[] }} Pack
@@ -21,11 +23,11 @@ const ROLES = /** @type {Record<string, string>} */ ({
   neutral: "Neutral",
   mouth_open: "Mouth open",
   teeth: "Teeth",
-  eyes_shut: "Eyes shut",
+  eyes_shut: "Eyes closed",
   smile: "Smile",
-  look_aside: "Look aside",
+  look_aside: "Looking aside",
 });
-const BY = /** @type {Record<string, string>} */ ({ role: "as you said", name: "by its name", face: "by its face" });
+const BY = /** @type {Record<string, string>} */ ({ role: "as you chose", name: "by file name", face: "by the face" });
 const SMALL = 256; // pixels of a preview's edge
 const CONSENT = "lipstream.consent";
 
@@ -37,20 +39,20 @@ const MARKUP = `
 
   <div class="upload-step" id="upload-choose">
     <div class="upload-drop" id="upload-drop">
-      <p>Drop a portrait here: a photograph or a drawing, seen from the front.</p>
+      <p>Drop a portrait here: a photo or a drawing, facing the camera.</p>
       <div class="upload-ways">
         <button class="button primary" id="upload-pick" type="button">Choose files</button>
         <button class="button plain" id="upload-record" type="button">Record five seconds</button>
       </div>
       <small>
         More pictures of the same character make it livelier, up to <span id="upload-most">8</span>: neutral, mouth
-        open, teeth, eyes shut, smile, a look aside. Or give a short clip: its best frames are chosen, the rest is
-        forgotten.
+        open, teeth, eyes closed, smile, looking aside. Or upload a short clip: its best frames are used, the rest is
+        discarded.
       </small>
     </div>
     <label class="upload-consent">
       <input type="checkbox" id="upload-consent" />
-      <span>I may use these pictures, and whoever is in them agrees.</span>
+      <span>I may use these pictures, and everyone in them agrees.</span>
     </label>
     <p class="upload-waiting" id="upload-waiting" role="status" hidden></p>
   </div>
@@ -61,7 +63,7 @@ const MARKUP = `
 
   <div class="upload-step" id="upload-camera" hidden>
     <div class="upload-screen">
-      <video id="upload-video" autoplay muted playsinline aria-label="What your camera sees"></video>
+      <video id="upload-video" autoplay muted playsinline aria-label="Your camera"></video>
       <p class="upload-prompt" id="upload-prompt" role="status" aria-live="assertive"></p>
       <div class="upload-steps" id="upload-steps" aria-hidden="true"></div>
     </div>
@@ -74,15 +76,7 @@ const MARKUP = `
   <div class="upload-step" id="upload-preview" hidden>
     <div class="pack" id="pack"></div>
     <p class="pack-missing" id="pack-missing"></p>
-    <ul class="notices" id="notices" aria-label="What you should know"></ul>
-    <label class="switch" id="own-mouth-line" hidden>
-      <input type="checkbox" role="switch" id="own-mouth" />
-      <span class="track" aria-hidden="true"></span>
-      <span>
-        <b>Keep the picture’s own mouth</b>
-        <small>Otherwise one that opens well is drawn over it.</small>
-      </span>
-    </label>
+    <ul class="notices" id="notices" aria-label="Notes"></ul>${ownMouthSwitch("own-mouth")}
     <p id="mark-again-line" hidden><button class="link" id="mark-again" type="button">Mark eyes and mouth</button></p>
     <div class="marker-foot">
       <button class="button plain" id="upload-back" type="button">Back</button>
@@ -92,16 +86,8 @@ const MARKUP = `
 
   <p class="inline-problem" id="upload-problem" role="alert" hidden></p>`;
 
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
-
-/**
- * @param {{
- *   stream: import("../element/lip-stream.js").LipStream, icon: (id: string) => SVGElement,
- *   onMade: (character: Character) => void,
- * }} options
- */
-export function createUploader({ stream, icon, onMade }) {
+/** @param {{ stream: import("../element/lip-stream.js").LipStream, onMade: (character: Character) => void }} options */
+export function createUploader({ stream, onMade }) {
   const dialog = Object.assign(document.createElement("dialog"), { id: "uploader", className: "sheet upload-sheet" });
   dialog.setAttribute("aria-labelledby", "uploader-title");
   dialog.innerHTML = MARKUP;
@@ -113,14 +99,14 @@ export function createUploader({ stream, icon, onMade }) {
   const marker = createMarker();
 
   /** @type {Limits} */ let limits;
-  /** What is being made: files, and what the user said of them. @type {Draft | null} */ let draft = null;
+  /** The upload in progress: files, and what the user specified for them. @type {Draft | null} */ let draft = null;
   /** @type {Character | null} */ let made = null;
   /** @type {MediaStream | null} */ let camera = null;
   let working = new AbortController();
   let recording = new AbortController();
-  /** @type {string[]} */ let addresses = [];
+  /** @type {string[]} */ let objectUrls = [];
 
-  /** @typedef {{ files: File[], roles: Map<File, string>, meant: Meant | null, ownMouth: boolean }} Draft */
+  /** @typedef {{ files: File[], roles: Map<File, string>, marks: FaceMarks | null, ownMouth: boolean }} Draft */
 
   // steps ---------------------------------------------------------------------------------------------------------
 
@@ -128,17 +114,17 @@ export function createUploader({ stream, icon, onMade }) {
   function show(step) {
     for (const one of ["choose", "busy", "camera", "preview"]) $(`upload-${one}`).hidden = one !== step;
     dialog.setAttribute("aria-busy", String(step === "busy"));
-    const title = step === "camera" ? "Five seconds of you" : "Your own pictures";
+    const title = step === "camera" ? "Record yourself" : "Your own pictures";
     $("uploader-title").textContent = step === "preview" ? previewTitle() : title;
     const first = { choose: "upload-pick", busy: "upload-close", camera: "upload-camera-start", preview: "upload-use" };
     if (dialog.open) $(first[step]).focus({ preventScroll: true });
     dialog.scrollTop = 0;
   }
 
-  const previewTitle = () => ((made?.pack?.chosen.length ?? 0) > 1 ? "What was taken for what" : "Before it speaks");
+  const previewTitle = () => ((made?.pack?.chosen.length ?? 0) > 1 ? "How the pictures are used" : "Preview");
 
   /** @param {string} text */
-  function complain(text) {
+  function showError(text) {
     $("upload-problem").textContent = text;
     $("upload-problem").hidden = !text;
   }
@@ -152,9 +138,9 @@ export function createUploader({ stream, icon, onMade }) {
   function open(files = []) {
     if (!dialog.open) {
       working = new AbortController();
-      complain("");
+      showError("");
       $("upload-record").disabled = !canRecord();
-      $("upload-record").title = canRecord() ? "" : "This browser gives pages like this one no camera";
+      $("upload-record").title = canRecord() ? "" : "This browser does not allow the camera on this page";
       $("upload-consent").checked = consented();
       choose();
       dialog.showModal();
@@ -165,8 +151,8 @@ export function createUploader({ stream, icon, onMade }) {
 
   dialog.onclose = () => {
     working.abort();
-    giveUpCamera();
-    forget();
+    cancelCamera();
+    revokeUrls();
     draft = made = null;
   };
   dialog.onclick = (event) => {
@@ -174,9 +160,9 @@ export function createUploader({ stream, icon, onMade }) {
   };
   addEventListener("pagehide", () => closeCamera(camera));
 
-  function forget() {
-    for (const address of addresses) URL.revokeObjectURL(address);
-    addresses = [];
+  function revokeUrls() {
+    for (const url of objectUrls) URL.revokeObjectURL(url);
+    objectUrls = [];
   }
 
   // consent -------------------------------------------------------------------------------------------------------
@@ -189,15 +175,15 @@ export function createUploader({ stream, icon, onMade }) {
     }
   }
 
-  /** Whether an upload has to wait for the tick. */
+  /** Whether an upload has to wait for the user's consent. */
   const missingConsent = () => limits?.require_consent && !$("upload-consent").checked;
 
-  /** @param {Draft | null} next what goes up as soon as the user agrees */
+  /** @param {Draft | null} next uploaded as soon as the user agrees */
   function wait(next) {
     draft = next;
     const count = next?.files.length ?? 0;
     const what = count === 1 ? `“${next?.files[0].name}” is` : `${count} files are`;
-    $("upload-waiting").textContent = `${what} ready. Tick the box to go on.`;
+    $("upload-waiting").textContent = `${what} ready. Check the box to continue.`;
     $("upload-waiting").hidden = !next;
     if (next) $("upload-consent").focus();
   }
@@ -208,7 +194,7 @@ export function createUploader({ stream, icon, onMade }) {
       if (agreed) sessionStorage.setItem(CONSENT, "1");
       else sessionStorage.removeItem(CONSENT);
     } catch {
-      // then it is not remembered
+      // not kept
     }
     if (agreed && draft) make(draft);
   };
@@ -218,47 +204,50 @@ export function createUploader({ stream, icon, onMade }) {
   /** @param {File[]} files */
   function take(files) {
     if (!$("upload-busy").hidden) return; // one at a time
-    giveUpCamera();
+    cancelCamera();
     made = null;
-    const problem = unfit(files);
-    complain(problem);
+    const problem = uploadProblem(files);
+    showError(problem);
     if (problem) return choose();
-    const next = { files, roles: new Map(), meant: null, ownMouth: false };
+    const next = { files, roles: new Map(), marks: null, ownMouth: false };
     if (!missingConsent()) return make(next);
     show("choose");
     wait(next);
   }
 
-  /** What the server would not take, or nothing. @param {File[]} files */
-  function unfit(files) {
+  /** Why the server would refuse these files; empty where it would not. @param {File[]} files */
+  function uploadProblem(files) {
     const clips = files.filter(isClip);
     const most = limits?.max_pictures ?? 8;
     if (clips.length > 1 || (clips.length && files.length > 1))
-      return `Give either up to ${most} pictures or one clip: these are ${files.length - clips.length} and ${clips.length}.`;
-    if (files.length > most) return `These are ${files.length} pictures: up to ${most} make one character.`;
+      return (
+        `Choose either up to ${most} pictures or one clip, not ` +
+        `${counted(files.length - clips.length, "picture")} and ${counted(clips.length, "clip")}.`
+      );
+    if (files.length > most) return `You chose ${files.length} pictures, but a character is made from at most ${most}.`;
     for (const file of files) {
       const limit = (isClip(file) ? limits?.max_clip_bytes : limits?.max_picture_bytes) ?? Infinity;
       if (file.size > limit)
-        return `“${file.name}” has ${megabytes(file.size)}; the server takes up to ${megabytes(limit)}.`;
+        return `“${file.name}” has ${megabytes(file.size)}; the server accepts up to ${megabytes(limit)}.`;
       if (file.type && !/^(image|video)\//.test(file.type))
-        return `“${file.name}” is ${file.type}. Give pictures (PNG, JPEG, WebP, AVIF, HEIC) or a clip.`;
+        return `“${file.name}” is of type ${file.type}. Choose pictures (PNG, JPEG, WebP, AVIF, HEIC) or a video clip.`;
     }
     return "";
   }
 
-  /** Uploads, has a face chosen or marked where need be, and shows what came of it. @param {Draft} next */
+  /** Uploads, lets the user choose or mark a face if necessary, and shows the result. @param {Draft} next */
   async function make(next) {
     const single = next.files.length === 1 && !isClip(next.files[0]);
     const before = draft;
     draft = next;
     $("upload-waiting").hidden = true;
-    complain("");
+    showError("");
     $("upload-busy-text").textContent = isClip(next.files[0]) ? "Choosing the best frames…" : "Looking for the face…";
     show("busy");
     const { signal } = working;
     try {
       made = await send(next).catch((error) => {
-        if (!single || next.meant || !MARKABLE.has(error.reason)) throw error;
+        if (!single || next.marks || !MARKABLE.has(error.reason)) throw error;
         return mark(next, error);
       });
       if (signal.aborted) return;
@@ -266,7 +255,7 @@ export function createUploader({ stream, icon, onMade }) {
       else choose();
     } catch (error) {
       if (signal.aborted) return;
-      complain(/** @type {Error} */ (error).message);
+      showError(/** @type {Error} */ (error).message);
       draft = before;
       if (made) await preview();
       else choose();
@@ -276,11 +265,11 @@ export function createUploader({ stream, icon, onMade }) {
   /** @param {Draft} next @returns {Promise<Character>} */
   async function send(next) {
     const form = new FormData();
-    const { files, roles, meant, ownMouth } = next;
+    const { files, roles, marks, ownMouth } = next;
     form.set("name", files[0].name.replace(/\.[^.]*$/, "").slice(0, 40) || "My picture");
     if ($("upload-consent").checked) form.set("consent", "1");
     if (ownMouth) form.set("own_mouth", "1");
-    for (const [name, value] of Object.entries(meant ?? {})) form.set(name, value);
+    for (const [name, value] of Object.entries(marks ?? {})) form.set(name, value);
     for (const file of files) form.append(isClip(file) ? "clip" : (roles.get(file) ?? "picture"), file);
     const response = await stream.fetch("/v1/characters", { method: "POST", body: form, signal: working.signal });
     return response.json();
@@ -289,20 +278,20 @@ export function createUploader({ stream, icon, onMade }) {
   /** @param {Draft} next @param {{ message: string, faces: Face[] }} why */
   function mark(next, why) {
     const own = limits?.generator === "neural" ? next.ownMouth : null;
-    return marker.ask(next.files[0], why, own, (meant, ownMouth) => {
-      draft = { ...next, meant, ownMouth };
+    return marker.ask(next.files[0], why, own, (marks, ownMouth) => {
+      draft = { ...next, marks, ownMouth };
       return send(draft);
     });
   }
 
-  // what came of it -----------------------------------------------------------------------------------------------
+  // the preview -------------------------------------------------------------------------------------------------
 
   async function preview() {
     const character = /** @type {Character} */ (made);
-    const { files, meant, ownMouth } = /** @type {Draft} */ (draft);
+    const { files, marks, ownMouth } = /** @type {Draft} */ (draft);
     const pack = character.pack ?? { chosen: [], missing: [], notices: [] };
     const clip = isClip(files[0]);
-    forget();
+    revokeUrls();
     const figures = clip
       ? pack.chosen.map((chosen) => figure(chosen, null))
       : files.map((file) => figure(pack.chosen.find(({ name }) => name === file.name) ?? null, file));
@@ -312,13 +301,13 @@ export function createUploader({ stream, icon, onMade }) {
     const list = missing.map((role) => ROLES[role].toLowerCase()).join(", ");
     $("pack-missing").textContent =
       character.face && missing.length
-        ? `Not in ${files.length > 1 || clip ? "them" : "it"}, so made up: ${list}.`
+        ? `Not found in the ${clip ? "clip" : files.length > 1 ? "pictures" : "picture"}, so generated: ${list}.`
         : "";
     $("notices").replaceChildren(...pack.notices.map(notice));
     $("own-mouth-line").hidden = !character.face || limits?.generator !== "neural";
     $("own-mouth").checked = ownMouth;
-    $("mark-again-line").hidden = clip || files.length > 1 || (Boolean(meant) && "eyes" in (meant ?? {}));
-    $("mark-again").textContent = character.face ? "Not the face you meant? Mark it yourself" : "Mark eyes and mouth";
+    $("mark-again-line").hidden = clip || files.length > 1 || (Boolean(marks) && "eyes" in (marks ?? {}));
+    $("mark-again").textContent = character.face ? "Wrong face? Mark it yourself" : "Mark eyes and mouth";
     $("mark-again").className = character.face ? "link" : "button primary";
     $("upload-use").textContent = character.face ? "Use this character" : "Use it as it is";
     $("upload-use").classList.toggle("primary", character.face);
@@ -326,21 +315,21 @@ export function createUploader({ stream, icon, onMade }) {
     show("preview");
   }
 
-  /** One picture, and what it was taken for. @param {Chosen | null} chosen @param {File | null} file */
+  /** A picture and how it is used. @param {Chosen | null} chosen @param {File | null} file */
   async function figure(chosen, file) {
     const shown = document.createElement("figure");
     shown.className = "pack-one";
     const image = Object.assign(document.createElement("img"), { alt: "", width: 128, height: 128 });
-    image.onerror = () => image.classList.add("unknown"); // HEIC, say, which browsers do not show
-    if (chosen) image.src = keep(await fetched(`${chosen.picture}?size=${SMALL}`));
-    else if (file && made?.face) image.src = keep(file);
+    image.onerror = () => image.classList.add("unknown"); // for example HEIC, which most browsers do not display
+    if (chosen) image.src = objectUrl(await fetched(`${chosen.picture}?size=${SMALL}`));
+    else if (file && made?.face) image.src = objectUrl(file);
     else image.src = stream.pictureUrl(/** @type {Character} */ (made).id, SMALL);
     const caption = document.createElement("figcaption");
     const several = file && draft && draft.files.length > 1;
     if (several) caption.append(roleOf(file, chosen));
-    else if (chosen && !file) caption.append(worded("b", ROLES[chosen.role]));
-    caption.append(worded("small", chosen?.name ?? file?.name ?? ""));
-    if (several) caption.append(worded("small", chosen ? BY[chosen.by] : ""));
+    else if (chosen && !file) caption.append(textElement("b", ROLES[chosen.role]));
+    caption.append(textElement("small", chosen?.name ?? file?.name ?? ""));
+    if (several) caption.append(textElement("small", chosen ? BY[chosen.by] : ""));
     shown.append(image, caption);
     return shown;
   }
@@ -363,7 +352,7 @@ export function createUploader({ stream, icon, onMade }) {
   function notice({ code, text }) {
     const line = document.createElement("li");
     line.dataset.code = code;
-    line.append(icon(code === "clip_chosen" ? "i-check" : "i-warn"), worded("span", text));
+    line.append(icon(code === "clip_chosen" ? "i-check" : "i-warn"), textElement("span", text));
     return line;
   }
 
@@ -371,16 +360,16 @@ export function createUploader({ stream, icon, onMade }) {
   const fetched = async (path) => (await stream.fetch(path, { signal: working.signal })).blob();
 
   /** @param {Blob} blob */
-  function keep(blob) {
-    const address = URL.createObjectURL(blob);
-    addresses.push(address);
-    return address;
+  function objectUrl(blob) {
+    const url = URL.createObjectURL(blob);
+    objectUrls.push(url);
+    return url;
   }
 
   $("own-mouth").onchange = () => make({ .../** @type {Draft} */ (draft), ownMouth: $("own-mouth").checked });
   $("mark-again").onclick = async () => {
     const next = /** @type {Draft} */ (draft);
-    const message = `Mark eyes and mouth of the face in “${next.files[0].name}” that is to speak.`;
+    const message = `Mark the eyes and mouth of the face in “${next.files[0].name}” that is to speak.`;
     const character = await mark(next, { message, faces: [] });
     if (!character) return;
     made = character;
@@ -388,7 +377,7 @@ export function createUploader({ stream, icon, onMade }) {
   };
   $("upload-back").onclick = () => {
     made = null;
-    complain("");
+    showError("");
     choose();
   };
   $("upload-use").onclick = () => {
@@ -401,14 +390,14 @@ export function createUploader({ stream, icon, onMade }) {
   // the camera ----------------------------------------------------------------------------------------------------
 
   $("upload-record").onclick = async () => {
-    complain("");
+    showError("");
     made = null;
     try {
       const opened = await openCamera();
       if (!dialog.open) return closeCamera(opened);
       camera = opened;
     } catch (error) {
-      return complain(/** @type {Error} */ (error).message);
+      return showError(/** @type {Error} */ (error).message);
     }
     $("upload-video").srcObject = camera;
     $("upload-prompt").textContent = "You will be asked to say “ah”, to smile and to close your eyes";
@@ -417,7 +406,7 @@ export function createUploader({ stream, icon, onMade }) {
     show("camera");
   };
 
-  function giveUpCamera() {
+  function cancelCamera() {
     recording.abort();
     closeCamera(camera);
     camera = null;
@@ -441,12 +430,12 @@ export function createUploader({ stream, icon, onMade }) {
       const file = await recordSteps(camera, prompt, signal);
       if (file && !signal.aborted) take([file]);
     } catch (error) {
-      complain(`The camera cannot be recorded: ${/** @type {Error} */ (error).message}`);
+      showError(`The camera cannot be recorded: ${/** @type {Error} */ (error).message}`);
       choose();
     }
   };
   $("upload-camera-cancel").onclick = () => {
-    giveUpCamera();
+    cancelCamera();
     choose();
   };
 
@@ -468,9 +457,12 @@ export function createUploader({ stream, icon, onMade }) {
 }
 
 /** @param {string} tag @param {string} text */
-function worded(tag, text) {
+function textElement(tag, text) {
   return Object.assign(document.createElement(tag), { textContent: text, title: text });
 }
+
+/** @param {number} count @param {string} noun */
+const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** @param {File} file */
 const isClip = ({ type, name }) => type.startsWith("video/") || (!type && /\.(webm|mp4|mov|mkv|m4v)$/i.test(name));

@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "clients" / "python"), str(ROOT)]
 
-from lipstream_client import Bot, Client, LipstreamError, Refused, SessionLost, Unreachable  # noqa: E402
+from lipstream_client import Bot, Client, LipstreamError, RequestError, SessionLost, Unreachable  # noqa: E402
 from rules import Bot as Rules  # noqa: E402
 from rules import Turn  # noqa: E402
 
@@ -113,7 +113,7 @@ async def serve(client: Client, session_id: str, voice: str) -> None:
             await Conversation(bot, Rules(), voice).run()
     except SessionLost as lost:
         print(f"session {session_id}: ended ({lost.reason})", flush=True)
-    except Refused as refused:
+    except RequestError as refused:
         print(f"session {session_id}: {refused}", flush=True)
 
 
@@ -128,7 +128,7 @@ async def watch(client: Client, voice: str, every: float = 0.3) -> None:
                 for session_id in known:
                     if session_id in served:
                         continue
-                    with contextlib.suppress(Refused):  # it has ended meanwhile
+                    with contextlib.suppress(RequestError):  # it has ended meanwhile
                         state = await client.session_state(session_id)
                         if state["voice"] == "speech" and state["state"] == "live":
                             served[session_id] = asyncio.create_task(serve(client, session_id, voice))

@@ -305,7 +305,8 @@ class OpusDecoder:
 def _fade(since: int, count: int) -> Samples:
     """[count] the gain of extrapolated samples, the first of which is the `since`-th in a row."""
     position = np.arange(since, since + count, dtype=np.float32)
-    return np.clip((FADE_END - position) / (FADE_END - FADE_START), 0, 1, dtype=np.float32)
+    gain: Samples = np.clip((FADE_END - position) / (FADE_END - FADE_START), 0, 1, dtype=np.float32)
+    return gain
 
 
 class OpusEncoder:

@@ -116,7 +116,7 @@ class WebrtcDetector:
     def __call__(self, samples: Samples) -> float:
         pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2")
         frames = pcm.reshape(-1, self._FRAME)
-        return sum(self._vad.is_speech(frame.tobytes(), SAMPLE_RATE) for frame in frames) / len(frames)
+        return sum(bool(self._vad.is_speech(frame.tobytes(), SAMPLE_RATE)) for frame in frames) / len(frames)
 
 
 def best_detector() -> Detector:

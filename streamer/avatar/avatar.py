@@ -18,10 +18,13 @@ from streamer.base.constants import SAMPLES_PER_FRAME
 from streamer.base.frames import Step
 from streamer.base.image import Picture
 from streamer.motion.articulation import ArticulationFrame, ArticulationModel
-from streamer.motion.controls import EMOTIONS
+from streamer.motion.controls import EMOTIONS, MOUTH
 from streamer.motion.gestures import GesturePlayer
 from streamer.motion.idle import IdleMotion
+from streamer.motion.mouth_gate import MouthGate, gated, silent_curves
 from streamer.motion.plan import MotionCommand, Plan
+
+_OPENING = MOUTH.index("open")
 
 
 class Avatar:
@@ -38,6 +41,8 @@ class Avatar:
         self._plan = Plan()
         self._acting = GesturePlayer()
         self._vad = vad
+        self._gate = MouthGate() if vad is not None else None
+        self._rest = silent_curves(listener) if vad is not None else None
         self._rig = rig
         self._next_rig: Renderer | None = None
         self._feeling: tuple[str, float] | None = None
@@ -87,10 +92,15 @@ class Avatar:
         """Makes a gesture of `gestures.GESTURES`, from the next step on."""
         self._acting.ask(gesture)
 
+    def trust_voice(self) -> None:
+        """What it hears is speech, whatever voice activity makes of it. Call it before the first step."""
+        self._gate = None
+
     def hear(self, step: Step) -> tuple[np.ndarray, list[VadEvent]]:
         """One step: controls [C] of its frame, and whether somebody began or ceased to speak.
 
-        A step whose speech is `muted`, or the first of a new epoch, finds the mouth at rest at once.
+        A step whose speech is `muted`, or the first of a new epoch, finds the mouth at rest at once. Where voice
+        activity finds no speech for a while, what else is heard does not move the mouth.
         """
         first = SAMPLES_PER_FRAME * (step.frame - 1) + self._listener.lookahead
         events = self._vad.push(step.samples, first) if self._vad else []
@@ -109,7 +119,7 @@ class Avatar:
             self._assents = False
             self._life.nod()
         heard = np.zeros_like(step.samples) if step.muted else step.samples
-        curves = self._listener.step(self._articulation, heard)
+        curves = self._gated(self._listener.step(self._articulation, heard))
         for move in self._acting.due(step.frame):
             self._plan.ask(move)
         controls = self._plan.apply(self._life.step(curves.mouth, curves.prosody), step.frame)
@@ -118,6 +128,12 @@ class Avatar:
         if isinstance(self._rig, ConditionedRenderer):
             self._rig.hear(*self._told)
         return controls, events
+
+    def _gated(self, curves: ArticulationFrame) -> ArticulationFrame:
+        """The curves, as far as what was heard may be speech."""
+        if self._gate is None or self._vad is None or self._rest is None:
+            return curves
+        return gated(curves, self._rest, self._gate.step(self._vad.probability, float(curves.mouth[_OPENING])))
 
     def _change_rig(self) -> bool:
         """Puts on the rig that was asked for, if any."""

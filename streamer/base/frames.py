@@ -1,6 +1,7 @@
 """What travels between stages. Every message carries `epoch` (interruptions so far) and `pts` (16 kHz samples)."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import av
 import numpy as np
@@ -61,7 +62,7 @@ class Encoded:
 
     frame: int
     epoch: int
-    packet: av.Packet
+    packet: "av.Packet[Any]"
     keyframe: bool
     times: Times
 

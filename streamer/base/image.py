@@ -26,7 +26,7 @@ class Yuv:
     @property
     def size(self) -> int:
         """S: the picture's edge."""
-        return self.planes.shape[1]
+        return int(self.planes.shape[1])
 
     @property
     def brightness(self) -> np.ndarray:

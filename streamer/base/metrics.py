@@ -1,9 +1,16 @@
 """What Prometheus reads at `/metrics`."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _MILLISECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5)
 _LATENCY = (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 1.0)
+_STAGE = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0)
+
+STAGES = ("listen", "wait", "draw", "encode", "send")
+"""captured → arrived (look-ahead included) → started → drawn → encoded → sent: the parts of a frame's latency."""
 
 
 class Metrics:
@@ -33,6 +40,14 @@ class Metrics:
             registry=registry,
             buckets=_LATENCY,
         )
+        self.stages = Histogram(
+            "lipstream_stage_seconds",
+            "The parts of capture to sent: listen (look-ahead included), wait, draw, encode, send",
+            ["stage"],
+            registry=registry,
+            buckets=_STAGE,
+        )
+        self._stages = [self.stages.labels(stage) for stage in STAGES]
         self.load = Gauge("lipstream_generator_load", "Share of the generator's thread in use", registry=registry)
         self.audio = Counter("lipstream_audio_packets", "Audio packets, by fate", ["fate"], registry=registry)
         self.concealed = Counter(
@@ -54,6 +69,12 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+
+    def observe_frame(self, moments: Sequence[float]) -> None:
+        """One frame was sent: when it was captured, arrived, started, drawn, encoded, sent (seconds, one clock)."""
+        self.latency.observe(moments[-1] - moments[0])
+        for stage, (begin, end) in zip(self._stages, pairwise(moments), strict=True):
+            stage.observe(end - begin)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -13,8 +13,6 @@ The runner closes neither: `await generator.aclose()` after it, and `await runti
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import numpy as np
-
 from streamer.base.constants import FPS
 from streamer.embed.local_avatar import LocalAvatar
 
@@ -62,8 +60,7 @@ class CharacterGenerator(VideoGenerator):
                 self._saying = asyncio.get_running_loop().create_future()
                 await self._saying
             return
-        pcm = np.frombuffer(frame.data, np.int16).reshape(-1, frame.num_channels)
-        await self.avatar.push(pcm, frame.sample_rate)
+        await self.avatar.push(frame.data, frame.sample_rate, frame.num_channels)
 
     async def clear_buffer(self) -> None:
         """Silence from here on. Returns once the runner knows how much it has played."""

@@ -97,7 +97,8 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
     power = np.abs(np.fft.rfft(windows * _HANN, FFT)) ** 2
     energy = power.astype(np.float32) @ _FILTERS
-    return (np.log(np.maximum(energy, _QUIETEST)) / 2.5 + 2.45).astype(np.float32)
+    scaled: np.ndarray = (np.log(np.maximum(energy, _QUIETEST)) / 2.5 + 2.45).astype(np.float32)
+    return scaled
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:

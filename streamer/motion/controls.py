@@ -83,7 +83,8 @@ def limited(controls: np.ndarray) -> np.ndarray:
     if not np.isfinite(controls).all():
         bad = [name for name, v in zip(CONTROLS, controls, strict=True) if not np.isfinite(v)]
         raise ArithmeticError(f"{len(bad)} of {len(CONTROLS)} controls are not finite: {', '.join(bad)}")
-    return np.clip(controls, LOWEST, HIGHEST)
+    limited: np.ndarray = np.clip(controls, LOWEST, HIGHEST)
+    return limited
 
 
 def rest() -> np.ndarray:

@@ -193,7 +193,7 @@ class IdleMotion:
 
     def _wander(self, i: int) -> float:
         """Slow, smooth and never repeating: three sines of unrelated periods, within ±1."""
-        return sum(np.sin(2 * np.pi * f * self._time + p) for f, p in self._drift[3 * i : 3 * i + 3]) / 3
+        return sum(float(np.sin(2 * np.pi * f * self._time + p)) for f, p in self._drift[3 * i : 3 * i + 3]) / 3
 
     def _move_head(
         self, out: dict[str, float], talk: float, nod: float, stressed: bool, temper: float, own: float

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
@@ -47,6 +48,18 @@ _CSP = (
 )
 
 
+class RevalidatedFiles(StaticFiles):
+    """
+    Files that browsers may keep but must revalidate: modules import each other, and after an upgrade a cached one must
+    not meet new ones.
+    """
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def check_onnxruntime() -> None:
     """Refuses to start where onnxruntime and onnxruntime-gpu are both installed: they overwrite one another's files."""
     found = []
@@ -71,10 +84,23 @@ def check_outlets(config: ServerConfig) -> None:
             raise ValueError(f"--record-dir {config.record_dir}: it cannot be written to")
     for text in config.publish:
         target = parse_target(text)
-        if target.file and not Path(target.url).resolve().parent.is_dir():
-            raise ValueError(f"--publish {target.url}: its folder does not exist")
-        if not target.file:
+        if target.file:
+            _check_file(Path(target.url))
+        else:
             relay_command(target)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise ValueError(f"--publish {path}: its folder does not exist")
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # raises for a name that no file can have
+    except OSError as error:
+        raise ValueError(f"--publish {str(path)[:200]}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"--publish {path}: its folder cannot be written to")
 
 
 def create_app(
@@ -209,7 +235,7 @@ def create_app(
         return RedirectResponse("../obs" + (f"?{request.url.query}" if request.url.query else ""), 308)
 
     for folder in ("element", "page", "obs"):
-        app.mount(f"/{folder}", StaticFiles(directory=clients / folder), name=folder)
+        app.mount(f"/{folder}", RevalidatedFiles(directory=clients / folder), name=folder)
     return app
 
 

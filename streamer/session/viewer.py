@@ -222,6 +222,6 @@ class Viewer:
         self._sizes.append((sent, coded.packet.size))
         self._latencies.append((sent - t.captured, sent - t.arrived))
         self._metrics.frames.labels("sent").inc()
-        self._metrics.latency.observe(sent - t.captured)
         moments = (t.captured, t.arrived, t.started, t.drawn, t.encoded, sent)
+        self._metrics.observe_frame(moments)
         self.rows.append([coded.frame, coded.epoch, *(clock.to_ms(m) for m in moments)])

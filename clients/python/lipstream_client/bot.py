@@ -1,54 +1,66 @@
-"""A bot at a session's speech socket: its voice goes in as fast as it is made, and what becomes of it comes back."""
+"""A bot at a session's speech socket: sends its voice as fast as it is synthesized, receives playback events."""
 
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
-import httpx
-import numpy as np
+import numpy.typing as npt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from lipstream_client import protocol
-from lipstream_client.errors import BadSpeech, ControlFailed, LipstreamError, Refused, SessionLost, Unreachable
-from lipstream_client.newest import Newest
-from lipstream_client.speech import to_mono
+from lipstream_client._deprecated import renamed
+from lipstream_client.errors import (
+    BadSpeech,
+    ControlFailed,
+    LipstreamError,
+    RequestError,
+    SessionLost,
+    Unreachable,
+    request_error,
+)
+from lipstream_client.queues import DropOldestQueue
+from lipstream_client.samples import PcmDecoder, Samples, to_mono, to_pcm, whole_samples
 
-_PIECE = 32 * 1024  # bytes of speech in a message
+_MESSAGE = 32 * 1024  # bytes of speech in a message; even, so that PCM16 messages hold whole samples
 _ANSWER_WITHIN = 10.0
 
 
 class Bot:
-    """Made by `Client.bot`; use it as an async context manager.
+    """Created by `Client.bot`; use it as an async context manager.
 
-    `events()` are the server's messages as they come, `user()` the voice of the user, where `hear` asked for it and the
-    session has one. Both end when the socket is closed here, and raise `SessionLost` where the server closed it.
+    `events()` iterates over the server's messages, `user()` over the user's voice, if `hear` was set and the session
+    has a user. Both end when the socket is closed here, and raise `SessionLost` if the server closed it.
     """
 
     def __init__(
         self, url: str, headers: Mapping[str, str], form: str, rate: int, hear: bool, barge_in: bool, timeout: float
     ) -> None:
         self.hello: dict[str, Any] = {}
-        """The server's first message: what it can buffer, whether there is a user."""
+        """The server's first message: how much it buffers, whether there is a user."""
         self._url = url
         self._headers = headers
         self._start = protocol.start(form, rate, hear, barge_in)
         self._format = form
         self._timeout = timeout
         self._socket: ClientConnection | None = None
-        self._events: Newest[dict[str, Any]] = Newest(256)
-        self._user: Newest[np.ndarray] = Newest(500)
+        self._events: DropOldestQueue[dict[str, Any]] = DropOldestQueue(256)
+        self._user: DropOldestQueue[Samples] = DropOldestQueue(500)
         self._ready = asyncio.Event()
         self._ready.set()
         self._greeted = asyncio.Event()
-        self._pending: tuple[str, asyncio.Future] | None = None
+        self._pending: tuple[str, asyncio.Future[dict[str, Any]]] | None = None
         self._commanding = asyncio.Lock()
         self._sending = asyncio.Lock()
-        self._reading: asyncio.Task | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._lost: Exception | None = None
+        self._half = b""  # of a sample whose second byte the next `say` brings
+        self._user_pcm = PcmDecoder()
         self.malformed = 0
-        """Messages that were not of the protocol, passed over."""
+        """Messages that violated the protocol and were ignored."""
+        self.discarded_bytes = 0
+        """Bytes of PCM16 segments that ended in the middle of a sample."""
 
     async def __aenter__(self) -> "Bot":
         try:
@@ -69,11 +81,11 @@ class Bot:
                 proxy=None,
                 compression=None,
                 open_timeout=self._timeout,
-                ping_interval=None,  # a server that does not read for a while, because it has enough, answers none
+                ping_interval=None,  # a server whose buffer is full does not read for a while, and answers no pings
                 max_size=2**20,
             )
         except (OSError, InvalidHandshake, TimeoutError) as error:
-            raise _refusal(error) or Unreachable(f"{self._url} does not answer: {error}") from None
+            raise _request_error(error) or Unreachable(f"{self._url} does not answer: {error}") from None
         self._reading = asyncio.create_task(self._read(), name="lipstream-bot")
         await asyncio.wait(
             [self._reading, waiting := asyncio.create_task(self._greeted.wait())],
@@ -82,11 +94,11 @@ class Bot:
         )
         waiting.cancel()
         if not self._greeted.is_set():
-            raise self._lost or Unreachable(f"{self._url} says nothing")
+            raise self._lost or Unreachable(f"{self._url} sent no hello within {self._timeout:g} s")
         await self._send(json.dumps(self._start))
 
     async def close(self) -> None:
-        """Leaves the socket; what was sent is still spoken. Idempotent."""
+        """Closes the socket; speech that was sent is still spoken. Idempotent."""
         if self._socket is not None:
             await self._socket.close()
         if self._reading is not None:
@@ -101,15 +113,15 @@ class Bot:
         if self._pending is not None and not self._pending[1].done():
             self._pending[1].set_exception(self._lost or LipstreamError("the socket was closed"))
 
-    # What comes
+    # Receiving
 
     async def _read(self) -> None:
         assert self._socket is not None
-        told: Exception | None = None
+        reported: Exception | None = None
         try:
             async for data in self._socket:
                 if isinstance(data, bytes):
-                    self._user.put(np.frombuffer(data, "<i2").astype(np.float32) / 32768)
+                    self._user.put(self._user_pcm(data))
                     continue
                 try:
                     message = protocol.read_speech_message(data)
@@ -117,16 +129,16 @@ class Bot:
                     self.malformed += 1
                     continue
                 if message is not None:
-                    told = self._take(message) or told
+                    reported = self._take(message) or reported
         except ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else 1006
-            self._end(_why(code, told) or SessionLost(f"socket_closed_{code}"))
+            self._end(_close_error(code, reported) or SessionLost(f"socket_closed_{code}"))
         else:
-            self._end(_why(self._socket.close_code or 1000, told))
+            self._end(_close_error(self._socket.close_code or 1000, reported))
 
     def _take(self, message: dict[str, Any]) -> Exception | None:
         kind = message["type"]
-        told: Exception | None = None
+        reported: Exception | None = None
         match kind:
             case "hello":
                 self.hello = message
@@ -136,13 +148,13 @@ class Bot:
             case "ready":
                 self._ready.set()
             case "error":
-                told = ControlFailed(message["reason"], message.get("detail", ""))
-                self._answer(None, told)
+                reported = ControlFailed(message["reason"], message.get("detail", ""))
+                self._answer(None, reported)
             case "closed":
-                told = SessionLost(message["reason"])
+                reported = SessionLost(message["reason"])
         self._answer(kind, message)
         self._events.put(message)
-        return told
+        return reported
 
     def _answer(self, kind: str | None, result: dict[str, Any] | Exception) -> None:
         if self._pending is None or kind not in (None, self._pending[0]) or self._pending[1].done():
@@ -152,15 +164,15 @@ class Bot:
         else:
             self._pending[1].set_result(result)
 
-    def events(self) -> Newest[dict[str, Any]]:
+    def events(self) -> DropOldestQueue[dict[str, Any]]:
         """The server's messages, as an async iterator for one consumer; the newest 256 wait."""
         return self._events
 
-    def user(self) -> Newest[np.ndarray]:
+    def user(self) -> DropOldestQueue[Samples]:
         """The user's voice, [n] float32 at 16 kHz, as an async iterator for one consumer; the newest 5 s wait."""
         return self._user
 
-    # What goes
+    # Sending
 
     async def _send(self, data: str | bytes) -> None:
         assert self._socket is not None
@@ -171,35 +183,52 @@ class Bot:
                 await asyncio.wait([self._reading])
             raise self._lost or LipstreamError("the socket was closed") from None
 
-    async def say(self, speech: np.ndarray | bytes, *, end: bool = True) -> None:
-        """Sends speech: samples [n] at the bot's rate, or PCM16 (or one Opus packet) as bytes. Waits while the server
-        is full. With `end` it is a segment, or the end of one; without, more of the segment follows.
-        """
-        data = speech if isinstance(speech, bytes) else self._pcm(speech)
-        async with self._sending:
-            if self._format == "opus":
-                await self._piece(data)
-            else:
-                for first in range(0, len(data), _PIECE):
-                    await self._piece(data[first : first + _PIECE])
-        if end:
-            await self.end()
+    async def say(self, speech: npt.NDArray[Any] | bytes, *, end: bool = True) -> None:
+        """Sends speech: samples [n] or [n, channels] at the bot's rate, PCM16 bytes cut anywhere, or one Opus packet.
 
-    async def _piece(self, data: bytes) -> None:
+        Waits while the server's buffer is full. With `end`, the speech ends a segment; without, the segment continues.
+        Raises BadSpeech.
+        """
+        async with self._sending:
+            if self._format == "pcm16":
+                if not _is_bytes(speech):
+                    speech = to_pcm(to_mono(speech))
+                    self._discard_half()  # an array begins with a sample
+                await self._send_pcm(bytes(speech))
+            elif _is_bytes(speech):
+                await self._send_speech(bytes(speech))
+            else:
+                raise BadSpeech(f"samples, but the format is {self._format}: give its packets as bytes")
+            if end:
+                await self._end_segment()
+
+    async def _send_pcm(self, data: bytes) -> None:
+        """Sends whole samples; half a sample waits for the next call. A cancelled call leaves nothing to wait."""
+        whole, half = whole_samples(self._half + data)
+        self._half = b""
+        for first in range(0, len(whole), _MESSAGE):
+            await self._send_speech(whole[first : first + _MESSAGE])
+        self._half = half
+
+    async def _send_speech(self, data: bytes) -> None:
         await self._ready.wait()
         await self._send(data)
 
-    def _pcm(self, speech: np.ndarray) -> bytes:
-        if self._format != "pcm16":
-            raise BadSpeech(f"samples, but the format is {self._format}: give its packets as bytes")
-        return (np.clip(to_mono(speech), -1, 1) * 32767).astype("<i2").tobytes()
-
     async def end(self) -> None:
-        """The segment has been sent."""
+        """Ends the segment. Half a sample that waits for its second byte is discarded and counted."""
+        async with self._sending:
+            await self._end_segment()
+
+    async def _end_segment(self) -> None:
+        self._discard_half()
         await self._send('{"type":"end"}')
 
+    def _discard_half(self) -> None:
+        self.discarded_bytes += len(self._half)
+        self._half = b""
+
     async def _command(self, message: dict[str, Any], answer: str) -> dict[str, Any]:
-        async with self._commanding:  # one at a time: an error answer names no command
+        async with self._commanding:  # one at a time: an error does not name the command that it answers
             if self._lost is not None:
                 raise self._lost
             self._pending = (answer, asyncio.get_running_loop().create_future())
@@ -210,8 +239,14 @@ class Bot:
                 self._pending[1].cancel()
                 self._pending = None
 
+    async def _frame(self, message: dict[str, Any], answer: str) -> int:
+        """Sends a command whose answer names the first frame that it applies to."""
+        frame: int = (await self._command(message, answer))["frame"]
+        return frame
+
     async def interrupt(self) -> dict[str, Any]:
-        """Clears all that was sent. Returns the answer: the `segment` that it cut, and `position_ms` heard of it."""
+        """Discards all speech sent so far. Returns the `segment` that was cut and the `position_ms` reached in it."""
+        self._discard_half()
         return await self._command(protocol.interrupt(), "interrupted")
 
     async def set_attention(self, state: str) -> None:
@@ -222,41 +257,48 @@ class Bot:
         await self._command(protocol.emotion(emotion, strength), "emotion")
 
     async def move(self, values: Mapping[str, float | None], mode: str = "add", hold: float = 1.0) -> int:
-        """As `Session.move`."""
-        return (await self._command(protocol.plan(dict(values), mode, hold), "plan"))["frame"]
+        """Like `Session.move`."""
+        return await self._frame(protocol.plan(dict(values), mode, hold), "plan")
 
     async def set_character(self, character: str, background: bool | None = None) -> int:
-        """Switches the character live; returns the first frame that may show it."""
-        return (await self._command(protocol.character(character, background), "character"))["frame"]
+        """Switches the character; returns the first frame that may show it."""
+        return await self._frame(protocol.character(character, background), "character")
 
     async def mute(self, muted: bool = True) -> None:
         await self._command(protocol.mute(muted), "muted")
 
+    wear = renamed("wear", set_character)
+    feel = renamed("feel", set_emotion)
+    attend = renamed("attend", set_attention)
+
     async def send_raw(self, data: str | bytes) -> None:
-        """Puts anything on the socket; for tests of servers."""
+        """Sends raw data on the socket; for testing servers."""
         await self._send(data)
 
 
-def _why(code: int, told: Exception | None) -> Exception | None:
-    """What a closed socket is to whoever still uses it; None where it was closed as it should be."""
-    if code in (1000, 1005) and told is None:
+def _is_bytes(speech: object) -> TypeGuard[bytes]:
+    return isinstance(speech, bytes | bytearray | memoryview)
+
+
+def _close_error(code: int, reported: Exception | None) -> Exception | None:
+    """The error for a closed socket, None for a normal closure. `reported`: the error that the server sent before."""
+    if code in (1000, 1005) and reported is None:
         return None
-    if isinstance(told, ControlFailed):
+    if isinstance(reported, ControlFailed):
         if 4000 <= code < 5000:
-            return Refused(code - 4000, told.reason, told.detail)
-        return told
-    return told or SessionLost(f"socket_closed_{code}")
+            return RequestError(code - 4000, reported.reason, reported.detail)
+        return reported
+    return reported or SessionLost(f"socket_closed_{code}")
 
 
-def _refusal(error: Exception) -> Refused | None:
-    """What the server answered instead of opening a socket."""
+def _request_error(error: Exception) -> RequestError | None:
+    """The error for a server's HTTP response to the handshake, None where there was no response."""
     response = getattr(error, "response", None)
     if response is None:
         return None
+    text = bytes(response.body or b"").decode(errors="replace")
     try:
-        problem = httpx.Response(response.status_code, content=bytes(response.body or b"")).json()
+        body = json.loads(text)
     except ValueError:
-        problem = {}
-    if not isinstance(problem, dict):
-        problem = {}
-    return Refused(response.status_code, problem.get("reason", "unknown"), problem.get("detail", ""))
+        body = None
+    return request_error(response.status_code, body, text, response.headers.get("Retry-After", ""))

@@ -1,9 +1,6 @@
-"""The server's HTTP side: characters, configuration, and opening sessions."""
+"""A lipstream server: its characters, its configuration, and opening sessions."""
 
 import asyncio
-import ipaddress
-import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +9,9 @@ from urllib.parse import quote
 import httpx
 
 from lipstream_client.bot import Bot
-from lipstream_client.errors import Refused, Unreachable
+from lipstream_client.http import HttpApi
 from lipstream_client.session import Session
-from lipstream_client.speech import RATE, Source, Voice
+from lipstream_client.speech import RATE, PacedSpeech, SpeechSource
 
 _TYPES = {
     b"\x89PNG": "image/png",
@@ -26,32 +23,15 @@ _TYPES = {
 _BRANDS = {b"avif": "image/avif", b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heic"}
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class Client:
     """A lipstream server. Use it as an async context manager: it closes its sessions and connections."""
 
     def __init__(self, url: str = "http://127.0.0.1:8080", token: str | None = None, timeout: float = 15.0) -> None:
-        """`timeout` (s): for an answer of the server, and for media to connect."""
-        self.url = url.rstrip("/")
-        self.loopback = _is_loopback(httpx.URL(self.url).host)
-        self._timeout = timeout
-        self._token = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.AsyncClient(
-            base_url=self.url,
-            headers=self._token,
-            timeout=timeout,
-            trust_env=not self.loopback,  # a proxy does not reach this machine
-        )
-        self._config: dict[str, Any] | None = None
-        self._config_until = math.inf
+        """`url`: the server's address, with a path if a reverse proxy serves it under one. `timeout` (s): for an answer
+        of the server, and for media to connect. Raises ValueError for an unusable `url` or `token`.
+        """
+        self._api = HttpApi(url, token, timeout)
+        self.url = self._api.url
         self._sessions: set[Session] = set()
 
     async def __aenter__(self) -> "Client":
@@ -62,53 +42,35 @@ class Client:
 
     async def close(self) -> None:
         await asyncio.gather(*(session.close() for session in list(self._sessions)))
-        await self._http.aclose()
+        await self._api.close()
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """A request whose refusal raises `Refused`, and whose failure `Unreachable`."""
-        try:
-            response = await self._http.request(method, path, **options)
-        except httpx.TransportError as error:
-            raise Unreachable(f"{self.url} does not answer: {error or type(error).__name__}") from None
-        if response.is_success:
-            return response
-        try:
-            problem = response.json()
-        except ValueError:
-            problem = {}
-        if not isinstance(problem, dict):
-            problem = {}
-        after = response.headers.get("retry-after", "")
-        raise Refused(
-            response.status_code,
-            problem.get("reason", "unknown"),
-            problem.get("detail", response.text[:200]),
-            float(after) if after.isdecimal() else None,
-            problem.get("faces") or [],
-        )
+        """A request to the API. Raises RequestError for a refusal and Unreachable for no answer."""
+        return await self._api.request(method, path, **options)
+
+    async def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = await self._api.json(method, path, **options)
+        return answer
 
     # Characters
 
     async def config(self) -> dict[str, Any]:
         """What the server offers: sizes, emotions, default character, ICE servers.
 
-        Asked once, and again when half of the time has passed that TURN credentials hold.
+        Cached until half the lifetime of its TURN credentials has passed.
         """
-        if self._config is None or time.monotonic() >= self._config_until:
-            config = self._config = (await self.request("GET", "/v1/config")).json()
-            ttl = config.get("ice_ttl_s")
-            self._config_until = time.monotonic() + ttl / 2 if ttl else math.inf
-        return self._config
+        return await self._api.config()
 
     async def traits(self) -> dict[str, Any]:
-        """What a character can be built from."""
-        return (await self.request("GET", "/v1/traits")).json()
+        """The traits that a character can be built from."""
+        return await self._json("GET", "/v1/traits")
 
     async def characters(self) -> list[dict[str, Any]]:
-        return (await self.request("GET", "/v1/characters")).json()["characters"]
+        listed: list[dict[str, Any]] = (await self._json("GET", "/v1/characters"))["characters"]
+        return listed
 
     async def character(self, character: str) -> dict[str, Any]:
-        return (await self.request("GET", f"/v1/characters/{quote(character, safe='')}")).json()
+        return await self._json("GET", f"/v1/characters/{quote(character, safe='')}")
 
     async def picture(self, character: str, size: int = 256, background: bool = True) -> bytes:
         """A PNG of the character at rest."""
@@ -124,7 +86,7 @@ class Client:
         body: dict[str, Any] = {"seed": seed} if traits is None else {"traits": dict(traits)}
         if name is not None:
             body["name"] = name
-        return (await self.request("POST", "/v1/characters", json=body)).json()
+        return await self._json("POST", "/v1/characters", json=body)
 
     async def upload(
         self,
@@ -134,14 +96,14 @@ class Client:
         face: bool = True,
         consent: bool | None = None,
     ) -> dict[str, Any]:
-        """A character from one picture: its path or its bytes. See `add_character`.
+        """Creates a character from one picture, given by its path or its bytes. See `add_character`.
 
-        Without a `face` it is a picture to be shown (`Session.away`), not to be made to talk.
+        With `face=False` the picture is only to be shown (`Session.away`), and need not contain a face.
         """
         _, data = await _read(picture)
-        params = _said(name, marks, None, consent) | ({} if face else {"face": "0"})
-        options = {"content": data, "headers": {"Content-Type": _type(data)}, "params": params}
-        return (await self.request("POST", "/v1/characters", **options)).json()
+        params = _form(name, marks, None, consent) | ({} if face else {"face": "0"})
+        headers = {"Content-Type": _type(data)}
+        return await self._json("POST", "/v1/characters", content=data, headers=headers, params=params)
 
     async def add_character(
         self,
@@ -154,21 +116,21 @@ class Client:
         at: tuple[float, float] | None = None,
         consent: bool | None = None,
     ) -> dict[str, Any]:
-        """A character from 1 to 8 pictures (PNG, JPEG, WebP, AVIF, HEIC), or from a `clip` (WebM, MP4, MOV), by their
-        paths or their bytes. Its "pack" tells what each was taken for, and what its user should know.
+        """Creates a character from 1 to 8 pictures (PNG, JPEG, WebP, AVIF, HEIC) or from a `clip` (WebM, MP4, MOV),
+        each given by its path or its bytes. Its "pack" states the role of each picture, with notices for the user.
 
-        `roles`, one for each picture: "neutral", "mouth_open", "teeth", "eyes_shut", "smile" or "look_aside"; None, or
-        none given: the file's name or the face says it. Of the first picture, in its pixels: `marks`, where the server
-        cannot tell the face, are x, y of one eye, of the other, of the mouth; `at` is x, y of the one that is meant of
-        several (`Refused.faces` has them). `consent`: whether its user may use the pictures and whoever is in them
-        agrees; some servers take none without.
+        `roles`, one for each picture: "neutral", "mouth_open", "teeth", "eyes_shut", "smile" or "look_aside"; None lets
+        the server decide by the file's name or by the face. In pixels of the first picture: `marks`, needed where the
+        server finds no face, are x, y of one eye, of the other eye and of the mouth; `at` is x, y of the chosen one of
+        several faces (listed in `RequestError.faces`). `consent`: whether the user may use the pictures and the people
+        in them agree; some servers require it.
 
-        Of a clip the server keeps the frames that it chooses, and nothing else.
+        Of a clip, the server keeps only the frames that it selects.
         """
         given = [pictures] if isinstance(pictures, str | Path | bytes) else list(pictures)
         if bool(given) == (clip is not None):
             raise ValueError(f"give either pictures or a clip: these are {len(given)} and {int(clip is not None)}")
-        fields = list(roles) if roles is not None else [None] * len(given)
+        fields: list[str | None] = list(roles) if roles is not None else [None] * len(given)
         if len(fields) != len(given):
             raise ValueError(f"{len(fields)} roles for {len(given)} pictures")
         if clip is not None:
@@ -179,12 +141,12 @@ class Client:
         ]
         if name is None and not isinstance(given[0], bytes):
             name = Path(given[0]).stem
-        data = _said(name, marks, at, consent)
-        # A clip is read for seconds.
-        return (await self.request("POST", "/v1/characters", files=files, data=data, timeout=120)).json()
+        data = _form(name, marks, at, consent)
+        # Reading a clip takes seconds.
+        return await self._json("POST", "/v1/characters", files=files, data=data, timeout=120)
 
     async def preview(self, traits: Mapping[str, Any], emotion: str = "neutral", size: int = 256) -> bytes:
-        """A PNG of a character that is not kept."""
+        """A PNG of a character that is not stored."""
         body = {"traits": dict(traits), "emotion": emotion}
         return (await self.request("POST", "/v1/characters/preview", params={"size": size}, json=body)).content
 
@@ -192,7 +154,7 @@ class Client:
 
     def session(
         self,
-        speech: Source | None = None,
+        speech: SpeechSource | None = None,
         *,
         rate: int = RATE,
         character: str | None = None,
@@ -208,12 +170,11 @@ class Client:
         """A session, to be used as an async context manager.
 
         `speech` is a recording's path (any format that PyAV reads), samples [n] or [n, channels] at `rate`, an async
-        iterator of such blocks, "microphone", or None for silence without end. It is sent at real time, in packets of
-        10 or 20 ms; `linger` seconds of silence after its end (math.inf: never) the session's iterations end.
-        `frame_queue` frames wait at most for whoever is slow to take them. With `voice` "speech" it is a bot
-        that speaks (see `bot`), and `speech` is what the bot's user says. With `alpha` pictures are [S, S, 4] straight
-        RGBA of the character on nothing, unless a `background` is asked for; without, it has one unless told otherwise.
-        Without a `size` they are as large as suits what draws the character.
+        iterator over such arrays or over mono PCM16 bytes, "microphone", or None for endless silence. It is sent in
+        real time, in packets of 10 or 20 ms; the session's iterations end after its end and `linger` seconds of silence
+        (math.inf: never). At most `frame_queue` frames wait for a slow consumer. With `voice="speech"` a bot speaks
+        (see `bot`), and `speech` is what the bot's user says. With `alpha`, frames are [S, S, 4] straight RGBA, with no
+        background unless `background` is set. The default `size` depends on what draws the character.
         """
         query = {"stamp": str(int(stamp))}
         if voice != "microphone":
@@ -226,25 +187,26 @@ class Client:
             query["character"] = character
         if size is not None:
             query["size"] = str(size)
-        session = Session(self, query, Voice(speech, rate, packet_ms / 1000), linger, self._timeout, frame_queue)
+        paced = PacedSpeech(speech, rate, packet_ms / 1000)
+        session = Session(self._api, query, paced, linger, self._api.timeout, frame_queue)
         self._sessions.add(session)
         return session
 
     async def open(
         self, *, character: str | None = None, size: int | None = None, background: bool = True
     ) -> dict[str, Any]:
-        """A session without a peer, for a bot: its `id`, the paths `speech` and `whep`, `renderer` and `size`. It ends
-        by `end`, or by itself a while after the last bot, viewer or recording left it.
+        """Opens a session without a peer, for a bot. Returns its `id`, the paths `speech` and `whep` on the server,
+        `renderer` and `size`. `end` ends it; it also ends some time after its last bot, viewer or recording has left.
         """
         body: dict[str, Any] = {"background": background}
         if character is not None:
             body["character"] = character
         if size is not None:
             body["size"] = size
-        return (await self.request("POST", "/v1/sessions", json=body)).json()
+        return await self._json("POST", "/v1/sessions", json=body)
 
     async def end(self, session_id: str) -> None:
-        await self.request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}")
+        await self._api.end_session(session_id)
 
     def bot(
         self,
@@ -257,34 +219,23 @@ class Client:
     ) -> Bot:
         """The voice of a session, to be used as an async context manager.
 
-        `format` is "pcm16", mono at `rate`, or "opus". `hear`: the user's voice comes back (`Bot.user`); `barge_in`:
-        the server interrupts the bot as soon as the user speaks.
+        `format` is "pcm16", mono at `rate`, or "opus". `hear`: receive the user's voice (`Bot.user`); `barge_in`: the
+        server interrupts the bot when the user starts to speak.
         """
-        url = f"{self.url.replace('http', 'ws', 1)}/v1/sessions/{quote(session_id, safe='')}/speech"
-        return Bot(url, dict(self._token), format, rate, hear, barge_in, self._timeout)
+        url = self._api.speech_url(session_id)
+        return Bot(url, self._api.headers, format, rate, hear, barge_in, self._api.timeout)
 
     async def sessions(self) -> list[str]:
-        return (await self.request("GET", "/v1/sessions")).json()["sessions"]
+        listed: list[str] = (await self._json("GET", "/v1/sessions"))["sessions"]
+        return listed
 
     async def control(self, session_id: str, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Steers any session: says over HTTP what is said on a control channel (`protocol.py`); returns the answer."""
-        return (await self.request("POST", f"/v1/sessions/{session_id}/control", json=dict(message))).json()
+        """Sends a control message (see `protocol.py`) to any session over HTTP; returns the answer."""
+        return await self._api.control(session_id, dict(message))
 
     async def session_state(self, session_id: str) -> dict[str, Any]:
-        return (await self.request("GET", f"/v1/sessions/{session_id}")).json()
-
-    async def _open_session(self, query: dict[str, str], offer: str) -> tuple[str, str]:
-        """Location and answer."""
-        headers = {"Content-Type": "application/sdp"}
-        response = await self.request("POST", "/v1/sessions", params=query, content=offer, headers=headers)
-        return response.headers["location"], response.text
-
-    async def _close_session(self, session_id: str) -> None:
-        """Whether or not the server still knows it, or is there at all."""
-        try:
-            await self.request("DELETE", f"/v1/sessions/{session_id}")
-        except (Refused, Unreachable):
-            pass
+        """The server's account of a session."""
+        return await self._api.session_state(session_id)
 
 
 async def _read(file: str | Path | bytes) -> tuple[str, bytes]:
@@ -300,16 +251,16 @@ def _type(data: bytes) -> str:
     return next((kind for magic, kind in _TYPES.items() if data.startswith(magic)), "application/octet-stream")
 
 
-def _said(
+def _form(
     name: str | None, marks: Sequence[float] | None, at: tuple[float, float] | None, consent: bool | None
 ) -> dict[str, str]:
-    """What goes with pictures."""
-    said = {"name": name[:60]} if name else {}
+    """The fields that accompany pictures."""
+    fields = {"name": name[:60]} if name else {}
     if consent is not None:
-        said["consent"] = str(int(consent))
+        fields["consent"] = str(int(consent))
     if marks is not None:
         texts = [f"{float(v):g}" for v in marks]
-        said |= {"eyes": ",".join(texts[:4]), "mouth": ",".join(texts[4:])}
+        fields |= {"eyes": ",".join(texts[:4]), "mouth": ",".join(texts[4:])}
     if at is not None:
-        said["at"] = ",".join(f"{float(v):g}" for v in at)
-    return said
+        fields["at"] = ",".join(f"{float(v):g}" for v in at)
+    return fields

@@ -1,21 +1,23 @@
-"""What can go wrong, one class each; all are `LipstreamError`."""
+"""The errors that this package raises; all are `LipstreamError`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 class LipstreamError(Exception):
-    """Base of all that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 class Unreachable(LipstreamError):
-    """No answer from the server, or media did not connect."""
+    """The server did not answer, or media did not connect."""
 
 
-class Refused(LipstreamError):
-    """The server said no: an HTTP status, a stable reason, a sentence, and when to come back (seconds), if ever.
+class RequestError(LipstreamError):
+    """The server refused a request.
 
-    `faces`: those of a picture that could be meant, as the protocol has them.
+    `status` is the HTTP status, `reason` a stable identifier, `detail` a sentence, `retry_after` the seconds after
+    which a retry may succeed (None: the server gave none). `faces` lists the candidate faces of an ambiguous picture,
+    in the form that the protocol gives.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class Refused(LipstreamError):
 
 
 class SessionLost(LipstreamError):
-    """The session ended, and not by this client; `reason` is the server's or the connection's."""
+    """The session ended, and this client did not end it; `reason` comes from the server or the connection."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the session ended: {reason}")
@@ -52,4 +54,17 @@ class ControlFailed(LipstreamError):
 
 
 class BadSpeech(LipstreamError, ValueError):
-    """Speech that cannot be sent: no such file, no sound in it, samples of a wrong shape."""
+    """Speech that cannot be sent: a missing file, a file without audio, samples of the wrong shape or type."""
+
+
+def request_error(status: int, body: object, text: str, retry_after: str = "") -> RequestError:
+    """The error for a refused request. `body`: its parsed JSON, if it has any; `text`: what the response contains."""
+    problem = body if isinstance(body, Mapping) else {}
+    faces = problem.get("faces")
+    return RequestError(
+        status,
+        str(problem.get("reason", "unknown")),
+        str(problem.get("detail", text[:200])),
+        float(retry_after) if retry_after.isdecimal() else None,
+        faces if isinstance(faces, list) else [],
+    )

@@ -1,9 +1,9 @@
-"""What the client asks of WebRTC beyond aiortc: the only module that touches aiortc's internals (pinned to 1.16).
+"""What the client needs of WebRTC beyond aiortc: the only module that touches aiortc's internals (pinned to 1.16).
 
-- Speech is pushed to the sender as coded Opus packets.
-- Sound and pictures are taken as they arrive, past aiortc's jitter buffers: the audio one would delay by 80 ms and
-  ratchet, the video one holds each frame back until the next one begins.
-- A connection can be closed at any moment of connecting and leaves no task behind.
+- Speech goes to the sender as encoded Opus packets.
+- Audio and video are taken as they arrive, without aiortc's jitter buffers: the audio buffer would add a delay of
+  80 ms that only grows, the video buffer holds each frame until the next one begins.
+- A connection can be closed at any moment while it connects, and leaves no task behind.
 - ICE also binds to loopback, which aioice leaves out, so that a server on this machine is reached without a network.
 """
 
@@ -15,15 +15,21 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 from aiortc.rtp import RtpPacket
 
-from lipstream_client.speech import RATE, Voice
+from lipstream_client.recording import RATE, channels_of
+from lipstream_client.samples import Downmix, Samples, to_mono
+from lipstream_client.speech import PacedSpeech
+
+Image = npt.NDArray[np.uint8]
 
 _PATIENCE = 0.300  # seconds a missing packet is waited for; a retransmission takes one round trip
 _MOST_WAITING = 1024  # packets behind a gap
@@ -31,21 +37,21 @@ _PLI_EVERY = 0.250  # seconds between requests for a key frame
 
 
 class Connection(RTCPeerConnection):
-    """Closed while it connects, it first ends its connecting.
+    """A connection whose `close` first cancels an unfinished connect.
 
-    aiortc lets that run on beside `close`: a handshake that completes there starts senders and receivers that nobody
-    stops any more, and the next use of the closed transport is an error in a task that nobody awaits.
+    aiortc lets it go on during `close`: a handshake that completes then starts senders and receivers that are never
+    stopped, and the next use of the closed transport raises in a task that is never awaited.
     """
 
     def __init__(self, configuration: RTCConfiguration) -> None:
         super().__init__(configuration)
-        self._connecting: set[asyncio.Task] = set()
-        self._ends = False
+        self._connecting: set[asyncio.Task[Any]] = set()
+        self._closing = False
 
     async def _RTCPeerConnection__connect(self) -> None:
         task = asyncio.current_task()
-        assert task is not None  # aiortc makes one of each call
-        if self._ends:
+        assert task is not None  # aiortc runs each call as a task
+        if self._closing:
             return
         self._connecting.add(task)
         try:
@@ -54,21 +60,21 @@ class Connection(RTCPeerConnection):
             self._connecting.discard(task)
 
     async def close(self) -> None:
-        self._ends = True
+        self._closing = True
         for task in self._connecting:
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
         await super().close()
 
 
-class VoiceTrack(MediaStreamTrack):
-    """A voice as coded packets of Opus: mono, tuned for voice."""
+class SpeechTrack(MediaStreamTrack):
+    """Speech as encoded Opus packets: mono, in Opus' mode for voice."""
 
     kind = "audio"
 
-    def __init__(self, voice: Voice, bitrate: int = 48_000) -> None:
+    def __init__(self, speech: PacedSpeech, bitrate: int = 48_000) -> None:
         super().__init__()
-        self._voice = voice
+        self._speech = speech
         self._encoder = av.CodecContext.create("libopus", "w")
         self._encoder.sample_rate = RATE
         self._encoder.layout = "mono"
@@ -77,15 +83,15 @@ class VoiceTrack(MediaStreamTrack):
         self._encoder.time_base = Fraction(1, RATE)
         self._encoder.options = {
             "application": "voip",
-            "frame_duration": str(1000 * voice.samples_per_packet // RATE),
+            "frame_duration": str(1000 * speech.samples_per_packet // RATE),
             "compression_level": "5",
         }
 
-    async def recv(self) -> av.Packet:
+    async def recv(self) -> "av.Packet[Any]":
         if self.readyState != "live":
             raise MediaStreamError
         while True:
-            first, samples = await self._voice.packet()
+            first, samples = await self._speech.packet()
             frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
             frame.sample_rate, frame.pts, frame.time_base = RATE, first, Fraction(1, RATE)
             for packet in self._encoder.encode(frame):
@@ -94,27 +100,27 @@ class VoiceTrack(MediaStreamTrack):
 
 
 @dataclass(frozen=True)
-class Coded:
-    """One coded picture, whole."""
+class EncodedFrame:
+    """One complete encoded video frame."""
 
     timestamp: int
     data: bytes
     keyframe: bool
     received: float
-    """When its last packet came (s, monotonic)."""
+    """When its last packet arrived (s, `time.monotonic()`)."""
 
 
 def begins_keyframe(payload: bytes, data: bytes, vp8: bool) -> bool:
-    """Whether a packet, `payload` on the wire and `data` without its descriptor, is the first of a key frame."""
+    """Whether a packet is the first of a key frame: `payload` is the RTP payload, `data` that without descriptor."""
     if vp8:
         return len(payload) > 0 and payload[0] & 0x17 == 0x10 and len(data) > 0 and data[0] & 1 == 0
     return len(data) > 4 and data[:4] == b"\0\0\0\1" and data[4] & 0x1F == 7  # parameter sets come with each IDR
 
 
 class FrameAssembler:
-    """RTP packets, in any order, to whole coded frames in order: each as soon as its last packet is there. Pure.
+    """RTP packets in any order to complete encoded frames in order, each as soon as its last packet is there. Pure.
 
-    A packet that stays missing costs the frames up to the next key frame, which `wants_keyframe` asks for.
+    A packet that stays missing costs the frames up to the next key frame; `wants_keyframe` is then set.
     """
 
     def __init__(self) -> None:
@@ -124,7 +130,7 @@ class FrameAssembler:
         self._highest: int | None = None
         self._gap_since: float | None = None
 
-    def add(self, packet: RtpPacket, begins_key: bool, now: float) -> list[Coded]:
+    def add(self, packet: RtpPacket, begins_key: bool, now: float) -> list[EncodedFrame]:
         if self._highest is None:
             self._highest = packet.sequence_number
         number = self._highest + (packet.sequence_number - self._highest + 0x8000) % 0x1_0000 - 0x8000
@@ -143,7 +149,7 @@ class FrameAssembler:
         return frames
 
     def lose(self) -> None:
-        """Gives up what is incomplete: nothing comes out before the next key frame."""
+        """Discards incomplete frames: no frame comes out before the next key frame."""
         if self._next is not None:
             missing = self._next
             while missing in self._waiting:
@@ -152,8 +158,8 @@ class FrameAssembler:
         self._next = self._gap_since = None
         self.wants_keyframe = True
 
-    def _take(self, now: float) -> list[Coded]:
-        frames: list[Coded] = []
+    def _take(self, now: float) -> list[EncodedFrame]:
+        frames: list[EncodedFrame] = []
         if self._next is None:
             start = min((n for n, (_, begins) in self._waiting.items() if begins), default=None)
             floor = start if start is not None else (self._highest or 0) - _MOST_WAITING
@@ -162,13 +168,13 @@ class FrameAssembler:
                 self.wants_keyframe = True
                 return frames
             self._next = start
-        while (frame := self._whole(now)) is not None:
+        while (frame := self._complete_frame(now)) is not None:
             frames.append(frame)
             if frame.keyframe:
                 self.wants_keyframe = False
         return frames
 
-    def _whole(self, now: float) -> Coded | None:
+    def _complete_frame(self, now: float) -> EncodedFrame | None:
         assert self._next is not None
         number = self._next
         while (entry := self._waiting.get(number)) is not None:
@@ -177,47 +183,47 @@ class FrameAssembler:
                 parts = [self._waiting.pop(n) for n in range(self._next, number)]
                 self._next = number
                 first, begins = parts[0]
-                return Coded(first.timestamp, b"".join(p._data for p, _ in parts), begins, now)  # type: ignore[attr-defined]
+                return EncodedFrame(first.timestamp, b"".join(p._data for p, _ in parts), begins, now)  # type: ignore[attr-defined]
         return None
 
 
-def unpacked(image: np.ndarray) -> np.ndarray:
+def unpack_alpha(image: Image) -> Image:
     """RGB [S, 2 S, 3] whose right half is the alpha of the left -> [S, S, 4] uint8 straight RGBA."""
     size = image.shape[0]
-    shown = image[:, size:, 1].astype(np.float32)
-    # What coding leaves of nothing and of all is taken for it.
-    alpha = ((shown - 6) * (255 / 243)).clip(0, 255).round().astype(np.uint8)
+    coded = image[:, size:, 1].astype(np.float32)
+    # Compression noise near 0 and near 255 is rounded to fully transparent and fully opaque.
+    alpha = ((coded - 6) * (255 / 243)).clip(0, 255).round().astype(np.uint8)
     return np.dstack([image[:, :size], alpha])
 
 
 class VideoTap:
-    """Stands in for aiortc's video jitter buffer; decodes in a thread of its own.
+    """Replaces aiortc's video jitter buffer; decodes in a thread of its own.
 
     `deliver(timestamp, [S, S, 3] uint8 RGB, received)` is called on the event loop.
     """
 
-    def __init__(self, deliver: Callable[[int, np.ndarray, float], None]) -> None:
+    def __init__(self, deliver: Callable[[int, Image, float], None]) -> None:
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._assembler = FrameAssembler()
         self._vp8 = False
         self._asked = float("-inf")
-        self._work: deque[Coded] = deque()
+        self._encoded: deque[EncodedFrame] = deque()
         self._ready = threading.Condition()
         self._closed = False
         self._failed = False
-        self.overflown = 0
-        """Coded frames thrown away because decoding did not keep up."""
+        self.overflowed = 0
+        """EncodedFrame frames thrown away because decoding did not keep up."""
         self._thread = threading.Thread(target=self._run, name="lipstream-decode", daemon=True)
 
     def attach(self, transceiver: RTCRtpTransceiver) -> None:
-        """Taps the receiver and starts the thread; the codec must be agreed."""
+        """Takes over the receiver's packets and starts the thread; the codec must have been negotiated."""
         self._vp8 = transceiver._codecs[0].name == "VP8"
         transceiver.receiver._RTCRtpReceiver__jitter_buffer = self  # type: ignore[attr-defined]
         self._thread.start()
 
     def add(self, packet: RtpPacket) -> tuple[bool, None]:
-        """aiortc's side: returns whether to ask for a key frame."""
+        """Called by aiortc with each packet; returns whether to request a key frame."""
         now = time.monotonic()
         if packet.payload:
             if self._failed:
@@ -230,21 +236,21 @@ class VideoTap:
             return True, None
         return False, None
 
-    def _submit(self, frames: list[Coded]) -> None:
+    def _submit(self, frames: list[EncodedFrame]) -> None:
         with self._ready:
             for frame in frames:
-                if len(self._work) >= 50:
-                    self.overflown += len(self._work)
-                    self._work.clear()
+                if len(self._encoded) >= 50:
+                    self.overflowed += len(self._encoded)
+                    self._encoded.clear()
                     self._failed = True
-                self._work.append(frame)
+                self._encoded.append(frame)
             if frames:
                 self._ready.notify()
 
     def close(self) -> None:
         with self._ready:
             self._closed = True
-            self._work.clear()
+            self._encoded.clear()
             self._ready.notify()
         if self._thread.is_alive():
             self._thread.join()
@@ -252,40 +258,41 @@ class VideoTap:
     def _run(self) -> None:
         decoder = av.CodecContext.create("libvpx" if self._vp8 else "h264", "r")
         decoder.thread_count = 1  # more threads would add a frame of delay each
-        key_due = False
+        needs_keyframe = False
         while True:
             with self._ready:
-                self._ready.wait_for(lambda: self._work or self._closed)
+                self._ready.wait_for(lambda: self._encoded or self._closed)
                 if self._closed:
                     return
-                coded = self._work.popleft()
-            if key_due and not coded.keyframe:
+                coded = self._encoded.popleft()
+            if needs_keyframe and not coded.keyframe:
                 continue
             packet = av.Packet(coded.data)
             packet.pts = coded.timestamp
             try:
-                images = [f.to_ndarray(format="rgb24") for f in decoder.decode(packet)]
+                images: list[Any] = [f.to_ndarray(format="rgb24") for f in decoder.decode(packet)]
             except av.FFmpegError:
-                key_due = self._failed = True
+                needs_keyframe = self._failed = True
                 continue
-            key_due = False
-            for image in images:  # one: frames are coded without reordering
+            needs_keyframe = False
+            for image in images:  # one: the server encodes without reordering
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     self._loop.call_soon_threadsafe(self._deliver, coded.timestamp, image, coded.received)
 
 
 class AudioTap:
-    """Stands in for aiortc's audio jitter buffer: decodes each packet as it comes (0.1 ms).
+    """Replaces aiortc's audio jitter buffer: decodes each packet as it arrives (0.1 ms).
 
     `deliver(timestamp, [n] float32 at 48 kHz, received)` is called on the event loop.
     """
 
-    def __init__(self, deliver: Callable[[int, np.ndarray, float], None]) -> None:
+    def __init__(self, deliver: Callable[[int, Samples, float], None]) -> None:
         self._deliver = deliver
         self._decoder = av.CodecContext.create("libopus", "r")
         self._decoder.sample_rate = RATE
         self._decoder.layout = "mono"
         self._decoder.format = "flt"
+        self._downmix = Downmix()
         self.malformed = 0
 
     def attach(self, transceiver: RTCRtpTransceiver) -> None:
@@ -299,24 +306,14 @@ class AudioTap:
             except av.FFmpegError:
                 self.malformed += 1
                 return False, None
-            samples = [_mono(frame) for frame in frames]
+            samples = [to_mono(channels_of(frame), self._downmix) for frame in frames]
             if samples:
                 self._deliver(packet.timestamp, np.concatenate(samples), now)
         return False, None
 
 
-def _mono(frame: av.AudioFrame) -> np.ndarray:
-    """A decoded frame to [n] float32."""
-    sound = frame.to_ndarray()
-    if not frame.format.is_planar:
-        sound = sound.reshape(-1, frame.layout.nb_channels).T
-    if sound.dtype.kind == "i":
-        sound = sound / 32768
-    return sound.mean(axis=0).astype(np.float32)
-
-
 def bind_loopback(connection: RTCPeerConnection, only: bool) -> None:
-    """Has ICE bind 127.0.0.1 too, or `only` it: for a server on this machine nothing else is needed."""
+    """Makes ICE bind 127.0.0.1 as well, or `only` that, which suffices for a server on this machine."""
     for transport in connection._RTCPeerConnection__iceTransports:  # type: ignore[attr-defined]
         ice = transport._connection
         gather = ice.get_component_candidates

@@ -1,6 +1,6 @@
-"""The control channel's messages, and the names of frames and samples in RTP timestamps. Pure.
+"""The messages of the control channel and the speech socket, and RTP timestamps as frame and sample numbers. Pure.
 
-`clients/PROTOCOL.md` is the text, `clients/vectors/` the truth.
+`clients/PROTOCOL.md` describes them, `clients/vectors/` defines them.
 """
 
 import json
@@ -12,7 +12,7 @@ _HUGE = sys.float_info.max
 
 
 class BadMessage(ValueError):
-    """A message that is not of the protocol; its text says why."""
+    """A message that violates the protocol; the text gives the reason."""
 
 
 def _count(value: object) -> bool:
@@ -28,7 +28,7 @@ def _positive(value: object) -> bool:
 
 
 def _number(value: object) -> bool:
-    # A whole number may be too large for a float, which isfinite would not survive.
+    # An int may be too large for a float; math.isfinite would raise OverflowError.
     return isinstance(value, int | float) and not isinstance(value, bool) and -_HUGE < value < _HUGE
 
 
@@ -56,7 +56,7 @@ def _rows(value: object) -> bool:
 
 
 def _plan_values(value: object) -> bool:
-    """Which controls there are, and how far each goes, is the server's to say."""
+    """The server defines the controls and their ranges."""
     return isinstance(value, Mapping) and len(value) > 0 and all(v is None or _number(v) for v in value.values())
 
 
@@ -97,7 +97,7 @@ _OPTIONAL_OF: dict[str, dict[str, _Check]] = {
     "character": {"renderer": _text},
 }
 
-_MS = {"buffered_ms": _count}
+_BUFFERED: dict[str, _Check] = {"buffered_ms": _count}
 _USER: dict[str, _Check] = {"pts": _count, "at": _positive}
 _SPEECH_FIELDS: dict[str, dict[str, _Check]] = {
     **{
@@ -120,9 +120,9 @@ _SPEECH_FIELDS: dict[str, dict[str, _Check]] = {
     },
     "speech_started": {"segment": _count, "pts": _count},
     "speech_finished": {"segment": _count, "position_ms": _count, "interrupted": _flag},
-    "buffer": _MS,
-    "full": _MS,
-    "ready": _MS,
+    "buffer": _BUFFERED,
+    "full": _BUFFERED,
+    "ready": _BUFFERED,
     "user_audio": {"pts": _count},
     "user_speech_started": _USER,
     "user_speech_ended": _USER,
@@ -130,14 +130,14 @@ _SPEECH_FIELDS: dict[str, dict[str, _Check]] = {
 
 
 def read_speech_message(data: str | bytes) -> dict[str, Any] | None:
-    """The same for a message that a speech socket brings."""
+    """Like `read_message`, for a message of the speech socket."""
     return read_message(data, _SPEECH_FIELDS)
 
 
 def read_message(data: str | bytes, types: Mapping[str, dict[str, _Check]] = _FIELDS) -> dict[str, Any] | None:
-    """A message from the server; None for a type that is not known, which is passed over. Raises BadMessage."""
+    """Parses a message from the server; None for an unknown type, which is to be ignored. Raises BadMessage."""
     if isinstance(data, bytes):
-        raise BadMessage(f"{len(data)} bytes of binary where JSON text is due")
+        raise BadMessage(f"{len(data)} bytes of binary data where JSON text is expected")
     try:
         message = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -166,12 +166,12 @@ def _checked(kind: str, message: dict[str, Any], checks: dict[str, _Check]) -> d
 
 
 def ping(number: int, t: float) -> dict[str, Any]:
-    """`t`: our clock in milliseconds; it comes back with the answer."""
+    """`t`: the client's clock in milliseconds; the answer returns it."""
     return _checked("ping", {"id": number, "t": t}, {"id": _count, "t": _number})
 
 
 def playout(difference_ms: float) -> dict[str, Any]:
-    """By how much sound is played later than a picture that was sent with it is shown."""
+    """How much later audio is played than the video frame of the same time is shown."""
     return _checked("playout", {"difference_ms": difference_ms}, {"difference_ms": _number})
 
 
@@ -194,7 +194,7 @@ def emotion(name: str, strength: float = 1) -> dict[str, Any]:
 
 
 def plan(values: Mapping[str, float | None], mode: str = "add", hold: float = 1) -> dict[str, Any]:
-    """Controls to their values, None to let go; `mode`: "add" or "replace"; `hold`: seconds until they lapse."""
+    """`values`: controls to their values, None releases one; `mode`: "add" or "replace"; `hold`: seconds to expiry."""
     return _checked(
         "plan",
         {"mode": mode, "hold": hold, "values": values},
@@ -212,7 +212,7 @@ def attention(state: str) -> dict[str, Any]:
 
 
 def start(form: str, rate: int, hear: bool = False, barge_in: bool = False) -> dict[str, Any]:
-    """How the speech that follows is coded, and whether the user is to be heard and to interrupt by speaking."""
+    """The format of the speech that follows; `hear`: send the user's voice; `barge_in`: the user may interrupt."""
     return _checked(
         "start",
         {"format": form, "rate": rate, "hear": hear, "barge_in": barge_in},
@@ -225,17 +225,17 @@ def gesture(name: str) -> dict[str, Any]:
 
 
 def away(away: bool, picture: str | None = None) -> dict[str, Any]:
-    """`picture`: the id of a character whose picture is shown meanwhile."""
+    """`picture`: the id of a character whose picture is shown while away."""
     if picture is None:
         return _checked("away", {"away": away}, {"away": _flag})
-    checks = {"away": lambda v: v is True, "picture": _text}  # there is nothing to show who is here
+    checks = {"away": lambda v: v is True, "picture": _text}  # a picture only goes with away=True
     return _checked("away", {"away": away, "picture": picture}, checks)
 
 
 def unit_of(timestamp: int, offset: int, ticks: int, near: int) -> int | None:
-    """The unit, of `ticks` RTP ticks each, that a 32-bit timestamp names: the one nearest to `near`.
+    """The number of the unit (of `ticks` RTP ticks each) at a 32-bit timestamp: the candidate nearest to `near`.
 
-    None where the timestamp names none. Unit 0 has the timestamp `offset`.
+    None for a timestamp between units. Unit 0 has the timestamp `offset`.
     """
     delta = (timestamp - offset - near * ticks + 2**31) % 2**32 - 2**31
     unit, rest = divmod(near * ticks + delta, ticks)
@@ -243,10 +243,10 @@ def unit_of(timestamp: int, offset: int, ticks: int, near: int) -> int | None:
 
 
 def frame_of(timestamp: int, offset: int, near: int) -> int | None:
-    """The frame that an RTP timestamp of the video names; `near`: a frame known to be close, as the one before."""
+    """The frame number of a video RTP timestamp; `near`: a frame number known to be close, such as the previous one."""
     return unit_of(timestamp, offset, 3600, near)
 
 
 def sample_of(timestamp: int, offset: int, near: int) -> int | None:
-    """The sample at 16 kHz that an RTP timestamp of the sound names."""
+    """The sample number at 16 kHz of an audio RTP timestamp."""
     return unit_of(timestamp, offset, 3, near)

@@ -1,119 +1,67 @@
-"""Where speech comes from, and its cutting into packets at real time."""
+"""Where speech comes from, and its packets at real time."""
 
 import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
+import numpy.typing as npt
 
 from lipstream_client.errors import BadSpeech
-from lipstream_client.newest import Newest
+from lipstream_client.queues import DropOldestQueue
+from lipstream_client.recording import RATE, Resampler, read_file
+from lipstream_client.samples import Downmix, PcmDecoder, Samples, to_mono
 
-RATE = 48_000
-"""Hz of everything in here; Opus' own."""
+__all__ = ["RATE", "PacedSpeech", "SpeechSource", "read_file", "to_mono"]
 
-Source = str | Path | np.ndarray | AsyncIterator[np.ndarray]
+SpeechSource = str | Path | npt.NDArray[Any] | AsyncIterator[npt.NDArray[Any]] | AsyncIterator[bytes]
+"""A recording's path or "microphone", an array, or an iterator over arrays or over PCM16 bytes."""
 
 _AHEAD = RATE  # samples read ahead of what is sent
 
 
-def to_mono(samples: np.ndarray) -> np.ndarray:
-    """[n] or [n, channels], integers or floats, to [n] float32 within ±1. Raises BadSpeech."""
-    samples = np.asarray(samples)
-    if samples.ndim not in (1, 2):
-        raise BadSpeech(f"speech of shape {samples.shape}: want [n] or [n, channels]")
-    if samples.dtype.kind == "i":
-        samples = samples / -float(np.iinfo(samples.dtype).min)
-    elif samples.dtype.kind != "f":
-        raise BadSpeech(f"speech of type {samples.dtype}: want signed integers or floats")
-    mono = samples.mean(axis=1) if samples.ndim == 2 else samples
-    if not np.isfinite(mono).all():
-        raise BadSpeech("speech with infinite or undefined samples")
-    return mono.astype(np.float32)
-
-
-class _Resampler:
-    """Mono float32 at any rate to 48 kHz, block by block."""
-
-    def __init__(self, rate: int) -> None:
-        if not 4_000 <= rate <= 384_000:
-            raise BadSpeech(f"speech at {rate} Hz: want 4000 to 384000")
-        self._rate = rate
-        self._resampler = av.AudioResampler("flt", "mono", RATE)
-
-    def __call__(self, samples: np.ndarray | None) -> np.ndarray:
-        """[n] at the source's rate to [m] at 48 kHz; None: what is left inside."""
-        if self._rate == RATE:
-            return np.zeros(0, np.float32) if samples is None else samples
-        frame = None
-        if samples is not None:
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
-            frame.sample_rate = self._rate
-        return _joined(self._resampler.resample(frame))
-
-
-def _joined(frames: list[av.AudioFrame]) -> np.ndarray:
-    return np.concatenate([f.to_ndarray()[0] for f in frames]) if frames else np.zeros(0, np.float32)
-
-
-def read_file(path: Path) -> Iterator[np.ndarray]:
-    """A recording in any format that PyAV reads, as [n] float32 blocks. Raises BadSpeech. Blocking."""
-    if not path.is_file():
-        raise BadSpeech(f"{path} is not a file")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise BadSpeech(f"{path} holds no sound")
-            resampler = av.AudioResampler("flt", "mono", RATE)
-            read = 0
-            for frame in container.decode(container.streams.audio[0]):
-                read += frame.samples
-                yield _joined(resampler.resample(frame))
-            if read == 0:
-                raise BadSpeech(f"{path} holds 0 samples of sound")
-            yield _joined(resampler.resample(None))
-    except av.FFmpegError as error:
-        raise BadSpeech(f"{path} could not be read: {error.strerror or error}") from None
-
-
-async def _from_file(path: Path) -> AsyncIterator[np.ndarray]:
-    blocks = read_file(path)
+async def _from_file(path: Path) -> AsyncGenerator[Samples, None]:
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, "lipstream-speech") as pool:
+    with contextlib.closing(read_file(path)) as blocks, ThreadPoolExecutor(1, "lipstream-speech") as pool:
         while (block := await loop.run_in_executor(pool, next, blocks, None)) is not None:
             yield block
-        await loop.run_in_executor(pool, blocks.close)  # type: ignore[attr-defined]
 
 
-async def _from_array(samples: np.ndarray, rate: int) -> AsyncIterator[np.ndarray]:
-    resample = _Resampler(rate)
+async def _from_array(samples: npt.NDArray[Any], rate: int) -> AsyncGenerator[Samples, None]:
+    resample = Resampler(rate)
     mono = to_mono(samples)
+    if not len(mono):
+        raise BadSpeech(f"speech of shape {samples.shape} contains 0 samples")
     for start in range(0, len(mono), rate):
         yield resample(mono[start : start + rate])
     yield resample(None)
 
 
-async def _from_iterator(blocks: AsyncIterator[np.ndarray], rate: int) -> AsyncIterator[np.ndarray]:
-    resample = _Resampler(rate)
+async def _from_iterator(blocks: AsyncIterator[Any], rate: int) -> AsyncGenerator[Samples, None]:
+    resample = Resampler(rate)
+    downmix, decode = Downmix(), PcmDecoder()
     async for block in blocks:
-        yield resample(to_mono(block))
+        if isinstance(block, bytes | bytearray | memoryview):
+            yield resample(decode(bytes(block)))
+        else:
+            yield resample(to_mono(block, downmix))
     yield resample(None)
 
 
-async def _from_microphone() -> AsyncIterator[np.ndarray]:
+async def _from_microphone() -> AsyncGenerator[Samples, None]:
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: PortAudio is missing
         raise BadSpeech(f"the microphone needs the extra `lipstream-client[microphone]`: {error}") from None
     loop = asyncio.get_running_loop()
-    blocks: Newest[np.ndarray] = Newest(50)
+    blocks: DropOldestQueue[Samples] = DropOldestQueue(50)
 
-    def deliver(data: np.ndarray, *_: object) -> None:
+    def deliver(data: Samples, *_: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(blocks.put, data[:, 0].copy())
 
@@ -126,23 +74,23 @@ async def _from_microphone() -> AsyncIterator[np.ndarray]:
             yield block
 
 
-class Voice:
+class PacedSpeech:
     """Speech as packets of `duration` seconds, each ready when a microphone would have captured its last sample.
 
-    A recording or an iterator is sent by our own clock, which counts from the first packet and therefore never drifts;
-    what is not there in time goes out as silence and is counted. A microphone is its own clock.
+    Files, arrays and iterators are paced by a clock that counts from the first packet, so that the pace cannot drift;
+    samples that are not there in time are replaced by silence and counted. A microphone paces itself.
     """
 
-    def __init__(self, source: Source | None, rate: int = RATE, duration: float = 0.020) -> None:
+    def __init__(self, source: SpeechSource | None, rate: int = RATE, duration: float = 0.020) -> None:
         if duration not in (0.010, 0.020):
             raise ValueError(f"packets of {duration * 1000:g} ms: want 10 or 20")
         self.samples_per_packet = round(RATE * duration)
         self.packets = 0
         self.underruns = 0
         self.exhausted = asyncio.Event()
-        """Set once the last sample of a source that ends was sent."""
+        """Set once the last sample of a finite source was sent."""
         self._live = isinstance(source, str) and source == "microphone"
-        self._blocks: AsyncIterator[np.ndarray] | None
+        self._blocks: AsyncGenerator[Samples, None] | None
         if source is None:
             self._blocks = None
         elif self._live:
@@ -156,16 +104,16 @@ class Voice:
         else:
             raise BadSpeech(f"speech of type {type(source).__name__}: want a path, an array or an async iterator")
         self._at_hand = isinstance(source, str | Path | np.ndarray) and not self._live
-        self._queue: deque[np.ndarray] = deque()
+        self._queue: deque[Samples] = deque()
         self._queued = 0
         self._changed = asyncio.Event()
         self._ended = source is None
         self._error: Exception | None = None
         self._started: float | None = None
-        self._feeding: asyncio.Task | None = None
+        self._feeding: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begins to read. Raises BadSpeech where a file or an array turns out unusable at its beginning."""
+        """Starts reading. Raises BadSpeech for a file or an array that is unusable from its beginning."""
         if self._blocks is not None:
             self._feeding = asyncio.create_task(self._feed(), name="lipstream-speech")
             while self._at_hand and not self._queued and not self._ended:
@@ -180,7 +128,7 @@ class Voice:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._feeding
         if self._blocks is not None:
-            await self._blocks.aclose()  # type: ignore[attr-defined]
+            await self._blocks.aclose()
 
     async def _feed(self) -> None:
         assert self._blocks is not None
@@ -208,11 +156,11 @@ class Voice:
 
     @property
     def error(self) -> Exception | None:
-        """Why the source ended before its time."""
+        """Why the source ended early."""
         return self._error
 
-    async def packet(self) -> tuple[int, np.ndarray]:
-        """The next packet, once it is due: (its first sample's number at 48 kHz, [n] float32)."""
+    async def packet(self) -> tuple[int, Samples]:
+        """Waits until the next packet is due: (its first sample's number at 48 kHz, [n] float32)."""
         count = self.samples_per_packet
         if self._live:
             while self._queued < count and not self._ended:

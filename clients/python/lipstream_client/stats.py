@@ -1,6 +1,6 @@
-"""Latency by stage, from the server's account of each frame, its arrival here and how the two clocks relate. Pure.
+"""Latency by stage, from the server's timestamps of each frame, its arrival here and the offset of the clocks. Pure.
 
-Times are milliseconds; the server's on its monotonic clock, ours on ours.
+Times are milliseconds, each of its own machine's monotonic clock.
 """
 
 from collections import OrderedDict, deque
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 STAGES = ("listen", "wait", "draw", "encode", "send", "network")
 """captured → arrived (look-ahead included) → started → drawn → encoded → sent → received."""
@@ -25,47 +26,48 @@ class Percentiles:
     count: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Percentiles":
+    def of(cls, values: Sequence[float] | npt.NDArray[np.float64]) -> "Percentiles":
         p50, p95, p99 = np.percentile(np.asarray(values, float), (50, 95, 99))
         return cls(round(float(p50), 2), round(float(p95), 2), round(float(p99), 2), len(values))
 
 
 @dataclass(frozen=True)
 class Stats:
-    """One session so far. `latency` has an entry for each of `STAGES` and `total`, from capture to reception.
+    """One session so far. `latency` has an entry for each of `STAGES`, and `total` from capture to reception; it is
+    empty until the first frames were received and the server has reported their timestamps.
 
-    Capture is the server's estimate from packet timing: the microphone's own delay and the Opus encoder's (6.5 ms) are
-    not in it. It is empty until the first frames were both received and accounted for.
+    The time of capture is the server's estimate from packet timing: it excludes the microphone's own delay and the Opus
+    encoder's (6.5 ms).
     """
 
     frames: int = 0
     """Decoded."""
     frames_dropped: int = 0
-    """Decoded, but overtaken before `frames()` took them."""
+    """Decoded, but replaced by newer ones before `frames()` delivered them."""
     frames_missing: int = 0
-    """Numbers skipped between the first frame and the newest."""
+    """Frame numbers missing between the first frame and the newest."""
     sounds: int = 0
-    """Packets of sound that came back."""
+    """Audio packets received."""
     sounds_dropped: int = 0
     fps: float | None = None
     """Over the last two seconds."""
     packets_sent: int = 0
     underruns: int = 0
-    """Packets for which the speech was not there in time, sent as silence."""
+    """Packets sent as silence, or partly so, because the speech was late."""
     rtt_ms: float | None = None
     clock_offset_ms: float | None = None
-    """The server's clock minus ours."""
+    """The server's clock minus the client's."""
     latency: dict[str, Percentiles] = field(default_factory=dict)
 
 
 class ClockSync:
-    """Offset of the server's clock from ours, by the quickest of the recent pings."""
+    """Offset of the server's clock, from the recent ping with the shortest round trip."""
 
     def __init__(self, window: int = 40) -> None:
         self._pings: deque[tuple[float, float]] = deque(maxlen=window)  # (round trip, offset)
 
     def add(self, sent: float, received: float, server: float) -> None:
-        """A ping left at `sent`, was stamped `server` over there, and its answer came at `received`."""
+        """A ping sent at `sent` was answered at `server` (server clock), and the answer arrived at `received`."""
         self._pings.append((received - sent, server - (sent + received) / 2))
 
     @property
@@ -78,7 +80,7 @@ class ClockSync:
 
 
 class Latencies:
-    """Joins the server's rows with the arrivals of their frames; bounded, the oldest are forgotten."""
+    """Joins the server's rows with the arrival times of their frames; keeps the newest 1500."""
 
     def __init__(self) -> None:
         self._rows: OrderedDict[int, Sequence[float]] = OrderedDict()
@@ -95,10 +97,10 @@ class Latencies:
         if len(self._received) > _ROWS:
             self._received.popitem(last=False)
 
-    def moments(self, offset: float) -> np.ndarray:
-        """[N, 8] for the frames known from both sides: k, then captured, arrived, ... received, on our clock.
+    def moments(self, offset: float) -> npt.NDArray[np.float64]:
+        """[N, 8] for the frames known from both sides: k, then captured, arrived, ... received, on the client's clock.
 
-        `offset`: the server's clock minus ours.
+        `offset`: the server's clock minus the client's.
         """
         joined = [
             (k, *(moment - offset for moment in row), self._received[k])
@@ -108,7 +110,7 @@ class Latencies:
         return np.array(joined, float).reshape(-1, 2 + len(STAGES))
 
     def by_stage(self, offset: float | None) -> dict[str, Percentiles]:
-        """`offset`: the server's clock minus ours; None: nothing can be said."""
+        """`offset`: the server's clock minus the client's; None, if unknown, gives no latencies."""
         if offset is None:
             return {}
         moments = self.moments(offset)[:, 1:]

@@ -1,0 +1,308 @@
+"""Lips of drawn, taught and generated frames, side by side: do they follow the voice, and is the picture right?
+
+A `Column` gathers one generator's frames of all passages: what the reader reads in them, and how they differ from what
+the rig draws of the same controls.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.quality.clips import Drawn, Passage, cut, draw, painted, passage, quiet
+from benchmarks.quality.lip_reader import CLOSED, SHUT, Reader, told
+from benchmarks.quality.measures import (
+    blink_moments,
+    closures,
+    closures_held,
+    first_crossing,
+    gradient_energy,
+    lag_ms,
+    matched,
+    pcc,
+    psnr,
+    shut_below,
+)
+from streamer.base.constants import FPS
+from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
+from streamer.model.runtime.torch_cpu import FrameRenderer
+from streamer.training.voices import Voices
+
+OPENED = 0.2
+"""Opening at which a mouth is seen to be open."""
+
+
+@dataclass
+class Column:
+    """One generator's frames of all passages."""
+
+    passages: list[Passage] = field(default_factory=list)
+    lips: list[np.ndarray] = field(default_factory=list)  # [T] of each passage
+    lids: list[np.ndarray] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)  # PSNR of each frame to the rig's
+    mouth: list[float] = field(default_factory=list)
+    eyes: list[float] = field(default_factory=list)
+    energy: list[float] = field(default_factory=list)  # gradient energy of each frame
+    mouth_energy: list[float] = field(default_factory=list)
+
+    def add(self, said: Passage, frames: Sequence[np.ndarray], drawn: Drawn, reader: Reader) -> None:
+        """A passage's frames [T][S, S, 4] beside the rig's."""
+        read = reader.read(frames, drawn.portrait.picture)
+        self.passages.append(said)
+        self.lips.append(read["lips"])
+        self.lids.append(read["lids"])
+        for frame, wanted, mouth, eyes in zip(frames, drawn.frames, drawn.mouths, drawn.eyes, strict=True):
+            self.whole.append(psnr(frame[..., :3], wanted[..., :3]))
+            self.mouth.append(psnr(cut(frame, mouth), cut(wanted, mouth)))
+            self.eyes.append(float(np.mean([psnr(cut(frame, eye), cut(wanted, eye)) for eye in eyes])))
+            self.energy.append(gradient_energy(frame))
+            self.mouth_energy.append(gradient_energy(cut(frame, mouth)))
+
+    def only(self, speaker: str) -> "Column":
+        """The lips of one speaker's passages."""
+        chosen = [i for i, said in enumerate(self.passages) if said.speaker == speaker]
+        return Column(
+            [self.passages[i] for i in chosen], [self.lips[i] for i in chosen], [self.lids[i] for i in chosen]
+        )
+
+    def first(self, count: int) -> "Column":
+        """The first passages: what a column that saw fewer can be compared with."""
+        frames = sum(len(said) for said in self.passages[:count])
+        frame_wise = (self.whole, self.mouth, self.eyes, self.energy, self.mouth_energy)
+        return Column(
+            self.passages[:count], self.lips[:count], self.lids[:count], *(side[:frames] for side in frame_wise)
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        """What the JSON holds of it. n: frames; of the closures, their number stands beside."""
+        to_truth = [(read, said.due) for read, said in zip(self.lips, self.passages, strict=True)]
+        to_curves = [(read, said.driven) for read, said in zip(self.lips, self.passages, strict=True)]
+        shut = shut_below(self.lips)
+        held = [closures_held(read, said.truth, shut) for read, said in zip(self.lips, self.passages, strict=True)]
+        asked = [closures_held(said.driven, said.truth, shut_below([p.driven for p in self.passages]))
+                 for said in self.passages]  # fmt: skip
+        counted = sum(n for _, n in held)
+        open_asked = np.concatenate([said.driven for said in self.passages]) > 0.3
+        read_all = np.concatenate(self.lips)
+        out: dict[str, Any] = {
+            "n": int(sum(len(read) for read in self.lips)),
+            "passages": len(self.passages),
+            "pcc_truth": pcc(to_truth),
+            "pcc_curves": pcc(to_curves),
+            "pcc_truth_of_curves": pcc([(said.driven, said.due) for said in self.passages]),
+            "mae_curves": float(np.mean(np.abs(read_all - np.concatenate([said.driven for said in self.passages])))),
+            "closures": counted,
+            "closures_held": sum(hits for hits, _ in held) / max(counted, 1),
+            "closures_held_by_curves": sum(hits for hits, _ in asked) / max(counted, 1),
+            "falsely_closed": float(np.mean(read_all[open_asked] <= shut)) if open_asked.any() else None,
+            "lag_truth_ms": lag_ms(to_truth),
+            "lag_curves_ms": lag_ms(to_curves),
+        }
+        blinks = [blink_moments(told(said.controls)["lids"], SHUT) for said in self.passages]
+        found = [blink_moments(read, SHUT) for read in self.lids]
+        out |= {
+            "blinks": sum(map(len, blinks)),
+            "blinks_shown": sum(matched(f, b) for f, b in zip(found, blinks, strict=True)),
+            "blinks_invented": sum(len(f) - matched(f, b) for f, b in zip(found, blinks, strict=True)),
+        }
+        if self.whole:
+            out |= {
+                "psnr": float(np.mean(self.whole)),
+                "psnr_mouth": float(np.mean(self.mouth)),
+                "psnr_eyes": float(np.mean(self.eyes)),
+                "gradient_energy": float(np.mean(self.energy)),
+                "gradient_energy_mouth": float(np.mean(self.mouth_energy)),
+            }
+        return out
+
+
+@torch.inference_mode()
+def given_back(autoencoder: Autoencoder, drawn: Drawn) -> np.ndarray:
+    """The rig's frames as the autoencoder gives them back from the picture at rest: the best a generator can show."""
+    picture = to_tensor(drawn.portrait.picture[None])
+    anchor, out = autoencoder.anchor(picture), []
+    for first in range(0, len(drawn.frames), 10):
+        frames = to_tensor(drawn.frames[first : first + 10])
+        latents = autoencoder.encode(frames, picture.expand_as(frames))
+        out.append(to_pixels(autoencoder.decode(latents, anchor.expand(len(frames)))))
+    return np.concatenate(out)
+
+
+def against_teacher(one_step: Column, teacher: Column) -> dict[str, Any]:
+    """Same passages, same noise: what one step loses. Sharpness is the worse of the whole frame's and the mouth's."""
+    count = len(teacher.passages)
+    one, many = one_step.first(count).numbers(), teacher.numbers()
+    whole = one["gradient_energy"] / many["gradient_energy"]
+    mouth = one["gradient_energy_mouth"] / many["gradient_energy_mouth"]
+    return {
+        "n": many["n"],
+        "pcc_difference": one["pcc_curves"] - many["pcc_curves"],
+        "pcc_truth_difference": one["pcc_truth"] - many["pcc_truth"],
+        "sharpness_whole": whole,
+        "sharpness_mouth": mouth,
+        "sharpness": min(whole, mouth),
+    }
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The generators that are compared."""
+
+    one_step: FrameRenderer
+    teacher: FrameRenderer | None
+    autoencoder: Autoencoder | None
+    few: int
+    """How many of the passages the teacher paints, whose steps are dear, and the autoencoder gives back."""
+
+
+Strip = Callable[[str, np.ndarray, np.ndarray], None]
+"""Keeps a strip of pictures: its name, frames [K, S, S, 4] of the rig and of the generator."""
+
+
+def measure(passages: Sequence[Passage], sides: Sides, reader: Reader, strip: Strip | None) -> dict[str, Any]:
+    """The columns "rig", "autoencoder", "teacher" and "one step", per speaker and in all."""
+    columns = {"rig": Column(), "autoencoder": Column(), "one step": Column(), "teacher": Column()}
+    shown = 0
+    for i, said in enumerate(passages):
+        drawn = draw(said.seed, sides.one_step.config.size, said.controls)
+        frames = np.stack(list(painted(sides.one_step, drawn.portrait, said, seed=i)))
+        columns["rig"].add(said, list(drawn.frames), drawn, reader)
+        columns["one step"].add(said, list(frames), drawn, reader)
+        if sides.autoencoder is not None and i < sides.few:
+            columns["autoencoder"].add(said, list(given_back(sides.autoencoder, drawn)), drawn, reader)
+        if sides.teacher is not None and i < sides.few:
+            taught = list(painted(sides.teacher, drawn.portrait, said, seed=i))
+            columns["teacher"].add(said, taught, drawn, reader)
+        if strip and shown < 3:
+            shown += strips(said, drawn.frames, frames, strip, shown + 1)
+    whole = {name: column.numbers() for name, column in columns.items() if column.passages}
+    out = {
+        "n": whole["rig"]["n"],
+        "characters": len({said.seed for said in passages}),
+        "columns": whole,
+        "closed_threshold": CLOSED,
+        "speakers": {
+            who: {name: column.only(who).numbers() for name, column in columns.items() if name in ("rig", "one step")}
+            for who in sorted({said.speaker for said in passages})
+        },
+    }
+    if columns["teacher"].passages:
+        out["one step against teacher"] = against_teacher(columns["one step"], columns["teacher"])
+    return out
+
+
+def strips(said: Passage, drawn: np.ndarray, frames: np.ndarray, keep: Strip, number: int, around: int = 3) -> bool:
+    """
+    The passage's plosive with the widest openings round it, and its first blink, each with `around` frames before and
+    behind. Returns whether both were found.
+    """
+
+    def fits(k: int) -> bool:
+        return around <= k < len(said) - around
+
+    def span(k: int) -> slice:
+        return slice(k - around, k + around + 1)
+
+    plosives = [k for k in closures(said.truth) if fits(k) and said.driven[k - 1 : k + 2].min() <= CLOSED]
+    blinks = [k for k in blink_moments(told(said.controls)["lids"], SHUT) if fits(k)]
+    if not plosives or not blinks:
+        return False
+    best = max(
+        plosives, key=lambda k: min(said.driven[k - around : k].max(), said.driven[k + 1 : k + around + 1].max())
+    )
+    for name, k in (("plosive", best), ("blink", blinks[0])):
+        keep(f"{name}_{number}", drawn[span(k)], frames[span(k)])
+    keep(f"mouth_{number}", enlarged(drawn[span(best)]), enlarged(frames[span(best)]))
+    return True
+
+
+def enlarged(frames: np.ndarray, times: int = 3) -> np.ndarray:
+    """The mouth's place in frames [K, S, S, 4], `times` as large: [K, h, w, 3]."""
+    size = frames.shape[1]
+    left, top, right, bottom = (round(share * size) for share in (0.36, 0.47, 0.64, 0.68))
+    wide = (times * (right - left), times * (bottom - top))
+    parts = [Image.fromarray(frame[top:bottom, left:right, :3]).resize(wide, Image.Resampling.BICUBIC)
+             for frame in frames]  # fmt: skip
+    return np.stack([np.asarray(part) for part in parts])
+
+
+def joined(drawn: np.ndarray, frames: np.ndarray) -> Image.Image:
+    """Frames [K, S, S, 4] of the rig above those of the generator, at full size."""
+    rows = [np.concatenate(list(side[..., :3]), 1) for side in (drawn, frames)]
+    return Image.fromarray(np.concatenate([rows[0], np.full((6, *rows[0].shape[1:]), 255, np.uint8), rows[1]]))
+
+
+# Silence -> speech -----------------------------------------------------------------------------------------------
+
+
+def onset_passage(
+    seed: int, voices: Voices, speakers: Sequence[str], silence: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[Passage, list[int]]:
+    """Pauses of 1.2 s, each followed by 1.2 s of a clip; and the frames at which the clips begin."""
+    parts, starts, at = [], [], 0
+    usable = [i for i, who in enumerate(voices.speakers) if who in speakers and len(voices.clip(i)[0]) >= 30]
+    for i in rng.choice(usable, count, replace=False):
+        pause, clip = quiet(silence, 30, rng), voices.clip(int(i))
+        parts += [pause, (clip[0][:30], clip[1][:30])]
+        starts.append(at + 30)
+        at += 60
+    heard, truth = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return passage(seed, "all", heard, truth), starts
+
+
+def onset_delays(read: np.ndarray, wanted: np.ndarray, starts: Sequence[int], length: int = 30) -> list[float | None]:
+    """
+    For each onset, by how many frames the first open mouth is read later than it is wanted; None where the mouth is
+    wanted open and stays shut. Onsets at which nothing opens by itself are no onsets. read and wanted [T].
+    """
+    delays: list[float | None] = []
+    for start in starts:
+        # A mouth may open a little before its clip begins to be counted: breath is drawn.
+        first, end = start - 5, start + length
+        due = first_crossing(wanted[:end], OPENED, first)
+        if due is None or due <= first or due > end - 8:
+            continue
+        came = first_crossing(read[:end], OPENED, first)
+        delays.append(None if came is None else came - due)
+    return delays
+
+
+def _onset_numbers(delays: Sequence[float | None], steady_ms: float) -> dict[str, Any]:
+    steady = steady_ms * FPS / 1000
+    found = np.array([delay for delay in delays if delay is not None])
+    late = np.concatenate([found - steady, np.full(len(delays) - len(found), np.inf)])
+    return {
+        "n": len(delays),
+        "never_opened": len(delays) - len(found),
+        "steady_lag_frames": steady,
+        "median_frames": float(np.median(found)) if len(found) else None,
+        "p90_frames": float(np.percentile(found, 90)) if len(found) else None,
+        "median_beyond_steady": float(np.median(late)) if len(late) and np.isfinite(np.median(late)) else None,
+        "within_one_frame": float(np.mean(late <= 1)) if len(late) else None,
+    }
+
+
+def onsets(
+    frame_renderer: FrameRenderer,
+    reader: Reader,
+    given: Sequence[tuple[Passage, list[int]]],
+    steady: dict[str, dict[str, float]],
+) -> dict[str, Any]:
+    """First open mouths after silence, of rig and generator; `steady`: each column's numbers from `measure`."""
+    delays: dict[str, dict[str, list[float | None]]] = {
+        name: {"curves": [], "truth": []} for name in ("rig", "one step")
+    }
+    for i, (said, starts) in enumerate(given):
+        drawn = draw(said.seed, frame_renderer.config.size, said.controls)
+        frames = list(painted(frame_renderer, drawn.portrait, said, seed=100 + i))
+        for name, shown in (("rig", list(drawn.frames)), ("one step", frames)):
+            read = reader.read(shown, drawn.portrait.picture)["lips"]
+            delays[name]["curves"] += onset_delays(read, said.driven, starts)
+            delays[name]["truth"] += onset_delays(read, said.due, starts)
+    return {
+        name: {to: _onset_numbers(found, steady[name][f"lag_{to}_ms"]) for to, found in each.items()}
+        for name, each in delays.items()
+    }

@@ -1,0 +1,266 @@
+"""The quality benchmark's table: what the generator must reach, and what became of it. Pure: its JSON in, rows out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.lib.targets import QUALITY, RENDERERS
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A promise and what became of it. `met`: None where it was not measured."""
+
+    what: str
+    aim: str
+    reached: str
+    met: bool | None
+    n: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return {True: "ok", False: "MISSED", None: "not measured"}[self.met]
+
+
+def share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def rows(result: Result) -> list[Row]:
+    """Every line of what the generator must reach, measured or not."""
+    return [
+        *_lips_rows(result),
+        *_drift_rows(result.get("drift")),
+        *_onset_rows(result.get("onset")),
+        *_identity_rows(result.get("identity")),
+        *_idle_rows(result.get("idle")),
+        *_autoencoder_rows(result.get("autoencoder")),
+        *_speed_rows(result.get("speed")),
+        *_live_rows(result.get("live")),
+    ]
+
+
+def _missing(*pairs: tuple[str, str]) -> list[Row]:
+    return [Row(what, aim, "", None) for what, aim in pairs]
+
+
+def _lips_rows(result: Result) -> list[Row]:
+    aims = (
+        ("lips against the phones' ground truth (correlation)", QUALITY["lips_to_truth"].text),
+        ("lips against the curves that drove them (correlation)", QUALITY["lips_to_curves"].text),
+        ("p, b, m closed", QUALITY["closures"].text),
+        ("lag to the ground truth", QUALITY["lag"].text),
+    )
+    taught = (
+        ("lip correlation, one step less the teacher, same noise", QUALITY["teacher_lips"].text),
+        ("gradient energy, one step as a share of the teacher", QUALITY["teacher_sharpness"].text),
+    )
+    lips = result.get("lips")
+    if lips is None:
+        return _missing(*aims, *taught)
+    one = lips["columns"]["one step"]
+    frames = f"{one['n']} frames"
+    values = (
+        (
+            f"{one['pcc_truth']:.3f} (the curves: {one['pcc_truth_of_curves']:.3f})",
+            QUALITY["lips_to_truth"].met(one["pcc_truth"]),
+            frames,
+        ),
+        (f"{one['pcc_curves']:.3f}", QUALITY["lips_to_curves"].met(one["pcc_curves"]), frames),
+        (
+            f"{share(one['closures_held'])} (the curves: {share(one['closures_held_by_curves'])}); "
+            f"and {share(one['falsely_closed'] or 0)} of the open ones",
+            QUALITY["closures"].met(one["closures_held"]),
+            f"{one['closures']} closures",
+        ),
+        (
+            f"{one['lag_truth_ms']:+.1f} ms (to the curves {one['lag_curves_ms']:+.1f})",
+            QUALITY["lag"].met(one["lag_truth_ms"]),
+            frames,
+        ),
+    )
+    out = [Row(what, aim, *value) for (what, aim), value in zip(aims, values, strict=True)]
+    loss = lips.get("one step against teacher")
+    if loss is None:
+        return [*out, *_missing(*taught)]
+    return [
+        *out,
+        Row(
+            *taught[0],
+            f"{loss['pcc_difference']:+.3f}",
+            QUALITY["teacher_lips"].met(loss["pcc_difference"]),
+            f"{loss['n']} frames",
+        ),
+        Row(
+            *taught[1],
+            f"{share(loss['sharpness_whole'])} whole, {share(loss['sharpness_mouth'])} mouth",
+            QUALITY["teacher_sharpness"].met(loss["sharpness"]),
+            f"{loss['n']} frames",
+        ),
+    ]
+
+
+def _drift_rows(drift: Result | None) -> list[Row]:
+    aims = (
+        ("10 minutes: PSNR of still parts, last minute less the first", QUALITY["drift"].text),
+        ("10 minutes: slope of colour (Lab), the worst of six", QUALITY["colour_slope"].text),
+        ("10 minutes: freezes", QUALITY["freezes"].text),
+        ("10 minutes: blinks", QUALITY["blinks"].text),
+    )
+    if drift is None:
+        return _missing(*aims)
+    runs = drift["runs"]
+    sides = [run["sides"]["one step"] for run in runs]
+    long = min(run["minutes"] for run in runs)
+    n = f"{len(runs)} × {long:g} min"
+    side = max(sides, key=lambda each: abs(each["static_psnr_change"]))
+    worst, error = max(
+        (abs(slope["slope"]), slope["standard_error"])
+        for each in sides
+        for slope in each["lab_slopes_per_minute"].values()
+    )
+    frozen = sum(each["freezes"] for each in sides)
+    blinks = sorted(each["blinks_per_minute"] for each in sides)
+    change = side["static_psnr_change"]
+    values = (
+        (
+            f"{change:+.2f} dB ({side['static_psnr_first_minute']:.1f} → {side['static_psnr_last_minute']:.1f} dB)",
+            QUALITY["drift"].met(change),
+        ),
+        (f"{worst:.4f} ± {error:.4f}", QUALITY["colour_slope"].met(worst)),
+        (f"{frozen}", QUALITY["freezes"].met(frozen)),
+        (" to ".join(dict.fromkeys(f"{each:.1f}" for each in (blinks[0], blinks[-1]))),
+         QUALITY["blinks"].met(blinks[0]) and QUALITY["blinks"].met(blinks[-1])),
+    )  # fmt: skip
+    # A shorter run proves nothing about ten minutes, except a freeze.
+    return [
+        Row(what, aim, reached, met if long >= 10 or (what.endswith("freezes") and frozen) else None, n)
+        for (what, aim), (reached, met) in zip(aims, values, strict=True)
+    ]
+
+
+def _onset_rows(onset: Result | None) -> list[Row]:
+    aims = (
+        ("first open mouth after silence, later than the steady lag to ground truth (median)", QUALITY["onset"].text),
+        ("the same to the curves: onsets within one frame", QUALITY["onset_to_curves"].text),
+    )
+    if onset is None:
+        return _missing(*aims)
+    to_truth, to_curves = onset["one step"]["truth"], onset["one step"]["curves"]
+    median = to_truth["median_beyond_steady"]
+    within = to_curves["within_one_frame"]
+    return [
+        Row(
+            *aims[0],
+            "never opened" if median is None else f"{median:+.2f} frames",
+            median is not None and QUALITY["onset"].met(median),
+            f"{to_truth['n']} onsets",
+        ),
+        Row(
+            *aims[1],
+            "no onset" if within is None else share(within),
+            within is not None and QUALITY["onset_to_curves"].met(within),
+            f"{to_curves['n']} onsets",
+        ),
+    ]
+
+
+def _identity_rows(identity: Result | None) -> list[Row]:
+    aim = ("identity: nearest to its own picture among 100 characters", QUALITY["identity"].text)
+    if identity is None:
+        return _missing(aim)
+    met = QUALITY["identity"].met(identity["nearest_is_own"])
+    return [
+        Row(
+            *aim,
+            f"{share(identity['nearest_is_own'])} (the rig's frames: {share(identity['descriptor_on_rig'])})",
+            met if identity["characters"] >= 100 or not met else None,
+            f"{identity['n']} frames of {identity['characters']}",
+        )
+    ]
+
+
+def _idle_rows(idle: Result | None) -> list[Row]:
+    aim = ("20 s of silence: breathes, blinks, mouth shut", "motion follows the rig's, blinks > 0")
+    if idle is None:
+        return _missing(aim)
+    mine, rig = idle["sides"]["one step"], idle["sides"]["rig"]
+    alive = mine["motion"] > mine["flicker"] and mine["life"] > 0.5 and mine["blinks"] > 0 and mine["freezes"] == 0
+    return [
+        Row(
+            *aim,
+            f"motion {mine['motion']:.2f} (rig {rig['motion']:.2f}), flicker {mine['flicker']:.2f}, follows "
+            f"{mine['life']:.2f}, {mine['blinks']:.1f} of {mine['blinks_drawn']:.1f} blinks, "
+            f"open {share(mine['mouth_open'])}",
+            alive and QUALITY["idle_mouth_open"].met(mine["mouth_open"]),
+            f"{idle['n']} frames",
+        )
+    ]
+
+
+def _autoencoder_rows(found: Result | None) -> list[Row]:
+    aims = (
+        ("autoencoder alone, whole frame", QUALITY["autoencoder"].text),
+        ("autoencoder alone, mouth", QUALITY["autoencoder_mouth"].text),
+        ("autoencoder alone, ST-LPIPS", "reported"),
+    )
+    if found is None:
+        return _missing(*aims)
+    n, distance = f"{found['n']} frames", found["st_lpips"]
+    best = found["best_latents"]
+    copied = (
+        f"(the picture merely copied: {found['psnr_copied']:.1f}; {best['n']} frames with the best latents that "
+        f"gradient descent finds: {best['psnr_whole']:.1f}, with the encoder's: {best['psnr_whole_of_encoder']:.1f})"
+    )
+    return [
+        Row(*aims[0], f"{found['psnr_whole']:.2f} dB {copied}", QUALITY["autoencoder"].met(found["psnr_whole"]), n),
+        Row(
+            *aims[1],
+            f"{found['psnr_mouth']:.2f} dB (copied: {found['psnr_copied_mouth']:.1f}); eyes {found['psnr_eyes']:.2f}",
+            QUALITY["autoencoder_mouth"].met(found["psnr_mouth"]),
+            n,
+        ),
+        Row(*aims[2], "" if distance is None else f"{distance:.4f}", None if distance is None else True, n),
+    ]
+
+
+def _speed_rows(speed: Result | None) -> list[Row]:
+    aims = (
+        ("a step of one session, mean (30 % headroom)", QUALITY["step_mean"].text),
+        ("a step of one session, p99", QUALITY["step_p99"].text),
+    )
+    if speed is None:
+        return _missing(*aims)
+    single = [c for c in speed["configurations"] if c["batch"] == 1]
+    best = min(single, key=lambda c: c["whole_ms"]["p50"])
+    how = f"{engine(best)}, {best['dtype']}, {best['threads']} thread{'s' * (best['threads'] > 1)}"
+    took, n = best["whole_ms"], f"{best['n']} steps"
+    return [
+        Row(*aims[0], f"{took['mean']:.1f} ms ({how})", QUALITY["step_mean"].met(took["mean"]), n),
+        Row(*aims[1], f"{took['p99']:.1f} ms", QUALITY["step_p99"].met(took["p99"]), n),
+    ]
+
+
+def _live_rows(live: Result | None) -> list[Row]:
+    """Of a report of `mic_to_photon.py`: server and browser on the same cores, echo cancellation on."""
+    limits, rate = RENDERERS["neural"].latency(), RENDERERS["neural"].frame_rate()
+    aims = [(f"live beside a browser: mic-to-photon {name}", limit.text) for name, limit in limits.items()]
+    whole = ("live beside a browser: frames a second", rate.text)
+    told = [each for each in (live or {}).get("configurations", ()) if each["echo_cancellation"]]
+    if live is None or not told:
+        return _missing(*aims, whole)
+    numbers, settings = told[0]["median"], live["settings"]
+    n = f"{settings['runs']} × {settings['seconds']:.0f} s, {live['hardware']['cpu']}"
+    total, fps = numbers["total_ms"], numbers["display"]["fps"]
+    return [
+        *(
+            Row(*aim, f"{total[name]:.0f} ms", limits[name].met(total[name]), n)
+            for aim, name in zip(aims, limits, strict=True)
+        ),
+        Row(*whole, f"{fps:.1f}", rate.met(fps), n),
+    ]
+
+
+def engine(configuration: Result) -> str:
+    return configuration.get("engine", "torch")  # results from before there were two do not name it
