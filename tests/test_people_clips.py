@@ -66,7 +66,8 @@ def test_hands_move_in_clips_that_show_them_and_rest_in_all_others(hands):
     most = max(now[:, list(raised)].max() for now, *_ in passages)
     assert most > 0.4 if hands else most == 0
     for now, heard, truth, emotion in passages:
-        assert len(now) == len(heard) == len(truth) == len(emotion) == 40 and np.isfinite(now).all()
+        assert len(now) == len(heard) == len(truth) == len(emotion) == 40
+        assert (now >= LOWEST).all() and (now <= HIGHEST).all()
     assert max(np.ptp(now[:, INDEX["yaw"]]) for now, *_ in passages) > 0.1
 
 

@@ -99,6 +99,12 @@ def test_heads_and_eyes_turn_to_the_side_that_the_controls_say(scene: Scene):
     assert turned > nose + 8 and aside > irises + 2
 
 
+def test_controls_beyond_their_limits_are_drawn_at_them(scene: Scene):
+    """As in the drawn studio, no value leads further than its range."""
+    beyond, most = (scene.figure.pose(controls(yaw=yaw, smile=smile)) for yaw, smile in ((1.3, 2.2), (0.55, 1.0)))
+    np.testing.assert_array_equal(beyond.points, most.points)
+
+
 @pytest.mark.parametrize("values", [{"yaw": 0.4, "pitch": -0.2}, {"open": 0.8, "smile": 0.5}, {"lean": 1.0}], ids=str)
 def test_flow_leads_to_the_same_point_of_the_same_person(scene: Scene, values):
     """Warping the neutral frame by the flow gives the moved one where it is seen, but for what light does; and the

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
-from streamer.motion.controls import INDEX
+from streamer.motion.controls import INDEX, limited
 from streamer.studio.picture_rig import anatomy
 from streamer.training.people import raster, textures
 from streamer.training.people.assets import Assets
@@ -367,8 +367,8 @@ class Figure:
         assert (TINT, ROUGH, BUMP, GLOSS) == (0, 3, 4, 5)
 
     def pose(self, now: np.ndarray, extra: Mapping[str, float] | None = None) -> "Posed":
-        """The figure under controls [C]; `extra` units are added."""
-        template = self.template
+        """The figure under controls [C], at their limits where they are beyond; `extra` units are added."""
+        template, now = self.template, limited(now)
         units = units_of(now, self.measures, self.who.habit)
         for unit, strength in (extra or {}).items():
             units[unit] = units.get(unit, 0.0) + strength

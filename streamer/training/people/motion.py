@@ -9,7 +9,7 @@ import numpy as np
 
 from streamer.base.constants import FPS
 from streamer.motion.articulation import EMBEDDING, PROSODY
-from streamer.motion.controls import INDEX, MOUTH, controls
+from streamer.motion.controls import HIGHEST, INDEX, LOWEST, MOUTH, controls
 from streamer.training.data.coarticulation import curves
 from streamer.training.data.phones import PHONES, SILENCE, TimedPhone
 from streamer.training.scenes import perform
@@ -112,4 +112,4 @@ def performed(
             now[:, INDEX[f"{side}_curl"]] = np.clip(rng.uniform(0, 0.7) + 0.3 * _wave(frames, 0.8, rng), 0, 1)
             pointing = rng.random() < 0.35
             now[:, INDEX[f"{side}_point"]] = np.clip(0.7 + 0.5 * _wave(frames, 1.0, rng), 0, 1) * pointing
-    return now, heard, truth, emotion
+    return np.clip(now, LOWEST, HIGHEST), heard, truth, emotion
