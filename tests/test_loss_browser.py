@@ -70,9 +70,9 @@ def test_lost_speech_is_repaired(browser: Any, server: RunningServer, lossy: Los
         page.goto(f"{server.url}/healthz")
         session = server.state.sessions[page.evaluate(SPEAK, path)]
         page.wait_for_timeout(1000 * LEARN)
-        before = session.to_json()["audio"]
+        before = session.snapshot()["audio"]
         page.wait_for_timeout(1000 * MEASURE)
-        after = session.to_json()["audio"]
+        after = session.snapshot()["audio"]
         page.evaluate("peer.close()")
         server.call(session.close("deleted"))
     finally:
