@@ -126,6 +126,27 @@ def test_channels_and_rates_that_change(tmp_path: Path) -> None:
         assert level(heard[int((second - 0.2) * RATE) : int((second + 0.2) * RATE)]) > 0.1, second
 
 
+def test_joined_ogg_is_read_to_its_end_or_refused(tmp_path: Path) -> None:
+    """Of joined Ogg files of one kind all is read; FFmpeg reads only the first of different ones: no half a film."""
+    parts = {}
+    for layout in ("mono", "stereo"):
+        path = tmp_path / f"{layout}.ogg"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libopus", rate=48_000, layout=layout)
+            samples = np.repeat(tone(rate=48_000), 1 + (layout == "stereo"))
+            frame = av.AudioFrame.from_ndarray(samples[None], "flt", layout)
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+            for piece in [*av.AudioResampler("flt", layout, 48_000, frame_size=960).resample(frame), None]:
+                container.mux(stream.encode(piece))
+        parts[layout] = path.read_bytes()
+    joined = tmp_path / "joined.ogg"
+    joined.write_bytes(parts["mono"] + parts["mono"])
+    assert len(read_recording(joined, RATE)) / RATE == pytest.approx(2.0, abs=0.2)
+    joined.write_bytes(parts["mono"] + parts["stereo"])
+    with pytest.raises(BadRecording, match=r"joined\.ogg was joined from files of different"):
+        open_recording(joined)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 def test_samples_that_are_no_number_are_silence(tmp_path: Path, bad: float) -> None:
     """They are counted, and the rest is as loud as it was."""

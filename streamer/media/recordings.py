@@ -335,10 +335,15 @@ def _frames(
     while True:
         try:
             packet = next(packets, None)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
             if not whole:
                 raise
-            found.broken += 1
+            if isinstance(error, av.error.PatchWelcomeError):  # joined Ogg files of different channels or rates
+                raise BadRecording(
+                    f"{path} was joined from files of different channels or sample rates, of which only the first can "
+                    "be read: convert each to the same first"
+                ) from None
+            found.notices.append(f"it cannot be read to its end: {error.strerror or error}")
             return
         if packet is None:
             break
