@@ -1,5 +1,6 @@
 """Options: what cannot work is refused at start, with the reason and the number; what is clear is tidied."""
 
+import math
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,8 @@ from streamer.server.turn import TurnConfig, ice_links
         ({"ice_servers": ({"urls": []},)}, "'urls' is"),
         ({"device": "tpu"}, "'tpu' is none of auto, cpu, cuda"),
         ({"connect_timeout": -1.0}, "-1"),
+        ({"silence_timeout": math.nan}, "silence_timeout is nan"),
+        ({"max_session_age": math.inf}, "max_session_age is inf"),
     ],
 )
 def test_bad_options_say_what_is_wrong(options: dict, message: str) -> None:

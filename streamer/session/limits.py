@@ -1,5 +1,6 @@
 """What a session is held to: time limits, viewers, marks, and what its token allows."""
 
+import math
 from dataclasses import dataclass
 
 from streamer.base.constants import MAX_VIEWERS
@@ -26,8 +27,8 @@ class SessionLimits:
 
     def __post_init__(self) -> None:
         for name in ("max_viewers", "max_session_age", "connect_timeout", "silence_timeout", "unattended_timeout"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: must be positive")
+            if not 0 < getattr(self, name) < math.inf:  # false for NaN, which no time ever exceeds
+                raise ValueError(f"{name} is {getattr(self, name)}: must be positive and finite")
 
     @property
     def marked(self) -> dict[str, bool]:
