@@ -41,6 +41,12 @@ def test_every_option_can_be_given_in_three_ways(monkeypatch: pytest.MonkeyPatch
     assert read("--no-watermark").options.watermark is False
 
 
+def test_a_file_from_a_windows_editor(tmp_path: Path) -> None:
+    """A byte order mark before the first option is no part of it."""
+    (tmp_path / "lipstream.toml").write_text("port = 81\n", encoding="utf-8-sig")
+    assert read().options.port == 81
+
+
 def test_defaults_are_the_servers() -> None:
     """Without any option the configuration is the default one."""
     config = read().options.config()

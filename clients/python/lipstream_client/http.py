@@ -29,6 +29,8 @@ def _base_url(url: str) -> httpx.URL:
         raise ValueError(f"{url!r} is not a server's URL: {error}") from None
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
         raise ValueError(f"{url!r} is not a server's URL: want http[s]://HOST[:PORT][/PATH], without query or fragment")
+    if parsed.port is not None and not 0 < parsed.port <= 65535:
+        raise ValueError(f"{url!r} is not a server's URL: port {parsed.port} is not between 1 and 65535")
     return parsed.copy_with(path=parsed.path.rstrip("/"))
 
 
