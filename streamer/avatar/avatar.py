@@ -58,7 +58,7 @@ class Avatar:
 
     @property
     def renderer(self) -> str:
-        """What draws it now, one of config.RENDERERS."""
+        """What draws it now, one of constants.RENDERERS."""
         return self._rig.name
 
     def set_renderer(self, rig: Renderer) -> None:

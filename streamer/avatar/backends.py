@@ -60,7 +60,7 @@ def create(
     tell: Callable[[str], None] = lambda text: None,
 ) -> RendererBackend:
     """
-    The generator of a name, loaded, on one of config.DEVICES, for as many sessions at once. Blocking; for "auto" the
+    The generator of a name, loaded, on one of constants.DEVICES, for as many sessions at once. Blocking; for "auto" the
     first time on a machine takes up to a minute, which is told in a sentence. Raises NotInstalled, or ValueError for a
     name that is none.
     """

@@ -66,7 +66,7 @@ class NeuralBackend:
     @classmethod
     def load(cls, preset: str = "nano", device: str = DEVICES[0], sessions: int = MAX_SESSIONS) -> "NeuralBackend":
         """
-        With the weights that come with the package, on one of config.DEVICES; on the CPU by the engine and in the
+        With the weights that come with the package, on one of constants.DEVICES; on the CPU by the engine and in the
         precision that are fastest here. Raises NotInstalled.
         """
         try:
