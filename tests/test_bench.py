@@ -73,6 +73,17 @@ def test_wrong_requests_are_refused(checkout: Path, tmp_path: Path) -> None:
     assert bench.main(["--only", "nonsense"]) == 2
 
 
+def test_a_missing_module_is_one_sentence(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """After `pip install -e .` alone the command names what to install, and starts no benchmark."""
+    monkeypatch.setattr(bench, "NEEDED", ("sys", "no_such_module"))
+    assert bench.main(["--quick", "--out", str(tmp_path / "out")]) == 2
+    said = capfd.readouterr()
+    assert "lipstream bench: no_such_module missing: run pip install -e '.[test]'" in said.err
+    assert not said.out and not (tmp_path / "out").exists()
+
+
 def test_every_listed_benchmark_takes_its_arguments() -> None:
     """Each module exists, knows the options that the command gives it, and has a title in the report."""
     assert bench.NOT_MEASURED == NOT_MEASURED

@@ -135,7 +135,8 @@ class TestLocation:
 
 class TestAddress:
     @pytest.mark.parametrize(
-        "url", ["localhost:8080", "ftp://h", "http://", "http://h/?a=1", "http://h/#x", "http://h:port", "http://h:99999", ""]
+        "url",
+        ["localhost:8080", "ftp://h", "http://", "http://h/?a=1", "http://h/#x", "http://h:port", "http://h:99999", ""],
     )
     def test_what_is_no_server(self, url: str) -> None:
         """A URL that no server can have is refused when the client is made, with the URL in the sentence."""

@@ -232,7 +232,10 @@ def crowded() -> bool:
 
 
 def measure(device: str, timeout: float = _TIMEOUT) -> Measured:
-    """Has a process of its own measure the neural generator on one of constants.DEVICES. Blocking. Raises NotMeasured."""
+    """Has a process of its own measure the neural generator on a device of constants.DEVICES. Blocking.
+
+    Raises NotMeasured.
+    """
     paths = [str(Path(__file__).resolve().parent.parent.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "streamer.avatar.capacity", device]

@@ -5,6 +5,7 @@ Each benchmark runs in a process of its own, so that none disturbs another and t
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -23,6 +24,10 @@ NOT_MEASURED = 3
 Exit status of a benchmark that ran and could measure nothing on this machine: the report shows the reason. The same
 number as in benchmarks/lib/errors.py, which a wheel does not contain.
 """
+
+
+NEEDED = ("httpx", "playwright", "psutil")
+"""Modules that the benchmarks import and `pip install lipstream` does not bring: the extra `test` does."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ ALL = (
 def chosen(only: Sequence[str], data: Path | None, checkout: Path | None = None) -> list[Benchmark]:
     """The benchmarks that are asked for, or all that exist and have the data that they need.
 
-    Raises ValueError for a name that is unknown or missing, or that lacks its data.
+    Raises ValueError for a name that is unknown or missing, or that lacks its data, and for a module that is not installed.
     """
     checkout = CHECKOUT if checkout is None else checkout
     known = {benchmark.name: benchmark for benchmark in ALL}
@@ -104,6 +109,8 @@ def chosen(only: Sequence[str], data: Path | None, checkout: Path | None = None)
         raise ValueError(
             "the benchmarks are not in the installed package: run this in a checkout, installed with pip install -e ."
         )
+    if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise ValueError(f"{', '.join(absent)} missing: run pip install -e '.[test]' in {checkout}")
     picked = []
     for benchmark in [known[name] for name in only] or ALL:
         there = benchmark.file(checkout).is_file()

@@ -384,7 +384,7 @@ class Runtime:
         cls, generator: str = GENERATORS[0], device: str = DEVICES[0], admission: AdmissionConfig | None = None
     ) -> "Runtime":
         """
-        Loads a generator of constants.GENERATORS on a device of constants.DEVICES. Blocking, up to some seconds, and for
+        Loads a generator of constants.GENERATORS on a device of constants.DEVICES. Blocking, some seconds, and for
         "auto" up to a minute the first time on a machine. Raises ValueError, or `NotInstalled`.
         """
         admission = admission or AdmissionConfig()
@@ -419,7 +419,7 @@ class Runtime:
         """A character by its id in `characters`, or by seed, whose sound comes at `sample_rate`; or by a path, or
         several: pictures of one character, a folder with them, or a clip.
 
-        Without a `size` its pictures are as large as what draws it suggests: see constants.DEFAULT_SIZES. Its pictures are
+        Without a `size` its pictures have its renderer's size in constants.DEFAULT_SIZES. Its pictures are
         marked as synthetic by a label that people see and a watermark that they do not, unless told otherwise. Raises
         ValueError, or `RequestError`: 404 for a character that is none, 503 where the machine has no time for it.
         """

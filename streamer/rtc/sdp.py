@@ -166,7 +166,7 @@ def _named(codec: RTCRtpCodecParameters) -> str:
 
 
 def _check_port(candidate: RTCIceCandidate, reason: str) -> None:
-    """A socket that is told to send to a port that is none closes for good."""
+    """Sending to an invalid port closes the socket permanently."""
     if not 0 <= candidate.port <= 65535:
         raise RequestError(400, reason, f"an ICE candidate's port is {str(candidate.port)[:20]}: want 0 to 65535")
 

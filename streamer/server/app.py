@@ -95,7 +95,7 @@ def create_app(
         interval = sys.getswitchinterval()
         sys.setswitchinterval(0.0005)
         state.cost_of = await loop.run_in_executor(state.drawing, measure_costs, state)
-        # What is loaded by now stays, and looking through all of it for garbage halts every session for 0.2 s.
+        # Freezes start-up objects: a full garbage collection of them would pause every session for 0.2 s.
         gc.collect()
         gc.freeze()
         state.ready = True

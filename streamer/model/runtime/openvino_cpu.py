@@ -318,7 +318,7 @@ class OpenVinoFrameRenderer(FrameRenderer):
             # Compiled operators may swallow what is no number: all that stays is asked, too.
             finite = np.isfinite(total).all() and np.isfinite(kept)
         if not finite:
-            return stream.spoilt()
+            return stream.reset_nonfinite()
         if stream.cache.context:
             stream.previous = latent, conditions
         return pixels

@@ -89,11 +89,11 @@ class Stream(Hearing):
     noise: torch.Generator
     previous: tuple[Tensor, Conditions] | None = None  # the frame drawn last, not in the ring yet; None without a ring
 
-    def spoilt(self) -> NotFinite:
-        """Forgets all but the character, since something in the state is no number; what is to be said of that."""
+    def reset_nonfinite(self) -> NotFinite:
+        """Resets all but the character after NaN or Inf in the state. Returns the error to report."""
         self.cache.reset()
         self.previous = None
-        return NotFinite("the frame held values that are no numbers: the session's context was reset")
+        return NotFinite("the frame contained NaN or Inf: the session's context was reset")
 
 
 class FrameRenderer:
@@ -173,7 +173,7 @@ class FrameRenderer:
                     stream.previous = latents[b : b + 1], conditions.rows(torch.tensor([b]))
                 out.append(np.ascontiguousarray(pixels[b]))
             else:
-                out.append(stream.spoilt())
+                out.append(stream.reset_nonfinite())
         return out
 
     def noise(self, stream: Stream) -> Tensor:

@@ -1,4 +1,4 @@
-"""A session's recording: begun, told of, ended."""
+"""A session's recording: start, describe, stop."""
 
 from typing import Any
 

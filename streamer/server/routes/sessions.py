@@ -1,4 +1,4 @@
-"""Sessions: made, steered, told of, ended."""
+"""Sessions: create, control, describe, delete."""
 
 import asyncio
 import contextlib
