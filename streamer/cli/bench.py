@@ -99,7 +99,7 @@ ALL = (
 def chosen(only: Sequence[str], data: Path | None, checkout: Path | None = None) -> list[Benchmark]:
     """The benchmarks that are asked for, or all that exist and have the data that they need.
 
-    Raises ValueError for a name that is unknown or missing, or that lacks its data, and for a module that is not installed.
+    Raises ValueError for a name that is unknown or missing, or that lacks its data, and where a module is missing.
     """
     checkout = CHECKOUT if checkout is None else checkout
     known = {benchmark.name: benchmark for benchmark in ALL}
