@@ -18,7 +18,7 @@ from streamer.cli import render
 from streamer.cli.render import draw_frames
 from streamer.media.recordings import Recording, open_recording, read_recording
 from streamer.motion.articulation import Articulation
-from streamer.motion.controls import rest
+from streamer.motion.controls import INDEX, rest
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 
@@ -108,6 +108,34 @@ def _video(path: Path) -> tuple[list[str], bytes]:
         frames = [hashlib.sha256(frame.to_ndarray().tobytes()).hexdigest() for frame in container.decode(video=0)]
     with av.open(str(path)) as container:
         return frames, b"".join(frame.to_ndarray().tobytes() for frame in container.decode(audio=0))
+
+
+def test_a_siren_does_not_hold_the_mouth_open() -> None:
+    """As in a session, a sound without speech is not followed for long; speech after it is."""
+    time = np.arange(4 * 16_000) / 16_000
+    siren = (0.3 * np.sin(2 * np.pi * np.cumsum(1000 - 500 * np.cos(np.pi * time)) / 16_000)).astype(np.float32)
+    heard = np.concatenate([siren, read_recording(SAMPLE, 16_000)[: 16_000 * 4]])
+    opened: list[float] = []
+    frames = draw_frames(
+        heard,
+        Characters().get("2"),
+        128,
+        True,
+        Articulation.load(),
+        on_controls=lambda controls: opened.append(float(controls[INDEX["open"]])),
+    )
+    assert sum(1 for _ in frames) == 200
+    assert max(opened[:25]) > 0.1 and max(opened[50:100]) < 0.1
+    assert np.mean(np.array(opened[100:]) > 0.1) > 0.3
+
+
+def test_a_folder_that_is_missing_is_known_before_anything_loads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`render` into no folder ends in a sentence, before networks are loaded or measured."""
+    monkeypatch.setattr(render, "create", lambda *_, **__: pytest.fail("a generator was loaded"))
+    assert render.main([str(SAMPLE), str(tmp_path / "missing" / "o.mp4")]) == 1
+    assert "missing is not a folder" in capsys.readouterr().err
 
 
 def test_speech_in_blocks_gives_the_same_frames(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from streamer.audio.framing import steps_of
+from streamer.audio.vad import Vad
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.backends import create
 from streamer.avatar.characters import MAX_SEED, CharacterRecord, Characters
@@ -94,9 +95,10 @@ def draw_frames(
     order of time, holds from the first frame that is not before it; the rig draws where no generator is given.
     `on_controls` is called with the controls [C] of each frame.
     """
+    renderer = (generator or RigBackend()).create_renderer(entry, size, background)
     avatar = Avatar(
-        listener, (generator or RigBackend()).create_renderer(entry, size, background), IdleMotion(entry.seed or 0)
-    )
+        listener, renderer, IdleMotion(entry.seed or 0), Vad()
+    )  # as live: music does not hold the mouth open
     waiting = deque(script)
     try:
         if emotion != "neutral":
@@ -254,6 +256,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.c2pa_cert:
             content_credentials.load(options.c2pa_cert, options.c2pa_key)  # now, rather than when all is drawn
+        if not options.out.parent.is_dir():  # now, as above
+            raise OSError(f"{options.out} could not be written: {options.out.parent} is not a folder")
         if options.out.exists() and options.speech.exists() and options.out.samefile(options.speech):
             raise BadRecording(f"{options.out} is the recording itself, which would be overwritten: name another file")
         recording = open_recording(options.speech)
