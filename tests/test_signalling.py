@@ -71,6 +71,7 @@ class TestOffer:
             (lambda sdp: '{"sdp": "v=0"}', (400, "malformed_sdp")),
             (lambda sdp: "v=0\r\nm=\r\n", (400, "malformed_sdp")),
             (lambda sdp: "v=0\r\nm=audio x y z\r\n", (400, "malformed_sdp")),
+            (lambda sdp: re.sub(r"m=audio \d+", "m=audio -1", sdp), (400, "malformed_sdp")),
             (lambda sdp: sdp.replace("a=rtpmap:96 opus/48000/2", "a=rtpmap:opus"), (400, "malformed_sdp")),
             (lambda sdp: re.sub(r"a=ice-pwd:.*\r\n", "", sdp), (400, "malformed_sdp")),
             (lambda sdp: re.sub(r"a=ice-ufrag:.*\r\n", "", sdp), (400, "malformed_sdp")),
@@ -91,7 +92,7 @@ class TestOffer:
             (lambda sdp: sdp + "m=" + sections(sdp)["video"], (422, "unsupported_media")),
             (lambda sdp: sdp + "m=text 9 RTP/AVP 98\r\n", (422, "unsupported_media")),
         ],
-        ids=range(24),
+        ids=range(25),
     )
     async def test_bad_offers(self, offer: str, spoil: Any, refusal: tuple[int, str]) -> None:
         """A bad offer is refused with what is wrong with it."""
@@ -100,7 +101,7 @@ class TestOffer:
         with pytest.raises(RequestError) as caught:
             await accepted(bad)
         assert (caught.value.status, caught.value.reason) == refusal
-        assert len(caught.value.detail) > 20
+        assert len(caught.value.detail) > 20 and not caught.value.detail.endswith(": ")
 
     async def test_no_common_video(self, offer: str) -> None:
         """Video that is neither H.264 nor VP8 is refused; so is H.264 in packetization mode 0 alone."""

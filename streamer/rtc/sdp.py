@@ -53,7 +53,7 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> Offer:
         offer = SessionDescription.parse(text)
     except Exception as error:  # aiortc's parser raises whatever its string handling meets
         raise RequestError(
-            400, "malformed_sdp", f"the SDP offer could not be parsed: {error or type(error).__name__}"
+            400, "malformed_sdp", f"the SDP offer could not be parsed: {str(error) or type(error).__name__}"
         ) from None
     taken = [media for media, out in zip(offer.media, rejected_sections(text), strict=True) if not out]
     kinds = [media.kind for media in taken]
