@@ -50,13 +50,13 @@ class TestTargets:
     @pytest.mark.parametrize(
         ("text", "says"),
         [
-            ("http://live.example/app", "'http' is none of rtmp, rtmps, srt"),
+            ("http://live.example/app", "unknown scheme 'http'; use rtmp, rtmps, srt"),
             ("ftp://live.example", "'ftp'"),
             ("show.avi", ".mp4, .mkv, .flv"),
             ("", ".mp4"),
-            ("rtmp:///app/key", "no host"),
+            ("rtmp:///app/key", "the host is missing"),
             ("rtmp://live.example:99999/app/key", "ort"),
-            ("srt://live.example", "no usual port"),
+            ("srt://live.example", "no default port"),
         ],
     )
     def test_what_cannot(self, text: str, says: str) -> None:
