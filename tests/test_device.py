@@ -302,7 +302,7 @@ def test_refusals(networks: Networks) -> None:
     session = frame_renderer.stream(still)
     with pytest.raises(Full, match="all 1 places"):
         frame_renderer.stream(still)
-    with pytest.raises(ValueError, match="has heard nothing"):
+    with pytest.raises(ValueError, match="has no conditions"):
         frame_renderer.draw([session])
     good = cue(1)
     with pytest.raises(NotFinite):
@@ -431,7 +431,7 @@ def test_what_the_host_asks_of_a_card(networks: Networks, monkeypatch: pytest.Mo
     card.log.clear()
     sessions = [Session(alone, frame_renderer, seed, size) for seed, size in ((1, SIZE), (2, 128))]
     assert card.log == ["wait aside", "record", "wait"] * 2
-    with pytest.raises(RuntimeError, match="2 sessions are seated"):
+    with pytest.raises(RuntimeError, match="2 sessions are open"):
         frame_renderer.prepare()
     for turn, bucket in ((sessions, 2), (sessions[:1], 1), (sessions, 2)):
         card.log.clear()

@@ -275,7 +275,7 @@ class TestTurns:
         url = "rtmp://live.example/app/secret"
         made = Publisher(parse_target(url), Metrics(), chance=lambda: 0.0)
         made._failed(Lost("lost", f"Error closing file {url}: Input/output error"), None)
-        assert "Error closing file rtmp://live.example/app/…: Input/output error; again in 1.0 s" in caplog.text
+        assert "Error closing file rtmp://live.example/app/…: Input/output error; retrying in 1.0 s" in caplog.text
         assert "secret" not in caplog.text
 
     async def test_closing_what_never_began(self) -> None:

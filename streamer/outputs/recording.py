@@ -61,7 +61,7 @@ def create(folder: Path, session_id: str, at: float) -> WholeFile:
         free = shutil.disk_usage(folder).free
         if free < _LEAST_FREE:
             raise RequestError(
-                507, "disk_full", f"{free} bytes of disk space are free, and a recording needs at least {_LEAST_FREE}"
+                507, "disk_full", f"{free} bytes are free on the disk, and a recording needs at least {_LEAST_FREE}"
             )
         for attempt in range(100):
             with contextlib.suppress(FileExistsError):
