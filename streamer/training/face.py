@@ -1,10 +1,9 @@
 """`lipstream train face`: the face detector, trained on views composed from the studio's characters.
 
-    characters, cut out, and scribbled faces ─▶ views of backgrounds, faces and what is none ─▶ network ─▶ face.onnx
+    characters, cut out, and scribbled faces ─▶ views of backgrounds, faces and distractors ─▶ network ─▶ face.onnx
 
-A detector that has seen the studio's characters alone knows their palette and their proportions and little else. So a
-share of the faces is scribbled at random (`scribble`), and whatever is shown changes its colours, its proportions, its
-sharpness and its surroundings.
+A detector trained on the studio's characters alone knows little beyond their palette and proportions. So a fraction of
+the faces is scribbled at random (`scribble`), and colours, proportions, sharpness and surroundings are augmented.
 
 Letters used in shapes: V the view's edge, N views, h, w cells of the network's grid (V / 4), P the 3 points of a face.
 """
@@ -40,7 +39,7 @@ from streamer.training.scribble import EDGE, any_colour, scribble
 VIEW = 128
 DRAWN = EDGE  # of a character's cut-out
 _POINT = {name: i for i, name in enumerate(KEYPOINTS)}
-_REACH = 16.0  # pixels: the network's unit for where eyes and mouth are
+_REACH = 16.0  # pixels: the network's unit for offsets to eyes and mouth
 
 
 # The network ------------------------------------------------------------------------------------------------------
@@ -84,7 +83,7 @@ class Network(nn.Module):
 
 
 class Runtime(nn.Module):
-    """What is exported: scores in 0..1 and offsets in pixels."""
+    """The exported network: scores in 0..1 and offsets in pixels."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -96,12 +95,12 @@ class Runtime(nn.Module):
 
 
 def export(network: Network, path: Path) -> None:
-    """Writes the network as ONNX with float16 weights, for model.face.FaceDetector."""
+    """Writes the network as ONNX with float16 weights, for faces.detector.FaceDetector."""
     import onnx  # only training needs it
 
     part = path.with_suffix(".part")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own retirement
+        warnings.simplefilter("ignore")  # the exporter warns of its deprecation
         torch.onnx.export(
             Runtime(network).eval(),
             (torch.zeros(1, 3, VIEW, VIEW),),
@@ -122,16 +121,16 @@ def export(network: Network, path: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """Something with a face, or without (`face` None)."""
+    """A cut-out with a face, or without (`face` None)."""
 
     image: Image.Image  # RGBa, premultiplied
     face: Face | None
     whole: bool = True
-    """Whether eyes and mouth are in sight: where they are not, nobody says whether it is a face."""
+    """Whether eyes and mouth are visible; otherwise the loss ignores it."""
 
 
 def face_of(truth: Truth) -> tuple[Face, bool]:
-    """The studio's truth as the detector is to see it, and whether nothing covers eyes and mouth."""
+    """Converts the studio's ground truth to the detector's target, and whether eyes and mouth are unoccluded."""
 
     def middle(*names: str) -> np.ndarray:
         return truth.keypoints[[_POINT[name] for name in names], :2].mean(0)
@@ -144,7 +143,7 @@ def face_of(truth: Truth) -> tuple[Face, bool]:
 
 
 def pose(rng: np.random.Generator) -> np.ndarray:
-    """[C]: any emotion, the head turned a little, the mouth at rest or speaking, now and then eyes closed."""
+    """[C]: any emotion, the head slightly rotated, the mouth at rest or speaking, occasionally closed eyes."""
     vector = expression(EMOTIONS[int(rng.integers(len(EMOTIONS)))], float(rng.uniform(0, 1)))
     vector[INDEX["yaw"]] += rng.normal(0, 0.15)
     vector[INDEX["pitch"]] += rng.normal(0, 0.08)
@@ -161,14 +160,14 @@ def pose(rng: np.random.Generator) -> np.ndarray:
 
 
 def drawn(seed: int, rng: np.random.Generator) -> tuple[np.ndarray, Face, bool]:
-    """A character of the studio, cut out: [DRAWN, DRAWN, 4] uint8 premultiplied, its face, whether that is whole."""
+    """A studio character, cut out: [DRAWN, DRAWN, 4] uint8 premultiplied, its face, whether that is unoccluded."""
     with Rig(Character.from_seed(seed), DRAWN, background=False) as rig:
         image, truth = rig.draw_with_truth(pose(rng))
         return premultiplied(image), *face_of(truth)
 
 
 def erased(cutout: Cutout) -> Cutout:
-    """The same head without features: skin where they were."""
+    """The same head with its features replaced by skin."""
     assert cutout.face is not None
     pixels = np.asarray(cutout.image).copy()
     face = cutout.face
@@ -183,7 +182,7 @@ def erased(cutout: Cutout) -> Cutout:
 
 
 class Stock:
-    """Characters and painted backgrounds, drawn once and kept in a file."""
+    """Characters and painted backgrounds, rendered once and stored in a file."""
 
     def __init__(self, path: Path, characters: int, first_seed: int = FIRST_SEED) -> None:
         if not path.exists():
@@ -228,7 +227,7 @@ class Stock:
 
 @dataclass(eq=False)
 class View:
-    """A picture and the faces in it; those of which nobody should say whether they are some are `unclear`."""
+    """A picture with its faces; `unclear` ones are ignored by the loss."""
 
     image: Image.Image  # RGB
     faces: list[Face]
@@ -236,7 +235,7 @@ class View:
 
 
 def _noise(edge: int, rng: np.random.Generator) -> Image.Image:
-    """Cloudy texture in any colours, of one grain or of several."""
+    """Cloudy texture in random colours, at one or several scales."""
     total = np.zeros((edge, edge, 3), np.float32)
     for _ in range(int(rng.integers(1, 4))):
         cells = int(rng.choice([3, 6, 12, 24, 48]))
@@ -268,7 +267,7 @@ def ground(stock: Stock, edge: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _shape(pen: ImageDraw.ImageDraw, edge: int, rng: np.random.Generator) -> None:
-    """Something that is no face: a disc, a bar, a corner, a line, a letter, a pair of dots."""
+    """A distractor: a disc, a bar, a corner, a line, a letter, a pair of dots."""
     x, y = rng.uniform(0, edge, 2)
     width, height = edge * rng.uniform(0.02, 0.35, 2)
     colour, kind = any_colour(rng), rng.random()
@@ -290,12 +289,12 @@ def _shape(pen: ImageDraw.ImageDraw, edge: int, rng: np.random.Generator) -> Non
 
 
 def _recoloured(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Other hues, contrast and brightness; RGB, or RGBa, whose alpha stays."""
+    """Augments hue, contrast and brightness; RGB, or RGBa with its alpha unchanged."""
     pixels = np.asarray(image, np.float32)
     colours = pixels[..., :3]
     luma = np.array([0.3, 0.59, 0.11], np.float32)
     mix = np.eye(3, dtype=np.float32)
-    if rng.random() < 0.6:  # hue: a turn about the axis of greys
+    if rng.random() < 0.6:  # hue: rotation about the grey axis
         turn, axis = float(rng.normal(0, 0.9)), np.full((3, 3), 1 / 3, np.float32)
         cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.float32) / math.sqrt(3)
         mix = (math.cos(turn) * np.eye(3) + (1 - math.cos(turn)) * axis + math.sin(turn) * cross).astype(np.float32)
@@ -309,7 +308,7 @@ def _recoloured(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _worn(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """RGB as cameras, scalers and codecs leave it."""
+    """Degrades RGB as cameras, scalers and codecs do."""
     edge = image.width
     if rng.random() < 0.7:
         image = _recoloured(image, rng)
@@ -335,7 +334,7 @@ def _worn(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _place(cutout: Cutout, apart: float, at: np.ndarray, edge: int, rng: np.random.Generator,
            turn: float) -> tuple[Image.Image, Face | None]:  # fmt: skip
-    """The cut-out on an empty view: with `apart` pixels between its eyes, its face's middle at `at`, turned."""
+    """The cut-out on an empty view: `apart` pixels between its eyes, its face's centre at `at`, rotated."""
     image, face = cutout.image, cutout.face
     width = image.width
     if rng.random() < 0.5:
@@ -354,7 +353,7 @@ def _place(cutout: Cutout, apart: float, at: np.ndarray, edge: int, rng: np.rand
 
 
 def view(stock: Stock, edge: int, rng: np.random.Generator, apart: tuple[float, float], most: int = 3) -> View:
-    """One view with up to `most` faces whose eyes lie `apart` pixels (least, most) from one another."""
+    """One view with up to `most` faces whose eyes are `apart` pixels (minimum, maximum) apart."""
     image = ground(stock, edge, rng).convert("RGBA")
     faces: list[tuple[Face, bool]] = []
     count = int(rng.choice(4, p=[0.2, 0.5, 0.2, 0.1]))
@@ -375,7 +374,7 @@ def view(stock: Stock, edge: int, rng: np.random.Generator, apart: tuple[float, 
         fate = rng.random()
         if fate < 0.07 and cutout.whole and cutout.image.width == DRAWN:
             cutout, none = erased(cutout), True
-        elif fate < 0.17:  # lying on its side or standing on its head: none that is wanted
+        elif fate < 0.17:  # sideways or upside down: a negative example
             turn, upright = turn + math.pi / 2 * int(rng.integers(1, 4)), False
         layer, face = _place(cutout, size, at, edge, rng, turn)
         pixels = np.asarray(layer)[..., 3]
@@ -388,7 +387,7 @@ def view(stock: Stock, edge: int, rng: np.random.Generator, apart: tuple[float, 
         if face is not None and upright and not none:
             inside = bool(((face.points > 1) & (face.points < edge - 1)).all())
             faces.append((face, cutout.whole and inside))
-    if rng.random() < 0.2:  # something without a face: a hand's or garment's part of a picture
+    if rng.random() < 0.2:  # a distractor: part of a picture with a hand or garment
         body = stock.character(rng)
         pixels = np.asarray(body.image).copy()
         assert body.face is not None
@@ -407,7 +406,7 @@ def view(stock: Stock, edge: int, rng: np.random.Generator, apart: tuple[float, 
 
 
 def targets(seen: View, edge: int) -> np.ndarray:
-    """[9, h, w] float32: score wanted, offsets / 16 [6], the offsets' weight, 0 where nothing is said of the score."""
+    """[9, h, w] float32: target score, offsets / 16 [6], the offsets' weight, 0 where the score is ignored."""
     cells = edge // CELL
     row, column = np.mgrid[:cells, :cells]
     middles = CELL * (np.stack([column, row], -1) + 0.5)  # [h, w, 2]
@@ -429,7 +428,7 @@ def targets(seen: View, edge: int) -> np.ndarray:
         out[0] = np.maximum(out[0], heat)
         offsets = (face.points - middles[..., None, :]).reshape(cells, cells, 6) / _REACH
         out[1:7][:, nearest] = np.moveaxis(offsets, -1, 0)[:, nearest]
-        # Small faces need their points as exactly as large ones, in their own measure.
+        # Small faces need accuracy relative to their size.
         out[7][nearest] = ((heat > 0.25) * heat * 16 / face.eye_distance)[nearest]
         out[8][heat > 0.02] = 1
     return out
@@ -444,7 +443,7 @@ def batch(stock: Stock, count: int, rng: np.random.Generator) -> tuple[Tensor, T
 
 
 def losses(out: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the scores (focal, as CenterNet has it) and of the points (absolute, in 16 pixels)."""
+    """Losses of the scores (CenterNet's focal loss) and of the points (absolute, in units of 16 pixels)."""
     logits, heat, said = out[:, 0].float(), wanted[:, 0], wanted[:, 8]
     share = torch.sigmoid(logits)
     faces = (heat > 0.999).sum().clamp(min=1)
@@ -457,7 +456,7 @@ def losses(out: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train(work: Path, stock: Stock, minutes: float, steps: int, size: int, seed: int = 0) -> Network:
-    """Trains, continuing from the checkpoint in `work` if there is one; returns the averaged network."""
+    """Trains, resuming from the checkpoint in `work` if there is one; returns the averaged network."""
     torch.manual_seed(seed)
     network = Network()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
@@ -479,12 +478,12 @@ def train(work: Path, stock: Stock, minutes: float, steps: int, size: int, seed:
 
 
 def held_out(seed: int, edge: int, rng: np.random.Generator, scale: float | None = None) -> tuple[np.ndarray, Face]:
-    """A picture with one character whose seed was never trained on: [edge, edge, 4] uint8, and its face.
+    """A picture with one character of a held-out seed: [edge, edge, 4] uint8, and its face.
 
-    The character's own frame is `scale` (0.15 to 1.2 where not said) of the picture's edge.
+    The character's own frame is `scale` (default: 0.15 to 1.2) of the picture's edge.
     """
     if not 0 <= seed < FIRST_SEED:
-        raise ValueError(f"seed {seed} is trained on: those held out are 0 to {FIRST_SEED - 1}")
+        raise ValueError(f"seed {seed} is used for training: held-out seeds are 0 to {FIRST_SEED - 1}")
     with Rig(Character.from_seed(seed), 256, background=False) as rig:
         image, truth = rig.draw_with_truth(pose(rng))
         face, _ = face_of(truth)
@@ -501,12 +500,12 @@ def held_out(seed: int, edge: int, rng: np.random.Generator, scale: float | None
 
 
 def hit(found: list[Face], face: Face, edge: int, within: float = 0.04) -> bool:
-    """Whether exactly this face was found, each point within a share of the picture's edge."""
+    """Whether exactly this face was found, each point within a fraction of the picture's edge."""
     return len(found) == 1 and bool((np.hypot(*(found[0].points - face.points).T) <= within * edge).all())
 
 
 def measure(detector: FaceDetector, stock: Stock, count: int) -> dict[str, float]:
-    """On pictures of characters held out, and on backgrounds."""
+    """Metrics on pictures of held-out characters, and on backgrounds."""
     rng = np.random.default_rng(7)
     hits, errors, seconds, false = [], [], [], 0
     for i in range(count):
@@ -533,10 +532,10 @@ def measure(detector: FaceDetector, stock: Stock, count: int) -> dict[str, float
 def main(argv: list[str] | None = None) -> int:
     """`lipstream train face`: the whole recipe, resumable."""
     parser = argparse.ArgumentParser(prog="lipstream train face", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("face"), help="folder for drawn characters and checkpoints")
+    parser.add_argument("--work", type=Path, default=Path("face"), help="folder for characters and checkpoints")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go")
     parser.add_argument("--characters", type=int, default=1600)
-    parser.add_argument("--minutes", type=float, default=9.0, help="of training, the drawing of characters not counted")
+    parser.add_argument("--minutes", type=float, default=9.0, help="of training, excluding the rendering of characters")
     parser.add_argument("--steps", type=int, default=4000, help="at most")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
