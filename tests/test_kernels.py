@@ -92,7 +92,7 @@ for _name, _change, _why in (
     ("three dimensions", {"q": torch.zeros(B, N, D)}, r"q has 3 dimensions \[2, 6, 32\]"),
     ("other sink", {"sink": _ring(B, N + 1, H, D)}, r"7 tokens of the sink .* frames of 6"),
     ("sink of others", {"sink": _ring(3, N, H, D)}, r"sink keys has shape \[3, "),
-    ("ring of others", {"ring": _ring(3, S, N, H, D)}, r"2 rows are no multiple of the 3 sessions"),
+    ("ring of others", {"ring": _ring(3, S, N, H, D)}, r"2 rows are not a multiple of the 3 sessions"),
     ("other frames", {"ring": _ring(B, S, 4, H, D)}, r"6 current tokens .* frames of 4"),
     ("more than the ring", {"context": 4}, r"a context of 4 frames does not fit .* ring of 3"),
     ("negative context", {"context": -1}, r"a context of -1 frames"),
