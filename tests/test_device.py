@@ -357,7 +357,7 @@ def test_a_step_needs_nothing_of_the_host(kernels: bool, monkeypatch: pytest.Mon
             frame_renderer._compute(3)
     assert not host.found
     with FromHost() as host:
-        frame_renderer._said.copy_(torch.zeros(frame_renderer._said.shape))
+        frame_renderer._inputs.copy_(torch.zeros(frame_renderer._inputs.shape))
     assert host.found  # it would have been noticed
 
 

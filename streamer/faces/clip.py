@@ -182,8 +182,8 @@ def _read_video(data: bytes, what: str, sampler: _Sampler) -> None:
                 return
 
 
-def _rate(told: Fraction | None) -> float:
-    return float(told) if told and 1 <= told <= 240 else _USUAL_RATE
+def _rate(declared: Fraction | None) -> float:
+    return float(declared) if declared and 1 <= declared <= 240 else _USUAL_RATE
 
 
 def _pixels(frame: av.VideoFrame) -> np.ndarray:
@@ -268,8 +268,8 @@ def choose_frames(frames: Sequence[Frame], fits: Sequence[FaceFit | None]) -> Pa
     pack = make_pack(
         [Given(seen[i][0].pixels, seen[i][1], f"{seen[i][0].time:.1f} s", role) for role, i in best.items()]
     )
-    told = ", ".join(f"{SAYS[role]} at {seen[i][0].time:.1f} s" for role, i in best.items())
-    kept = Notice("clip_chosen", f"Taken from the clip: {told}. Nothing else of its {len(frames)} frames is kept.")
+    roles = ", ".join(f"{SAYS[role]} at {seen[i][0].time:.1f} s" for role, i in best.items())
+    kept = Notice("clip_chosen", f"Taken from the clip: {roles}. Nothing else of its {len(frames)} frames is kept.")
     chosen = tuple(replace(one, by="face") for one in pack.chosen)
     return replace(pack, notices=(kept, *pack.notices), chosen=chosen)
 

@@ -65,16 +65,16 @@ class PictureReader:
         ]
         pack = make_pack([given for given, _ in found])
         # Expression notices apply to the animated picture only: other pictures may be meant to have shut eyes.
-        told = next(notices for given, notices in found if given.pixels is pack.neutral)
-        return replace(pack, notices=(*told, *pack.notices))
+        own = next(notices for given, notices in found if given.pixels is pack.neutral)
+        return replace(pack, notices=(*own, *pack.notices))
 
     def read_clip(self, data: bytes, name: str = "") -> Pack:
         """Makes a pack of a clip's best frames. Raises BadPicture."""
         landmarker, _ = self._networks()
         clip = read_clip(data, name)
         pack = choose_frames(clip.frames, follow_face(clip.frames, landmarker))
-        fit, told = described(pack.neutral, pack.fit)
-        return replace(pack, fit=fit, notices=(*clip.notices, *told, *pack.notices))
+        fit, own = described(pack.neutral, pack.fit)
+        return replace(pack, fit=fit, notices=(*clip.notices, *own, *pack.notices))
 
     def _read(
         self, upload: Upload, marks: Sequence[float] | None, at: tuple[float, float] | None, alone: bool
@@ -82,7 +82,7 @@ class PictureReader:
         decoded = decode_picture(upload.data, upload.name)
         pixels, scale = decoded.pixels, decoded.scale
         landmarker, detector = self._networks()
-        told = [Notice("picture", note) for note in decoded.notes]
+        notices = [Notice("picture", note) for note in decoded.notes]
         try:
             if marks is not None:
                 height, width = (round(edge / scale) for edge in pixels.shape[:2])
@@ -93,10 +93,10 @@ class PictureReader:
                 )
         except BadFace as error:
             if not alone and error.reason == "no_face":
-                return Given(pixels, None, upload.name, upload.role), told
+                return Given(pixels, None, upload.name, upload.role), notices
             back = enlarged(1 / scale)
             raise BadFace(error.reason, str(error), [each.moved(back) for each in error.faces]) from None
-        return Given(face.picture, face.fit, upload.name, upload.role), told + face.notices
+        return Given(face.picture, face.fit, upload.name, upload.role), notices + face.notices
 
 
 def _meant(

@@ -93,7 +93,7 @@ def rolling_attention(
     table: Tensor,
 ) -> Tensor:
     """
-    Attention of consecutive frames, each of which sees itself and the C before it. q, k, v [B, M, N, H, D]; sink keys
+    Attention of consecutive frames; each sees itself and the C before it. q, k, v [B, M, N, H, D]; sink keys
     and values [B, R * N, H, D] (R may be 0); ring keys and values [B, C, N, H, D], newest last, of which the last
     `filled[b]` (int64 [B]) are valid in row b; table from `rotation_table`. Queries and keys are normalised and not
     rotated. Returns [B, M, N, H, D].

@@ -147,11 +147,11 @@ class Block(nn.Module):
         seen = look_back(layer, self.q_norm(q), k, v)
         audio_q = self.audio_norm(audio_q.unflatten(-1, (self.heads, -1)))
         heard = face_audio_attention(audio_q, audio.keys, audio.values, faces, self.audio_strength)
-        felt = self._felt(emotion_q, emotion) * self.emotion_strength.to(x.dtype)
+        felt = self._attend_emotion(emotion_q, emotion) * self.emotion_strength.to(x.dtype)
         x = torch.addcmul(x, gate, self.answer(torch.cat([seen.flatten(2), heard.flatten(2), felt], -1)))
         return torch.addcmul(x, gate2, self.feed(_modulated(x, shift2, scale2))), k, v
 
-    def _felt(self, q: Tensor, emotion: Branch) -> Tensor:
+    def _attend_emotion(self, q: Tensor, emotion: Branch) -> Tensor:
         """q [B, N, emotion_width] -> the same shape: what its tokens read from the references."""
         if emotion.keys.shape[1] == 1:  # softmax over one key is 1
             return emotion.values.flatten(2).expand_as(q)

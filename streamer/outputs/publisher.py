@@ -39,7 +39,7 @@ STALL = 10.0
 
 _SCHEMES = {"rtmp": "flv", "rtmps": "flv", "srt": "mpegts"}
 _SUFFIXES = {".mp4": "mp4", ".mkv": "matroska", ".flv": "flv"}
-_FAREWELL = 3.0  # seconds that a relay gets to finish its broadcast
+_CLOSE_TIMEOUT = 3.0  # seconds that a relay gets to finish its broadcast
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Relay:
         self._began = clock.now()
         self._writing_since: float | None = None
         self._stalled = False
-        self._said = ""
+        self._last_message = ""
         self._on_connected = on_connected
         self.connected = False
         self._reader = threading.Thread(target=self._read, name="publish-relay", daemon=True)
@@ -182,7 +182,7 @@ class Relay:
                     self.connected = True
                     self._on_connected()
             elif text and not (text.partition("=")[0].isidentifier() and "=" in text):
-                self._said = text[:200]
+                self._last_message = text[:200]
 
     def write(self, data: bytes) -> int:
         """Raises Lost."""
@@ -200,11 +200,13 @@ class Relay:
 
     def _lost(self) -> Lost:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_FAREWELL)
+            self._process.wait(_CLOSE_TIMEOUT)
         self._reader.join(1.0)
         if self._stalled:
             return Lost("stalled", "it did not answer in time")
-        return Lost("lost" if self.connected else "refused", self._said or f"exit status {self._process.returncode}")
+        return Lost(
+            "lost" if self.connected else "refused", self._last_message or f"exit status {self._process.returncode}"
+        )
 
     def stalls(self, now: float, most: float) -> bool:
         """Whether connecting, or a single write, has taken longer than `most` seconds."""
@@ -221,11 +223,11 @@ class Relay:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
-            self._process.wait(_FAREWELL)
+            self._process.wait(_CLOSE_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(_FAREWELL)
+        self._reader.join(_CLOSE_TIMEOUT)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -314,10 +316,10 @@ class Publisher:
             feed.intake.close()
         if self._thread.is_alive():
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, self._thread.join, 2 * _FAREWELL)
+            await loop.run_in_executor(None, self._thread.join, 2 * _CLOSE_TIMEOUT)
             if self._thread.is_alive() and (link := self._relay) is not None:
                 link.kill()
-                await loop.run_in_executor(None, self._thread.join, _FAREWELL)
+                await loop.run_in_executor(None, self._thread.join, _CLOSE_TIMEOUT)
 
     # The publisher's thread
 

@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 KEYFRAME_SECONDS = 1.0
 
-_LEAST_FREE = 16 * 2**20  # bytes of free disk space required to start a recording
+_MIN_FREE = 16 * 2**20  # bytes of free disk space required to start a recording
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_PATIENCE = 10.0  # seconds to wait for the disk when a recording ends
+_CLOSE_TIMEOUT = 10.0  # seconds to wait for the disk when a recording ends
 
 
 class WholeFile(io.FileIO):
@@ -59,9 +59,9 @@ def create(folder: Path, session_id: str, at: float) -> WholeFile:
     """Creates a file in `folder`. Raises `RequestError` (507 if the disk is full, otherwise 500)."""
     try:
         free = shutil.disk_usage(folder).free
-        if free < _LEAST_FREE:
+        if free < _MIN_FREE:
             raise RequestError(
-                507, "disk_full", f"{free} bytes are free on the disk, and a recording needs at least {_LEAST_FREE}"
+                507, "disk_full", f"{free} bytes are free on the disk, and a recording needs at least {_MIN_FREE}"
             )
         for attempt in range(100):
             with contextlib.suppress(FileExistsError):
@@ -156,9 +156,9 @@ class Recording:
 
     async def _end(self) -> None:
         self._intake.close()
-        await self._loop.run_in_executor(None, self._thread.join, _PATIENCE)
+        await self._loop.run_in_executor(None, self._thread.join, _CLOSE_TIMEOUT)
         if self._thread.is_alive():
-            self._fail("recording_failed", f"the disk did not respond within {_PATIENCE:.0f} s")
+            self._fail("recording_failed", f"the disk did not respond within {_CLOSE_TIMEOUT:.0f} s")
         elif self._state == "ended" and self._finish is not None:
             try:
                 await self._loop.run_in_executor(None, self._finish, self.path)

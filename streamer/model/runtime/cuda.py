@@ -126,7 +126,7 @@ class CudaFrameRenderer:
         self._steps = torch.cuda.Stream(self.device) if self._cuda else None
         self._aside = torch.cuda.Stream(self.device) if self._cuda else None
         self._pool = torch.cuda.graph_pool_handle() if self._cuda else None
-        self._made()
+        self._allocate()
         if self._cuda:
             torch.cuda.synchronize(self.device)  # the streams above do not wait for copies and fills made here
 
@@ -141,7 +141,7 @@ class CudaFrameRenderer:
         graphs = f", a CUDA graph for {', '.join(map(str, self._graphs))} sessions" if self._graphs else ""
         return f"{self.device.type} ({name}){graphs}; {self.choice.line}"
 
-    def _made(self) -> None:
+    def _allocate(self) -> None:
         """Allocates the tensors beside the slots, and a step's inputs and outputs."""
         c, capacity, size = self.config, self.capacity, self.config.size
 
@@ -159,10 +159,10 @@ class CudaFrameRenderer:
             self._opaque, self._backed = (zeros(capacity, dtype=torch.bool) for _ in range(2))
             self._seed, self._frame = (zeros(capacity, dtype=torch.int64) for _ in range(2))
             self._backdrops: dict[int, Tensor] = {}
-            self._behind(size)
+            self._backdrop(size)
             self._widths = (2 * PLAN, c.transformer.window * HEARD, len(EMOTIONS), 1)  # the last: whether it is due
-            self._said = zeros(capacity, sum(self._widths))  # [P, K]
-            self._saying = self._pinned(capacity, sum(self._widths), dtype=torch.float32)
+            self._inputs = zeros(capacity, sum(self._widths))  # [P, K]
+            self._pinned_inputs = self._pinned(capacity, sum(self._widths), dtype=torch.float32)
             self._painted = zeros(capacity, 4, size, size)  # premultiplied, 0..255: for frames of another size
             # Planes of YUV, alpha, and a row whose first value says whether the frame is finite.
             self._drawn = zeros(capacity, 5 * size // 2 + 1, size, dtype=torch.uint8)
@@ -173,11 +173,11 @@ class CudaFrameRenderer:
         """Allocates pinned host memory, which the device accesses directly."""
         return torch.zeros(shape, dtype=dtype, pin_memory=self._cuda)
 
-    def _beside(self) -> list[Tensor]:
+    def _session_tensors(self) -> list[Tensor]:
         """Tensors that move with a session from slot to slot, in addition to those of `Slots`."""
         return [self._picture, *self._features, self._opaque, self._backed, self._seed, self._frame]
 
-    def _behind(self, size: int) -> Tensor:
+    def _backdrop(self, size: int) -> Tensor:
         """The backdrop [3, size, 1], constant along each row."""
         if size not in self._backdrops:
             rows = torch.from_numpy(backdrop(size)[:, :1, :3].astype(np.float32))
@@ -257,7 +257,7 @@ class CudaFrameRenderer:
             self._backed[seat.slot].fill_(backed)
             self._seed[seat.slot].fill_(seed)
             self._frame[seat.slot].zero_()
-            self._behind(size)
+            self._backdrop(size)
             seated = torch.cuda.Event() if self._cuda else None
             if seated is not None:
                 seated.record()
@@ -278,7 +278,7 @@ class CudaFrameRenderer:
                 return
             self._slots.leave(stream.seat)
             if slot != last:
-                for part in self._beside():
+                for part in self._session_tensors():
                     part[slot].copy_(part[last])
 
     @torch.no_grad()
@@ -290,10 +290,10 @@ class CudaFrameRenderer:
         if not streams:
             return []
         with self._lock, self._on_steps():
-            slots = self._say(streams)
+            slots = self._write_inputs(streams)
             reach = max(slots) + 1
             bucket = next(count for count in self.buckets if count >= reach)
-            self._said[:bucket].copy_(self._saying[:bucket], non_blocking=True)
+            self._inputs[:bucket].copy_(self._pinned_inputs[:bucket], non_blocking=True)
             if bucket in self._graphs:
                 self._graphs[bucket].replay()
             else:
@@ -319,12 +319,12 @@ class CudaFrameRenderer:
             frames.append(NotFinite("the session state contained NaN or Inf and was reset"))
         return frames
 
-    def _say(self, streams: Sequence[Seated]) -> list[int]:
+    def _write_inputs(self, streams: Sequence[Seated]) -> list[int]:
         """Writes the sessions' conditions and which are due into the pinned input. Returns their slots."""
         slots = [stream.seat.slot for stream in streams]
         if min(slots) < 0 or len(set(slots)) < len(slots):
             raise ValueError(f"sessions in slots {slots}: each must be open and occur only once")
-        rows = self._saying.numpy()
+        rows = self._pinned_inputs.numpy()
         rows[:, -1] = 0
         for stream, slot in zip(streams, slots, strict=True):
             if not stream.heard:
@@ -341,7 +341,7 @@ class CudaFrameRenderer:
                 torch.stack([part[slot] for slot in of_size]) for part in (self._painted, self._opaque, self._backed)
             )
             pictures = scaled(picked, size)
-            planes = with_alpha(to_planes(shown(pictures, opaque, backed, self._behind(size))), pictures)
+            planes = with_alpha(to_planes(shown(pictures, opaque, backed, self._backdrop(size))), pictures)
             if len(self._others.get(size, ())) < len(of_size):
                 count = next(count for count in self.buckets if count >= len(of_size))
                 self._others[size] = self._pinned(count, 5 * size // 2, size)
@@ -352,7 +352,7 @@ class CudaFrameRenderer:
     def _compute(self, count: int) -> None:
         """The whole step over the first `count` slots, from inputs to planes, all on the device."""
         first, slots = slice(count), self._slots
-        plan, heard, emotion, due = self._said[first].split(self._widths, 1)
+        plan, heard, emotion, due = self._inputs[first].split(self._widths, 1)
         for place, new in zip(
             (slots.now.plan, slots.now.heard, slots.now.emotion), (plan, heard, emotion), strict=True
         ):
@@ -366,7 +366,9 @@ class CudaFrameRenderer:
         )
         finite = (latents.flatten(1).float().sum(1) + painted.flatten(1).float().sum(1)).isfinite()
         self._painted[first].copy_(eight_bit(painted))
-        pictures = shown(self._painted[first], self._opaque[first], self._backed[first], self._behind(self.config.size))
+        pictures = shown(
+            self._painted[first], self._opaque[first], self._backed[first], self._backdrop(self.config.size)
+        )
         self._drawn[first, :-1].copy_(with_alpha(to_planes(pictures), self._painted[first]))
         self._drawn[first, -1, 0].copy_(finite)
 

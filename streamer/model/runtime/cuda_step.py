@@ -57,7 +57,7 @@ def _rows(model: Transformer, slots: Slots, count: int) -> _Rows:
     )
 
 
-def _keep(slots: Slots, count: int, drawn: Tensor) -> None:
+def _store_previous(slots: Slots, count: int, drawn: Tensor) -> None:
     """Stores the generated frames [b, Z, s, s] as the previous frames of the sessions that were due."""
     first = slice(count)
     due, previous = slots.due[first], slots.has_previous[first]
@@ -113,13 +113,13 @@ def step(model: Transformer, slots: Slots, count: int) -> Tensor:
         )
         audio_q = block.audio_norm(audio_q.unflatten(-1, (config.heads, -1)))
         spoken = face_audio_attention(audio_q, *heard, faces, block.audio_strength)
-        feeling = block._felt(emotion_q, felt) * block.emotion_strength.to(x.dtype)
+        feeling = block._attend_emotion(emotion_q, felt) * block.emotion_strength.to(x.dtype)
         answer = block.answer(torch.cat([seen.flatten(2), spoken.flatten(2), feeling], -1))
         x, level = adaln(x, change[3], change[4], answer, change[2])
         branch, gate = block.feed(level), change[5]
     shift, scale = model.leave_modulation(c[-count:])[:, None].chunk(2, -1)
     drawn = to_latent(model.leave(adaln(x, shift, scale, branch, gate).level), config.patch)
-    _keep(slots, count, drawn)
+    _store_previous(slots, count, drawn)
     return drawn
 
 
@@ -154,7 +154,7 @@ def reference_step(model: Transformer, slots: Slots, count: int) -> Tensor:
         return attend(rotate(q, own).transpose(1, 2), keys, values, mask).transpose(1, 2)
 
     drawn = model(rows.latent, rows.time, rows.given, rows.added, look_back)[0][-count:]
-    _keep(slots, count, drawn)
+    _store_previous(slots, count, drawn)
     return drawn
 
 

@@ -186,7 +186,7 @@ def models(networks: Networks, folder: Path | None = None) -> Models:
     def model(name: str, times: int = 1) -> Any:
         nonlocal source
         path = folder / f"{networks.config.name}-{name}{times if times > 1 else ''}-{key}.model"
-        with _refusals():
+        with _as_unavailable():
             found = _read(core, package, path)
             if found is None:
                 found = _traced(package, networks, name, times)
@@ -194,14 +194,14 @@ def models(networks: Networks, folder: Path | None = None) -> Models:
                 source = "compiled anew"
         return found
 
-    with _refusals():
+    with _as_unavailable():
         core = package.Core()
     step, picture = model("step"), model("picture")
     return Models(core, step, picture, partial(model, "picture"), f"OpenVINO {version}", source)
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def _as_unavailable() -> Iterator[None]:
     """Converts OpenVINO's exceptions to Unavailable: an unknown operator, a plug-in that does not load."""
     try:
         yield
@@ -280,7 +280,7 @@ class OpenVinoFrameRenderer(FrameRenderer):
         self._compiling = threading.Lock()  # separate, so that sessions continue meanwhile
 
     def _request(self, model: Any) -> Any:
-        with _refusals():
+        with _as_unavailable():
             return self._made.core.compile_model(model, "CPU", self._settings).create_infer_request()
 
     def still(self, picture: np.ndarray, face: np.ndarray) -> PreparedCharacter:
@@ -321,7 +321,7 @@ class OpenVinoFrameRenderer(FrameRenderer):
             # Compiled operators may suppress NaN: everything that is kept is checked, too.
             finite = np.isfinite(total).all() and np.isfinite(kept)
         if not finite:
-            return stream.spoilt()
+            return stream.reset_nonfinite()
         if stream.cache.context:
             stream.previous = latent, conditions
         return pixels

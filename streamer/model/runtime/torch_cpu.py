@@ -89,7 +89,7 @@ class Stream(Hearing):
     noise: torch.Generator
     previous: tuple[Tensor, Conditions] | None = None  # the last frame, not in the ring yet; None without a ring
 
-    def spoilt(self) -> NotFinite:
+    def reset_nonfinite(self) -> NotFinite:
         """Clears everything but the character after NaN or Inf. Returns the error to report."""
         self.cache.reset()
         self.previous = None
@@ -173,7 +173,7 @@ class FrameRenderer:
                     stream.previous = latents[b : b + 1], conditions.rows(torch.tensor([b]))
                 out.append(np.ascontiguousarray(pixels[b]))
             else:
-                out.append(stream.spoilt())
+                out.append(stream.reset_nonfinite())
         return out
 
     def noise(self, stream: Stream) -> Tensor:

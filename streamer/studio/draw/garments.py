@@ -1,4 +1,4 @@
-"""Clothes: one function a garment, in GARMENTS. `back` parts lie behind the neck, the rest over the body."""
+"""Clothes: one function per garment, in GARMENTS. `back` parts are behind the neck, the rest over the body."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ LINE = 0.0145
 
 @dataclass
 class Tailor:
-    """Cuts cloth: shapes in a cloth's tones on the torso."""
+    """Draws pieces of cloth on the torso, in the cloth's tones."""
 
     a: Anatomy
 
     def piece(self, points: Points, c: Cloth, fold: float = 1.0, line: bool = True,
             label: str | None = None) -> Outline:
-        """A closed piece with its light from above."""
+        """A closed piece, lit from above."""
         o = self.a.sketch.outline(points, body)
         ys = [p[1] for p in points]
         top, bottom = min(ys), max(ys)
@@ -50,8 +50,8 @@ class Tailor:
         self.a.sketch.paint(self.a.sketch.outline(paths, body), color)
 
     def torso(self, c: Cloth, neckline: Points, looseness: float = 0.03) -> Outline:
-        """The garment's body: shoulders down to the frame, open at `neckline` (the viewer's right half, from the
-        shoulder down to the middle)."""
+        """The garment's body: from the shoulders down to the frame's edge, open at `neckline` (its right half as the
+        viewer sees it, from the shoulder down to the middle)."""
         side = torso_side(self.a, looseness)
         right = [*list(neckline)[::-1], *side[1:]]
         left = mirror(right[::-1])
@@ -60,7 +60,7 @@ class Tailor:
         return self.piece(right + left, c)
 
     def folds(self, c: Cloth, arm: float = 0.0) -> None:
-        """Where the arms meet the torso, and creases at the armpits."""
+        """The seams between arms and torso, and creases at the armpits."""
         w = torso_side(self.a)[4][0] - 0.055 + arm
         shade = [(w - 0.20, 1.26, 0.0), (w - 0.17, 1.42, 0.0), (w - 0.15, 1.70, 0.0), (w - 0.10, 1.95, 0.0),
                  (w - 0.22, 1.95, 0.0), (w - 0.22, 1.6, 0.0)]
@@ -482,7 +482,7 @@ def leather_jacket(t: Tailor) -> None:
 
 @dataclass(frozen=True)
 class Garment:
-    """What lies over the body, what lies behind the neck, and the sleeve: its cloth and its cuff."""
+    """The part over the body, the part behind the neck, and the sleeve: its cloth and its cuff."""
 
     front: Callable[[Tailor], None]
     back: Callable[[Tailor], None] | None = None
@@ -490,7 +490,7 @@ class Garment:
     cuff: str = "cloth"  # "cloth", "accent" or "none"
 
     def sleeve_and_cuff(self, a: Anatomy) -> tuple[Cloth | None, Cloth | None]:
-        """The cloth of the forearm and of its cuff; None where there is none."""
+        """The cloth of the forearm and of its cuff; None for bare skin."""
         cloths: dict[str, Cloth | None] = {
             "cloth": a.cloth,
             "accent": a.accent,

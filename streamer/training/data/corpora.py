@@ -318,8 +318,8 @@ def flite_phones(printed: str) -> list[TimedPhone]:
 
 # Alignment -----------------------------------------------------------------------------------------------------------
 
-# Alignments above these thresholds are accepted. Of wrong transcripts 3 in 4 score below WORST_SCORE, of right ones 1 in
-# 4; a wrong one also rushes through its phones or leaves loud audio without phones.
+# Alignments above these thresholds are accepted. Of wrong transcripts 3 in 4 score below WORST_SCORE, of right ones
+# 1 in 4; a wrong one also rushes through its phones or leaves loud audio without phones.
 WORST_SCORE = -33.0
 MOST_HURRIED = 0.30
 LEAST_COVERED = 0.80
