@@ -300,7 +300,7 @@ def test_refusals(networks: Networks) -> None:
         with pytest.raises(ValueError, match=f"frames of {size} pixels"):
             frame_renderer.stream(still, size=size)
     session = frame_renderer.stream(still)
-    with pytest.raises(Full, match="all 1 places"):
+    with pytest.raises(Full, match="all 1 slots"):
         frame_renderer.stream(still)
     with pytest.raises(ValueError, match="has no conditions"):
         frame_renderer.draw([session])
@@ -446,7 +446,7 @@ def test_a_rig_on_a_device(networks: Networks) -> None:
     """It hears and draws planes of the size asked for, gives its slot back, and a full device is a refusal."""
     generator = NeuralBackend(CudaFrameRenderer(networks, 2, "cpu", torch.float32))
     rigs = [generator.create_renderer(Characters().get("24"), size, True) for size in (128, SIZE)]
-    with pytest.raises(RequestError, match="all 2 places") as refused:
+    with pytest.raises(RequestError, match="all 2 slots") as refused:
         generator.create_renderer(Characters().get("24"), 128, True)
     assert refused.value.status == 503
     curves = ArticulationFrame(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))

@@ -96,7 +96,7 @@ for _name, _change, _why in (
     ("other frames", {"ring": _ring(B, S, 4, H, D)}, r"6 current tokens .* frames of 4"),
     ("more than the ring", {"context": 4}, r"a context of 4 frames does not fit .* ring of 3"),
     ("negative context", {"context": -1}, r"a context of -1 frames"),
-    ("written before 0", {"written": torch.tensor([0, -3])}, r"and holds -3"),
+    ("written before 0", {"written": torch.tensor([0, -3])}, r"and contains -3"),
     ("written as int32", {"written": torch.zeros(B).int()}, r"written is torch.int32"),
     ("written of others", {"written": torch.zeros(3).long()}, r"written has shape \[3\]"),
     ("short table", {"table": torch.zeros(4, N, 16, 2)}, r"table has 4 rows, .* least 5"),
