@@ -21,7 +21,7 @@ from streamer.server.config import ServerConfig, is_loopback
         ({"max_sessions": 0}, "max_sessions is 0"),
         ({"allow_origins": ("*",)}, "--allow-origin '.'"),
         ({"allow_origins": ("https://a.example", "https://A.example")}, "https://A.example"),
-        ({"device": "tpu"}, "'tpu' is none of auto, cpu, cuda"),
+        ({"device": "tpu"}, "'tpu' is not one of auto, cpu, cuda"),
         ({"connect_timeout": -1.0}, "-1"),
     ],
 )

@@ -16,7 +16,7 @@ from streamer.audio.framing import steps_of
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.backends import create
 from streamer.avatar.characters import MAX_SEED, CharacterRecord, Characters
-from streamer.avatar.renderer import RendererBackend, in_words
+from streamer.avatar.renderer import RendererBackend, display_name
 from streamer.avatar.rig_backend import RigBackend
 from streamer.base.constants import DEFAULT_SIZES, DEVICES, FPS, GENERATORS, GENERATORS_HELP, SAMPLE_RATE, SIZES
 from streamer.base.errors import NotInstalled, RequestError
@@ -290,7 +290,7 @@ def main(arguments: Sequence[str]) -> int:
     for notice in (entry.to_json()["pack"] or {}).get("notices", []):
         _say(notice["text"])
     _say(generator.where)
-    _say(f"drawn by: {in_words(generator.renderer_name(entry, size))}, {size}×{size} pixels")
+    _say(f"drawn by: {display_name(generator.renderer_name(entry, size))}, {size}×{size} pixels")
     frames = draw_frames(samples, entry, size, True, listener, options.emotion, generator, script)
     frames = mark(frames, Marker(size, options.label, options.watermark))
     if options.frames:

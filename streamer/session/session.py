@@ -27,7 +27,7 @@ from streamer.audio.vad import Vad, VadEvent
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.characters import CharacterRecord, Characters
 from streamer.avatar.engine import Engine, EngineSlot
-from streamer.avatar.renderer import Renderer, RendererBackend, faster_than, in_words
+from streamer.avatar.renderer import Renderer, RendererBackend, display_name, faster_than
 from streamer.base import clock
 from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from streamer.base.errors import RequestError
@@ -382,7 +382,7 @@ class Session:
             was, behind = behind, missed > _MOST_LEFT_OUT * frames
             if behind and not was:
                 detail = (
-                    f"{missed} of {frames:.0f} frames were left out: the {in_words(self._renderer)} takes "
+                    f"{missed} of {frames:.0f} frames were left out: the {display_name(self._renderer)} takes "
                     f"{1000 * seat.cost:.0f} ms for one, and what else runs here its share of the processor"
                     + faster_than(self._renderer, self._rig_size)
                 )
