@@ -213,8 +213,8 @@ def test_what_cannot_be_signed_says_why_and_stays(tmp_path: Path, authority: Aut
         ((path, key, key), "holds no certificate"),
         ((path, cert, cert), "holds no private key"),
         ((path, cert, locked), "locked with a password"),
-        ((path, tmp_path / "none.pem", key), "none.pem could not be read"),
-        ((path, cert, tmp_path / "none.key"), "none.key could not be read"),
+        ((path, tmp_path / "none.pem", key), "none.pem is not a file"),
+        ((path, cert, tmp_path / "none.key"), "none.key is not a file"),
         ((path, *server), "extended key usage"),
         ((path, *expired), "not valid at time of signing"),
         ((path, *weak), "a kind that C2PA does not take"),
@@ -243,7 +243,7 @@ def test_a_rendering_is_signed(tmp_path: Path, authority: Authority, capsys: pyt
     speech = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
     short = tmp_path / "short.wav"
     data = speech.read_bytes()
-    short.write_bytes(data[:40] + (6400).to_bytes(4, "little") + data[44 : 44 + 6400])
+    short.write_bytes(data[:40] + (6400).to_bytes(4, "little") + data[44 + 32_000 : 44 + 32_000 + 6400])
     cert, key = authority.signer()
     out = tmp_path / "out.mp4"
     arguments = [str(short), str(out), "--generator", "rig", "--size", "128", "--c2pa-cert", str(cert), "--c2pa-key"]

@@ -19,6 +19,7 @@ from streamer.server.app import create_app
 from streamer.server.config import ServerConfig
 from streamer.server.routes import guard as guard_module
 from streamer.server.tokens import Tokens
+from streamer.session.messages import parse
 
 ELEMENT = Path(__file__).parent.parent / "clients" / "element"
 MAIN = {"Authorization": "Bearer correct horse"}
@@ -141,19 +142,15 @@ class TestTokens:
             [session] = guarded.state.sessions.values()
             assert session.entry.id == "3"
 
-            async def answer_to(message: dict[str, Any]) -> dict[str, Any]:
-                told = asyncio.get_running_loop().create_future()
-                session._send_event = told.set_result
-                session._on_message(json.dumps(message))
-                try:
-                    return await told
-                finally:
-                    del session._send_event
+            async def answer_to(message: dict[str, Any]) -> Any:
+                outcome = asyncio.get_running_loop().create_future()
+                session._commands.execute(parse(json.dumps(message)), outcome.set_result)
+                return await outcome
 
             for message in ({"type": "character", "id": "2"}, {"type": "away", "away": True, "picture": "2"}):
-                told = guarded.call(answer_to(message))
-                detail = "this session's token is for '3' alone"
-                assert told == {"type": "error", "reason": "token_character", "detail": detail}
+                refused = guarded.call(answer_to(message))
+                assert (refused.status, refused.reason) == (403, "token_character")
+                assert refused.detail == "this session's token is for '3' alone"
             assert session.entry.id == "3"
             assert answer.status_code == 201
 

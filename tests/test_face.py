@@ -19,6 +19,7 @@ from streamer.motion.controls import rest
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 from streamer.training import face as recipe
+from streamer.training import face_views as views
 from streamer.training.scribble import scribble
 
 HELD_OUT = 400  # the first of the seeds drawn here: training takes none below scenes.FIRST_SEED
@@ -35,15 +36,15 @@ def landmarker() -> Landmarker:
 
 
 @pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> recipe.Stock:
+def stock(tmp_path_factory: pytest.TempPathFactory) -> views.Stock:
     """Held-out characters, cut out, and backgrounds."""
-    return recipe.Stock(tmp_path_factory.mktemp("stock") / "stock.npz", 24, first_seed=HELD_OUT)
+    return views.Stock(tmp_path_factory.mktemp("stock") / "stock.npz", 24, first_seed=HELD_OUT)
 
 
 def portrait(seed: int, size: int = 256, background: bool = True) -> tuple[np.ndarray, Face]:
     with Rig(Character.from_seed(seed), size, background) as rig:
         image, truth = rig.draw_with_truth(rest())
-        return image.copy(), recipe.face_of(truth)[0]
+        return image.copy(), views.face_of(truth)[0]
 
 
 def error(found: Face, face: Face) -> float:
@@ -70,16 +71,16 @@ class TestDetector:
             off.append(error(the_face(picture, detector), face))
         assert np.mean(off) < 0.1, off
 
-    def test_finds_nothing_in_backgrounds(self, detector: FaceDetector, stock: recipe.Stock) -> None:
+    def test_finds_nothing_in_backgrounds(self, detector: FaceDetector, stock: views.Stock) -> None:
         """No face in 40 backgrounds: painted, cloudy, plain, with shapes, letters and pairs of dots on them."""
         rng = np.random.default_rng(1)
         for _ in range(40):
-            empty = np.asarray(recipe.ground(stock, 256, rng).convert("RGBA"))
+            empty = np.asarray(views.ground(stock, 256, rng).convert("RGBA"))
             assert detector.detect(empty) == []
 
-    def test_a_head_without_features_is_none(self, detector: FaceDetector, stock: recipe.Stock) -> None:
+    def test_a_head_without_features_is_none(self, detector: FaceDetector, stock: views.Stock) -> None:
         """Where features are painted over with skin there is no face, whatever hair is round it (brows may remain)."""
-        heads = [recipe.erased(stock.cutout(i)).image.convert("RGBA") for i in range(len(stock.pictures))]
+        heads = [views.erased(stock.cutout(i)).image.convert("RGBA") for i in range(len(stock.pictures))]
         assert sum(len(detector.detect(np.asarray(head))) for head in heads) <= 4
         whole = [stock.cutout(i).image.convert("RGBA") for i in range(len(stock.pictures))]
         assert sum(len(detector.detect(np.asarray(head))) for head in whole) >= 23
@@ -207,11 +208,11 @@ class TestGeometry:
 
 
 class TestTraining:
-    def test_targets_read_as_the_faces_they_were_made_of(self, stock: recipe.Stock) -> None:
+    def test_targets_read_as_the_faces_they_were_made_of(self, stock: views.Stock) -> None:
         """What the network is to say, read as its word would be, gives the view's faces back exactly."""
         rng, count = np.random.default_rng(3), 0
         for _ in range(20):
-            seen = recipe.view(stock, 128, rng, TRAINED)
+            seen = views.view(stock, 128, rng, TRAINED)
             wanted = recipe.targets(seen, 128)
             grid = np.concatenate([wanted[:1], 16 * wanted[1:7]])
             found = [face for face in peaks(grid) if face.score > 0.99]
@@ -250,14 +251,14 @@ class TestTraining:
         assert said.shape == (2, 7, 64 // CELL, 96 // CELL)
         assert np.abs(said - wanted).max() < 0.02
 
-    def test_training_continues_where_it_stopped(self, stock: recipe.Stock, tmp_path: Path) -> None:
+    def test_training_continues_where_it_stopped(self, stock: views.Stock, tmp_path: Path) -> None:
         """A second run goes on from the first one's step, and the loss is finite and falls."""
         recipe.train(tmp_path, stock, minutes=10, steps=2, size=2)
         assert torch.load(tmp_path / "face.pt", weights_only=True)["step"] == 2
         recipe.train(tmp_path, stock, minutes=10, steps=4, size=2)
         assert torch.load(tmp_path / "face.pt", weights_only=True)["step"] == 4
 
-    def test_learns_a_batch(self, stock: recipe.Stock) -> None:
+    def test_learns_a_batch(self, stock: views.Stock) -> None:
         """A few steps on one batch halve its loss: gradients reach what they should."""
         torch.manual_seed(0)
         network = recipe.Network()

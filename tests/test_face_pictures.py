@@ -19,7 +19,7 @@ from streamer.faces.detector import Face, FaceDetector, similarity
 from streamer.motion.controls import rest
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
-from streamer.training.face import face_of
+from streamer.training.face_views import face_of
 
 SEED = 500
 

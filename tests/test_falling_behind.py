@@ -64,7 +64,7 @@ async def test_it_is_said_in_the_session(
     """Once when frames begin to be left out, with their number, and again only after they were not for a while."""
     generator = Slow(0.08)
     monkeypatch.setattr(server.state, "generator", generator)
-    monkeypatch.setattr("streamer.session.session._LOOK_AFTER", 0.6)
+    monkeypatch.setattr("streamer.session.overload._INTERVAL", 0.6)
     async with Client(server.url) as client, client.session(size=128) as session:
         first = await session.expect("warning", 20, reason="overloaded")
         assert "of 15 frames were left out" in first["detail"] and "--generator rig" in first["detail"]
@@ -76,5 +76,5 @@ async def test_it_is_said_in_the_session(
         generator.seconds = 0.08
         await session.expect("warning", 20, reason="overloaded")
     assert any(
-        session.id in record.getMessage() for record in caplog.records if record.name == "streamer.session.session"
+        session.id in record.getMessage() for record in caplog.records if record.name == "streamer.session.overload"
     )

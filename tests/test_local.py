@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from posed_faces import png, poses
 
-from streamer.audio.segment_queue import Spoken
+from streamer.audio.segment_queue import Spoken, to_mono
 from streamer.avatar.admission import AdmissionConfig
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.engine import Engine
@@ -434,3 +434,43 @@ async def test_what_cannot_be_is_refused_with_a_reason(runtime: Runtime) -> None
         await runtime.avatar("24", size=100)
     with pytest.raises(ValueError, match="4000 Hz"):
         await runtime.avatar("24", sample_rate=4_000)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+async def test_bytes_may_be_cut_anywhere(channels: int) -> None:
+    """Interleaved PCM16 in pieces of any length, down to a byte, is spoken to the sample."""
+    avatar, said = seated(Easel()), speech(4)  # type: ignore[arg-type]
+    data = np.repeat(said.astype("<i2")[:, None], channels, axis=1).tobytes()
+    rng = np.random.default_rng(channels)
+    cuts = [0, 1, 2, 5, *np.sort(rng.integers(0, len(data), 50)).tolist(), len(data)]
+    numbers = [await avatar.push(data[a:b], channels=channels) for a, b in zip(cuts, cuts[1:], strict=False)]
+    assert numbers[0] is None and set(numbers) - {None} == {avatar.end_segment()}
+    heard = await until_ended(avatar)
+    assert np.array_equal(np.concatenate([moment.sound for moment in heard]), said)
+    await avatar.aclose()
+
+
+async def test_a_loose_byte_ends_with_its_segment() -> None:
+    """What a segment or an interruption leaves behind does not shift what is said next."""
+    avatar, said = seated(Easel()), speech(4)  # type: ignore[arg-type]
+    for leave in (avatar.end_segment, avatar.clear):
+        await avatar.push(bytearray(said.tobytes()[:-1]))
+        leave()
+        avatar.clear()
+        await avatar.push(memoryview(said.tobytes()))
+        avatar.end_segment()
+        heard = [moment for moment in await until_ended(avatar) if moment.segment is not None]
+        assert np.array_equal(np.concatenate([moment.sound for moment in heard]), said)
+    await avatar.aclose()
+
+
+def test_channels_that_cancel_are_heard() -> None:
+    """Opposite phase, a voice on one of many, and samples that are no number, in pushed speech."""
+    voice = speech(2)
+    assert np.array_equal(to_mono(np.stack([voice, -voice], 1)), voice)
+    alone = np.zeros((len(voice), 8), np.int16)
+    alone[:, 5] = voice
+    assert np.array_equal(to_mono(alone), voice)
+    floats = np.array([0.5, np.nan, np.inf, -np.inf, 1e30], np.float64)
+    assert to_mono(floats).tolist() == [16384, 0, 0, 0, 32767]
+    assert to_mono(np.zeros((0, 2), np.int16)).shape == (0,)

@@ -146,3 +146,17 @@ def test_a_rig_of_another_kind_takes_over_between_any_two_steps() -> None:
     again = Listening()
     assert frame(steps[4], before=again) == "neural" and len(again.heard) == len(again.drawn) == 1
     assert [rig.closed for rig in (plain, listening, last, again)] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 320, 639, 640, 1280])
+def test_blocks_make_the_same_steps(lookahead: int) -> None:
+    """However a recording is cut, its steps are those of the whole, and there is one for each frame that begins."""
+    rng = np.random.default_rng(lookahead)
+    for length in (1, 639, 640, 641, 1280, 6400, 16_001):
+        recording = rng.random(length, np.float32)
+        whole = list(steps_of(recording, lookahead))
+        assert [step.frame for step in whole] == list(range(-(-length // 640)))
+        cut = list(steps_of(np.split(recording, np.sort(rng.integers(0, length + 1, 9))), lookahead))
+        assert [step.frame for step in cut] == [step.frame for step in whole]
+        for a, b in zip(whole, cut, strict=True):
+            assert np.array_equal(a.samples, b.samples) and a.samples.shape == (640,)

@@ -70,6 +70,9 @@ class TestTargets:
         [
             (["--publish", "http://live.example/app"], "'http'"),
             (["--publish", "/no/such/folder/show.mp4"], "folder does not exist"),
+            (["--publish", "x" * 300 + ".mp4"], "File name too long"),
+            (["--publish", "rtmp://[::1/app/key"], "--publish rtmp://…: "),
+            (["--publish", "rtmp://live.example/app/key\n"], "no spaces, line breaks"),
             (["--record"], "--record-dir"),
             (["--record-dir", "/proc/version"], "--record-dir /proc/version"),
         ],

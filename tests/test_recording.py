@@ -336,7 +336,7 @@ class TestServer:
             assert "the disk is full" in told.result()["detail"]
             state = (await api.get(path)).json()
             assert (state["state"], state["reason"]) == ("failed", "disk_full")
-            assert not recorder.state.sessions[session.id]._outlets
+            assert not recorder.state.sessions[session.id]._output.outlets
             before = (await session.server_stats())["frames"]["sent"]
             for _ in range(10):
                 await anext(session.frames())

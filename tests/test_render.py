@@ -1,5 +1,7 @@
 """`lipstream render`: files in, files out."""
 
+import hashlib
+import os
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +15,8 @@ from posed_faces import clip, png, poses
 from streamer.avatar.characters import Characters
 from streamer.base.errors import RequestError
 from streamer.cli import render
-from streamer.cli.render import BadSpeech, draw_frames, read_speech
+from streamer.cli.render import draw_frames
+from streamer.media.recordings import Recording, open_recording, read_recording
 from streamer.motion.articulation import Articulation
 from streamer.motion.controls import rest
 from streamer.studio.character import Character
@@ -22,9 +25,9 @@ from streamer.studio.rig import Rig
 SAMPLE = Path(__file__).parent.parent / "clients" / "page" / "sample.wav"
 
 
-def _wav(path: Path, rate: int = 16_000, channels: int = 1, seconds: float = 1.0) -> Path:
+def _wav(path: Path, rate: int = 16_000, channels: int = 1, seconds: float = 1.0, loud: float = 8000) -> Path:
     t = np.arange(int(rate * seconds)) / rate
-    tone = (8000 * np.sin(2 * np.pi * 220 * t)).astype("<i2")
+    tone = (loud * np.sin(2 * np.pi * 220 * t)).astype("<i2")
     with wave.open(str(path), "wb") as out:
         out.setnchannels(channels)
         out.setsampwidth(2)
@@ -49,27 +52,32 @@ def _video_only(path: Path) -> Path:
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (16_000, 1), (44_100, 2), (48_000, 6), (192_000, 2)])
 def test_speech_of_any_shape_is_read(tmp_path: Path, rate: int, channels: int) -> None:
     """Any rate and channel count comes out as mono at 16 and 48 kHz, a second long, and loud."""
-    heard, kept = read_speech(_wav(tmp_path / "a.wav", rate, channels))
+    recording = open_recording(_wav(tmp_path / "a.wav", rate, channels))
+    heard, kept = recording.read(16_000), recording.read(48_000)
     assert abs(len(heard) - 16_000) <= 32
     assert abs(len(kept) - 48_000) <= 96
     assert 0.05 < np.abs(heard).max() <= 1.0
 
 
-def test_what_holds_no_speech_is_refused(tmp_path: Path) -> None:
-    """Missing, empty, no media, video only, shorter than a frame: a reason each."""
+def test_what_holds_no_speech_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Missing, empty, no media, video only, shorter than a frame, silent: status 1, and a sentence with the name."""
     empty, text, short = tmp_path / "empty.wav", tmp_path / "text.wav", tmp_path / "short.wav"
     empty.write_bytes(b"")
     text.write_text("this is not a recording" * 100)
     _wav(short, seconds=0.01)
+    silent = _wav(tmp_path / "silent.wav", loud=0)
     for path, says in (
         (tmp_path / "none.wav", "is not a file"),
         (empty, "0 bytes"),
         (text, "could not be read"),
         (_video_only(tmp_path / "video.mp4"), "holds no sound, only video"),
         (short, "160 samples"),
+        (silent, "is silent: all its samples are 0"),
     ):
-        with pytest.raises(BadSpeech, match=says):
-            read_speech(path)
+        assert render.main([str(path), str(tmp_path / "out.mp4")]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"lipstream render: {path} ") and says in said and said.count("\n") == 1
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_a_truncated_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -77,14 +85,13 @@ def test_a_truncated_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     cut = tmp_path / "cut.wav"
     whole = _wav(tmp_path / "whole.wav", seconds=2.0).read_bytes()
     cut.write_bytes(whole[: len(whole) // 2])
-    heard, _ = read_speech(cut)
+    heard = read_recording(cut, 16_000)
     assert abs(len(heard) - 16_000) < 200
 
 
 def test_the_same_speech_gives_the_same_frames() -> None:
     """Rendering twice is identical to the byte, and a frame answers each 40 ms."""
-    heard, _ = read_speech(SAMPLE)
-    heard = heard[: 16_000 * 2 + 100]
+    heard = read_recording(SAMPLE, 16_000)[: 16_000 * 2 + 100]
     entry = Characters().get("2")
     first, second = (
         [image.copy() for image in draw_frames(heard, entry, 128, True, Articulation.load())] for _ in range(2)
@@ -93,6 +100,82 @@ def test_the_same_speech_gives_the_same_frames() -> None:
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
     changes = [int(np.abs(a.astype(int) - b).sum()) for a, b in zip(first, first[1:], strict=False)]
     assert max(changes) > 0
+
+
+def _video(path: Path) -> tuple[list[str], bytes]:
+    """A hash of each frame, and the decoded sound."""
+    with av.open(str(path)) as container:
+        frames = [hashlib.sha256(frame.to_ndarray().tobytes()).hexdigest() for frame in container.decode(video=0)]
+    with av.open(str(path)) as container:
+        return frames, b"".join(frame.to_ndarray().tobytes() for frame in container.decode(audio=0))
+
+
+def test_speech_in_blocks_gives_the_same_frames(tmp_path: Path) -> None:
+    """A recording that is streamed is drawn and heard to the bit as one that is held whole."""
+    recording = open_recording(SAMPLE)
+    seconds = 3
+    entry, listener = Characters().get("2"), Articulation.load()
+    whole = recording.read(16_000)[: 16_000 * seconds + 100]
+    loud = recording.read(48_000)[: 48_000 * seconds + 300]
+    cuts = np.random.default_rng(0).integers(0, len(whole), 40)
+    blocks = np.split(whole, np.sort(cuts))  # of any length, empty ones among them
+    frames = (draw_frames(speech, entry, 128, True, listener) for speech in (whole, iter(blocks)))
+    sounds = (loud, iter(np.split(loud, np.sort(3 * cuts))))
+    for name, pictures, sound in zip(("whole.mp4", "blocks.mp4"), frames, sounds, strict=True):
+        assert render.write_video(tmp_path / name, pictures, sound, 128, lambda done: None) == 25 * seconds + 1
+    assert _video(tmp_path / "whole.mp4") == _video(tmp_path / "blocks.mp4")
+    assert (tmp_path / "whole.mp4").read_bytes() == (tmp_path / "blocks.mp4").read_bytes()
+
+
+def test_render_streams_what_it_reads(tmp_path: Path) -> None:
+    """The command's video is that of the whole recording, and its recording is never asked for whole."""
+    speech = tmp_path / "a.wav"
+    with wave.open(str(SAMPLE)) as source, wave.open(str(speech), "wb") as out:
+        out.setparams(source.getparams())
+        out.writeframes(source.readframes(2 * source.getframerate()))
+    out = tmp_path / "out.mp4"
+    arguments = [str(speech), str(out), "--size", "128", "--generator", "rig", "--no-label", "--no-watermark"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recording, "read", lambda *_: pytest.fail("the whole recording was read"))
+        assert render.main(arguments) == 0
+    recording = open_recording(speech)
+    frames = draw_frames(recording.read(16_000), Characters().get("1"), 128, True, Articulation.load())
+    render.write_video(tmp_path / "same.mp4", frames, recording.read(48_000), 128, lambda done: None)
+    assert _video(out) == _video(tmp_path / "same.mp4")
+
+
+def test_a_mouth_that_never_opens_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording in which nobody speaks makes a video, and a sentence."""
+    asked = ["--size", "128", "--generator", "rig"]
+    assert render.main([str(_wav(tmp_path / "a.wav", seconds=0.4)), str(tmp_path / "o.mp4"), *asked]) == 0
+    assert "the mouth stayed closed in all 10 frames: no speech was found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a:b.mp4", "http:x.mp4", "-x.mp4", "müsik ✓.mp4", "a%d.mp4"])
+def test_the_output_may_have_any_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A colon makes no protocol, and a dash no option after `--`."""
+    _wav(tmp_path / "-speech:.wav", seconds=0.2)
+    monkeypatch.chdir(tmp_path)
+    assert render.main(["--size", "128", "--generator", "rig", "--", "-speech:.wav", name]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["-speech:.wav", name])
+
+
+def test_what_cannot_be_written_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing folder, a folder in the way, a file where frames should go, the recording itself: status 1."""
+    speech = _wav(tmp_path / "a.wav", seconds=0.2)
+    (tmp_path / "folder.mp4").mkdir()
+    itself = _wav(tmp_path / "itself.mp4", seconds=0.2)
+    asked = ["--size", "128", "--generator", "rig"]
+    for arguments, says in (
+        ([str(speech), str(tmp_path / "no" / "o.mp4")], "could not be written"),
+        ([str(speech), str(tmp_path / "folder.mp4")], "could not be written"),
+        ([str(speech), str(tmp_path / "o.mp4"), "--frames", str(speech)], "a.wav"),
+        ([str(itself), str(itself)], "would be overwritten"),
+    ):
+        assert render.main([*arguments, *asked]) == 1
+        said = capsys.readouterr().err
+        assert says in said.splitlines()[-1] and "Traceback" not in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "folder.mp4", "itself.mp4"]
 
 
 @pytest.mark.parametrize("drawn", ["studio rig", "neural generator"])
@@ -191,6 +274,24 @@ class TestCharacters:
         ):
             with pytest.raises(RequestError, match=says):
                 render.find_character(texts, Characters())
+
+    def test_odd_paths(self, tmp_path: Path) -> None:
+        """A pipe, a name that is too long or holds a NUL, a folder that cannot be listed: a sentence each."""
+        os.mkfifo(tmp_path / "pipe.png")
+        closed = tmp_path / "closed"
+        closed.mkdir()
+        for texts, says in (
+            ([str(tmp_path / "pipe.png")], "pipe.png is not a file"),
+            (["x" * 5000], "is no picture"),
+            (["a\0b"], "is no picture"),
+        ):
+            with pytest.raises(RequestError, match=says):
+                render.find_character(texts, Characters())
+        with pytest.MonkeyPatch.context() as patch:
+            error = PermissionError(13, "Permission denied", str(closed))
+            patch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(error))
+            with pytest.raises(RequestError, match="closed could not be read: Permission denied"):
+                render.find_character([str(closed)], Characters())
 
     def test_what_will_not_work_is_said(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A pack is drawn by the picture rig; its notices are read before the first frame."""

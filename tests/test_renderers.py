@@ -3,21 +3,23 @@
 import io
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from conftest import RunningServer
-from lipstream_client import Client, ControlFailed, RequestError
+from lipstream_client import Client, ControlFailed, RequestError, Session
 from peers import Slate
 from PIL import Image
 
 from streamer.avatar.backends import AutoBackend
 from streamer.avatar.characters import CharacterRecord, Characters
-from streamer.avatar.renderer import Renderer
+from streamer.avatar.renderer import Renderer, draws
 from streamer.avatar.rig_backend import RigBackend
 from streamer.base.constants import DEFAULT_SIZES, RENDERERS
-from streamer.motion.controls import rest
+from streamer.motion.controls import CONTROLS, HANDS, HIGHEST, INDEX, controls, rest
+from streamer.motion.gestures import GESTURES
 from streamer.rtc import negotiation
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
@@ -73,7 +75,7 @@ async def test_a_change_of_character_changes_what_draws(
     server: Any, auto: AutoBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Networks, picture and networks again: hello, answers, state, metrics and log name each, and the size stays."""
-    with caplog.at_level(logging.INFO, "streamer.session.session"):
+    with caplog.at_level(logging.INFO, "streamer.session.shown_character"):
         async with Client(server.url) as client:
             picture = (await client.upload(png(), consent=True))["id"]
             async with client.session(character="13") as session:
@@ -92,7 +94,7 @@ async def test_a_change_of_character_changes_what_draws(
                     red = frame.image[:30, :30].mean((0, 1))
                     assert (red[0] > 150 and red[1] < 90) == (renderer == "picture_rig")
             assert set(await metric(client)) == set(RENDERERS)
-    lines = [record.getMessage() for record in caplog.records if record.name == "streamer.session.session"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "streamer.session.shown_character"]
     assert len(lines) == 3
     assert "opened: character 13, drawn by neural at 256 pixels, consent not needed" in lines[0]
     assert f"changed: character {picture}, drawn by picture_rig at 256 pixels, consent given" in lines[1]
@@ -147,6 +149,65 @@ async def test_a_character_that_finds_no_room_is_refused(
             assert session.renderer == "picture_rig"
             assert (await client.session_state(session.id))["character"] == picture
             await anext(session.frames())
+
+
+def entry_of(renderer: str) -> CharacterRecord:
+    """A character that one of the rigs draws."""
+    if renderer == "studio_rig":
+        return Characters().get("13")
+    if renderer == "picture_rig":
+        return Characters().from_picture(Path("docs/pictures/astronaut.jpg").read_bytes())
+    stream = io.BytesIO()
+    Image.effect_noise((64, 64), 90).resize((256, 256)).save(stream, "PNG")
+    return Characters().from_picture(stream.getvalue(), faced=False)
+
+
+class TestWhatIsNotDrawn:
+    @pytest.mark.parametrize("renderer", ["studio_rig", "picture_rig", "still"])
+    def test_what_is_said_of_a_renderer_is_so(self, renderer: str) -> None:
+        """A control changes its picture where `draws` says so, and nothing of it elsewhere."""
+        rig = entry_of(renderer).rig(192, True)
+        assert rig.name == renderer
+        try:
+            for name in CONTROLS:
+                base = controls(open=0.5)
+                if name in HANDS and not name.endswith("raise"):
+                    base[INDEX[name.split("_")[0] + "_raise"]] = 1
+                moved = base.copy()
+                moved[INDEX[name]] = HIGHEST[INDEX[name]]
+                still = rig.draw(base, 0.0).copy()
+                assert draws(renderer, [name]) == bool((rig.draw(moved, 0.0) != still).any()), name
+        finally:
+            rig.close()
+
+    def test_each_gesture_needs_what_it_moves(self) -> None:
+        """What a gesture cannot be told without is among its first pose."""
+        for name, gesture in GESTURES.items():
+            assert gesture.needs and set(gesture.needs) <= gesture.poses[0.0].keys(), name
+
+    async def test_the_answer_says_so(self, server: Any, auto: AutoBackend) -> None:
+        """A gesture or a plan of parts that the session's renderer does not draw is done, and answered with a no."""
+        gestures = [{"type": "gesture", "name": name} for name in ("wave", "nod", "wink")]
+        plans = [{"type": "plan", "values": values} for values in ({"left_raise": 1}, {"yaw": 0.2})]
+        async with Client(server.url) as client:
+
+            async def seen(session: Session) -> list[bool]:
+                answers = [await client.control(session.id, message) for message in [*gestures, *plans]]
+                assert all(answer.get("drawn", False) is False and answer["frame"] >= 0 for answer in answers)
+                return ["drawn" not in answer for answer in answers]
+
+            picture = (await client.upload(png()))["id"]
+            async with client.session(character=picture, size=512) as session:
+                assert session.renderer == "picture_rig"
+                assert await seen(session) == [False, True, True, False, True]
+                letting_go = {"type": "plan", "values": {"left_raise": None}}
+                assert "drawn" not in await client.control(session.id, letting_go)
+                await session.set_character("13")
+                assert session.renderer == "studio_rig"
+                assert await seen(session) == [True] * 5
+            async with client.session(character="13", size=256) as session:
+                assert session.renderer == "neural"
+                assert await seen(session) == [False, True, True, False, True]
 
 
 @pytest.fixture(scope="module")

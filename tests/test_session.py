@@ -474,7 +474,7 @@ class TestEnd:
         """A session that reaches the greatest age is told so and closed."""
         async with Client(strict.url, token=strict.config.token) as client, client.session() as session:
             held = strict.state.sessions[session.id]
-            held._born -= strict.config.max_session_age
+            held._watchdog.born -= strict.config.max_session_age
             with pytest.raises(SessionLost, match="too_old"):
                 async for _ in session.frames():
                     pass

@@ -11,7 +11,7 @@ from peers import bare_peer, offer_of
 from streamer.base.errors import RequestError
 from streamer.rtc import aiortc_internals, negotiation
 from streamer.rtc.negotiation import parse_fragment
-from streamer.rtc.sdp import parse_offer
+from streamer.rtc.sdp import Role, parse_offer
 
 PLAYOUT_DELAY = "a=extmap:9 http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 
@@ -25,11 +25,11 @@ async def offer() -> AsyncIterator[str]:
         await peer.close()
 
 
-async def accepted(offer: str, **options: Any) -> negotiation.Peer:
+async def accepted(offer: str, role: Role = Role.CONVERSATION, **options: Any) -> negotiation.Peer:
     """The answered peer; close its connection."""
     handlers = {name: lambda *_: None for name in ("on_audio", "on_keyframe", "on_bitrate", "on_loss")}
     given = {"addresses": ["127.0.0.1"], "ports": aiortc_internals.UdpPorts(), **handlers, **options}
-    return await negotiation.accept(offer, **given)
+    return await negotiation.accept(parse_offer(offer, role), **given)
 
 
 def sections(sdp: str) -> dict[str, str]:
@@ -52,7 +52,7 @@ def add_to(sdp: str, kind: str, line: str) -> str:
 class TestOffer:
     def test_good_offer(self, offer: str) -> None:
         """What an ordinary peer offers is taken."""
-        assert [media.kind for media in parse_offer(offer).media] == ["audio", "video", "application"]
+        assert [media.kind for media in parse_offer(offer).description.media] == ["audio", "video", "application"]
 
     @pytest.mark.parametrize(
         ("spoil", "refusal"),

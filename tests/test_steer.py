@@ -173,10 +173,10 @@ class TestHotkeys:
         """R goes away and comes back, and so does the button, which tells which it is."""
         (held,) = server.state.sessions.values()
         page.keyboard.press("r")
-        assert eventually(page, lambda: held.to_json()["away"] and page.inner_text("#away") == "Back")
+        assert eventually(page, lambda: held.snapshot()["away"] and page.inner_text("#away") == "Back")
         assert page.inner_text("#listening") == "Away"
         page.click("#away")
-        assert eventually(page, lambda: not held.to_json()["away"] and page.inner_text("#away") == "Away")
+        assert eventually(page, lambda: not held.snapshot()["away"] and page.inner_text("#away") == "Away")
 
     def test_what_others_ask_is_seen_here(self, page: Any, server: Any) -> None:
         """A stream deck's mute, emotion, character and absence show on the page as if they had been asked here."""

@@ -148,7 +148,7 @@ class TestOverHttp:
         self, server: Any, live: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is told to wait: 409."""
-        from streamer.session.session import State
+        from streamer.session.lifecycle import State
 
         client, session = live
         monkeypatch.setattr(server.state.sessions[session.id], "_state", State.CONNECTING)
@@ -235,17 +235,17 @@ class TestAway:
     async def test_back_before_the_card_is_made(self, server: Any, live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Away and at once back: here, whatever is finished later."""
         client, session = live
-        held = server.state.sessions[session.id]
+        shown = server.state.sessions[session.id]._character
         making, go = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
-        drawn = held._card
+        drawn = shown.away_card
 
         def slow(*arguments: Any) -> np.ndarray:
             loop.call_soon_threadsafe(making.set)
             go.wait(10)
             return drawn(*arguments)
 
-        monkeypatch.setattr(held, "_card", slow)
+        monkeypatch.setattr(shown, "away_card", slow)
         away = asyncio.create_task(client.control(session.id, {"type": "away", "away": True}))
         await asyncio.wait_for(making.wait(), 10)
         await client.control(session.id, {"type": "away", "away": False})
@@ -375,9 +375,9 @@ class TestMadeAhead:
         """Some time into a session nine are ready at its size and ground; one that was put on is made again."""
         ledger = Ledger()
         monkeypatch.setattr(server.state, "generator", ledger)
-        monkeypatch.setattr("streamer.session.session._AHEAD_AFTER", 0.0)
-        monkeypatch.setattr("streamer.session.session._AHEAD_SHARE", 1.0)
-        monkeypatch.setattr("streamer.session.session._CALM", 0.01)
+        monkeypatch.setattr("streamer.session.prefetch._DELAY", 0.0)
+        monkeypatch.setattr("streamer.session.prefetch._SHARE", 1.0)
+        monkeypatch.setattr("streamer.session.prefetch._CALM", 0.01)
         nine = [(entry.id, 128, False) for entry in server.state.characters.all()[:9]]
         async with Client(server.url) as client, client.session(size=128, background=False) as session:
             async with asyncio.timeout(30):
@@ -396,9 +396,9 @@ class TestMadeAhead:
         """As long as the engine skips frames nothing is made ready beside it, until patience ends."""
         ledger = Ledger()
         monkeypatch.setattr(server.state, "generator", ledger)
-        monkeypatch.setattr("streamer.session.session._AHEAD_AFTER", 0.0)
-        monkeypatch.setattr("streamer.session.session._CALM", 0.01)
-        monkeypatch.setattr("streamer.session.session._PATIENCE", math.inf if patience else 1.5)
+        monkeypatch.setattr("streamer.session.prefetch._DELAY", 0.0)
+        monkeypatch.setattr("streamer.session.prefetch._CALM", 0.01)
+        monkeypatch.setattr("streamer.session.prefetch._PATIENCE", math.inf if patience else 1.5)
         busy = itertools.count()
 
         class Busy(EngineSlot):
@@ -409,7 +409,7 @@ class TestMadeAhead:
         async with Client(server.url) as client, client.session(size=128) as session:
             await frames_until(session, None, 20)
             assert next(busy) > 5 and ledger.asked == []
-            monkeypatch.setattr("streamer.session.session._PATIENCE", patience)
+            monkeypatch.setattr("streamer.session.prefetch._PATIENCE", patience)
             ledger.late = not patience
             async with asyncio.timeout(30):
                 while len(ledger.asked) < 9:
@@ -433,8 +433,8 @@ async def test_neural_characters_are_computed_once(neural: Any, monkeypatch: pyt
     """What was made ready, or worn before, is not computed again; a rig of its own comes of it all the same."""
     generator, entry = neural.state.generator, neural.state.characters.get("37")
     computed = []
-    still = generator.painter.still
-    monkeypatch.setattr(generator.painter, "still", lambda *a: computed.append(1) or still(*a))
+    still = generator.frame_renderer.still
+    monkeypatch.setattr(generator.frame_renderer, "still", lambda *a: computed.append(1) or still(*a))
     generator.prepare(entry, 256, True)
     rigs = [generator.create_renderer(entry, 256, True) for _ in range(2)]
     assert len(computed) == 1 and rigs[0] is not rigs[1]

@@ -8,7 +8,7 @@ from peers import SAMPLE
 from streamer.avatar.neural import _cue
 from streamer.base.alpha import premultiplied
 from streamer.base.constants import SAMPLE_RATE
-from streamer.cli.render import read_speech
+from streamer.media.recordings import read_recording
 from streamer.model.checkpoint import load
 from streamer.model.config import PRESETS
 from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer
@@ -41,7 +41,7 @@ def quiet() -> np.ndarray:
 @pytest.fixture(scope="module")
 def loud() -> np.ndarray:
     """[Q]: what is heard where the sample voice opens its mouth the widest."""
-    samples, _ = read_speech(SAMPLE)
+    samples = read_recording(SAMPLE, SAMPLE_RATE)
     curves: ArticulationFrame = Articulation.load().whole(samples[: SPOKEN * SAMPLE_RATE])
     at = int(curves.mouth[:, MOUTH.index("open")].argmax())
     return np.concatenate([curves.mouth[at], curves.prosody[at], curves.embedding[at]]).astype(np.float32)

@@ -120,7 +120,7 @@ async def test_client_speaks_and_a_player_sees_and_hears(
             opening = [meter(picture) for picture in player.pictures]
             assert max(opening) > 0.3 > meter.error
             assert np.sqrt(np.mean(np.square(player.sound))) > 0.01
-        heard = session.to_json()["audio"]
+        heard = session.snapshot()["audio"]
         assert heard["received"] > 100
         assert heard["malformed"] == 0
     assert client.returncode == 0

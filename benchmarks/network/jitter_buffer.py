@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import av
 import numpy as np
 from aiortc.jitterbuffer import JitterBuffer as AiortcJitterBuffer
 from aiortc.rtp import RtpPacket
@@ -29,6 +28,7 @@ from benchmarks.lib.results import write_json
 from streamer.audio import Ingest, OpusEncoder
 from streamer.audio.opus import libopus
 from streamer.base.constants import SAMPLE_RATE
+from streamer.media.recordings import read_recording
 
 OUT = RESULTS / "network_faults.json"
 
@@ -113,10 +113,7 @@ def _losses(rng: np.random.Generator, count: int, path: NetworkPath) -> np.ndarr
 @lru_cache(maxsize=1)
 def speech_packets() -> list[bytes]:
     """The sample voice as Opus packets of 20 ms, 48 kHz mono, with FEC for 10 % of loss, as browsers send it."""
-    with av.open(str(SPEECH)) as container:
-        resampler = av.AudioResampler("flt", "mono", 48_000)
-        frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
-    sound = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
+    sound = read_recording(SPEECH, 48_000)
     encoder = OpusEncoder()
     whole = len(sound) // encoder.frame * encoder.frame
     return [encoder.encode(part) for part in sound[:whole].reshape(-1, encoder.frame)]

@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks.lib.paths import SPEECH
 from streamer.audio.framing import steps_of
 from streamer.avatar.avatar import Avatar
-from streamer.base.constants import FPS
-from streamer.cli.render import read_speech
+from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.media.recordings import read_recording
 from streamer.motion.articulation import Articulation
 from streamer.motion.controls import INDEX, MOUTH, controls, rest
 from streamer.motion.idle import IdleMotion
@@ -67,7 +67,7 @@ def speech(path: Path = SPEECH, frames: int = SPOKEN) -> np.ndarray:
 
 def with_start(path: Path = SPEECH, frames: int = SPOKEN) -> tuple[np.ndarray, float]:
     """`speech`, and the second of the recording that it begins at: where p, b and m are heard most."""
-    samples, _ = read_speech(path)
+    samples = read_recording(path, SAMPLE_RATE)
     listener = Articulation.load()
     avatar = Avatar(listener, _Nobody(), IdleMotion(0))  # type: ignore[arg-type]  # nothing is drawn
     heard = np.array([avatar.hear(step)[0].copy() for step in steps_of(samples, listener.lookahead)])

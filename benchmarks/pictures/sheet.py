@@ -14,7 +14,7 @@ from benchmarks.lib.paths import SPEECH
 from benchmarks.pictures import measures, poses
 from benchmarks.pictures.measure import Subject, drawn
 from streamer.base.constants import FPS
-from streamer.cli.render import read_speech
+from streamer.media.recordings import read_recording
 from streamer.studio.face_fit import FaceFit
 
 TILE = 256
@@ -125,7 +125,7 @@ def _plosive(curves: np.ndarray) -> int:
 
 def video(path: Path, subject: Subject, curves: np.ndarray, voice: Path = SPEECH, start: float = 0.0) -> None:
     """An MP4 of the picture speaking `curves` [T, C], with the voice from `start` seconds on."""
-    _, heard = read_speech(voice)
+    heard = read_recording(voice, _AUDIO_RATE)
     first = round(start * _AUDIO_RATE)
     heard = heard[first : first + len(curves) * _AUDIO_RATE // FPS]
     packed = io.BytesIO()

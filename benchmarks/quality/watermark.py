@@ -27,7 +27,8 @@ from streamer.avatar.renderer import RendererBackend
 from streamer.base.constants import FPS, SAMPLE_RATE
 from streamer.base.errors import RequestError
 from streamer.base.image import Picture, Yuv
-from streamer.cli.render import draw_frames, read_speech
+from streamer.cli.render import draw_frames
+from streamer.media.recordings import read_recording
 from streamer.media.video_encoder import VideoEncoder, ceiling, to_rgba, to_yuv
 from streamer.motion.articulation import Articulation
 from streamer.provenance import marker
@@ -47,7 +48,7 @@ def clip(
     entry: CharacterRecord, generator: RendererBackend, size: int, background: bool, seconds: float, start: float
 ) -> list[Picture]:
     """A character that speaks the sample, from `start` seconds of it on, over and over."""
-    heard = np.roll(read_speech(SPEECH)[0], -int(start * SAMPLE_RATE))
+    heard = np.roll(read_recording(SPEECH, SAMPLE_RATE), -int(start * SAMPLE_RATE))
     heard = np.resize(heard, int(seconds * SAMPLE_RATE))
     drawn = draw_frames(heard, entry, size, background, Articulation.load(), generator=generator)
     return [frame.copy() for frame in drawn]

@@ -4,15 +4,14 @@ from streamer.audio.jitter_buffer import JitterBuffer, JitterConfig, Span
 from streamer.audio.opus import OpusDecoder, OpusEncoder, OpusError, packet_duration
 from streamer.audio.rtp_input import CaptureClock, Chunk, Ingest, IngestStats
 from streamer.audio.speech_queue import (
-    BadSpeech,
     Finished,
     Packet,
-    SpeechFormat,
     SpeechQueue,
     SpeechQueueConfig,
     SpeechQueueStats,
     Started,
 )
+from streamer.audio.speech_source import BadSpeech, SpeechFormat
 
 __all__ = [
     "BadSpeech",

@@ -1,6 +1,6 @@
 """Gapless speech, cut into the steps that each frame answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -50,17 +50,28 @@ class Speech:
         return steps
 
 
-def steps_of(samples: np.ndarray, lookahead: int) -> Iterable[Step]:
-    """A whole recording, [n] float32 at 16 kHz, as the steps that a live session would make of it.
+def steps_of(recording: np.ndarray | Iterable[np.ndarray], lookahead: int) -> Iterator[Step]:
+    """A recording, [n] float32 at 16 kHz or blocks of it, as the steps that a live session would make of it.
 
-    Every frame whose own sample lies inside the recording is answered: silence is appended for the look-ahead.
+    Every frame whose own sample lies inside the recording is answered: silence is appended for the look-ahead. How the
+    recording is cut into blocks makes no difference, and no more than one of them is held.
     """
-    frames = -(-len(samples) // SAMPLES_PER_FRAME)
-    missing = (frames - 1) * SAMPLES_PER_FRAME + lookahead - len(samples)
-    padded = np.concatenate([samples, np.zeros(max(missing, 0), np.float32)])
-    for frame, window in Speech(lookahead).push(0, padded):
+    speech, end = Speech(lookahead), 0
+    waiting: list[tuple[int, np.ndarray]] = []  # with no look-ahead a step may be whole before its frame's own sample
+    for samples in [recording] if isinstance(recording, np.ndarray) else recording:
+        waiting += speech.push(end, samples)
+        end += len(samples)
+        while waiting and waiting[0][0] * SAMPLES_PER_FRAME < end:
+            yield _step(*waiting.pop(0))
+    frames = -(-end // SAMPLES_PER_FRAME)
+    missing = (frames - 1) * SAMPLES_PER_FRAME + lookahead - end
+    for frame, window in [*waiting, *speech.push(end, np.zeros(max(missing, 0), np.float32))]:
         if frame < frames:
-            yield Step(frame, 0, window, muted=False, times=Times())
+            yield _step(frame, window)
+
+
+def _step(frame: int, window: np.ndarray) -> Step:
+    return Step(frame, 0, window, muted=False, times=Times())
 
 
 class FramePacer:

@@ -8,97 +8,63 @@ Letters used in shapes: n, m samples, c channels.
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from streamer.audio.speech_source import RATES, PcmConverter, Samples
 from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-
-LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
 
 _ROUNDING = SAMPLE_RATE // 500  # 2 ms by which two rates may disagree about a segment's length
 
 
+_CANCELLED = 0.1  # power of the mix below this share of the loudest channel's: channels cancel, or one drowns
+
+
 def to_mono(pcm: np.ndarray) -> np.ndarray:
-    """Speech [n] or [n, c], int16 or floats of ±1, to [n] int16. Raises ValueError for anything else."""
+    """Speech [n] or [n, c], int16 or floats of ±1, to [n] int16. Raises ValueError for anything else.
+
+    Channels are averaged; where that loses what one of them holds (opposite phase, one voice among many channels), the
+    loudest is taken. Floats that are no number count as silence.
+    """
     pcm = np.asarray(pcm)
     if pcm.ndim not in (1, 2) or (pcm.dtype != np.int16 and pcm.dtype.kind != "f"):
         raise ValueError(f"speech of {pcm.dtype} and shape {pcm.shape}: want int16 or floats, [n] or [n, channels]")
     if pcm.ndim == 1 and pcm.dtype == np.int16:
         return pcm
-    sound = pcm.astype(np.float32) if pcm.dtype == np.int16 else np.nan_to_num(pcm).astype(np.float32) * 32767
+    if pcm.ndim == 2 and not pcm.shape[1]:
+        raise ValueError(f"speech of shape {pcm.shape}: it has no channel")
+    if pcm.dtype == np.int16:
+        sound = pcm.astype(np.float32)
+    else:
+        sound = np.where(np.isfinite(pcm), np.clip(pcm, -2, 2), 0).astype(np.float32) * 32767
     if sound.ndim == 2:
-        sound = sound.mean(axis=1)
+        mix: np.ndarray = sound.mean(axis=1)
+        if len(sound) and sound.shape[1] > 1:
+            powers = np.mean(np.square(sound, dtype=np.float64), axis=0)
+            if np.mean(np.square(mix, dtype=np.float64)) < _CANCELLED * powers.max():
+                mix = sound[:, int(powers.argmax())]
+        sound = mix
     rounded: np.ndarray = np.rint(np.clip(sound, -32768, 32767)).astype(np.int16)
     return rounded
 
 
-class _Converter:
-    """One segment's speech from one rate to another; exact where both are the same."""
-
-    def __init__(self, rate: int, wanted: int) -> None:
-        import av  # 0.1 s that only an avatar needs
-
-        self._rate = rate
-        self._frame = av.AudioFrame
-        self._resampler = None if rate == wanted else av.AudioResampler("s16", "mono", wanted)
-
-    def push(self, samples: np.ndarray) -> np.ndarray:
-        """[n] int16 -> what is ready, [m] int16."""
-        if self._resampler is None or not len(samples):
-            return samples
-        frame = self._frame.from_ndarray(samples[None], format="s16", layout="mono")
-        frame.sample_rate = self._rate
-        return self._joined(self._resampler.resample(frame))
-
-    def end(self) -> np.ndarray:
-        """The rest."""
-        return np.zeros(0, np.int16) if self._resampler is None else self._joined(self._resampler.resample(None))
-
-    @staticmethod
-    def _joined(frames: list[Any]) -> np.ndarray:
-        return np.concatenate([np.zeros(0, np.int16), *(frame.to_ndarray()[0] for frame in frames)])
+def _to_int16(samples: Samples) -> np.ndarray:
+    """[n] float32 of ±1 to [n] int16; exact for what came from int16."""
+    rounded: np.ndarray = np.rint(np.clip(samples * 32768, -32768, 32767)).astype(np.int16)
+    return rounded
 
 
-class _Samples:
-    """A queue of int16 samples. Bounded by who fills it."""
-
-    def __init__(self) -> None:
-        self._parts: deque[np.ndarray] = deque()
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def put(self, samples: np.ndarray) -> None:
-        if len(samples):
-            self._parts.append(samples)
-            self._count += len(samples)
-
-    def take(self, count: int) -> np.ndarray:
-        """The first `count`, or as many as there are."""
-        taken = [np.zeros(0, np.int16)]
-        while count and self._parts:
-            part = self._parts.popleft()
-            if len(part) > count:
-                self._parts.appendleft(part[count:])
-                part = part[:count]
-            taken.append(part)
-            count -= len(part)
-            self._count -= len(part)
-        return np.concatenate(taken)
+_EAR, _NETWORK = 0, 1  # indices of a segment's rates
 
 
 @dataclass
 class _Segment:
     number: int
-    rate: int
-    """Of what is pushed."""
-    to_ear: _Converter
-    to_network: _Converter
-    ear: _Samples = field(default_factory=_Samples)
-    network: _Samples = field(default_factory=_Samples)
-    ended: bool = False
+    speech: PcmConverter
+
+    @property
+    def ended(self) -> bool:
+        return self.speech.ended
 
 
 @dataclass(frozen=True)
@@ -122,8 +88,8 @@ class Segments:
     """
 
     def __init__(self, rate: int, lead: float = 0.0) -> None:
-        if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate % FPS:
-            raise ValueError(f"{rate} Hz: want {LOWEST_RATE} to {HIGHEST_RATE} Hz, a multiple of {FPS}")
+        if not RATES[0] <= rate <= RATES[1] or rate % FPS:
+            raise ValueError(f"{rate} Hz: want {RATES[0]} to {RATES[1]} Hz, a multiple of {FPS}")
         self.rate = rate
         self.starved = 0
         """Frames' times for which a segment under way had nothing to say."""
@@ -142,22 +108,22 @@ class Segments:
 
     @property
     def buffered(self) -> float:
-        """Seconds of speech that wait."""
-        return sum(len(segment.ear) for segment in self._waiting) / self.rate
+        """Seconds of speech that wait: what saying them takes, at least a frame's time for each segment not begun."""
+        times = [segment.speech.count(_EAR) / self.rate for segment in self._waiting]
+        return sum(max(time, 1 / FPS) for time in times[self._begun :]) + sum(times[: self._begun])
 
     def push(self, samples: np.ndarray, rate: int) -> int:
         """Adds [n] int16 at `rate` to the open segment, or begins one. Returns its number. Raises ValueError."""
-        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-            raise ValueError(f"speech at {rate} Hz: want {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+        if not RATES[0] <= rate <= RATES[1]:
+            raise ValueError(f"speech at {rate} Hz: want {RATES[0]} to {RATES[1]} Hz")
         if not self.open:
-            converters = _Converter(rate, self.rate), _Converter(rate, SAMPLE_RATE)
-            self._waiting.append(_Segment(self._next, rate, *converters))
+            self._waiting.append(_Segment(self._next, PcmConverter(rate, (self.rate, SAMPLE_RATE))))
             self._next += 1
         segment = self._waiting[-1]
-        if rate != segment.rate:
-            raise ValueError(f"a segment of {segment.rate} Hz goes on with {rate} Hz: end it first")
-        segment.ear.put(segment.to_ear.push(samples))
-        segment.network.put(segment.to_network.push(samples))
+        if rate != segment.speech.rate:
+            raise ValueError(f"a segment of {segment.speech.rate} Hz goes on with {rate} Hz: end it first")
+        segment.speech.push(samples)
+        segment.speech.convert()
         return segment.number
 
     def end(self) -> int | None:
@@ -165,9 +131,8 @@ class Segments:
         if not self.open:
             return None
         segment = self._waiting[-1]
-        segment.ear.put(segment.to_ear.end())
-        segment.network.put(segment.to_network.end())
-        segment.ended = True
+        segment.speech.ended = True
+        segment.speech.convert()
         return segment.number
 
     def take(self) -> Spoken:
@@ -175,17 +140,18 @@ class Segments:
         segment = self._waiting[0] if self._waiting else None
         if segment is None:
             return Spoken()
-        whole = self._ahead + len(segment.ear) >= self._per_frame and len(segment.network) >= SAMPLES_PER_FRAME
+        speech = segment.speech
+        whole = self._ahead + speech.count(_EAR) >= self._per_frame and speech.count(_NETWORK) >= SAMPLES_PER_FRAME
         if not whole and not segment.ended:
             self.starved += self._begun
             self._ahead = 0
             return Spoken()
-        sound = segment.ear.take(max(self._per_frame + round(self.lead * self.rate) - self._ahead, 0))
+        sound = _to_int16(speech.take(_EAR, max(self._per_frame + round(self.lead * self.rate) - self._ahead, 0)))
         self._ahead = max(self._ahead + len(sound) - self._per_frame, 0)
         heard = np.zeros(SAMPLES_PER_FRAME, np.float32)
-        samples = segment.network.take(SAMPLES_PER_FRAME)
-        heard[: len(samples)] = samples / np.float32(32768)
-        ended = segment.ended and not len(segment.ear) and len(segment.network) <= _ROUNDING
+        samples = speech.take(_NETWORK, SAMPLES_PER_FRAME)
+        heard[: len(samples)] = samples
+        ended = segment.ended and not speech.count(_EAR) and speech.count(_NETWORK) <= _ROUNDING
         self._begun = not ended
         if ended:
             self._waiting.popleft()

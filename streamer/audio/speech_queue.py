@@ -14,56 +14,28 @@ converted and coded when its time has come: however much is sent at once, nothin
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from streamer.audio.opus import OpusDecoder, OpusEncoder, packet_duration
+from streamer.audio.opus import OpusDecoder, OpusEncoder
 from streamer.audio.rtp_input import Chunk
+from streamer.audio.speech_source import (
+    UNIT,
+    WIDE,
+    BadSpeech,
+    OpusSource,
+    PcmSource,
+    Piece,
+    Samples,
+    SpeechFormat,
+    check_piece,
+    seam,
+)
 from streamer.base.constants import AUDIO_CLOCK, SAMPLE_RATE, SAMPLES_PER_FRAME
 
-Samples = NDArray[np.float32]
-
-FORMATS = ("pcm16", "opus")
-RATES = (8_000, 48_000)
-"""Least and greatest rate (Hz) of PCM."""
-
-UNIT = SAMPLE_RATE // 50
-"""Samples of a packet that is coded here: 20 ms."""
-
-MAX_MESSAGE = 256 * 1024
-"""Bytes of speech in one piece."""
-
-_WIDE = AUDIO_CLOCK // SAMPLE_RATE  # samples for the ear to one for the network
-_SEAM = SAMPLE_RATE // 200  # 5 ms: how long sound takes to come up, and to go where it was cut off
 _AFTER = 2  # silent packets after speech, so that no receiver goes on with its last sound
 _MOST_RUNS = 256
-_MOST_SEGMENTS = 1000
-
-
-class BadSpeech(ValueError):
-    """Speech, or a format, that cannot be used: a stable reason and a sentence with numbers."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-@dataclass(frozen=True)
-class SpeechFormat:
-    """`pcm16`: little-endian, mono, at `rate`. `opus`: one packet a piece, of any duration. Raises BadSpeech."""
-
-    kind: str = "pcm16"
-    rate: int = 24_000
-
-    def __post_init__(self) -> None:
-        if self.kind not in FORMATS:
-            raise BadSpeech("unknown_format", f"format {self.kind!r:.60} is none of {', '.join(FORMATS)}")
-        whole = isinstance(self.rate, int) and not isinstance(self.rate, bool)
-        if not whole or not RATES[0] <= self.rate <= RATES[1]:
-            raise BadSpeech("bad_rate", f"rate {self.rate!r:.40} is no whole number from {RATES[0]} to {RATES[1]} Hz")
+_LEAST = UNIT / SAMPLE_RATE  # seconds of the line that a segment takes, however short it is: one packet
 
 
 @dataclass(frozen=True)
@@ -140,132 +112,21 @@ class SpeechQueueStats:
     slipped_ms: int = 0
     """Time that the line stood still because the server was held up."""
     malformed: int = 0
-    """Opus packets that could not be decoded."""
-
-
-@dataclass(slots=True)
-class _Piece:
-    """What a segment gives at once: the same stretch of sound for the network and for the ear."""
-
-    samples: Samples  # [n] at 16 kHz
-    sound: Samples | bytes  # [3 n] at 48 kHz, or a packet as it came
-    own: int  # of the n samples, those that are the segment's; the others are padding
-
-
-class _Source(Protocol):
-    """A segment's sound, in its format. `seconds` wait in it."""
-
-    seconds: float
-    ended: bool
-
-    def push(self, data: bytes, seconds: float) -> None:
-        """Adds a piece, which was measured."""
-
-    def take(self) -> _Piece | None:
-        """The next piece, as soon as it is whole or the segment has ended."""
-
-
-class _Pcm:
-    """PCM at one rate. Pieces of 20 ms are converted whole, so the result does not depend on how the input is cut."""
-
-    def __init__(self, rate: int) -> None:
-        import av  # 0.1 s that only a session needs
-
-        self.seconds = 0.0
-        self.ended = False
-        self._rate = rate
-        self._grain = 2 * (rate // 50)  # bytes
-        self._raw = bytearray()
-        self._frame = av.AudioFrame
-        self._resamplers = [av.AudioResampler("flt", "mono", to) for to in (SAMPLE_RATE, AUDIO_CLOCK)]
-        self._ready = [np.zeros(0, np.float32), np.zeros(0, np.float32)]
-        self._flushed = False
-
-    def push(self, data: bytes, seconds: float) -> None:
-        self._raw += data
-        self.seconds += seconds
-
-    def take(self) -> _Piece | None:
-        narrow, wide = UNIT, UNIT * _WIDE
-        while len(self._ready[0]) < narrow or len(self._ready[1]) < wide:
-            if len(self._raw) >= self._grain or (self.ended and self._raw):
-                self._convert(bytes(self._raw[: self._grain]))
-                del self._raw[: self._grain]
-            elif self.ended and not self._flushed:
-                self._convert(None)
-                self._flushed = True
-            else:
-                break
-        have = [len(part) for part in self._ready]
-        if min(have[0] - narrow, have[1] - wide) < 0 and not (self.ended and max(have) > 0):
-            return None
-        parts = []
-        for i, count in enumerate((narrow, wide)):
-            parts.append(_filled(self._ready[i][:count], count))
-            self._ready[i] = self._ready[i][count:]
-        own = min(have[0], narrow)
-        self.seconds = max(self.seconds - own / SAMPLE_RATE, 0.0)
-        if self.ended and not self._raw and not max(len(part) for part in self._ready):
-            self.seconds = 0.0
-        return _Piece(parts[0], parts[1], own)
-
-    def _convert(self, data: bytes | None) -> None:
-        samples = None if data is None else np.frombuffer(data, "<i2").astype(np.float32) / 32768
-        for i, (resampler, rate) in enumerate(zip(self._resamplers, (SAMPLE_RATE, AUDIO_CLOCK), strict=True)):
-            if rate == self._rate:
-                new = [samples] if samples is not None else []
-            else:
-                frame = None
-                if samples is not None:
-                    frame = self._frame.from_ndarray(samples[None], format="flt", layout="mono")
-                    frame.sample_rate = self._rate
-                new = [part.to_ndarray()[0] for part in resampler.resample(frame)]
-            self._ready[i] = np.concatenate([self._ready[i], *new])
-
-
-class _Opus:
-    """Packets, which go to the ear as they came."""
-
-    def __init__(self, decoder: OpusDecoder) -> None:
-        self.seconds = 0.0
-        self.ended = False
-        self._packets: deque[bytes] = deque()
-        self._decoder = decoder
-
-    def push(self, data: bytes, seconds: float) -> None:
-        self._packets.append(data)
-        self.seconds += seconds
-
-    def take(self) -> _Piece | None:
-        if not self._packets:
-            return None
-        payload = self._packets.popleft()
-        count = packet_duration(payload, SAMPLE_RATE) or 0
-        samples = self._decoder.decode(payload)
-        self.seconds = self.seconds - count / SAMPLE_RATE if self._packets else 0.0
-        return _Piece(_fitted(samples, count), payload, count)
-
-
-def _seconds(data: bytes, form: SpeechFormat) -> float:
-    """How long a piece lasts. Raises BadSpeech."""
-    if len(data) > MAX_MESSAGE:
-        raise BadSpeech("too_large", f"{len(data)} bytes in one piece: at most {MAX_MESSAGE}")
-    if form.kind == "pcm16":
-        if len(data) % 2:
-            raise BadSpeech("odd_bytes", f"{len(data)} bytes of PCM16: a sample has 2")
-        return len(data) / 2 / form.rate
-    duration = packet_duration(data, SAMPLE_RATE)
-    if duration is None:
-        raise BadSpeech("bad_packet", f"{len(data)} bytes that are no Opus packet")
-    return duration / SAMPLE_RATE
+    """Opus packets that could not be decoded, and segments of PCM that ended within a sample."""
 
 
 @dataclass(slots=True)
 class _Segment:
     number: int
-    source: _Source
+    source: PcmSource | OpusSource
+    sent: float = 0.0  # seconds
     begun: bool = False
     given: int = 0  # samples at 16 kHz that are on the line
+    charged: float = 0.0  # seconds with which it counts as waiting
+
+    @property
+    def charge(self) -> float:
+        return self.source.seconds if self.begun else max(self.source.seconds, _LEAST)
 
 
 @dataclass(slots=True)
@@ -276,41 +137,6 @@ class _Run:
     pts: int
     offset: int
     length: int
-
-
-def _filled(samples: Samples, count: int) -> Samples:
-    """[count]: the samples, and after them the last one's value, gone within 5 ms."""
-    if len(samples) == count:
-        return samples.copy()
-    out = np.zeros(count, np.float32)
-    out[: len(samples)] = samples
-    if len(samples):
-        fall = 1 - _rise(_SEAM * count // UNIT)
-        tail = out[len(samples) :][: len(fall)]
-        tail += samples[-1] * fall[: len(tail)]
-    return out
-
-
-def _fitted(samples: Samples | None, count: int) -> Samples:
-    """[count], with zeros where a packet could not be decoded."""
-    out = np.zeros(count, np.float32)
-    if samples is not None:
-        out[: min(count, len(samples))] = samples[:count]
-    return out
-
-
-def _rise(count: int) -> Samples:
-    """[count] from nearly 0 to 1."""
-    rise: Samples = np.sin(np.linspace(0, np.pi / 2, count + 1, dtype=np.float32)[1:]) ** 2
-    return rise
-
-
-def _seam(samples: Samples, before: float, scale: int) -> Samples:
-    """The samples, coming up from the value `before` of what stopped there. `scale`: samples to one at 16 kHz."""
-    rise = _rise(_SEAM * scale)[: len(samples)]
-    out = samples.copy()
-    out[: len(rise)] = out[: len(rise)] * rise + before * (1 - rise)
-    return out
 
 
 class SpeechQueue:
@@ -344,6 +170,8 @@ class SpeechQueue:
         self._decoder: OpusDecoder | None = None
         self._discarded = 0.0
         self._received = 0.0
+        self._buffered = 0.0
+        self._cut = 0  # segments that ended within a sample
         self._stats = SpeechQueueStats()
 
     # In
@@ -358,36 +186,49 @@ class SpeechQueue:
         self._format = form
 
     def push(self, data: bytes) -> None:
-        """A piece of speech, which begins a segment where none is open. Raises BadSpeech, and has then done nothing."""
+        """A piece of speech, which begins a segment where none is open. Raises BadSpeech, and has then done nothing.
+
+        Pieces of PCM may be cut within a sample, but not segments: half a sample at a segment's end is dropped.
+        """
         if self._format is None:
             raise BadSpeech("not_started", f"{len(data)} bytes of speech before their format was told")
-        seconds = _seconds(data, self._format)
+        seconds = check_piece(data, self._format)
         if not self.accepts:
             raise BadSpeech("full", f"{self.buffered:.1f} s of speech wait: no more is taken beyond {self.most:g} s")
         if self._discarding:
             self._discarded += seconds
             return
         if not self._open:
-            if len(self._segments) >= _MOST_SEGMENTS:
-                raise BadSpeech("full", f"{len(self._segments)} segments wait: at most {_MOST_SEGMENTS}")
-            self._segments.append(_Segment(self._stats.segments + 1, self._source()))
+            self._segments.append(_Segment(self._stats.segments + 1, self._source(self._format)))
             self._stats = replace(self._stats, segments=self._stats.segments + 1)
             self._open = True
-        self._segments[-1].source.push(data, seconds)
+        segment = self._segments[-1]
+        seconds = segment.source.push(data)
+        segment.sent += seconds
         self._received += seconds
+        self._recharge(segment)
         self._dry = False
 
-    def _source(self) -> _Source:
-        assert self._format is not None
-        if self._format.kind == "pcm16":
-            return _Pcm(self._format.rate)
+    def _source(self, form: SpeechFormat) -> PcmSource | OpusSource:
+        if form.kind == "pcm16":
+            return PcmSource(form.rate)
         self._decoder = self._decoder or OpusDecoder()
-        return _Opus(self._decoder)
+        return OpusSource(self._decoder)
+
+    def _recharge(self, segment: _Segment) -> None:
+        """Keeps the count of what waits: summing it up would take long where many segments do."""
+        self._buffered += segment.charge - segment.charged
+        segment.charged = segment.charge
+
+    def _discharge(self, segment: _Segment) -> None:
+        self._buffered = self._buffered - segment.charged if self._segments else 0.0
 
     def end(self) -> None:
         """The open segment, if any, has been sent."""
         if self._open and not self._discarding:
-            self._segments[-1].source.ended = True
+            source = self._segments[-1].source
+            source.ended = True
+            self._cut += source.loose > 0
             self._dry = False
         self._open = self._discarding = False
 
@@ -402,8 +243,11 @@ class SpeechQueue:
             if isinstance(mark, Finished):
                 position = min(self._position(mark.segment, heard), mark.position_ms)
                 told.append(Finished(mark.segment, position, True))
-        told += [Finished(s.number, self._position(s.number, heard), True) for s in self._segments]
+        for segment in self._segments:
+            position = self._position(segment.number, heard) if segment.begun else 0
+            told.append(Finished(segment.number, position, True))
         self._segments.clear()
+        self._buffered = 0.0
         self._marks.clear()
         self._decided = deque([np.zeros(self._end - self._handed, np.float32)])
         if self._talking:
@@ -425,8 +269,8 @@ class SpeechQueue:
 
     @property
     def buffered(self) -> float:
-        """Seconds of speech that wait."""
-        return sum(segment.source.seconds for segment in self._segments)
+        """Seconds of speech that wait: what saying them takes, at least 20 ms for each segment."""
+        return self._buffered
 
     @property
     def most(self) -> float:
@@ -465,7 +309,7 @@ class SpeechQueue:
             received_ms=round(self._received * 1000),
             buffered_ms=round(self.buffered * 1000),
             discarded_ms=round(self._discarded * 1000),
-            malformed=self._decoder.malformed if self._decoder else 0,
+            malformed=self._cut + (self._decoder.malformed if self._decoder else 0),
         )
 
     def captured(self, pts: int) -> float:
@@ -543,7 +387,7 @@ class SpeechQueue:
             return True
         return False
 
-    def _place(self, segment: _Segment, piece: _Piece, out: PollResult) -> None:
+    def _place(self, segment: _Segment, piece: Piece, out: PollResult) -> None:
         fresh = not self._talking or not segment.begun
         if not segment.begun:
             segment.begun = True
@@ -555,35 +399,35 @@ class SpeechQueue:
         else:
             self._runs.append(_Run(segment.number, self._end, segment.given, piece.own))
         segment.given += piece.own
+        self._recharge(segment)
         end = self._end + piece.own
         self._lay(piece.samples, piece.sound, fresh, out)
         if segment.source.ended and segment.source.seconds <= 0:
             self._over(end)
 
     def _over(self, end: int | None = None) -> None:
-        """The first segment is on the line up to `end`."""
+        """The first segment is on the line up to `end`. One without sound never begins there."""
         segment = self._segments.popleft()
-        if segment.begun:
-            pts = self._end if end is None else end
-            whole = round(segment.given * 1000 / SAMPLE_RATE)
-            self._marks.append((pts, Finished(segment.number, whole, False)))
-        if not self._waits:
+        self._discharge(segment)
+        pts = self._end if end is None else end
+        self._marks.append((pts, Finished(segment.number, round(1000 * segment.sent), False)))
+        if self._talking and not self._waits:
             self._talking = False
             self._silent = _AFTER
 
     def _lay_silence(self, out: PollResult) -> None:
         self._silent -= 1
-        self._lay(np.zeros(UNIT, np.float32), np.zeros(UNIT * _WIDE, np.float32), True, out)
+        self._lay(np.zeros(UNIT, np.float32), np.zeros(UNIT * WIDE, np.float32), True, out)
 
     def _lay(self, samples: Samples, sound: Samples | bytes, fresh: bool, out: PollResult) -> None:
         """Puts sound on the line. `fresh`: it does not continue what came before."""
         if fresh:
-            samples = _seam(samples, self._last[0], 1)
+            samples = seam(samples, self._last[0], 1)
         if isinstance(sound, bytes):
             payload, last = sound, 0.0
         else:
             if fresh:
-                sound = _seam(sound, self._last[1], _WIDE)
+                sound = seam(sound, self._last[1], WIDE)
             self._encoder = self._encoder or OpusEncoder(AUDIO_CLOCK)
             payload, last = self._encoder.encode(sound), float(sound[-1])
         self._last = float(samples[-1]) if len(samples) else 0.0, last
@@ -602,7 +446,7 @@ class SpeechQueue:
                 while self._silent and self._end + UNIT <= end:  # late, but better than none
                     self._lay_silence(out)
             gap = np.zeros(end - self._end, np.float32)
-            self._decided.append(_seam(gap, self._last[0], 1))
+            self._decided.append(seam(gap, self._last[0], 1))
             self._last = 0.0, self._last[1]
             self._end = end
         line = np.concatenate(self._decided)

@@ -18,10 +18,13 @@ from streamer.base.constants import SAMPLES_PER_FRAME
 from streamer.base.frames import Step
 from streamer.base.image import Picture
 from streamer.motion.articulation import ArticulationFrame, ArticulationModel
-from streamer.motion.controls import EMOTIONS
+from streamer.motion.controls import EMOTIONS, MOUTH
 from streamer.motion.gestures import GesturePlayer
 from streamer.motion.idle import IdleMotion
+from streamer.motion.mouth_gate import MouthGate, gated, silent_curves
 from streamer.motion.plan import MotionCommand, Plan
+
+_OPENING = MOUTH.index("open")
 
 
 class Avatar:
@@ -38,6 +41,8 @@ class Avatar:
         self._plan = Plan()
         self._gestures = GesturePlayer()
         self._vad = vad
+        self._gate = MouthGate() if vad is not None else None
+        self._rest = silent_curves(listener) if vad is not None else None
         self._rig = rig
         self._next_rig: Renderer | None = None
         self._next_emotion: tuple[str, float] | None = None
@@ -87,11 +92,15 @@ class Avatar:
         """Plays a gesture of `gestures.GESTURES`, starting with the next step."""
         self._gestures.ask(gesture)
 
+    def trust_voice(self) -> None:
+        """Treats all audio as speech, regardless of voice activity. Call it before the first step."""
+        self._gate = None
+
     def hear(self, step: Step) -> tuple[np.ndarray, list[VadEvent]]:
         """Processes one step. Returns the frame's controls [C], and the voice activity events that occurred.
 
         A `muted` step is processed as silence. The first step of a new epoch resets the articulation, so the mouth
-        closes at once.
+        closes at once. While voice activity has found no speech for a while, other sounds do not move the mouth.
         """
         first = SAMPLES_PER_FRAME * (step.frame - 1) + self._listener.lookahead
         events = self._vad.push(step.samples, first) if self._vad else []
@@ -110,7 +119,7 @@ class Avatar:
             self._nod_next = False
             self._life.nod()
         heard = np.zeros_like(step.samples) if step.muted else step.samples
-        curves = self._listener.step(self._articulation, heard)
+        curves = self._gated(self._listener.step(self._articulation, heard))
         for move in self._gestures.due(step.frame):
             self._plan.ask(move)
         controls = self._plan.apply(self._life.step(curves.mouth, curves.prosody), step.frame)
@@ -119,6 +128,12 @@ class Avatar:
         if isinstance(self._rig, ConditionedRenderer):
             self._rig.hear(*self._conditions)
         return controls, events
+
+    def _gated(self, curves: ArticulationFrame) -> ArticulationFrame:
+        """The curves, faded to rest while voice activity finds no speech."""
+        if self._gate is None or self._vad is None or self._rest is None:
+            return curves
+        return gated(curves, self._rest, self._gate.step(self._vad.probability, float(curves.mouth[_OPENING])))
 
     def _change_rig(self) -> bool:
         """Switches to the next renderer, if one was set. Returns whether it did."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ SHOWN_SEEDS = (24, 13, 71, 40, 4, 73, 3, 37, 17, 78, 45, 29)
 
 MAX_SEED = 2**31 - 1
 
+_MOST_FILE_BYTES = 512 * 2**20  # of a local file: a clip is held in memory while its first seconds are read
 _MOST_BYTES = 2**30  # all uploaded pictures together; one takes up to 16 MiB, a pack eight times that
 _SAMPLE_EDGE = 512
 
@@ -293,13 +295,16 @@ class Characters:
 
         Raises `RequestError`. Blocking.
         """
-        files = [file for path in paths for file in (_pictures_in(path) if path.is_dir() else [path])]
+        try:
+            files = [file for path in paths for file in (_pictures_in(path) if path.is_dir() else [path])]
+        except OSError as error:
+            raise RequestError(422, "bad_picture", f"{error.filename} could not be read: {error.strerror}") from None
         if not files:
             raise RequestError(422, "bad_picture", f"0 pictures were found in {', '.join(map(str, paths))}")
         if len(files) > MAX_PICTURES:
             raise RequestError(422, "bad_picture", f"a pack has 1 to {MAX_PICTURES} pictures, not {len(files)}")
         try:
-            uploads = [Upload(file.read_bytes(), file.name) for file in files]
+            uploads = [Upload(_read(file), file.name) for file in files]
         except OSError as error:
             raise RequestError(422, "bad_picture", f"{error.filename} could not be read: {error.strerror}") from None
         name = name or paths[0].stem
@@ -348,6 +353,16 @@ def _uploaded(
     """A record whose id is derived from the bytes and the upload's options, so equal uploads get equal ids."""
     digest = hashlib.sha256(data + options.encode()).hexdigest()[:12]
     return CharacterRecord(f"p-{digest}", name, picture=picture, pack=pack, own_mouth=own_mouth, consent=consent)
+
+
+def _read(file: Path) -> bytes:
+    """A file's bytes. Raises OSError, or `RequestError` if it is not a regular file or is too large."""
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe or device may never end
+        raise RequestError(422, "bad_picture", f"{file} is not a file")
+    if status.st_size > _MOST_FILE_BYTES:
+        raise RequestError(422, "bad_picture", f"{file} has {status.st_size} bytes, the limit is {_MOST_FILE_BYTES}")
+    return file.read_bytes()
 
 
 def _pictures_in(folder: Path) -> list[Path]:

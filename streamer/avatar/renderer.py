@@ -1,6 +1,6 @@
 """The protocols of what draws a character. The rigs and the neural generator implement them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from streamer.avatar.characters import CharacterRecord
 from streamer.base.image import Picture
 from streamer.motion.articulation import ArticulationFrame
+from streamer.motion.controls import CONTROLS, HANDS
 
 
 class Renderer(Protocol):
@@ -77,6 +78,19 @@ class RendererBackend(Protocol):
     def relative_cost(self, renderer: str, size: int) -> float:
         """The cost of a renderer's frame of this size, relative to one of its default size."""
         ...
+
+
+_UNDRAWN: Mapping[str, frozenset[str]] = {
+    "picture_rig": frozenset((*HANDS, "sway_x", "sway_y")),
+    "still": frozenset(CONTROLS) - {"open", "yaw", "pitch", "roll", "breath"},
+    "neural": frozenset(HANDS),
+}
+"""Controls that change nothing in what a renderer draws."""
+
+
+def draws(renderer: str, controls: Collection[str]) -> bool:
+    """Whether one of constants.RENDERERS shows all of these controls."""
+    return _UNDRAWN.get(renderer, frozenset()).isdisjoint(controls)
 
 
 _SMALL = 256

@@ -4,6 +4,9 @@ Each benchmark runs in a process of its own, so that none disturbs another and t
 """
 
 import argparse
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -113,6 +116,25 @@ def chosen(only: Sequence[str], data: Path | None, checkout: Path | None = None)
     return picked
 
 
+def _run(command: Sequence[str]) -> int:
+    """A process and whatever it starts, in a group of its own: Ctrl-C ends them here, and without their tracebacks."""
+    process = subprocess.Popen(command, cwd=CHECKOUT, process_group=0)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+    """Ends a group of processes, gently at first."""
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, ending)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Returns 0 if every benchmark ran and something was measured, 1 after a failure, 2 for a wrong argument."""
     parser = argparse.ArgumentParser(prog="lipstream bench", description=(__doc__ or "").splitlines()[0])
@@ -136,16 +158,16 @@ def main(arguments: Sequence[str]) -> int:
     for benchmark in benchmarks:
         print(f"\n=== {benchmark.name}: {benchmark.what} ({time.strftime('%H:%M')})", flush=True)
         (out / f"{benchmark.name}.json").unlink(missing_ok=True)  # an old result must not pass for this one's
-        status = subprocess.run(benchmark.command(options.quick, out, data), cwd=CHECKOUT).returncode
+        status = _run(benchmark.command(options.quick, out, data))
         if status == NOT_MEASURED:
             unmeasured.append(benchmark.name)
         elif status != 0:
             failed.append(benchmark.name)
     print("\n=== results", flush=True)
-    report = subprocess.run([sys.executable, "-m", "benchmarks.report", str(out)], cwd=CHECKOUT)
+    report = _run([sys.executable, "-m", "benchmarks.report", str(out)])
     if unmeasured:
         print(f"lipstream bench: {', '.join(unmeasured)} could not be measured here, see the table", file=sys.stderr)
     if failed:
         print(f"lipstream bench: {', '.join(failed)} failed, see above", file=sys.stderr)
     nothing = len(unmeasured) == len(benchmarks)
-    return 1 if failed or report.returncode or nothing else 0
+    return 1 if failed or report != 0 or nothing else 0

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from streamer import __version__
+from streamer.cli.interrupts import loading
 from streamer.server import options
 from streamer.server.config import SOCKETS
 
@@ -62,10 +63,9 @@ _MODULES = {
 
 def _forward(command: str, arguments: list[str]) -> int:
     """Runs a command whose module has a `main` of its own."""
-    try:
-        return importlib.import_module(_MODULES[command]).main(arguments)
-    except KeyboardInterrupt:
-        return 130
+    with loading():
+        module = importlib.import_module(_MODULES[command])
+    return module.main(arguments)
 
 
 def _print_config(given: argparse.Namespace) -> int:
@@ -80,9 +80,15 @@ def _print_config(given: argparse.Namespace) -> int:
 
 
 def _serve(given: argparse.Namespace) -> int:
-    import uvicorn
+    with loading():
+        import uvicorn
 
-    from streamer.server.app import check_outlets, create_app
+        from streamer.avatar.backends import create
+        from streamer.base.errors import NotInstalled
+        from streamer.base.onnx import BadNetwork
+        from streamer.motion.articulation import Articulation
+        from streamer.server.app import check_outlets, create_app
+        from streamer.server.startup import check_address, check_tls
 
     try:
         reading = options.read_options(given)
@@ -91,34 +97,29 @@ def _serve(given: argparse.Namespace) -> int:
         for variable in reading.unknown:
             print(f"lipstream: {variable} is set and is no option of the server", file=sys.stderr)
         config = reading.options.config()
-        for path in (config.tls_cert, config.tls_key):
-            if path is not None and not path.is_file():
-                raise ValueError(f"{path} is not a file")
+        if config.tls_cert is not None and config.tls_key is not None:
+            if (warning := check_tls(config.tls_cert, config.tls_key)) is not None:
+                print(f"lipstream: {warning}", file=sys.stderr)
         check_outlets(config)
         if config.c2pa_cert is not None and config.c2pa_key is not None:
             from streamer.provenance import content_credentials
 
             content_credentials.load(config.c2pa_cert, config.c2pa_key)  # now, rather than when a recording ends
+        check_address(config.host, config.port)
     except ValueError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2
-
-    from streamer.avatar.backends import create
-    from streamer.base.errors import NotInstalled
-    from streamer.base.onnx import BadNetwork
-    from streamer.motion.articulation import Articulation
 
     def say(text: str) -> None:
         print(f"lipstream: {text}", file=sys.stderr)
 
     try:  # here, so that what is missing is one sentence and no traceback
-        listener = Articulation.load()
-        generator = create(config.generator, config.device, config.max_sessions, say)
+        with loading():
+            listener = Articulation.load()
+            generator = create(config.generator, config.device, config.max_sessions, say)
     except (FileNotFoundError, BadNetwork, NotInstalled) as error:
         say(str(error))
         return 1
-    except KeyboardInterrupt:  # while it measures
-        return 130
     say(generator.where)
 
     class Announcing(uvicorn.Server):
@@ -147,6 +148,7 @@ def _serve(given: argparse.Namespace) -> int:
     except RuntimeError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        pass
+    except KeyboardInterrupt:  # uvicorn has shut down, and passes on what ended it
+        if not server.started:
+            raise
     return 0 if server.started else 1

@@ -1,10 +1,11 @@
 """`lipstream render`: a recording to a video of its character, through the live pipeline less the network."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,13 +19,24 @@ from streamer.avatar.backends import create
 from streamer.avatar.characters import MAX_SEED, CharacterRecord, Characters
 from streamer.avatar.renderer import RendererBackend, display_name
 from streamer.avatar.rig_backend import RigBackend
-from streamer.base.constants import DEFAULT_SIZES, DEVICES, FPS, GENERATORS, GENERATORS_HELP, SAMPLE_RATE, SIZES
+from streamer.base.constants import (
+    DEFAULT_SIZES,
+    DEVICES,
+    FPS,
+    GENERATORS,
+    GENERATORS_HELP,
+    SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+    SIZES,
+)
 from streamer.base.errors import NotInstalled, RequestError
 from streamer.base.image import Picture
 from streamer.base.onnx import BadNetwork
+from streamer.cli.interrupts import loading
+from streamer.media.recordings import MAX_SECONDS, BadRecording, open_recording
 from streamer.media.video_encoder import to_rgba, to_yuv
 from streamer.motion.articulation import Articulation, ArticulationModel
-from streamer.motion.controls import EMOTIONS
+from streamer.motion.controls import EMOTIONS, INDEX
 from streamer.motion.idle import IdleMotion
 from streamer.motion.plan import MotionCommand
 from streamer.provenance import content_credentials
@@ -32,67 +44,8 @@ from streamer.provenance.content_credentials import CannotSign
 from streamer.provenance.marker import Marker
 from streamer.session import messages
 
-MAX_SECONDS = 4 * 3600
 _AUDIO_RATE = 48_000
-
-
-class BadSpeech(ValueError):
-    """A file that holds no speech to render; the text says why."""
-
-
-def read_speech(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What PyAV reads, mixed to mono: ([n] float32 at 16 kHz for the network, [m] float32 at 48 kHz for the ear).
-
-    Raises BadSpeech.
-    """
-    if not path.is_file():
-        raise BadSpeech(f"{path} is not a file")
-    if path.stat().st_size == 0:
-        raise BadSpeech(f"{path} is empty: 0 bytes")
-    heard, kept, read = [], [], 0.0
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-                raise BadSpeech(f"{path} holds no sound, only {kinds}")
-            stream = container.streams.audio[0]
-            if stream.duration and stream.time_base and stream.duration * stream.time_base > MAX_SECONDS:
-                raise BadSpeech(
-                    f"{path} lasts {float(stream.duration * stream.time_base):.0f} s: at most {MAX_SECONDS} s"
-                )
-            to_network = av.AudioResampler("flt", "mono", SAMPLE_RATE)
-            to_ear = av.AudioResampler("flt", "mono", _AUDIO_RATE)
-            for frame in _frames(container, stream):
-                heard += [f.to_ndarray()[0] for f in to_network.resample(frame)]
-                kept += [f.to_ndarray()[0] for f in to_ear.resample(frame)]
-                read += frame.samples / frame.sample_rate
-                if read > MAX_SECONDS:  # files without a stated duration
-                    raise BadSpeech(f"{path} lasts more than {MAX_SECONDS} s")
-            heard += [f.to_ndarray()[0] for f in to_network.resample(None)]
-            kept += [f.to_ndarray()[0] for f in to_ear.resample(None)]
-    except av.FFmpegError as error:
-        raise BadSpeech(f"{path} could not be read: {error.strerror or error}") from None
-    samples = np.concatenate(heard) if heard else np.zeros(0, np.float32)
-    if len(samples) < SAMPLE_RATE // FPS:
-        raise BadSpeech(f"{path} holds {len(samples)} samples of sound at 16 kHz: less than one frame (640)")
-    # Mixing many channels down to one adds them up: bring what became too loud back into range.
-    return _within_range(samples), _within_range(np.concatenate(kept))
-
-
-def _within_range(sound: np.ndarray) -> np.ndarray:
-    return (sound / max(1.0, float(np.abs(sound).max()))).astype(np.float32)
-
-
-def _frames(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
-    """Decoded sound; a damaged packet in the middle is skipped, not the end of the file."""
-    broken = 0
-    for packet in container.demux(stream):
-        try:
-            yield from packet.decode()
-        except av.FFmpegError:
-            broken += 1
-            if broken > 50:
-                raise
+_CLOSED = 0.05  # of the control `open`: a mouth that never opened farther did not speak
 
 
 class BadScript(ValueError):
@@ -105,11 +58,11 @@ def read_script(path: Path) -> list[tuple[float, MotionCommand | messages.SetEmo
     what is asked and when, in order of time. Raises BadScript.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadScript(f"{path} could not be read: {error}") from None
     script: list[tuple[float, MotionCommand | messages.SetEmotion]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -126,7 +79,7 @@ def read_script(path: Path) -> list[tuple[float, MotionCommand | messages.SetEmo
 
 
 def draw_frames(
-    samples: np.ndarray,
+    speech: np.ndarray | Iterable[np.ndarray],
     entry: CharacterRecord,
     size: int,
     background: bool,
@@ -134,10 +87,12 @@ def draw_frames(
     emotion: str = "neutral",
     generator: RendererBackend | None = None,
     script: Sequence[tuple[float, MotionCommand | messages.SetEmotion]] = (),
+    on_controls: Callable[[np.ndarray], None] = lambda controls: None,
 ) -> Iterator[Picture]:
     """
-    [n] float32 at 16 kHz to ceil(n / 640) pictures, each valid until the next. What `script` asks, in
+    [n] float32 at 16 kHz, or blocks of it, to ceil(n / 640) pictures, each valid until the next. What `script` asks, in
     order of time, holds from the first frame that is not before it; the rig draws where no generator is given.
+    `on_controls` is called with the controls [C] of each frame.
     """
     avatar = Avatar(
         listener, (generator or RigBackend()).create_renderer(entry, size, background), IdleMotion(entry.seed or 0)
@@ -146,7 +101,7 @@ def draw_frames(
     try:
         if emotion != "neutral":
             avatar.set_emotion(emotion, 1.0)
-        for step in steps_of(samples, listener.lookahead):
+        for step in steps_of(speech, listener.lookahead):
             while waiting and waiting[0][0] <= step.frame / FPS:
                 _, asked = waiting.popleft()
                 if isinstance(asked, MotionCommand):
@@ -154,6 +109,7 @@ def draw_frames(
                 else:
                     avatar.set_emotion(asked.name, asked.strength)
             controls, _ = avatar.hear(step)
+            on_controls(controls)
             yield avatar.draw(controls, step.frame / FPS)
     finally:
         avatar.close()
@@ -167,11 +123,18 @@ def mark(frames: Iterator[Picture], marker: Marker) -> Iterator[Picture]:
         yield marked
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, say
+        return False
+
+
 def find_character(texts: Sequence[str], characters: Characters) -> CharacterRecord:
     """A seed, a shown character's name, or paths: pictures of one character, a folder with them, a clip. Raises
     `RequestError`."""
     paths = [Path(text) for text in texts]
-    if any(path.exists() for path in paths):
+    if any(_exists(path) for path in paths):
         return characters.from_files(paths)
     text = " ".join(texts)
     if text.isdecimal():
@@ -180,36 +143,54 @@ def find_character(texts: Sequence[str], characters: Characters) -> CharacterRec
     if not named:
         names = ", ".join(entry.name for entry in characters.all())
         raise RequestError(
-            404, "unknown_character", f"{text!r} is no picture, no seed up to {MAX_SEED} and none of {names}"
+            404, "unknown_character", f"{text[:200]!r} is no picture, no seed up to {MAX_SEED} and none of {names}"
         )
     return named[0]
 
 
 def write_video(
-    out: Path, frames: Iterator[Picture], sound: np.ndarray, size: int, progress: Callable[[int], None]
+    out: Path,
+    frames: Iterable[Picture],
+    sound: np.ndarray | Iterable[np.ndarray],
+    size: int,
+    progress: Callable[[int], None],
 ) -> int:
-    """Writes an MP4 of H.264 and AAC; [m] float32 `sound` is at 48 kHz. Returns the number of frames."""
+    """
+    Writes an MP4 of H.264 and AAC; `sound` is [m] float32 at 48 kHz, or blocks of it. Returns the number of frames.
+    """
     count = 0
-    with av.open(str(out), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    # With "file:", a colon in the name does not make its beginning a protocol.
+    with av.open(f"file:{out}", "w", format="mp4", options={"movflags": "faststart"}) as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "17", "preset": "veryfast", "threads": "1"})
         video.width = video.height = size
         video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=_AUDIO_RATE, layout="mono")
         audio.bit_rate = 128_000
         position = 0
-        per_frame = _AUDIO_RATE // FPS
+        beside = _cut([sound] if isinstance(sound, np.ndarray) else sound, _AUDIO_RATE // FPS)
         for count, image in enumerate(frames, 1):
             picture = to_yuv(image)
             picture.pts, picture.time_base = count - 1, Fraction(1, FPS)
             container.mux(video.encode(picture))
-            block = sound[position : position + per_frame]
-            if len(block):
+            if (block := next(beside, None)) is not None:
                 container.mux(audio.encode(_sound_frame(block, position)))
-            position += per_frame
+                position += len(block)
             progress(count)
         container.mux(video.encode(None))
         container.mux(audio.encode(None))
     return count
+
+
+def _cut(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
+    """Blocks [n] to blocks [length], the last of them shorter."""
+    held = np.zeros(0, np.float32)
+    for block in blocks:
+        held = np.concatenate([held, block])
+        whole = len(held) // length * length
+        yield from held[:whole].reshape(-1, length)
+        held = held[whole:]
+    if len(held):
+        yield held
 
 
 def _sound_frame(block: np.ndarray, position: int) -> av.AudioFrame:
@@ -224,12 +205,9 @@ def _bar(total: int) -> Callable[[int], None]:
         return lambda done: None
 
     def show(done: int) -> None:
-        if done == total or done % 5 == 0:
-            filled = 40 * done // total
-            end = "\n" if done == total else ""
-            print(
-                f"\r[{'█' * filled}{'·' * (40 - filled)}] {done}/{total} frames", end=end, file=sys.stderr, flush=True
-            )
+        if done >= total or done % 5 == 0:
+            filled = 40 * min(done, total) // total
+            print(f"\r[{'█' * filled}{'·' * (40 - filled)}] {done}/{total} frames", end="", file=sys.stderr, flush=True)
 
     return show
 
@@ -276,40 +254,65 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.c2pa_cert:
             content_credentials.load(options.c2pa_cert, options.c2pa_key)  # now, rather than when all is drawn
-        samples, sound = read_speech(options.speech)
+        if options.out.exists() and options.speech.exists() and options.out.samefile(options.speech):
+            raise BadRecording(f"{options.out} is the recording itself, which would be overwritten: name another file")
+        recording = open_recording(options.speech)
+        if (samples := int(recording.seconds * SAMPLE_RATE)) < SAMPLES_PER_FRAME:
+            raise BadRecording(
+                f"{options.speech} holds {samples} samples of sound at 16 kHz: less than one frame "
+                f"({SAMPLES_PER_FRAME})"
+            )
+        recording.refuse_silence()
         script = read_script(options.plan) if options.plan else []
-        listener = Articulation.load()
-        entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
-        # A picture is the rig's in any case, and need not wait until something else is measured.
-        name = "rig" if options.generator == "auto" and entry.picture is not None else options.generator
-        generator = create(name, options.device, sessions=1, tell=_say)
-    except (BadNetwork, BadScript, BadSpeech, FileNotFoundError, NotInstalled, RequestError, CannotSign) as error:
+        with loading():
+            listener = Articulation.load()
+            entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
+            # A picture is the rig's in any case, and need not wait until something else is measured.
+            name = "rig" if options.generator == "auto" and entry.picture is not None else options.generator
+            generator = create(name, options.device, sessions=1, tell=_say)
+    except (BadNetwork, BadRecording, BadScript, CannotSign, NotInstalled, OSError, RequestError) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
     size = options.size or DEFAULT_SIZES[generator.renderer_name(entry)]
+    for said in recording.notices:
+        _say(f"{options.speech}: {said}")
     for notice in (entry.to_json()["pack"] or {}).get("notices", []):
         _say(notice["text"])
     _say(generator.where)
     _say(f"drawn by: {display_name(generator.renderer_name(entry, size))}, {size}×{size} pixels")
-    frames = draw_frames(samples, entry, size, True, listener, options.emotion, generator, script)
+    widest = 0.0
+
+    def watch(controls: np.ndarray) -> None:
+        nonlocal widest
+        widest = max(widest, float(controls[INDEX["open"]]))
+
+    speech = recording.blocks(SAMPLE_RATE)
+    frames = draw_frames(speech, entry, size, True, listener, options.emotion, generator, script, watch)
     frames = mark(frames, Marker(size, options.label, options.watermark))
-    if options.frames:
-        options.frames.mkdir(parents=True, exist_ok=True)
-        frames = _keep(frames, options.frames)
     partial = options.out.with_name(options.out.name + ".part")
     try:
-        write_video(partial, frames, sound, size, _bar(-(-len(samples) // (SAMPLE_RATE // FPS))))
+        if options.frames:
+            options.frames.mkdir(parents=True, exist_ok=True)
+            frames = _keep(frames, options.frames)
+        count = write_video(
+            partial, frames, recording.blocks(_AUDIO_RATE), size, _bar(-(-samples // SAMPLES_PER_FRAME))
+        )
         if options.c2pa_cert:
             content_credentials.sign(partial, options.c2pa_cert, options.c2pa_key, title=options.out.name)
         partial.replace(options.out)
-    except OSError as error:
+    except (OSError, av.FFmpegError) as error:
         print(f"lipstream render: {options.out} could not be written: {error}", file=sys.stderr)
         return 1
-    except CannotSign as error:
+    except (BadRecording, CannotSign) as error:
         print(f"lipstream render: {error}", file=sys.stderr)
         return 1
     finally:
-        partial.unlink(missing_ok=True)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # ends the bar's line
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    if widest < _CLOSED:
+        _say(f"the mouth stayed closed in all {count} frames: no speech was found in {options.speech}")
     return 0
 
 

@@ -14,8 +14,6 @@ The runner closes neither of them: call `await generator.aclose()` after closing
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import numpy as np
-
 from streamer.base.constants import FPS
 from streamer.embed.local_avatar import LocalAvatar
 
@@ -63,8 +61,7 @@ class CharacterGenerator(VideoGenerator):
                 self._segment_played = asyncio.get_running_loop().create_future()
                 await self._segment_played
             return
-        pcm = np.frombuffer(frame.data, np.int16).reshape(-1, frame.num_channels)
-        await self.avatar.push(pcm, frame.sample_rate)
+        await self.avatar.push(frame.data, frame.sample_rate, frame.num_channels)
 
     async def clear_buffer(self) -> None:
         """Drops all queued speech. Returns once the runner has counted the audio that it has already received."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer.audio.framing import Speech
+from streamer.audio.pcm import PcmDecoder
 from streamer.audio.segment_queue import Segments, Spoken, to_mono
 from streamer.avatar.admission import AdmissionConfig, admit
 from streamer.avatar.avatar import Avatar
@@ -137,6 +138,7 @@ class LocalAvatar:
         self.lost = 0.0
         """Seconds skipped because the event loop or the consumer stalled for more than 0.5 s."""
         self._segments = Segments(sample_rate)
+        self._pcm: PcmDecoder | None = None  # of the current segment, if its speech comes as bytes
         self._speech = Speech(lookahead)
         self._pairing = Pairing()
         self._ready: deque[Moment] = deque()
@@ -157,13 +159,25 @@ class LocalAvatar:
 
     # Speech in
 
-    async def push(self, pcm: np.ndarray, rate: int | None = None) -> int | None:
+    async def push(
+        self, pcm: np.ndarray | bytes | bytearray | memoryview, rate: int | None = None, channels: int = 1
+    ) -> int | None:
         """Queues speech: [n] or [n, c], int16 or floats in ±1, at `rate` in Hz, by default the avatar's own.
 
+        Bytes are little-endian PCM16 with `channels` interleaved channels and may be cut anywhere: the segment's next
+        piece completes a partial sample.
+
         Waits while 10 s are queued. `clear` also drops what still waits here. Returns the segment's number, or None if
-        `clear` was called meanwhile. Raises ValueError, or RuntimeError if the avatar is closed.
+        `clear` was called meanwhile or the bytes complete no sample. Raises ValueError, or RuntimeError if the avatar
+        is closed.
         """
         rate = rate or self.sample_rate
+        if not isinstance(pcm, np.ndarray) and isinstance(pcm, bytes | bytearray | memoryview):
+            if self._pcm is None or self._pcm.channels != channels:
+                self._pcm = PcmDecoder(channels)
+            pcm = self._pcm.push(pcm)
+            if not len(pcm):
+                return None
         samples, epoch = to_mono(pcm), self.epoch
         number = None
         for first in range(0, max(len(samples), 1), rate):  # a second at a time
@@ -178,6 +192,7 @@ class LocalAvatar:
 
     def end_segment(self) -> int | None:
         """Ends the current segment. Returns its number, or None if nothing was pushed since the last one."""
+        self._pcm = None
         return self._segments.end()
 
     def clear(self) -> float:
@@ -188,6 +203,7 @@ class LocalAvatar:
         position = self.position
         self.epoch += 1
         self._heard = 0
+        self._pcm = None
         self._segments.clear()
         self._pairing.clear()
         self._ready = deque(replace(m, sound=m.sound[:0], segment=None, ended=False) for m in self._ready)

@@ -14,8 +14,6 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from streamer.embed.local_avatar import LocalAvatar, Moment, Runtime
 
 __all__ = ["ATTENTION", "LEAD", "CharacterVideoService"]
@@ -101,8 +99,8 @@ class CharacterVideoService(AIService):
             avatar.set_attention(state)
         match frame:
             case frames.TTSAudioRawFrame():
-                pcm = np.frombuffer(frame.audio, np.int16).reshape(-1, frame.num_channels)
-                if (segment := await avatar.push(pcm, frame.sample_rate)) is not None:
+                segment = await avatar.push(frame.audio, frame.sample_rate, frame.num_channels)
+                if segment is not None:
                     self._contexts[segment] = frame.context_id
                     self._silent.clear()
                 return

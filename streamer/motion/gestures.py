@@ -21,6 +21,8 @@ class Gesture:
 
     seconds: float
     poses: Mapping[float, Pose]
+    needs: tuple[str, ...]
+    """Controls without which it cannot be told what is meant."""
 
     def moves(self, pose: Pose, at: float) -> list[MotionCommand]:
         """A pose as moves that last until the gesture's end, or until another pose says otherwise."""
@@ -53,11 +55,13 @@ def _cheered() -> dict[float, Pose]:
 
 
 GESTURES: Mapping[str, Gesture] = {
-    "wave": Gesture(2.0, _waved()),
+    "wave": Gesture(2.0, _waved(), ("right_raise",)),
     "point": Gesture(
-        1.8, {0.0: {**_hand("right", x=0.1, y=0.25, point=1.0), "brow_left": 0.5, "brow_right": 0.5, "pitch": 0.05}}
+        1.8,
+        {0.0: {**_hand("right", x=0.1, y=0.25, point=1.0), "brow_left": 0.5, "brow_right": 0.5, "pitch": 0.05}},
+        ("right_raise", "right_point"),
     ),
-    "cheer": Gesture(1.8, _cheered()),
+    "cheer": Gesture(1.8, _cheered(), ("left_raise", "right_raise")),
     "shrug": Gesture(
         1.5,
         {
@@ -71,6 +75,7 @@ GESTURES: Mapping[str, Gesture] = {
                 "roll": 0.12,
             }
         },
+        ("shrug", "left_raise", "right_raise"),
     ),
     "think": Gesture(
         2.6,
@@ -85,16 +90,22 @@ GESTURES: Mapping[str, Gesture] = {
                 "brow_right": -0.2,
             }
         },
+        ("right_raise", "gaze_x", "gaze_y"),
     ),
-    "nod": Gesture(1.2, {0.0: {"pitch": -0.24}, 0.28: {"pitch": 0.06}, 0.52: {"pitch": -0.2}, 0.8: {"pitch": 0.0}}),
+    "nod": Gesture(
+        1.2, {0.0: {"pitch": -0.24}, 0.28: {"pitch": 0.06}, 0.52: {"pitch": -0.2}, 0.8: {"pitch": 0.0}}, ("pitch",)
+    ),
     "shake": Gesture(
-        1.4, {0.0: {"yaw": -0.3}, 0.26: {"yaw": 0.3}, 0.54: {"yaw": -0.26}, 0.82: {"yaw": 0.2}, 1.1: {"yaw": 0.0}}
+        1.4,
+        {0.0: {"yaw": -0.3}, 0.26: {"yaw": 0.3}, 0.54: {"yaw": -0.26}, 0.82: {"yaw": 0.2}, 1.1: {"yaw": 0.0}},
+        ("yaw",),
     ),
     "bow": Gesture(
         1.8,
         {0.0: {"pitch": -0.35, "gaze_y": -0.5, "blink_left": 0.8, "blink_right": 0.8, "breath": -0.6, "smile": 0.3}},
+        ("pitch",),
     ),
-    "wink": Gesture(0.7, {0.0: {"blink_right": 1.0, "smile": 0.6, "roll": 0.08}}),
+    "wink": Gesture(0.7, {0.0: {"blink_right": 1.0, "smile": 0.6, "roll": 0.08}}, ("blink_right",)),
 }
 
 

@@ -61,7 +61,13 @@ def parse_target(text: str) -> Target:
                 f"--publish {text}: a file is named {', '.join(_SUFFIXES)}, and a URL begins with a scheme"
             )
         return Target(text, text, _SUFFIXES[suffix], True)
-    parts = urlsplit(text)
+    scheme = text.partition("://")[0][:20]
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError(f"--publish {scheme!r}://…: a URL has no spaces, line breaks or control characters")
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise ValueError(f"--publish {scheme}://…: {error}") from None
     if parts.scheme not in _SCHEMES:
         raise ValueError(
             f"--publish: the scheme {parts.scheme[:20]!r} is none of {', '.join(_SCHEMES)}; or give a file's path"

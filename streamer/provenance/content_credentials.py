@@ -8,6 +8,7 @@ import contextlib
 from pathlib import Path
 
 from streamer import __version__
+from streamer.base.pem import BadPem, read_pair
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for media that a trained algorithm generated."""
@@ -73,33 +74,15 @@ def load(cert: Path, key: Path) -> tuple[bytes, bytes, bytes]:
     The signature's algorithm in C2PA's terms, the chain and the key. To be called at start, too: raises CannotSign for
     files that are none, for a key that is not the certificate's, and where `c2pa-python` is missing.
     """
-    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-        PublicFormat,
-        load_pem_private_key,
-    )
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     _package()
-    chain, secret = _read(cert), _read(key)
     try:
-        certificates = x509.load_pem_x509_certificates(chain)
-    except ValueError:
-        raise CannotSign(f"{cert} holds no certificate in PEM") from None
-    try:
-        private = load_pem_private_key(secret, None)
-    except TypeError:
-        raise CannotSign(f"{key} is locked with a password: a key without one is wanted") from None
-    except ValueError:
-        raise CannotSign(f"{key} holds no private key in PEM") from None
-    public = certificates[0].public_key()
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if private.public_key().public_bytes(*form) != public.public_bytes(*form):
-        subject = certificates[0].subject.rfc4514_string()
-        raise CannotSign(f"{key} is not the key of {cert}'s first certificate ({subject})")
+        pair = read_pair(cert, key)
+    except BadPem as error:
+        raise CannotSign(str(error)) from None
+    public = pair.certificates[0].public_key()
     match public:
         case ec.EllipticCurvePublicKey(curve=ec.SECP256R1()):
             algorithm = b"es256"
@@ -115,14 +98,7 @@ def load(cert: Path, key: Path) -> tuple[bytes, bytes, bytes]:
             raise CannotSign(
                 f"{key} is of a kind that C2PA does not take: want P-256, P-384, P-521, Ed25519, or RSA of 2048 bits on"
             )
-    return algorithm, chain, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CannotSign(f"{path} could not be read: {error.strerror}") from None
+    return algorithm, pair.chain, pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _package():  # type: ignore[no-untyped-def]  # a module that may be missing

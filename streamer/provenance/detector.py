@@ -106,7 +106,8 @@ def pictures(path: Path, start: float = 0.0, seconds: float = 10.0) -> Iterator[
         raise BadVideo(f"{path} is empty: 0 bytes")
     found = 0
     try:
-        with av.open(str(path)) as container:
+        # An open file and no name: in names FFmpeg looks for protocols (`a:b`).
+        with path.open("rb") as file, av.open(file, "r", metadata_errors="replace") as container:
             if not container.streams.video:
                 kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
                 raise BadVideo(f"{path} holds no video, only {kinds}")
@@ -120,7 +121,7 @@ def pictures(path: Path, start: float = 0.0, seconds: float = 10.0) -> Iterator[
                 if time - first >= start:
                     found += 1
                     yield frame.to_ndarray(format="gray")
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError) as error:
         raise BadVideo(f"{path} could not be read: {error.strerror or error}") from None
     if not found:
         raise BadVideo(f"{path} holds no picture in the {seconds:g} s from {start:g} s on")

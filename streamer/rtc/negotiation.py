@@ -15,11 +15,11 @@ from streamer.base.errors import RequestError
 from streamer.rtc import aiortc_internals
 from streamer.rtc.aiortc_internals import PushSender, UdpPorts
 from streamer.rtc.sdp import (
+    Offer,
     Role,
     advertise,
     ask_short_packets,
     parse_fragment,
-    parse_offer,
     with_refused_video,
     without_unreachable_candidates,
     without_video,
@@ -61,9 +61,8 @@ def _transceiver(connection: aiortc_internals.Connection, kind: str) -> RTCRtpTr
 
 
 async def accept(
-    text: str,
+    offer: Offer,
     *,
-    role: Role = Role.CONVERSATION,
     on_audio: Callable[[int, int, bytes, float], None] = lambda *packet: None,
     on_keyframe: Callable[[], None] = lambda: None,
     on_bitrate: Callable[[int], None] = lambda bitrate: None,
@@ -72,20 +71,20 @@ async def accept(
     ports: UdpPorts,
     public_ip: str | None = None,
 ) -> Peer:
-    """Answers an offer. The connection is established in the background once this returns.
+    """Answers a checked offer. The connection is established in the background once this returns.
 
     `on_audio` is given the packets of a peer that sends its voice, the other three what a receiver of video says of it.
     A source's video is refused in the answer, whatever its codec. Raises `RequestError`; whatever was opened until then
     is closed again.
     """
-    offer = parse_offer(text, role)
+    role, description = offer.role, offer.description
     sound, picture = _ANSWERED[role]
     connection = aiortc_internals.Connection(
         RTCConfiguration(iceServers=[])
     )  # without the argument it would ask a public STUN
     try:
-        offered = without_unreachable_candidates(text)
-        wanted = offered if picture is not None else without_video(offered, offer)
+        offered = without_unreachable_candidates(offer.text)
+        wanted = offered if picture is not None else without_video(offered, description)
         try:
             await connection.setRemoteDescription(RTCSessionDescription(sdp=wanted, type="offer"))
         except OperationError:
@@ -118,7 +117,7 @@ async def accept(
             video_sender = aiortc_internals.replace_sender(video, stream_id, on_keyframe, on_bitrate, on_loss)
             video.direction = picture
             aiortc_internals.offer_playout_delay(
-                video, next(m for m in offer.media if m.kind == "video").rtp.headerExtensions
+                video, next(m for m in description.media if m.kind == "video").rtp.headerExtensions
             )
         if role is not Role.CONVERSATION:  # anybody's clients
             aiortc_internals.be_dtls_server(connection)
@@ -135,10 +134,10 @@ async def accept(
         if role is not Role.VIEWER:
             answer = ask_short_packets(answer)
         if picture is None:
-            answer = with_refused_video(answer, offered, offer)
+            answer = with_refused_video(answer, offered, description)
         if public_ip is not None:
             answer = advertise(answer, public_ip)
-        ice = next(media.ice for media in offer.media if picture is not None or media.kind != "video")
+        ice = next(media.ice for media in description.media if picture is not None or media.kind != "video")
         assert ice is not None and ice.usernameFragment is not None  # checked by parse_offer
         etag = f'"{secrets.token_hex(8)}"'
         return Peer(role, connection, audio_sender, video_sender, codec, answer, etag, ice.usernameFragment)

@@ -3,6 +3,7 @@
 import enum
 import ipaddress
 import re
+from dataclasses import dataclass
 
 from aiortc import RTCIceCandidate
 from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
@@ -27,8 +28,17 @@ class Role(enum.Enum):
     """Is only sent picture, sound or both (WHEP)."""
 
 
-def parse_offer(text: str, role: Role = Role.CONVERSATION) -> SessionDescription:
-    """Checks an offer. Raises `RequestError` with what it lacks."""
+@dataclass(frozen=True)
+class Offer:
+    """An offer that was checked for a role: what `parse_offer` returns."""
+
+    text: str
+    role: Role
+    description: SessionDescription
+
+
+def parse_offer(text: str, role: Role = Role.CONVERSATION) -> Offer:
+    """Parses and checks an offer. Raises `RequestError` with what it lacks."""
     if not text.lstrip().startswith("v=0"):
         raise RequestError(400, "malformed_sdp", "the body is not an SDP offer: it does not start with v=0")
     try:
@@ -77,7 +87,7 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> SessionDescription
             raise RequestError(400, "malformed_sdp", "a media section has no DTLS fingerprint (a=fingerprint)")
         for candidate in media.ice_candidates:
             _check_port(candidate, "malformed_sdp")
-    return offer
+    return Offer(text, role, offer)
 
 
 def _check_port(candidate: RTCIceCandidate, reason: str) -> None:

@@ -84,10 +84,23 @@ def check_outlets(config: ServerConfig) -> None:
             raise ValueError(f"--record-dir {config.record_dir}: it cannot be written to")
     for text in config.publish:
         target = parse_target(text)
-        if target.file and not Path(target.url).resolve().parent.is_dir():
-            raise ValueError(f"--publish {target.url}: its folder does not exist")
-        if not target.file:
+        if target.file:
+            _check_file(Path(target.url))
+        else:
             relay_command(target)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise ValueError(f"--publish {path}: its folder does not exist")
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # raises for a name that no file can have
+    except OSError as error:
+        raise ValueError(f"--publish {str(path)[:200]}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"--publish {path}: its folder cannot be written to")
 
 
 def create_app(

@@ -6,19 +6,19 @@ The socket itself is `routes/speech.py`; nothing in here waits for it. What the 
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from streamer import __version__
 from streamer.audio import BadSpeech, Chunk, Finished, SpeechFormat, Started
-from streamer.audio.speech_queue import MAX_MESSAGE
+from streamer.audio.speech_source import MAX_MESSAGE
 from streamer.audio.vad import Vad, VadEvent
 from streamer.base import clock
 from streamer.base.constants import SAMPLE_RATE
 from streamer.session import messages
+from streamer.session.ports import BotSession, Message
 from streamer.session.speech_input import SpeechInput
 
 _MOST_TOLD = 512  # messages that wait for a bot that does not read; beyond it the socket is closed
@@ -42,24 +42,27 @@ class Closed(Exception):
 
 
 class Outbox:
-    """What is to be sent, in order. Beyond their bounds, sound is dropped, and a text closes it: none is left out."""
+    """What is to be sent, in order. Beyond their bounds, sound is dropped, and a text closes it: none is left out.
+
+    Texts that say what became of waiting segments do not count: the queue that the segments waited in bounds them.
+    """
 
     def __init__(self) -> None:
         self.dropped = 0
         """Pieces of sound for which there was no room."""
-        self._waiting: deque[str | bytes] = deque()
+        self._waiting: deque[tuple[str | bytes, bool]] = deque()  # and whether it counts
         self._texts = self._sounds = 0
         self._changed = asyncio.Event()
         self._closed: Closed | None = None
 
-    def text(self, message: dict[str, Any]) -> None:
+    def text(self, message: Message, counts: bool = True) -> None:
         if self._closed is not None:
             return
-        if self._texts >= _MOST_TOLD:
+        if counts and self._texts >= _MOST_TOLD:
             self.close(Closed(POLICY, "too_slow", f"{self._texts} messages wait to be read"))
             return
-        self._texts += 1
-        self._waiting.append(json.dumps(message, separators=(",", ":")))
+        self._texts += counts
+        self._waiting.append((json.dumps(message, separators=(",", ":")), counts))
         self._changed.set()
 
     @property
@@ -73,7 +76,7 @@ class Outbox:
             self.dropped += 1
             return
         self._sounds += 1
-        self._waiting.append(data)
+        self._waiting.append((data, True))
         self._changed.set()
 
     def close(self, closed: Closed) -> None:
@@ -88,11 +91,11 @@ class Outbox:
                 raise self._closed
             self._changed.clear()
             await self._changed.wait()
-        item = self._waiting.popleft()
+        item, counts = self._waiting.popleft()
         if isinstance(item, bytes):
             self._sounds -= 1
         else:
-            self._texts -= 1
+            self._texts -= counts
         return item
 
 
@@ -123,23 +126,6 @@ class UserVad:
                 self._paused = True
                 events.append(Pause())
         return events
-
-
-class BotSession(Protocol):
-    """What a bot needs of its session."""
-
-    id: str
-    speech: SpeechInput | None
-
-    @property
-    def epoch(self) -> int: ...
-
-    @property
-    def hears_user(self) -> bool: ...
-
-    def interrupt(self, by: str) -> int: ...
-
-    def handle(self, request: messages.Control, reply: Callable[[dict[str, Any]], None], by: str) -> None: ...
 
 
 class Bot:
@@ -212,14 +198,31 @@ class Bot:
             case Started():
                 self.outbox.text({"type": "speech_started", "segment": event.segment, "pts": event.pts})
             case Finished():
-                self.outbox.text(
-                    {
-                        "type": "speech_finished",
-                        "segment": event.segment,
-                        "position_ms": event.position_ms,
-                        "interrupted": event.interrupted,
-                    }
-                )
+                self._finished(event)
+        self._report_room()
+
+    def _finished(self, event: Finished, counts: bool = True) -> None:
+        message = {
+            "type": "speech_finished",
+            "segment": event.segment,
+            "position_ms": event.position_ms,
+            "interrupted": event.interrupted,
+        }
+        self.outbox.text(message, counts)
+
+    def interrupted(self, message: Message, by: str, cut: Sequence[Finished]) -> None:
+        """The session was interrupted: what its peer is told, by whom, and what became of each segment."""
+        first = cut[0] if cut else None
+        self.outbox.text(
+            {
+                **message,
+                "by": by,
+                "segment": first.segment if first else None,
+                "position_ms": first.position_ms if first else 0,
+            }
+        )
+        for finished in cut:
+            self._finished(finished, counts=False)
         self._report_room()
 
     def heard(self, chunk: Chunk) -> None:

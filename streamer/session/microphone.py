@@ -31,16 +31,16 @@ class Meter:
             self._loud_at = now
             self._warned.discard("silent_microphone")
         elif now - self._loud_at > _SILENT_AFTER:
-            self._send_event(
+            self._warn_once(
                 "silent_microphone", f"nothing above -60 dB for {_SILENT_AFTER:.0f} s: is the microphone switched on?"
             )
         self._clipped = self._clipped + 1 if peak > 0.999 else max(0, self._clipped - 0.02)
         if self._clipped > 20:
-            self._send_event("clipping", "the microphone is overdriven: turn its level down")
+            self._warn_once("clipping", "the microphone is overdriven: turn its level down")
         elif self._clipped < 1:
             self._warned.discard("clipping")
 
-    def _send_event(self, reason: str, detail: str) -> None:
+    def _warn_once(self, reason: str, detail: str) -> None:
         if reason not in self._warned:
             self._warned.add(reason)
             self._warn(reason, detail)

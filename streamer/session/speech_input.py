@@ -30,76 +30,76 @@ class SpeechInput:
         tell: Callable[[Started | Finished], None],
         config: SpeechQueueConfig | None = None,
     ) -> None:
-        self._fed = SpeechQueue(lookahead, clock.now(), config)
-        self._take, self._send, self._send_event = take, send, tell
+        self._queue = SpeechQueue(lookahead, clock.now(), config)
+        self._take, self._send, self._tell = take, send, tell
         self._running = False
         self._woken = asyncio.Event()
         self._room = asyncio.Event()
 
     @property
     def stats(self) -> SpeechQueueStats:
-        return self._fed.stats
+        return self._queue.stats
 
     @property
     def config(self) -> SpeechQueueConfig:
-        return self._fed.config
+        return self._queue.config
 
     @property
     def speaking(self) -> bool:
         """Whether a segment has begun and is not over."""
-        return self._fed.speaking
+        return self._queue.speaking
 
     @property
     def decided(self) -> int:
         """The sample up to which sound has been given out; what is sent now comes after it."""
-        return self._fed.decided
+        return self._queue.decided
 
     @property
     def buffered(self) -> float:
         """Seconds of speech that wait."""
-        return self._fed.buffered
+        return self._queue.buffered
 
     @property
     def full(self) -> bool:
         """The sender should pause; at `ready` it may go on."""
-        return self._fed.full
+        return self._queue.full
 
     @property
     def ready(self) -> bool:
-        return self._fed.ready
+        return self._queue.ready
 
     def captured(self, pts: int) -> float:
         """When the frame that answers sample `pts` is due: seconds on the server's clock."""
-        return self._fed.captured(pts)
+        return self._queue.captured(pts)
 
     def due(self, now: float) -> int:
         """The sample whose moment `now` is."""
-        return self._fed.due(now)
+        return self._queue.due(now)
 
     def start(self, form: SpeechFormat) -> None:
         """What comes from now on is of this format."""
-        self._fed.start(form)
+        self._queue.start(form)
         self._wake()
 
     def push(self, data: bytes) -> None:
         """A piece of speech. Raises BadSpeech."""
-        self._fed.push(data)
+        self._queue.push(data)
         self._wake()
 
     def end(self) -> None:
         """The segment has been sent."""
-        self._fed.end()
+        self._queue.end()
         self._wake()
 
     def clear(self, heard: int, discard: bool) -> list[Finished]:
-        """Throws away all that waits; see `FedSpeech.clear`."""
-        told = self._fed.clear(heard, discard)
+        """Throws away all that waits; see `SpeechQueue.clear`."""
+        told = self._queue.clear(heard, discard)
         self._wake()
         return told
 
     async def room(self) -> None:
         """Returns as soon as `push` takes a piece."""
-        while not self._fed.accepts:
+        while not self._queue.accepts:
             self._room.clear()
             await self._room.wait()
 
@@ -111,26 +111,26 @@ class SpeechInput:
     def _advance(self) -> None:
         if self._running:
             now = clock.now()
-            out = self._fed.poll(now)
+            out = self._queue.poll(now)
             for packet in out.packets:
                 self._send(packet, now)
             if out.chunks:
                 self._take(out.chunks, now)
             for event in out.events:
-                self._send_event(event)
-        if self._fed.accepts:
+                self._tell(event)
+        if self._queue.accepts:
             self._room.set()
 
     async def run(self) -> None:
         """Keeps time going, until cancelled."""
-        self._fed.begin(clock.now())
+        self._queue.begin(clock.now())
         self._running = True
         try:
             while True:
                 self._advance()
                 self._woken.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(self._fed.deadline() - clock.now(), 0.0)):
+                    async with asyncio.timeout(max(self._queue.deadline() - clock.now(), 0.0)):
                         await self._woken.wait()
         finally:
             self._running = False

@@ -15,9 +15,11 @@ from streamer.rtc.negotiation import Peer
 from streamer.session.fanout import Broadcast, ReceiverFeedback
 from streamer.session.limits import SessionLimits
 from streamer.session.viewer import Viewer
+from streamer.session.watchdog import Watchdog, watch
 
 log = logging.getLogger(__name__)
 
+_WORDS = {"connect_timeout": "did not connect in time", "peer_gone": "fell silent"}
 _RETRY_AFTER = 10  # seconds after which a viewer that found no place may try again
 
 
@@ -156,16 +158,13 @@ class Audience:
 
     async def _watch(self, guest: ViewerSession) -> None:
         """Ends what never connects and what fell silent."""
-        received, since = 0, clock.now()
-        while guest.id in self._guests:
-            await asyncio.sleep(0.5)
-            now = clock.now()
-            if not guest.live and now - guest.born > self._config.connect_timeout:
-                self.dismiss(guest, "did not connect in time")
-            if (count := aiortc_internals.packets_received(guest.peer.connection)) != received:
-                received, since = count, now
-            if guest.live and now - since > self._config.silence_timeout:
-                self.dismiss(guest, "fell silent")
+        dog = Watchdog(
+            guest.born,
+            connect_timeout=self._config.connect_timeout,
+            silence_timeout=self._config.silence_timeout,
+        )
+        verdict = await watch(dog, lambda: guest.live, lambda: aiortc_internals.packets_received(guest.peer.connection))
+        self.dismiss(guest, _WORDS[verdict])
 
     async def _see_out(self, guest: ViewerSession) -> None:
         for task in list(guest.tasks):

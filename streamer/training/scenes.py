@@ -9,6 +9,7 @@ knows, W numbers a frame that the articulation network says (voices.WIDTH), M mo
 
 import multiprocessing
 import queue
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -271,6 +272,7 @@ def scene(seed: int, shot: Shot, voices: Voices, silence: np.ndarray, rng: np.ra
 
 
 def _work(job: tuple, out: "multiprocessing.Queue[Scene]", number: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
     shot, voices, silence, seed = job
     rng = np.random.default_rng([seed, number])
     parent = multiprocessing.parent_process()

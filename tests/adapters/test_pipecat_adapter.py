@@ -197,6 +197,19 @@ async def test_speech_is_played_whole_while_the_mouth_moves(bot: Bot) -> None:
     assert [type(frame) for frame in spoke] == [BotStartedSpeakingFrame, BotStoppedSpeakingFrame]
 
 
+async def test_speech_in_odd_pieces_is_played_whole(bot: Bot) -> None:
+    """Bytes as sockets give them, cut within samples: two seconds in are two seconds out."""
+    said = noise(2.0)
+    data = said.tobytes()
+    await bot.worker.queue_frame(TTSStartedFrame(context_id="odd"))
+    for first in range(0, len(data), 999):
+        await bot.worker.queue_frame(TTSAudioRawFrame(data[first : first + 999], RATE, 1, context_id="odd"))
+    await bot.worker.queue_frame(TTSStoppedFrame(context_id="odd"))
+    await bot.until(lambda: bool(bot.between.of(TTSStoppedFrame)))
+    audio = b"".join(frame.audio for frame in bot.between.of(TTSAudioRawFrame) if frame.context_id == "odd")
+    assert audio == data
+
+
 async def test_each_sound_goes_with_its_picture(bot: Bot) -> None:
     """No sound leaves before the picture that says it, but for the lead; none after the next."""
     said = noise(1.0)

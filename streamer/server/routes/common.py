@@ -25,7 +25,7 @@ def state_of(request: HTTPConnection) -> State:
     return request.app.state.lipstream
 
 
-def load_onnx_session(request: HTTPConnection, session_id: str) -> Session:
+def session_of(request: HTTPConnection, session_id: str) -> Session:
     """Raises `RequestError` (404)."""
     session = state_of(request).sessions.get(session_id)
     if session is None:

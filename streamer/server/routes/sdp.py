@@ -2,18 +2,21 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastapi import Request, Response
 
 from streamer.base.errors import RequestError
-from streamer.rtc import negotiation
+from streamer.rtc import aiortc_internals, negotiation
 from streamer.rtc.negotiation import Peer
-from streamer.rtc.sdp import MAX_SDP_BYTES
+from streamer.rtc.sdp import MAX_SDP_BYTES, Offer, Role, parse_offer
 from streamer.server.config import ServerConfig
 from streamer.server.routes.common import content_type, read_body
 from streamer.server.routes.openapi import TEXT, header, takes
+from streamer.server.state import State
 from streamer.server.turn import ice_links
+from streamer.session.fanout import ReceiverFeedback
 
 
 def check_exchange(request: Request) -> None:
@@ -27,12 +30,36 @@ def check_exchange(request: Request) -> None:
         )
 
 
-async def read_sdp(request: Request) -> str:
-    """The offer, unread. Raises `RequestError`."""
+async def read_offer(request: Request, role: Role) -> Offer:
+    """The body, parsed and checked. Raises `RequestError`."""
     try:
-        return (await read_body(request, MAX_SDP_BYTES)).decode()
+        text = (await read_body(request, MAX_SDP_BYTES)).decode()
     except UnicodeDecodeError as error:
         raise RequestError(400, "malformed_sdp", f"the offer is not UTF-8: {error.reason}") from None
+    return parse_offer(text, role)
+
+
+async def accept(
+    held: State,
+    offer: Offer,
+    feedback: ReceiverFeedback | None = None,
+    on_audio: Callable[[int, int, bytes, float], None] = lambda *packet: None,
+) -> Peer:
+    """Answers an offer, on this server's addresses and ports. Raises `RequestError`.
+
+    `feedback` is told what a receiver of video reports, `on_audio` gets the packets of a peer that sends its voice.
+    """
+    reported: dict[str, Any] = {}
+    if feedback is not None:
+        reported = {"on_keyframe": feedback.keyframe, "on_bitrate": feedback.bandwidth, "on_loss": feedback.loss}
+    return await negotiation.accept(
+        offer,
+        on_audio=on_audio,
+        **reported,
+        addresses=aiortc_internals.local_addresses(held.config.loopback),
+        ports=held.ports,
+        public_ip=held.config.public_ip,
+    )
 
 
 def answer(config: ServerConfig, location: str, peer: Peer, links: Sequence[str] = ()) -> Response:

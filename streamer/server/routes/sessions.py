@@ -13,20 +13,20 @@ from streamer.avatar.characters import CharacterRecord
 from streamer.base import clock
 from streamer.base.constants import SIZES
 from streamer.base.errors import RequestError
-from streamer.rtc import aiortc_internals, negotiation
+from streamer.rtc.sdp import Role
 from streamer.server.routes.common import (
     asked_alpha,
     asked_flag,
     asked_size,
     content_type,
-    load_onnx_session,
     read_body,
     read_json,
+    session_of,
     state_of,
 )
 from streamer.server.routes.guard import grant_of
 from streamer.server.routes.openapi import ALPHA, ANSWERED, BACKGROUND, SESSION_SIZE, TEXT, flag, query, takes
-from streamer.server.routes.sdp import CANDIDATES, answer, check_exchange, read_sdp, take_candidates
+from streamer.server.routes.sdp import CANDIDATES, accept, answer, check_exchange, read_offer, take_candidates
 from streamer.server.state import State
 from streamer.session.limits import Grant
 from streamer.session.messages import MAX_BYTES, TYPES
@@ -206,19 +206,9 @@ async def open_session(request: Request) -> Response:
         return JSONResponse(body, 201, {"Location": path})
     check_exchange(request)
     wish = asked_session(request)
-    offer = await read_sdp(request)
-    negotiation.parse_offer(offer)  # before anything is reserved
+    offer = await read_offer(request, Role.CONVERSATION)  # before anything is reserved
     async with opening(held, wish) as session:
-        peer = await negotiation.accept(
-            offer,
-            on_audio=session.take_packet,
-            on_keyframe=session.reports.keyframe,
-            on_bitrate=session.reports.bandwidth,
-            on_loss=session.reports.loss,
-            addresses=aiortc_internals.local_addresses(config.loopback),
-            ports=held.ports,
-            public_ip=config.public_ip,
-        )
+        peer = await accept(held, offer, session.reports, session.take_packet)
         session.attach(peer, wish.fed)
     return answer(config, f"/v1/sessions/{session.id}", peer)
 
@@ -230,12 +220,12 @@ async def list_sessions(request: Request) -> dict[str, Any]:
 
 @router.get("/v1/sessions/{session_id}")
 async def session_state(session_id: str, request: Request) -> dict[str, Any]:
-    return load_onnx_session(request, session_id).to_json()
+    return session_of(request, session_id).snapshot()
 
 
 @router.patch("/v1/sessions/{session_id}", status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, request: Request) -> Response:
-    return await take_candidates(request, load_onnx_session(request, session_id).peer)
+    return await take_candidates(request, session_of(request, session_id).peer)
 
 
 _MESSAGE = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(TYPES)}}}
@@ -243,13 +233,13 @@ _MESSAGE = {"type": "object", "required": ["type"], "properties": {"type": {"enu
 
 @router.post("/v1/sessions/{session_id}/control", openapi_extra=takes(body={"application/json": _MESSAGE}))
 async def steer(session_id: str, request: Request) -> dict[str, Any]:
-    session = load_onnx_session(request, session_id)
+    session = session_of(request, session_id)
     return await session.steer(await read_body(request, MAX_BYTES))
 
 
 @router.delete("/v1/sessions/{session_id}")
 async def close_session(session_id: str, request: Request) -> dict[str, Any]:
-    return await delete(request, load_onnx_session(request, session_id))
+    return await delete(request, session_of(request, session_id))
 
 
 async def delete(request: Request, session: Session) -> dict[str, Any]:

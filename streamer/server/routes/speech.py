@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer.base.errors import RequestError
-from streamer.server.routes.common import load_onnx_session
+from streamer.server.routes.common import session_of
 from streamer.session.bot import FAILED, GOING_AWAY, Bot, Closed
 
 router = APIRouter()
@@ -19,7 +19,7 @@ _CLOSING = 5.0  # seconds for a peer to take a last message
 @router.websocket("/v1/sessions/{session_id}/speech")
 async def speech(socket: WebSocket, session_id: str) -> None:
     try:
-        session = load_onnx_session(socket, session_id)
+        session = session_of(socket, session_id)
         bot = session.attach_bot()
     except RequestError as refused:
         # Once it is a WebSocket: of one that is refused before, a page in a browser learns no reason.

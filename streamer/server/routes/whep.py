@@ -4,13 +4,19 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from streamer.rtc import aiortc_internals, negotiation
-from streamer.rtc.negotiation import Peer
 from streamer.rtc.sdp import Role
-from streamer.server.routes.common import asked_alpha, load_onnx_session, state_of
+from streamer.server.routes.common import asked_alpha, session_of, state_of
 from streamer.server.routes.openapi import ALPHA, ANSWERED, TEXT, takes
-from streamer.server.routes.sdp import CANDIDATES, answer, check_exchange, describe, discover, read_sdp, take_candidates
-from streamer.session.fanout import ReceiverFeedback
+from streamer.server.routes.sdp import (
+    CANDIDATES,
+    accept,
+    answer,
+    check_exchange,
+    describe,
+    discover,
+    read_offer,
+    take_candidates,
+)
 
 router = APIRouter()
 
@@ -23,58 +29,44 @@ async def view(session_id: str, request: Request) -> Response:
     held = state_of(request)
     config = held.config
     check_exchange(request)
-    session, packed = load_onnx_session(request, session_id), asked_alpha(request)
-    offer = await read_sdp(request)
-    negotiation.parse_offer(offer, Role.VIEWER)
-
-    async def accept(reports: ReceiverFeedback) -> Peer:
-        return await negotiation.accept(
-            offer,
-            role=Role.VIEWER,
-            on_keyframe=reports.keyframe,
-            on_bitrate=reports.bandwidth,
-            on_loss=reports.loss,
-            addresses=aiortc_internals.local_addresses(config.loopback),
-            ports=held.ports,
-            public_ip=config.public_ip,
-        )
-
-    guest = await session.audience.admit(accept, packed)
+    session, packed = session_of(request, session_id), asked_alpha(request)
+    offer = await read_offer(request, Role.VIEWER)
+    guest = await session.audience.admit(lambda feedback: accept(held, offer, feedback), packed)
     return answer(config, f"/v1/sessions/{session.id}/whep/{guest.id}", guest.peer)
 
 
 @router.options(_ENDPOINT, response_class=Response)
 async def options(session_id: str, request: Request) -> Response:
-    load_onnx_session(request, session_id)
+    session_of(request, session_id)
     return describe(state_of(request).config)
 
 
 @router.head(_ENDPOINT, response_class=Response)
 async def head(session_id: str, request: Request) -> Response:
-    load_onnx_session(request, session_id)
+    session_of(request, session_id)
     return discover()
 
 
 @router.get(_ENDPOINT, status_code=204)
 async def get(session_id: str, request: Request) -> Response:
     """A 2xx without content, as the draft has it of both resources: neither has a representation."""
-    load_onnx_session(request, session_id)
+    session_of(request, session_id)
     return Response(status_code=204)
 
 
 @router.get(_VIEWER, status_code=204)
 async def get_viewer(session_id: str, viewer_id: str, request: Request) -> Response:
-    load_onnx_session(request, session_id).audience.get(viewer_id)
+    session_of(request, session_id).audience.get(viewer_id)
     return Response(status_code=204)
 
 
 @router.patch(_VIEWER, status_code=204, openapi_extra=CANDIDATES)
 async def trickle(session_id: str, viewer_id: str, request: Request) -> Response:
-    return await take_candidates(request, load_onnx_session(request, session_id).audience.get(viewer_id).peer)
+    return await take_candidates(request, session_of(request, session_id).audience.get(viewer_id).peer)
 
 
 @router.delete(_VIEWER)
 async def leave(session_id: str, viewer_id: str, request: Request) -> dict[str, Any]:
-    audience = load_onnx_session(request, session_id).audience
+    audience = session_of(request, session_id).audience
     await audience.dismiss(audience.get(viewer_id), "deleted")
     return {"id": viewer_id, "state": "closed"}

@@ -5,11 +5,19 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from streamer.base.errors import RequestError
-from streamer.rtc import aiortc_internals, negotiation
 from streamer.rtc.sdp import Role
-from streamer.server.routes.common import load_onnx_session, state_of
+from streamer.server.routes.common import session_of, state_of
 from streamer.server.routes.openapi import ANSWERED, TEXT, takes
-from streamer.server.routes.sdp import CANDIDATES, answer, check_exchange, describe, discover, read_sdp, take_candidates
+from streamer.server.routes.sdp import (
+    CANDIDATES,
+    accept,
+    answer,
+    check_exchange,
+    describe,
+    discover,
+    read_offer,
+    take_candidates,
+)
 from streamer.server.routes.sessions import ASKED, asked_session, delete, opening
 from streamer.session.session import Session
 
@@ -21,7 +29,7 @@ WHEP_RELATION = "urn:x-lipstream:whep"
 
 def _source_of(request: Request, session_id: str) -> Session:
     """Raises `RequestError` (404)."""
-    session = load_onnx_session(request, session_id)
+    session = session_of(request, session_id)
     if session.peer is None or session.peer.role is not Role.SOURCE:
         raise RequestError(404, "unknown_session", f"session {session_id[:40]!r} does not come over WHIP")
     return session
@@ -33,17 +41,9 @@ async def open_source(request: Request) -> Response:
     config = held.config
     check_exchange(request)
     wish = asked_session(request)
-    offer = await read_sdp(request)
-    negotiation.parse_offer(offer, Role.SOURCE)  # before anything is reserved
+    offer = await read_offer(request, Role.SOURCE)  # before anything is reserved
     async with opening(held, wish) as session:
-        peer = await negotiation.accept(
-            offer,
-            role=Role.SOURCE,
-            on_audio=session.take_packet,
-            addresses=aiortc_internals.local_addresses(config.loopback),
-            ports=held.ports,
-            public_ip=config.public_ip,
-        )
+        peer = await accept(held, offer, on_audio=session.take_packet)
         session.attach(peer, wish.fed)
     link = f'</v1/sessions/{session.id}/whep>; rel="{WHEP_RELATION}"'
     return answer(config, f"/v1/whip/{session.id}", peer, [link])

@@ -2,83 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy, mirror
 from streamer.studio.draw.body import torso_side
 from streamer.studio.draw.palette import Cloth, alpha, cloth, mix
-from streamer.studio.draw.sketch import Linear, Outline, Points, body
+from streamer.studio.draw.sketch import body
+from streamer.studio.draw.tailor import Tailor, mirrored
 
 # Coordinates read as paths: filled lines, not one number a line.
 # fmt: off
-
-LINE = 0.0145
-
-
-@dataclass
-class Tailor:
-    """Cuts cloth: shapes in a cloth's tones on the torso."""
-
-    a: Anatomy
-
-    def piece(self, points: Points, c: Cloth, fold: float = 1.0, line: bool = True,
-            label: str | None = None) -> Outline:
-        """A closed piece with its light from above."""
-        o = self.a.sketch.outline(points, body)
-        ys = [p[1] for p in points]
-        top, bottom = min(ys), max(ys)
-        fill = Linear((-0.1, top, 0.0), (0.1, bottom, 0.0), [(0, c.light), (0.4, c.base),
-            (1, c.shadow if fold else c.base)])
-        self.a.sketch.paint(o, fill, c.line if line else None, LINE, label)
-        return o
-
-    def both(self, points: Points, c: Cloth, **more) -> None:  # type: ignore[no-untyped-def]
-        """The piece on both sides."""
-        self.piece(points, c, **more)
-        self.piece(mirror(points), c, **more)
-
-    def lines(self, paths: list[Points], color: tuple[int, ...], width: float = 0.011, both: bool = True) -> None:
-        """Seams and creases."""
-        paths = paths + [mirror(list(p)) for p in paths] if both else paths
-        self.a.sketch.paint(self.a.sketch.outline(paths, body, closed=False), line=color, width=width)
-
-    def flat(self, points: Points, color: tuple[int, ...], both: bool = False) -> None:
-        """A patch of plain colour."""
-        paths = [points, mirror(list(points))] if both else [points]
-        self.a.sketch.paint(self.a.sketch.outline(paths, body), color)
-
-    def torso(self, c: Cloth, neckline: Points, looseness: float = 0.03) -> Outline:
-        """The garment's body: shoulders down to the frame, open at `neckline` (the viewer's right half, from the
-        shoulder down to the middle)."""
-        side = torso_side(self.a, looseness)
-        right = [*list(neckline)[::-1], *side[1:]]
-        left = mirror(right[::-1])
-        if abs(right[0][0]) < 1e-6:
-            left = left[:-1]
-        return self.piece(right + left, c)
-
-    def folds(self, c: Cloth, arm: float = 0.0) -> None:
-        """Where the arms meet the torso, and creases at the armpits."""
-        w = torso_side(self.a)[4][0] - 0.055 + arm
-        shade = [(w - 0.20, 1.26, 0.0), (w - 0.17, 1.42, 0.0), (w - 0.15, 1.70, 0.0), (w - 0.10, 1.95, 0.0),
-                 (w - 0.22, 1.95, 0.0), (w - 0.22, 1.6, 0.0)]
-        self.flat(shade, alpha(c.deep, 0.45), both=True)
-        self.lines([[(w - 0.20, 1.24, 0.0), (w - 0.165, 1.45, 0.0), (w - 0.14, 1.95, 0.0)]], c.line, 0.012)
-        self.lines([[(w - 0.19, 1.27, 0.0), (w - 0.27, 1.32, 0.0), (w - 0.34, 1.33, 0.0)],
-                    [(w - 0.04, 1.10, 0.0), (w - 0.07, 1.17, 0.0)]], alpha(c.deep, 0.8))
-
-
-def _mirrored(right: list[Any]) -> list[Any]:
-    """A closed contour from its right half; a first or last point on the middle is not doubled."""
-    left = mirror(right[::-1])
-    if abs(left[0][0]) < 1e-9:
-        left = left[1:]
-    if left and abs(left[-1][0]) < 1e-9:
-        left = left[:-1]
-    return right + left
-
 
 def hoodie_back(t: Tailor) -> None:
     right = [(0.0, 0.62, -0.2), (0.24, 0.66, -0.15), (0.40, 0.80, -0.1), (0.42, 0.95, 0.0), (0.2, 1.02, 0.0)]
@@ -105,10 +39,10 @@ def hoodie(t: Tailor) -> None:
 def _collar_back(t: Tailor, c: Cloth, top: float = 0.70, wide: float = 0.235) -> None:
     right = [(0.0, top, -0.15), (wide * 0.7, top + 0.012, -0.1), (wide, top + 0.08, 0.0), (wide + 0.03, 0.90, 0.0),
     (0.1, 0.94, 0.0), (0.0, 0.94, 0.0)]
-    t.piece(_mirrored(right), c)
+    t.piece(mirrored(right), c)
     inner = [(0.0, top + 0.045, -0.15), (wide * 0.66, top + 0.055, -0.1), (wide * 0.86, top + 0.13, 0.0),
         (0.1, 0.94, 0.0), (0.0, 0.94, 0.0)]
-    t.flat(_mirrored(inner), c.deep)
+    t.flat(mirrored(inner), c.deep)
 
 
 def _shirt_collar(t: Tailor, c: Cloth, spread: float = 0.0) -> None:
@@ -153,7 +87,7 @@ _WHITE = cloth((246, 243, 240))
 
 
 def _undershirt(t: Tailor, c: Cloth, tie: Cloth | None) -> None:
-    t.piece(_mirrored([(0.0, 0.93, 0.1), (0.12, 0.88, 0.05), (0.24, 0.84, 0.0), (0.36, 1.0, 0.05), (0.30, 1.7, 0.1),
+    t.piece(mirrored([(0.0, 0.93, 0.1), (0.12, 0.88, 0.05), (0.24, 0.84, 0.0), (0.36, 1.0, 0.05), (0.30, 1.7, 0.1),
     (0.0, 1.7, 0.1)]), c, line=False)
     if tie is not None:
         _tie(t, tie)
@@ -198,7 +132,7 @@ def blazer(t: Tailor) -> None:
 
 def sailor_back(t: Tailor) -> None:
     c = t.a.accent
-    t.piece(_mirrored([(0.0, 0.74, -0.15), (0.18, 0.75, -0.1), (0.34, 0.84, 0.0), (0.42, 0.96, 0.0), (0.1, 1.0, 0.0),
+    t.piece(mirrored([(0.0, 0.74, -0.15), (0.18, 0.75, -0.1), (0.34, 0.84, 0.0), (0.42, 0.96, 0.0), (0.1, 1.0, 0.0),
         (0.0, 1.0, 0.0)]), c)
 
 
@@ -206,7 +140,7 @@ def sailor(t: Tailor) -> None:
     c, k = t.a.cloth, t.a.accent
     t.torso(c, [(0.23, 0.86, 0.0), (0.15, 1.05, 0.06), (0.0, 1.24, 0.12)], 0.02)
     t.folds(c, 0.02)
-    t.flat(_mirrored([(0.0, 1.10, 0.1), (0.11, 1.10, 0.1), (0.0, 1.26, 0.12)]), c.light)
+    t.flat(mirrored([(0.0, 1.10, 0.1), (0.11, 1.10, 0.1), (0.0, 1.26, 0.12)]), c.light)
     t.lines([[(-0.10, 1.115, 0.1), (0.0, 1.125, 0.12), (0.10, 1.115, 0.1)]], k.base, 0.020, both=False)
     collar = [(0.205, 0.80, 0.0), (0.33, 0.865, 0.0), (0.50, 0.955, 0.0), (0.545, 1.10, 0.02), (0.40, 1.18, 0.06),
         (0.20, 1.25, 0.1), (0.025, 1.31, 0.13), (0.025, 1.31, 0.13),
@@ -229,7 +163,7 @@ def turtleneck(t: Tailor) -> None:
     n = 0.175 if t.a.build < 1.1 else 0.215
     roll = [(0.0, 0.715, 0.14), (n * 0.6, 0.70, 0.1), (n + 0.012, 0.665, 0.0), (n + 0.035, 0.72, 0.0),
         (n + 0.045, 0.80, 0.0), (n + 0.055, 0.85, 0.0), (n * 0.6, 0.905, 0.1), (0.0, 0.92, 0.14)]
-    t.piece(_mirrored(roll), c)
+    t.piece(mirrored(roll), c)
     t.lines([[(x, 0.725 - 0.25 * x * x, 0.12),
         (x * 1.1, 0.90 - 0.6 * x * x, 0.12)] for x in (0.03, 0.075, 0.115, 0.15)], alpha(c.deep, 0.6), 0.009)
     for y in (1.20, 1.36, 1.52):
@@ -242,7 +176,7 @@ def kimono_back(t: Tailor) -> None:
 
 def kimono(t: Tailor) -> None:
     c, k = t.a.cloth, t.a.accent
-    t.piece(_mirrored([(0.0, 1.0, 0.1), (0.12, 0.92, 0.06), (0.24, 0.86, 0.0), (0.30, 1.2, 0.1), (0.0, 1.5, 0.1)]),
+    t.piece(mirrored([(0.0, 1.0, 0.1), (0.12, 0.92, 0.06), (0.24, 0.86, 0.0), (0.30, 1.2, 0.1), (0.0, 1.5, 0.1)]),
         _WHITE, line=False)
     side = torso_side(t.a, 0.06)
     right = [(0.225, 0.83, 0.0), *side[1:], (0.0, 1.95, 0.1), (0.0, 1.34, 0.1), (0.16, 1.08, 0.07)]
@@ -281,7 +215,7 @@ def t_shirt(t: Tailor) -> None:
         (w + 0.045, 1.40, 0.0), (w + 0.045, 1.40, 0.0), (w - 0.06, 1.425, 0.05),
              (w - 0.20, 1.40, 0.05), (w - 0.20, 1.40, 0.05), (w - 0.225, 1.30, 0.05), (w - 0.20, 1.95, 0.05),
         (0.0, 1.95, 0.1)]
-    t.piece(_mirrored(right), c)
+    t.piece(mirrored(right), c)
     t.lines([[(w - 0.225, 1.27, 0.05), (w - 0.20, 1.40, 0.05)], [(w - 0.19, 1.27, 0.0), (w - 0.27, 1.32, 0.0),
         (w - 0.34, 1.33, 0.0)]], c.line, 0.012)
     t.lines([[(w + 0.025, 1.365, 0.0), (w - 0.07, 1.39, 0.05), (w - 0.20, 1.365, 0.05)]], k.base, 0.022)
@@ -312,7 +246,7 @@ def sundress(t: Tailor) -> None:
     t.lines([[(w - 0.20, 1.25, 0.0), (w - 0.165, 1.45, 0.0), (w - 0.14, 1.95, 0.0)]], alpha(t.a.line, 0.85), 0.012)
     right = [(0.0, 1.30, 0.12), (0.0, 1.30, 0.12), (0.12, 1.215, 0.12), (0.28, 1.20, 0.08), (0.40, 1.27, 0.05),
         (w - 0.185, 1.36, 0.0), (w - 0.185, 1.36, 0.0), (w - 0.175, 1.55, 0.0), (w - 0.16, 1.95, 0.0), (0.0, 1.95, 0.1)]
-    t.piece(_mirrored(right), c)
+    t.piece(mirrored(right), c)
     t.both([(0.235, 0.88, 0.0), (0.285, 0.90, 0.0), (0.315, 1.06, 0.05), (0.30, 1.225, 0.08), (0.245, 1.225, 0.08),
         (0.265, 1.06, 0.05)], c)
     frill = []
@@ -329,9 +263,9 @@ def sundress(t: Tailor) -> None:
 
 def cloak_back(t: Tailor) -> None:
     c = t.a.cloth
-    t.piece(_mirrored([(0.0, 0.60, -0.25), (0.22, 0.58, -0.2), (0.40, 0.50, -0.15), (0.40, 0.50, -0.15),
+    t.piece(mirrored([(0.0, 0.60, -0.25), (0.22, 0.58, -0.2), (0.40, 0.50, -0.15), (0.40, 0.50, -0.15),
         (0.44, 0.75, -0.1), (0.46, 0.98, 0.0), (0.0, 1.0, 0.0)]), c)
-    t.flat(_mirrored([(0.0, 0.64, -0.25), (0.21, 0.62, -0.2), (0.365, 0.57, -0.15), (0.39, 0.76, -0.1),
+    t.flat(mirrored([(0.0, 0.64, -0.25), (0.21, 0.62, -0.2), (0.365, 0.57, -0.15), (0.39, 0.76, -0.1),
         (0.40, 0.96, 0.0), (0.0, 0.98, 0.0)]), mix(c.deep, c.line, 0.3))
 
 
@@ -339,11 +273,11 @@ def cloak(t: Tailor) -> None:
     c, k = t.a.cloth, t.a.accent
     gold = cloth((216, 172, 84))
     steel = cloth(mix((150, 158, 178), k.base, 0.25))
-    t.piece(_mirrored([(0.0, 0.93, 0.1), (0.10, 0.88, 0.06), (0.21, 0.83, 0.0), (0.45, 1.0, 0.0), (0.50, 1.95, 0.05),
+    t.piece(mirrored([(0.0, 0.93, 0.1), (0.10, 0.88, 0.06), (0.21, 0.83, 0.0), (0.45, 1.0, 0.0), (0.50, 1.95, 0.05),
         (0.0, 1.95, 0.1)]), cloth(mix(k.base, (60, 56, 70), 0.5)))
     plate = [(0.0, 1.10, 0.13), (0.16, 1.05, 0.1), (0.34, 1.10, 0.06), (0.42, 1.26, 0.05), (0.34, 1.45, 0.08),
         (0.16, 1.56, 0.12), (0.0, 1.60, 0.14), (0.0, 1.60, 0.14)]
-    t.piece(_mirrored(plate), steel)
+    t.piece(mirrored(plate), steel)
     t.lines([[(0.0, 1.13, 0.13), (0.15, 1.085, 0.1), (0.315, 1.13, 0.06), (0.385, 1.26, 0.05), (0.315, 1.425, 0.08),
         (0.15, 1.53, 0.12), (0.0, 1.565, 0.14)]], gold.base, 0.020)
     t.lines([[(0.0, 1.16, 0.14), (0.0, 1.54, 0.14)]], alpha(steel.deep, 0.8), 0.012, both=False)
@@ -395,7 +329,7 @@ def track_jacket(t: Tailor) -> None:
         t.lines([[(0.34 + d * 0.3, 0.875 - d * 0.55 + 0.028, 0.0), (w[3][0] - 0.12 + d, 1.0 - d * 0.35, 0.0),
         (w[4][0] - 0.085 + d, 1.22, 0.0), (w[5][0] - 0.085 + d, 1.5, 0.0), (w[6][0] - 0.09 + d, 1.95, 0.0)]], k.light,
             0.034)
-    t.flat(_mirrored([(0.0, 1.26, 0.12), (0.3, 1.22, 0.08), (0.46, 1.17, 0.05), (0.455, 1.30, 0.05),
+    t.flat(mirrored([(0.0, 1.26, 0.12), (0.3, 1.22, 0.08), (0.46, 1.17, 0.05), (0.455, 1.30, 0.05),
             (0.3, 1.35, 0.08), (0.0, 1.39, 0.12)]), k.base)
     stand = [(0.0, 0.83, 0.14), (0.10, 0.79, 0.1), (0.20, 0.70, 0.0), (0.255, 0.72, 0.0), (0.275, 0.83, 0.0),
         (0.20, 0.93, 0.08), (0.08, 1.0, 0.12), (0.0, 1.02, 0.14)]
@@ -413,7 +347,7 @@ def track_back(t: Tailor) -> None:
 
 def cardigan(t: Tailor) -> None:
     c, k = t.a.cloth, t.a.accent
-    t.piece(_mirrored([(0.0, 0.99, 0.1), (0.13, 0.94, 0.06), (0.22, 0.85, 0.0), (0.40, 1.0, 0.05), (0.35, 1.95, 0.1),
+    t.piece(mirrored([(0.0, 0.99, 0.1), (0.13, 0.94, 0.06), (0.22, 0.85, 0.0), (0.40, 1.0, 0.05), (0.35, 1.95, 0.1),
         (0.0, 1.95, 0.1)]), k)
     t.lines([[(0.0, 1.0, 0.1), (0.135, 0.95, 0.06), (0.215, 0.86, 0.0)]], k.deep, 0.024)
     side = torso_side(t.a, 0.06)
@@ -444,7 +378,7 @@ def overalls(t: Tailor) -> None:
         (0.50, 1.95, 0.05), (0.0, 1.95, 0.1)]
     t.both([(0.30, 0.885, 0.0), (0.385, 0.915, 0.0), (0.335, 1.10, 0.06), (0.295, 1.33, 0.1), (0.215, 1.33, 0.1),
         (0.255, 1.10, 0.06)], c)
-    t.piece(_mirrored(bib), c)
+    t.piece(mirrored(bib), c)
     t.lines([[(0.0, 1.32, 0.13), (0.272, 1.312, 0.1), (0.30, 1.50, 0.1), (0.42, 1.64, 0.06)]], alpha(c.light, 0.9),
         0.008)
     for e in (-1, 1):
@@ -457,7 +391,7 @@ def overalls(t: Tailor) -> None:
 def leather_jacket(t: Tailor) -> None:
     c = cloth(mix(t.a.cloth.base, (44, 40, 48), 0.72))
     k = t.a.accent
-    t.piece(_mirrored([(0.0, 1.0, 0.1), (0.13, 0.95, 0.06), (0.22, 0.85, 0.0), (0.40, 1.0, 0.05), (0.35, 1.95, 0.1),
+    t.piece(mirrored([(0.0, 1.0, 0.1), (0.13, 0.95, 0.06), (0.22, 0.85, 0.0), (0.40, 1.0, 0.05), (0.35, 1.95, 0.1),
         (0.0, 1.95, 0.1)]), k)
     t.lines([[(0.0, 1.0, 0.1), (0.135, 0.955, 0.06), (0.215, 0.86, 0.0)]], k.deep, 0.024)
     side = torso_side(t.a, 0.04)

@@ -23,6 +23,7 @@ import av
 import numpy as np
 
 from streamer.base.constants import SAMPLE_RATE
+from streamer.media.recordings import BadRecording, read_recording
 from streamer.training.data.coarticulation import levels
 from streamer.training.data.phones import PHONES, SILENCE, TimedPhone, from_arpabet, from_festvox_ru, from_ipa, timed
 
@@ -86,13 +87,8 @@ class Rejected(ValueError):
 
 
 def read_audio(path: Path) -> np.ndarray:
-    """Any file that PyAV reads (and bare G.722), mixed to one channel at 16 kHz: [n] float32."""
-    form = "g722" if path.suffix == ".g722" else None
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    with av.open(str(path), format=form) as container:
-        pieces = [out.to_ndarray()[0] for frame in container.decode(audio=0) for out in resampler.resample(frame)]
-    pieces += [out.to_ndarray()[0] for out in resampler.resample(None)]
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+    """Any file that PyAV reads (and bare G.722), mixed to one channel at 16 kHz: [n] float32. Raises BadRecording."""
+    return read_recording(path, SAMPLE_RATE, "g722" if path.suffix == ".g722" else None)
 
 
 def resample(audio: np.ndarray, rate: int, to: int = SAMPLE_RATE) -> np.ndarray:
@@ -486,5 +482,5 @@ def utterances(clips: list[Clip]) -> Iterator[Utterance]:
     for clip in clips:
         try:
             yield labelled(clip) if clip.source == "festvox-ru" else align(clip)
-        except (Rejected, av.error.FFmpegError):
+        except (Rejected, BadRecording):
             continue

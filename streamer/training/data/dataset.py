@@ -16,6 +16,7 @@ import math
 import multiprocessing
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ import av
 import numpy as np
 
 from streamer.base.constants import SAMPLE_RATE
+from streamer.media.recordings import BadRecording
 from streamer.training.data import corpora
 from streamer.training.data.coarticulation import truth
 from streamer.training.data.corpora import Clip, Rejected, Utterance
@@ -316,7 +318,7 @@ def _build_shard(job: tuple[int, list[Task], str]) -> tuple[int, list[dict], int
     for task in tasks:
         try:
             variants = list(made(task))
-        except (Rejected, av.error.FFmpegError):
+        except (Rejected, BadRecording):
             rejected += 1
             continue
         for line, arrays in variants:
@@ -360,7 +362,9 @@ def build(out: Path, seed: int, synthesized: int, variants: int, processes: int,
     jobs = [(i, tasks[start : start + _SHARD], str(out)) for i, start in enumerate(range(0, len(tasks), _SHARD))]
     missing = [job for job in jobs if not (out / f"shard_{job[0]:04d}.npz").exists()]
     # Spawned, not forked: libespeak and the decoder keep threads and globals.
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=8) as pool:
+    # Ctrl-C reaches every process of a terminal: the parent alone answers it, by ending the others.
+    context, ignored = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+    with context.Pool(processes, signal.signal, ignored, maxtasksperchild=8) as pool:
         for done, (number, lines, rejected) in enumerate(pool.imap_unordered(_build_shard, missing), 1):
             hours = sum(line["seconds"] for line in lines) / 3600
             print(f"shard {number}: {hours:.2f} h, {rejected} rejected ({done}/{len(missing)})", flush=True)

@@ -19,7 +19,7 @@ from streamer.audio import (
     Started,
 )
 from streamer.audio.framing import Speech
-from streamer.audio.speech_queue import MAX_MESSAGE
+from streamer.audio.speech_source import MAX_MESSAGE
 
 LOOKAHEAD = 640
 BEGIN = 100.0
@@ -397,8 +397,6 @@ class TestInterruption:
         line.until(0.5)
         line.fed.clear(heard=8000, discard=True)
         line.fed.push(wave(2.0).tobytes())
-        with pytest.raises(BadSpeech, match="3 bytes"):
-            line.fed.push(b"abc")
         line.fed.end()
         assert line.fed.buffered == 0
         assert line.fed.stats.discarded_ms == 2000
@@ -451,10 +449,105 @@ class TestBounds:
             each.until(1.0)
         assert np.array_equal(line.mouth, whole.mouth)
 
+    @settings(max_examples=30, deadline=None)
+    @given(cuts=st.lists(st.integers(1, 4801), max_size=12))
+    def test_bytes_are_a_stream(self, cuts: list[int]) -> None:
+        """A sample may be cut in two by messages: the byte that is loose belongs to the next message."""
+        data = wave(0.1).tobytes()
+        lines = [Line(), Line()]
+        edges = [0, *sorted(set(cuts)), len(data)]
+        for line, pieces in zip(
+            lines, ([data], [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]), strict=True
+        ):
+            line.fed.start(SpeechFormat("pcm16", 24_000))
+            for piece in pieces:
+                line.fed.push(piece)
+            line.fed.end()
+            line.poll()
+            line.until(0.4)
+        assert lines[0].packets == lines[1].packets and lines[0].events == lines[1].events
+        assert lines[1].fed.stats.malformed == 0
+
+    def test_a_loose_byte_ends_with_its_segment(self) -> None:
+        """Half a sample at a segment's end is dropped and counted, and the next segment begins with whole ones."""
+        line, plain = Line(), Line()
+        data = wave(0.2).tobytes()
+        for each, loose in ((line, b"\x7f"), (plain, b"")):
+            each.fed.start(SpeechFormat("pcm16", 24_000))
+            for _ in range(2):
+                each.fed.push(data + loose)
+                each.fed.end()
+            each.poll()
+            each.until(1.0)
+        assert line.packets == plain.packets and line.events == plain.events
+        assert (line.fed.stats.malformed, plain.fed.stats.malformed) == (2, 0)
+
+    @pytest.mark.parametrize("rate", [8000, 16_000, 24_000, 44_100, 48_000])
+    @pytest.mark.parametrize("count", [0, 1, 2, 8, 9, 40])
+    def test_each_segment_finishes_once(self, rate: int, count: int) -> None:
+        """However short it is, alone and between others; what follows it is spoken."""
+        line = Line()
+        for samples in (count, rate // 10, count, count):
+            line.fed.start(SpeechFormat("pcm16", rate))
+            line.fed.push(wave(1.0, rate)[:samples].tobytes())
+            line.fed.end()
+            line.poll()
+        line.until(1.0)
+        line.fed.push(bytes(2 * count))
+        line.fed.end()
+        line.poll()
+        line.until(1.5)
+        short = round(1000 * count / rate)
+        assert line.told(Finished) == [Finished(n, 100 if n == 2 else short, False) for n in range(1, 6)]
+        assert [started.segment for started in line.told(Started)] == ([1, 2, 3, 4, 5] if count else [2])
+        assert line.fed.buffered == 0 and not line.fed.speaking
+
+    def test_empty_segments_make_no_sound(self) -> None:
+        """No packet is sent for them."""
+        line = Line()
+        line.fed.start(SpeechFormat("pcm16", 24_000))
+        for _ in range(5):
+            line.fed.push(b"")
+            line.fed.end()
+            line.poll()
+            line.until(line.now - BEGIN + 0.1)
+        assert not line.packets and len(line.told(Finished)) == 5
+
+    def test_an_interruption_ends_short_segments_too(self) -> None:
+        """Each that waits is told of once, and none of them again."""
+        line = Line()
+        line.fed.start(SpeechFormat("pcm16", 24_000))
+        for count in (24_000, 0, 4, 0, 400):
+            line.fed.push(bytes(2 * count))
+            line.fed.end()
+        line.poll()
+        line.until(0.5)
+        assert [f.segment for f in line.fed.clear(heard=0)] == [1, 2, 3, 4, 5]
+        line.poll()
+        line.until(2.0)
+        assert not line.told(Finished)
+
+    def test_many_short_segments_wait(self) -> None:
+        """A segment counts as the 20 ms that it takes, so seconds bound their number; all are told of in the end."""
+        line = Line(config=SpeechQueueConfig(capacity=2.0, slack=0.5, ready=1.0))
+        line.fed.start(SpeechFormat("pcm16", 24_000))
+        sent = 0
+        while line.fed.accepts:
+            line.fed.push(bytes(20))
+            line.fed.end()
+            sent += 1
+            assert line.fed.full == (sent >= 100)
+        assert sent == 125 and line.fed.buffered == pytest.approx(2.5)
+        with pytest.raises(BadSpeech, match=r"2\.5 s of speech wait"):
+            line.fed.push(bytes(20))
+        line.poll()
+        line.until(5.0)
+        assert [f.segment for f in line.told(Finished)] == list(range(1, 126))
+        assert line.fed.buffered == 0
+
     @pytest.mark.parametrize(
         ("data", "kind", "reason"),
         [
-            (b"abc", "pcm16", "odd_bytes"),
             (bytes(MAX_MESSAGE + 2), "pcm16", "too_large"),
             (bytes(MAX_MESSAGE + 1), "opus", "too_large"),
             (b"", "opus", "bad_packet"),

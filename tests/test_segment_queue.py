@@ -109,6 +109,19 @@ def test_an_end_after_the_last_sound_was_said_ends_all_the_same() -> None:
     assert last.ended and last.segment == 0 and len(last.sound) == 0
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 24_000, 48_000])
+@pytest.mark.parametrize("count", [0, 1, 2, 8, 9, 40])
+def test_short_segments_end_once_each(rate: int, count: int) -> None:
+    """However short: one frame's time, which is their last, and then the next one's."""
+    segments = Segments(24_000)
+    for _ in range(3):
+        segments.push(noise(count), rate)
+        segments.end()
+    taken = [segments.take() for _ in range(5)]
+    assert [spoken.segment for spoken in taken] == [0, 1, 2, None, None]
+    assert [spoken.ended for spoken in taken] == [True, True, True, False, False]
+
+
 def test_clear_forgets_everything_and_what_comes_next_is_another_segment() -> None:
     segments = Segments(16_000)
     segments.push(noise(5000), 16_000)
@@ -127,6 +140,19 @@ def test_buffered_counts_seconds() -> None:
     assert segments.buffered == pytest.approx(0.5, abs=0.002)
     segments.take()
     assert segments.buffered == pytest.approx(0.46, abs=0.002)
+
+
+def test_short_segments_count_as_the_time_that_they_take() -> None:
+    """Each takes a frame's time, however short; one under way counts what is left of it."""
+    segments = Segments(24_000)
+    for _ in range(50):
+        segments.push(noise(8), 24_000)
+        segments.end()
+    assert segments.buffered == pytest.approx(2.0)
+    segments.push(noise(1200), 24_000)
+    for _ in range(51):
+        segments.take()
+    assert segments.buffered == pytest.approx(0.01) and segments.open
 
 
 @pytest.mark.parametrize("count", [100, 640, 1000, 1400, 6400])
@@ -174,6 +200,10 @@ def test_to_mono_takes_what_frameworks_give() -> None:
     assert np.array_equal(to_mono(pcm), pcm)
     assert np.array_equal(to_mono(np.stack([pcm, pcm], axis=1)), pcm)
     assert to_mono(np.array([0.0, 1.0, -1.0, 3.0, np.nan], np.float32)).tolist() == [0, 32767, -32767, 32767, 0]
+    endless = np.array([[np.inf, -np.inf], [np.nan, 1e38], [-1e300, -1e300], [0.5, np.nan]])
+    assert to_mono(endless).tolist() == [0, 32767, -32768, 8192]
+    halves = np.array([np.inf, np.nan, -np.inf, 6e4, 0.5], np.float16)
+    assert to_mono(halves).tolist() == [0, 0, 0, 32767, 16384]
     for wrong in (np.zeros((2, 2, 2), np.int16), np.zeros(5, np.int32), np.array("x")):
         with pytest.raises(ValueError, match=r"want int16 or floats"):
             to_mono(wrong)
