@@ -605,7 +605,7 @@ def test_cuda_that_draws_something_else_is_not_used(wrong: float, monkeypatch: p
     monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
     monkeypatch.setattr("streamer.avatar.neural.CudaFrameRenderer", Card)
     assert "differ from the CPU's by" in create("neural").where
-    with pytest.raises(NotInstalled, match="differs from the CPU's by"):
+    with pytest.raises(NotInstalled, match="differ from the CPU's by"):
         create("neural", "cuda")
 
 
