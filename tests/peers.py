@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcconfiguration import RTCBundlePolicy
@@ -51,6 +52,11 @@ def bare_peer() -> RTCPeerConnection:
     peer.addTransceiver("video", "recvonly")
     peer.createDataChannel("control")
     return peer
+
+
+def located(answer: httpx.Response) -> str:
+    """The address that an answer's Location, which is relative, stands for."""
+    return str(answer.url.join(answer.headers["location"]))
 
 
 async def offer_of(peer: RTCPeerConnection) -> str:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lipstream_client import BadSpeech, Client, Session, SessionLost
-from peers import SDP, bare_peer, offer_of, spoken, tone
+from peers import SDP, bare_peer, located, offer_of, spoken, tone
 from PIL import Image
 
 from streamer.base.errors import RequestError
@@ -162,7 +162,7 @@ class TestOffers:
                 answer = await http.post("/v1/sessions?size=128&background=0", content=body, headers=SDP)
                 statuses.append(answer.status_code)
                 if answer.status_code == 201:
-                    assert (await http.delete(answer.headers["location"])).status_code == 200
+                    assert (await http.delete(located(answer))).status_code == 200
                 else:
                     assert refused(answer)[0] in (400, 422)
         assert len(set(statuses)) > 1

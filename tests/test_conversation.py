@@ -78,7 +78,7 @@ async ([seconds, character, box, colour]) => {
   };
   video.requestVideoFrameCallback(watch);
   await end;
-  await fetch(answer.headers.get("Location"), {method: "DELETE"});
+  await fetch(new URL(answer.headers.get("Location"), answer.url), {method: "DELETE"});
   peer.close();
   const bytes = new Uint8Array(await new Blob(sound).arrayBuffer());
   const pieces = [];

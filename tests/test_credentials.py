@@ -3,6 +3,7 @@
 import datetime
 import json
 import sys
+import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +13,7 @@ import av
 import c2pa
 import numpy as np
 import pytest
+import quiet
 from conftest import RunningServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -290,3 +292,19 @@ async def test_a_session_is_recorded_marked_and_signed(tmp_path: Path, authority
     assert _state(file) == "Valid"
     found = detect(file)
     assert found.marked, found.score
+
+
+def test_signing_calls_nobody(authority: Authority, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """A signed film is made without a look-up: no time stamp, no list of revoked certificates."""
+    quiet.required(request.config)
+    cert, key = authority.signer()
+    speech, out = tmp_path / "speech.wav", tmp_path / "out.mp4"
+    with wave.open(str(speech), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((8000 * np.sin(np.arange(4_000) / 10)).astype("<i2").tobytes())
+    signing = ["--c2pa-cert", str(cert), "--c2pa-key", str(key)]
+    options = ["--generator", "rig", "--size", "128", *signing]
+    done = quiet.trace(["-m", "streamer", "render", *options, str(speech), str(out)], tmp_path, timeout=200)
+    assert done.status == 0, done.output
+    assert done.calls == []
+    assert b"c2pa" in out.read_bytes()

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from peers import SDP, bare_peer, offer_of
+from peers import SDP, bare_peer, located, offer_of
 from sites import STREAM, Site, eventually, serve, until
 from starlette.websockets import WebSocket
 
@@ -64,7 +64,7 @@ async def asked(http: httpx.AsyncClient, headers: dict[str, str], **query: str) 
     finally:
         await peer.close()
         if answer is not None and answer.status_code == 201:
-            await http.delete(answer.headers["location"], headers=MAIN)
+            await http.delete(located(answer), headers=MAIN)
 
 
 def reason(answer: httpx.Response) -> tuple[int, str]:
@@ -99,7 +99,7 @@ class TestTokens:
         token, other = await mint(http), await mint(http)
         async with asked(http, token) as answer:
             assert answer.status_code == 201
-            location = answer.headers["location"]
+            location = located(answer)
             known = (await http.get(location, headers=token)).json()
             assert known["token"] == guarded.state.sessions[known["id"]].grant.id
             assert reason(await http.patch(location, content="x", headers={**token, **FRAGMENT})) == (
@@ -173,7 +173,7 @@ class TestTokens:
                     assert reason(refused) == (401, "token_expired")
                     assert refused.headers["www-authenticate"] == "Bearer"
             assert reason(await http.get("/v1/config", headers=unused)) == (401, "token_expired")
-            assert (await http.delete(answer.headers["location"], headers=token)).status_code == 200
+            assert (await http.delete(located(answer), headers=token)).status_code == 200
 
     async def test_a_picture_takes_it_in_its_address(self, http: httpx.AsyncClient) -> None:
         """As an <img> cannot send headers; nothing else does."""

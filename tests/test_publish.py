@@ -72,7 +72,7 @@ class TestTargets:
             (["--publish", "/no/such/folder/show.mp4"], "folder does not exist"),
             (["--publish", "x" * 300 + ".mp4"], "File name too long"),
             (["--publish", "rtmp://[::1/app/key"], "--publish rtmp://…: "),
-            (["--publish", "rtmp://live.example/app/key\n"], "no spaces, line breaks"),
+            (["--publish", "rtmp://live.example/app/k\ney"], "white space or a control character"),
             (["--record"], "--record-dir"),
             (["--record-dir", "/proc/version"], "--record-dir /proc/version"),
         ],

@@ -277,7 +277,7 @@ class TestServer:
         async with speaking(recorder.url, speech, size=128, stamp=True) as session, http(recorder) as api:
             path = f"/v1/sessions/{session.id}/recording"
             began = await api.post(path)
-            assert (began.status_code, began.headers["location"]) == (201, path)
+            assert (began.status_code, began.headers["location"]) == (201, "recording")
             assert began.json()["state"] == "recording"
             twice = await api.post(path)
             assert (twice.status_code, twice.json()["reason"]) == (409, "already_recording")

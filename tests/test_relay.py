@@ -13,7 +13,7 @@ from aioice.stun import TransactionFailed
 from aioice.turn import create_turn_endpoint
 from coturn import TURNSERVER, relay
 from lipstream_client import Client
-from peers import SDP, bare_peer, offer_of
+from peers import SDP, bare_peer, located, offer_of
 from sites import STREAM, Site, serve, until
 
 from streamer.server.turn import TurnConfig
@@ -110,7 +110,7 @@ class TestCredentials:
         try:
             async with httpx.AsyncClient(base_url=relaying.url, trust_env=False) as http:
                 answer = await http.post("/v1/sessions", content=await offer_of(peer), headers=SDP)
-                await http.delete(answer.headers["location"])
+                await http.delete(located(answer))
         finally:
             await peer.close()
         found = re.fullmatch(
@@ -119,7 +119,7 @@ class TestCredentials:
         )
         assert found, answer.headers["link"]
         assert found[1] == turn_url
-        assert found[2].partition(":")[2] == answer.headers["location"].rpartition("/")[2]
+        assert found[2].partition(":")[2] == located(answer).rpartition("/")[2]
         assert await allocate(turn_url, found[2], found[3])
 
     async def test_a_client_asks_again_in_time(self, relaying: Any, monkeypatch: pytest.MonkeyPatch) -> None:

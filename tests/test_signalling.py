@@ -49,6 +49,15 @@ def add_to(sdp: str, kind: str, line: str) -> str:
     return "m=".join(p + line + "\r\n" if p.split()[0] == kind else p for p in parts)
 
 
+def switched_off(sdp: str, kind: str, bare: bool = False) -> str:
+    """An offer whose section of a kind has port 0; `bare`: and no transport, as of one that was never in use."""
+    section = sections(sdp)[kind]
+    off = re.sub(rf"^{kind} \d+", f"{kind} 0", section)
+    if bare:
+        off = re.sub(r"a=(ice|fingerprint|setup|candidate|end-of).*\r\n", "", off)
+    return sdp.replace(section, off)
+
+
 class TestOffer:
     def test_good_offer(self, offer: str) -> None:
         """What an ordinary peer offers is taken."""
@@ -103,8 +112,94 @@ class TestOffer:
             await accepted(mode_0)
         assert (caught.value.status, caught.value.reason) == (422, "unsupported_codec")
 
+    @pytest.mark.parametrize(
+        ("profile", "mode", "shown"),
+        [
+            ("64001f", "1", "H264 profile-level-id=64001f (high) packetization-mode=1"),
+            ("42e01f", "0", "H264 profile-level-id=42e01f (constrained baseline) packetization-mode=0"),
+            ("zzz", "1", "H264 profile-level-id=zzz packetization-mode=1"),
+        ],
+    )
+    @pytest.mark.parametrize("role", [Role.CONVERSATION, Role.VIEWER])
+    async def test_other_h264(self, offer: str, profile: str, mode: str, shown: str, role: Role) -> None:
+        """H.264 that is not sent is refused by a sentence that names the profile offered and those that would do."""
+        if role is Role.VIEWER:
+            offer = offer.replace("a=sendrecv", "a=recvonly")
+        alone = re.sub("profile-level-id=42[0e]01f", f"profile-level-id={profile}", offer)
+        alone = alone.replace("packetization-mode=1", f"packetization-mode={mode}").replace("VP8/90000", "VP9/90000")
+        with pytest.raises(RequestError) as caught:
+            await accepted(alone, role=role)
+        assert (caught.value.status, caught.value.reason) == (422, "unsupported_codec")
+        assert caught.value.detail == (
+            f"video codecs offered: VP9, {shown}; needed is VP8, or H264 with packetization-mode=1 and "
+            "profile-level-id 42e0.. or 4200.. (baseline)"
+        )
+
+    @pytest.mark.parametrize(
+        ("role", "kind", "refusal"),
+        [
+            (Role.CONVERSATION, "audio", "no_audio"),
+            (Role.CONVERSATION, "video", "no_video"),
+            (Role.SOURCE, "audio", "no_audio"),
+        ],
+    )
+    async def test_section_that_is_not_used(self, offer: str, role: Role, kind: str, refusal: str) -> None:
+        """An offer whose port 0 switches off what is needed is refused, and the sentence says so."""
+        with pytest.raises(RequestError) as caught:
+            await accepted(switched_off(offer, kind), role=role)
+        assert (caught.value.status, caught.value.reason) == (422, refusal)
+        assert f"the port 0 of its {kind} section" in caught.value.detail
+
 
 class TestAnswer:
+    @pytest.mark.parametrize(
+        ("role", "kind"),
+        [
+            (Role.CONVERSATION, "application"),
+            (Role.SOURCE, "video"),
+            (Role.VIEWER, "audio"),
+            (Role.VIEWER, "video"),
+            (Role.VIEWER, "application"),
+        ],
+    )
+    @pytest.mark.parametrize("bare", [False, True])
+    async def test_port_0_is_answered_by_port_0(self, offer: str, role: Role, kind: str, bare: bool) -> None:
+        """RFC 3264: a section that the offer does not use keeps its place, with port 0 and outside the bundle."""
+        if role is Role.VIEWER:
+            offer = offer.replace("a=sendrecv", "a=recvonly")
+        peer = await accepted(switched_off(offer, kind, bare), role=role)
+        await peer.connection.close()
+        answer = sections(peer.answer)
+        assert list(answer) == ["", "audio", "video", "application"]
+        assert answer[kind].startswith(f"{kind} 0 ")
+        assert "a=inactive" in answer[kind]
+        assert "a=candidate" not in answer[kind]
+        others = [mid for mid, each in enumerate(("audio", "video", "application")) if each != kind]
+        assert f"a=group:BUNDLE {' '.join(map(str, others))}\r\n" in answer[""]
+        for other in set(answer) - {"", kind}:
+            assert not answer[other].startswith(f"{other} 0 ")
+
+    async def test_bundle_only_is_used(self, offer: str) -> None:
+        """RFC 8843: port 0 beside a=bundle-only means another section's transport, and the section is answered."""
+        video = re.sub(r"^video \d+", "video 0", sections(offer)["video"])
+        bundled = offer.replace(sections(offer)["video"], video + "a=bundle-only\r\n")
+        peer = await accepted(bundled)
+        await peer.connection.close()
+        assert peer.codec == "H264"
+        assert "a=group:BUNDLE 0 1 2" in peer.answer
+
+    async def test_fec_is_asked_for(self, offer: str) -> None:
+        """Where sound is taken, the answer asks for Opus' forward error correction and for short packets."""
+        for role in (Role.CONVERSATION, Role.SOURCE):
+            peer = await accepted(offer, role=role)
+            await peer.connection.close()
+            audio = sections(peer.answer)["audio"]
+            assert "a=fmtp:96 minptime=10;useinbandfec=1\r\n" in audio
+            assert "a=ptime:10\r\n" in audio
+        peer = await accepted(offer.replace("a=sendrecv", "a=recvonly"), role=Role.VIEWER)
+        await peer.connection.close()
+        assert "useinbandfec" not in peer.answer
+
     async def test_directions_and_one_stream(self, offer: str) -> None:
         """Audio goes both ways, video comes; both are of one stream, so that a receiver keeps them in step."""
         peer = await accepted(offer)

@@ -37,7 +37,7 @@ def test_ice_server() -> None:
         "turn:turn.example,user,secret",
         'turn:turn.example>; rel="x',
         "turn:a b",
-        "turn:turn.example\n",
+        "turn:turn.example\nturn:b",
     ],
 )
 def test_bad_url(url: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from lipstream_client import Client
 from lipstream_client import RequestError as ClientRefused
+from peers import located
 from PIL import Image
 from posed_faces import (
     PICTURES,
@@ -63,8 +64,8 @@ async def made(http: httpx.AsyncClient, *files: Part, **fields: str) -> dict[str
     answer = await posted(http, *files, **fields)
     assert answer.status_code == 201, answer.text
     character = answer.json()
-    assert answer.headers["location"] == f"/v1/characters/{character['id']}"
-    assert (await http.get(answer.headers["location"])).json() == character
+    assert answer.headers["location"] == f"characters/{character['id']}"
+    assert (await http.get(located(answer))).json() == character
     return character
 
 

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from conftest import RunningServer
-from peers import SDP, MouthMeter, bare_peer, offer_of, spoken, tone
+from peers import SDP, MouthMeter, bare_peer, located, offer_of, spoken, tone
 
 from benchmarks.lib.whip_peer import Microphone, Player
 from streamer.server.routes.whip import WHEP_RELATION
@@ -109,13 +109,13 @@ class TestGuard:
                 assert (refused.status_code, refused.json()["reason"]) == (401, "unauthorized")
             http.headers["Authorization"] = "Bearer sesame"
             made = await http.post("/v1/whip", content=body_of("microphone"), headers=SDP)
-            location = made.headers["location"]
+            location = located(made)
             try:
                 whep = location.replace("/v1/whip/", "/v1/sessions/") + "/whep"
                 links = made.headers["link"].split(", ")
                 assert links[0] == '<stun:stun.example>; rel="ice-server"'
                 assert links[1].startswith('<turn:turn.example:3478>; rel="ice-server"; username="u"; credential="c"')
-                assert links[2:] == [f'<{whep}>; rel="{WHEP_RELATION}"']
+                assert links[2:] == [f'<sessions/{location.rpartition("/")[2]}/whep>; rel="{WHEP_RELATION}"']
                 viewer = await http.post(whep, content=body_of("player"), headers=SDP)
                 assert viewer.headers["link"].split(", ") == links[:2]
                 asked = await http.options("/v1/whip")
@@ -127,7 +127,7 @@ class TestGuard:
         """A session that was not made over WHIP is none of WHIP's resources, but can be viewed."""
         peer = bare_peer()
         made = await http.post("/v1/sessions", content=await offer_of(peer), headers=SDP)
-        location = made.headers["location"]
+        location = located(made)
         try:
             source = location.replace("/v1/sessions/", "/v1/whip/")
             for answer in (await http.get(source), await http.delete(source)):
@@ -142,7 +142,7 @@ class TestPlaces:
     async def test_viewers_are_bounded(self, server: Any, http: httpx.AsyncClient) -> None:
         """Beyond the most viewers of a session it is 503 with a time to come back; who leaves makes room."""
         object.__setattr__(server.config, "max_viewers", 2)
-        location = (await http.post("/v1/whip", content=body_of("microphone"), headers=SDP)).headers["location"]
+        location = located(await http.post("/v1/whip", content=body_of("microphone"), headers=SDP))
         session = location.replace("/v1/whip/", "/v1/sessions/")
         try:
             offers = [http.post(session + "/whep", content=body_of("player"), headers=SDP) for _ in range(5)]
@@ -155,7 +155,7 @@ class TestPlaces:
             viewers = (await http.get(session)).json()["viewers"]
             assert [(v["state"], v["codec"], v["audio"]) for v in viewers] == [("connecting", "H264", True)] * 2
             gone = next(answer for answer in answers if answer.status_code == 201)
-            assert (await http.delete(gone.headers["location"])).status_code == 200
+            assert (await http.delete(located(gone))).status_code == 200
             assert len((await http.get(session)).json()["viewers"]) == 1
             assert (await http.post(session + "/whep", content=body_of("screen"), headers=SDP)).status_code == 201
         finally:
@@ -164,7 +164,7 @@ class TestPlaces:
 
     async def test_closing_session(self, server: Any, http: httpx.AsyncClient) -> None:
         """A session that is about to end takes nobody in any more: 409."""
-        location = (await http.post("/v1/whip", content=body_of("microphone"), headers=SDP)).headers["location"]
+        location = located(await http.post("/v1/whip", content=body_of("microphone"), headers=SDP))
         session = server.state.sessions[location.rpartition("/")[2]]
         server.call(session.audience.close())
         try:
@@ -175,7 +175,7 @@ class TestPlaces:
 
     async def test_failing_offer_takes_no_place(self, server: Any, http: httpx.AsyncClient) -> None:
         """An offer that is refused after its place was reserved gives the place back."""
-        location = (await http.post("/v1/whip", content=body_of("microphone"), headers=SDP)).headers["location"]
+        location = located(await http.post("/v1/whip", content=body_of("microphone"), headers=SDP))
         session = server.state.sessions[location.rpartition("/")[2]]
         try:
             for _ in range(3):

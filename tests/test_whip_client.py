@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import RunningServer
 from peers import MouthMeter
+from reverse_proxy import proxied, required
 
 from benchmarks.lib.whip_peer import Player
 
@@ -125,6 +126,20 @@ async def test_client_speaks_and_a_player_sees_and_hears(
         assert heard["malformed"] == 0
     assert client.returncode == 0
     assert await server.closed(session) == "deleted"
+
+
+async def test_client_below_a_path(
+    server: Any, environment: dict[str, str], microphone: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Behind a reverse proxy it resolves the relative Location below the proxy's path, and its DELETE arrives."""
+    required(request.config)
+    with proxied(server.url, tmp_path) as below:
+        async with whip_client(environment, f"{below}/v1/whip", "-A", _VOICE.format(path=microphone)) as client:
+            lines = await read_until(client, "PeerConnection connected")
+            session = next(iter(server.state.sessions.values()))
+            assert any(f"{below}/v1/whip/{session.id}" in line for line in lines), lines
+        assert client.returncode == 0
+        assert await server.closed(session) == "deleted"
 
 
 async def test_client_with_a_token_finds_its_ice_servers(

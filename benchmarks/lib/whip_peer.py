@@ -68,7 +68,7 @@ class _Peer:
             offer = self.connection.localDescription.sdp
             made = await self.http.post(path, params=query, content=offer, headers=SDP)
             assert made.status_code == 201, made.text
-            self.location, self.answer = made.headers["location"], made.text
+            self.location, self.answer = str(made.url.join(made.headers["location"])), made.text
             await self.connection.setRemoteDescription(RTCSessionDescription(self.answer, "answer"))
             async with asyncio.timeout(10):
                 await self._connected.wait()

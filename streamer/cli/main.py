@@ -87,8 +87,8 @@ def _serve(given: argparse.Namespace) -> int:
         from streamer.base.errors import NotInstalled
         from streamer.base.onnx import BadNetwork
         from streamer.motion.articulation import Articulation
-        from streamer.server.app import check_outlets, create_app
-        from streamer.server.startup import check_address, check_tls
+        from streamer.server.app import create_app
+        from streamer.server.startup import check_machine
 
     try:
         reading = options.read_options(given)
@@ -97,15 +97,8 @@ def _serve(given: argparse.Namespace) -> int:
         for variable in reading.unknown:
             print(f"lipstream: {variable} is set and is no option of the server", file=sys.stderr)
         config = reading.options.config()
-        if config.tls_cert is not None and config.tls_key is not None:
-            if (warning := check_tls(config.tls_cert, config.tls_key)) is not None:
-                print(f"lipstream: {warning}", file=sys.stderr)
-        check_outlets(config)
-        if config.c2pa_cert is not None and config.c2pa_key is not None:
-            from streamer.provenance import content_credentials
-
-            content_credentials.load(config.c2pa_cert, config.c2pa_key)  # now, rather than when a recording ends
-        check_address(config.host, config.port)
+        if (warning := check_machine(config)) is not None:
+            print(f"lipstream: {warning}", file=sys.stderr)
     except ValueError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 2

@@ -311,6 +311,16 @@ def prefer_codec(transceiver: RTCRtpTransceiver, keep: Callable[[RTCRtpCodecPara
     return ordered[0].name if ordered else None
 
 
+def accept_fec(transceiver: RTCRtpTransceiver, packet_ms: int) -> None:
+    """Says in the answer that Opus' forward error correction is used, and how short packets may be (RFC 7587).
+
+    Without `useinbandfec=1` browsers send none, and what is lost can only be extrapolated.
+    """
+    for codec in transceiver._codecs:
+        if codec.name == "opus":
+            codec.parameters = {"minptime": packet_ms, "useinbandfec": 1}
+
+
 def packets_received(connection: RTCPeerConnection) -> int:
     """Datagrams that came from the peer so far, RTCP included: while they come, somebody is there."""
     transports = {t.receiver.transport for t in connection.getTransceivers()}

@@ -15,14 +15,18 @@ from streamer.base.errors import RequestError
 from streamer.rtc import aiortc_internals
 from streamer.rtc.aiortc_internals import PushSender, UdpPorts
 from streamer.rtc.sdp import (
+    PACKET_MS,
+    VIDEO_NEEDED,
     Offer,
     Role,
     advertise,
     ask_short_packets,
+    is_video_taken,
     parse_fragment,
-    with_refused_video,
+    rejected_sections,
+    with_refused_sections,
+    without_sections,
     without_unreachable_candidates,
-    without_video,
 )
 
 _ANSWERED = {  # the directions of sound and picture in the answer; None: picture is not taken
@@ -51,9 +55,7 @@ class Peer:
 
 def _rank_video(codec: RTCRtpCodecParameters) -> int | None:
     """H.264 Baseline in packetization mode 1 first (x264 is the fastest encoder at hand), then VP8."""
-    if codec.name == "H264" and codec.parameters.get("packetization-mode") == "1":
-        return 0
-    return 1 if codec.name == "VP8" else None
+    return (0 if codec.name == "H264" else 1) if is_video_taken(codec) else None
 
 
 def _transceiver(connection: aiortc_internals.Connection, kind: str) -> RTCRtpTransceiver | None:
@@ -84,12 +86,18 @@ async def accept(
     )  # without the argument it would ask a public STUN
     try:
         offered = without_unreachable_candidates(offer.text)
-        wanted = offered if picture is not None else without_video(offered, description)
+        # What the offer itself does not use, and the picture where none is taken: aiortc knows neither.
+        out = [
+            rejected or (picture is None and media.kind == "video")
+            for rejected, media in zip(rejected_sections(offer.text), description.media, strict=True)
+        ]
+        taken = [media for media, is_out in zip(description.media, out, strict=True) if not is_out]
+        wanted = without_sections(offered, description, out)
         try:
             await connection.setRemoteDescription(RTCSessionDescription(sdp=wanted, type="offer"))
         except OperationError:
             raise RequestError(
-                422, "unsupported_codec", "no codec in common: audio needs Opus, video H264 or VP8"
+                422, "unsupported_codec", f"no codec in common: audio needs Opus, video {VIDEO_NEEDED}"
             ) from None
         except Exception as error:
             raise RequestError(
@@ -106,18 +114,17 @@ async def accept(
                 audio_sender = aiortc_internals.replace_sender(audio, stream_id)
             if role is not Role.VIEWER:
                 aiortc_internals.tap_audio(audio, on_audio)
+                aiortc_internals.accept_fec(audio, PACKET_MS)
             audio.direction = sound
         if video is not None:
             assert picture is not None
             codec = aiortc_internals.prefer_codec(video, _rank_video)
             if codec is None:
-                raise RequestError(
-                    422, "unsupported_codec", "no video codec in common: H264 (packetization-mode 1) or VP8 is needed"
-                )
+                raise RequestError(422, "unsupported_codec", f"no video codec in common: needed is {VIDEO_NEEDED}")
             video_sender = aiortc_internals.replace_sender(video, stream_id, on_keyframe, on_bitrate, on_loss)
             video.direction = picture
             aiortc_internals.offer_playout_delay(
-                video, next(m for m in description.media if m.kind == "video").rtp.headerExtensions
+                video, next(media for media in taken if media.kind == "video").rtp.headerExtensions
             )
         if role is not Role.CONVERSATION:  # anybody's clients
             aiortc_internals.be_dtls_server(connection)
@@ -133,11 +140,11 @@ async def accept(
         answer = connection.localDescription.sdp
         if role is not Role.VIEWER:
             answer = ask_short_packets(answer)
-        if picture is None:
-            answer = with_refused_video(answer, offered, description)
+        if any(out):
+            answer = with_refused_sections(answer, offered, description, out)
         if public_ip is not None:
             answer = advertise(answer, public_ip)
-        ice = next(media.ice for media in description.media if picture is not None or media.kind != "video")
+        ice = taken[0].ice
         assert ice is not None and ice.usernameFragment is not None  # checked by parse_offer
         etag = f'"{secrets.token_hex(8)}"'
         return Peer(role, connection, audio_sender, video_sender, codec, answer, etag, ice.usernameFragment)

@@ -3,10 +3,18 @@
 import enum
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiortc import RTCIceCandidate
-from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+from aiortc.sdp import (
+    H264Profile,
+    MediaDescription,
+    SessionDescription,
+    candidate_from_sdp,
+    parse_h264_profile_level_id,
+)
 
 from streamer.base.errors import RequestError
 
@@ -47,7 +55,8 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> Offer:
         raise RequestError(
             400, "malformed_sdp", f"the SDP offer could not be parsed: {error or type(error).__name__}"
         ) from None
-    kinds = [media.kind for media in offer.media]
+    taken = [media for media, out in zip(offer.media, rejected_sections(text), strict=True) if not out]
+    kinds = [media.kind for media in taken]
     for kind in kinds:
         if kind not in ("audio", "video", "application"):
             raise RequestError(
@@ -58,29 +67,38 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> Offer:
             raise RequestError(
                 422, "unsupported_media", f"{kinds.count(kind)} {kind} sections: at most {most} is taken"
             )
-    audio, video = (next((m for m in offer.media if m.kind == kind), None) for kind in ("audio", "video"))
+    audio, video = (next((m for m in taken if m.kind == kind), None) for kind in ("audio", "video"))
     if role is Role.VIEWER:
         _check_receives(audio, video)
     elif audio is None or audio.direction not in ("sendrecv", "sendonly"):
         raise RequestError(
-            422, "no_audio", "the offer sends no audio: it needs one audio section, sendrecv or sendonly"
+            422,
+            "no_audio",
+            "the offer sends no audio: it needs one audio section, sendrecv or sendonly"
+            + _switched_off(offer, "audio", audio),
         )
     if audio is not None and not any(c.mimeType.lower() == "audio/opus" for c in audio.rtp.codecs):
         offered = ", ".join(c.mimeType for c in audio.rtp.codecs) or "none"
         raise RequestError(422, "unsupported_codec", f"audio codecs offered: {offered}; Opus is needed")
     if role is Role.CONVERSATION and (video is None or video.direction not in ("sendrecv", "recvonly")):
         raise RequestError(
-            422, "no_video", "the offer takes no video: it needs one video section, recvonly or sendrecv"
+            422,
+            "no_video",
+            "the offer takes no video: it needs one video section, recvonly or sendrecv"
+            + _switched_off(offer, "video", video),
         )
-    names = [media.rtp.muxId for media in offer.media]
+    if role is not Role.SOURCE and video is not None and not any(map(is_video_taken, video.rtp.codecs)):
+        offered = ", ".join(dict.fromkeys(_named(codec) for codec in video.rtp.codecs if codec.name != "rtx")) or "none"
+        raise RequestError(422, "unsupported_codec", f"video codecs offered: {offered}; needed is {VIDEO_NEEDED}")
+    names = [media.rtp.muxId for media in taken]
     if len(set(names)) < len(names):
         raise RequestError(400, "malformed_sdp", f"media sections share a name (a=mid): {', '.join(names)[:80]}")
     for group in offer.group:
-        if group.semantic == "BUNDLE" and not set(map(str, group.items)) <= set(names):
+        if group.semantic == "BUNDLE" and not set(map(str, group.items)) <= {m.rtp.muxId for m in offer.media}:
             raise RequestError(
                 400, "malformed_sdp", f"a=group:BUNDLE {' '.join(map(str, group.items))[:60]}: no such a=mid"
             )
-    for media in offer.media:
+    for media in taken:
         if media.ice is None or not media.ice.usernameFragment or not media.ice.password:
             raise RequestError(400, "malformed_sdp", "a media section has no ICE credentials (a=ice-ufrag, a=ice-pwd)")
         if media.dtls is None or not media.dtls.fingerprints:
@@ -88,6 +106,63 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> Offer:
         for candidate in media.ice_candidates:
             _check_port(candidate, "malformed_sdp")
     return Offer(text, role, offer)
+
+
+def rejected_sections(text: str) -> list[bool]:
+    """For each media section of an offer, whether its port 0 says that it is not to be used (RFC 3264 section 6).
+
+    Port 0 beside `a=bundle-only` says only that another section has the transport (RFC 8843).
+    """
+    sections: list[list[str]] = []
+    for line in text.splitlines():
+        if line.startswith("m="):
+            sections.append([])
+        if sections:
+            sections[-1].append(line.rstrip())
+    return [
+        re.match(r"m=\S+ 0+[ /]", section[0]) is not None and "a=bundle-only" not in section for section in sections
+    ]
+
+
+def _switched_off(offer: SessionDescription, kind: str, section: MediaDescription | None) -> str:
+    """For a sentence on a missing section: that there is one whose port is 0."""
+    there = section is None and any(media.kind == kind for media in offer.media)
+    return f"; the port 0 of its {kind} section says that it is not used" if there else ""
+
+
+_PROFILES = (H264Profile.PROFILE_BASELINE, H264Profile.PROFILE_CONSTRAINED_BASELINE)
+"""Profiles of H.264 that are sent: a decoder must have been offered with the same one (RFC 6184 section 8.2.2)."""
+
+VIDEO_NEEDED = "VP8, or H264 with packetization-mode=1 and profile-level-id 42e0.. or 4200.. (baseline)"
+
+
+def is_video_taken(codec: RTCRtpCodecParameters) -> bool:
+    """Whether a codec that a peer offers is one that is sent."""
+    if codec.mimeType.lower() == "video/vp8":
+        return True
+    return (
+        codec.mimeType.lower() == "video/h264"
+        and str(codec.parameters.get("packetization-mode", "0")) == "1"
+        and _h264_profile(codec) in _PROFILES
+    )
+
+
+def _h264_profile(codec: RTCRtpCodecParameters) -> H264Profile | None:
+    try:
+        return parse_h264_profile_level_id(str(codec.parameters.get("profile-level-id", "42e01f")))[0]
+    except ValueError:
+        return None
+
+
+def _named(codec: RTCRtpCodecParameters) -> str:
+    """A codec's name, for H.264 with what decides whether peers agree on it."""
+    if codec.mimeType.lower() != "video/h264":
+        return codec.name
+    profile = _h264_profile(codec)
+    called = f" ({profile.name.removeprefix('PROFILE_').replace('_', ' ').lower()})" if profile is not None else ""
+    level = str(codec.parameters.get("profile-level-id", "42e01f"))[:12]
+    mode = str(codec.parameters.get("packetization-mode", "0"))[:3]
+    return f"H264 profile-level-id={level}{called} packetization-mode={mode}"
 
 
 def _check_port(candidate: RTCIceCandidate, reason: str) -> None:
@@ -148,20 +223,19 @@ def _bundle(items: list[str]) -> str:
 _BUNDLE = re.compile(r"^a=group:BUNDLE(.*)\r?\n", re.MULTILINE)
 
 
-def without_video(sdp: str, offer: SessionDescription) -> str:
-    """An offer less its video section."""
+def without_sections(sdp: str, offer: SessionDescription, out: Sequence[bool]) -> str:
+    """An offer less the media sections that are marked in `out`."""
     head, *sections = _parts(sdp)
-    gone = [media.rtp.muxId for media in offer.media if media.kind == "video"]
+    gone = [media.rtp.muxId for media, is_out in zip(offer.media, out, strict=True) if is_out]
     head = _BUNDLE.sub(lambda found: _bundle([mid for mid in found[1].split() if mid not in gone]), head)
-    kept = [section for section, media in zip(sections, offer.media, strict=True) if media.kind != "video"]
-    return "".join([head, *kept])
+    return "".join([head, *(section for section, is_out in zip(sections, out, strict=True) if not is_out)])
 
 
-def with_refused_video(answer: str, offered: str, offer: SessionDescription) -> str:
-    """The answer to an offer less its video, with a section that refuses the video where the offer has it.
+def with_refused_sections(answer: str, offered: str, offer: SessionDescription, out: Sequence[bool]) -> str:
+    """The answer to an offer less the sections marked in `out`, with one that refuses each in its place.
 
     Bundled, it is inactive and shares the others' transport, since clients look for that in the first section whichever
-    that is; alone, its port is 0.
+    that is. Alone, or where the offer itself does not use it, its port is 0 (RFC 3264 section 6).
     """
     head, *sections = _parts(answer)
     transport = "".join(
@@ -173,19 +247,22 @@ def with_refused_video(answer: str, offered: str, offer: SessionDescription) -> 
     )
     bundled = {str(mid) for group in offer.group if group.semantic == "BUNDLE" for mid in group.items}
     answered: list[str] = []
-    for section, media in zip(_parts(offered)[1:], offer.media, strict=True):
-        if media.kind != "video":
+    together: list[str] = []
+    rejected = rejected_sections(offered)
+    for section, media, is_out, is_rejected in zip(_parts(offered)[1:], offer.media, out, rejected, strict=True):
+        mid = media.rtp.muxId
+        shares = mid in bundled and not is_rejected
+        together += [mid] * shares
+        if not is_out:
             answered.append(sections.pop(0))
             continue
-        mid = media.rtp.muxId
         profile, formats = media.profile, " ".join(map(str, media.fmt))
-        lines = [f"m=video {9 if mid in bundled else 0} {profile} {formats}", "c=IN IP4 0.0.0.0", "a=inactive"]
+        lines = [f"m={media.kind} {9 if shares else 0} {profile} {formats}", "c=IN IP4 0.0.0.0", "a=inactive"]
         lines += [f"a=mid:{mid}"] if mid else []
         lines += re.findall(r"^a=rtpmap:[^\r\n]*", section, re.MULTILINE)
-        answered.append("".join(f"{line}\r\n" for line in lines) + (transport if mid in bundled else ""))
+        answered.append("".join(f"{line}\r\n" for line in lines) + (transport if shares else ""))
     if bundled:
-        taken = [media.rtp.muxId for media in offer.media if media.rtp.muxId in bundled]
-        head = _BUNDLE.sub(lambda _: _bundle(taken), head)
+        head = _BUNDLE.sub(lambda _: _bundle(together), head)
     return "".join([head, *answered])
 
 

@@ -4,13 +4,11 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
@@ -29,14 +27,16 @@ from streamer.base.constants import DEFAULT_SIZES, FPS
 from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
 from streamer.motion.articulation import Articulation, ArticulationModel
-from streamer.outputs.publisher import Publisher, parse_target, relay_command
+from streamer.outputs.publisher import Publisher, parse_target
 from streamer.provenance import content_credentials
 from streamer.rtc import aiortc_internals
 from streamer.server.config import ServerConfig
+from streamer.server.origins import is_listed
 from streamer.server.routes import characters, recording, sessions, speech, status, tokens, whep, whip
 from streamer.server.routes.common import problem
 from streamer.server.routes.guard import Guard, GuardedSockets, allowed
 from streamer.server.routes.openapi import REFUSALS, describe
+from streamer.server.startup import check_onnxruntime, check_outlets
 from streamer.server.state import State
 
 log = logging.getLogger(__name__)
@@ -58,49 +58,6 @@ class RevalidatedFiles(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
-
-
-def check_onnxruntime() -> None:
-    """Refuses to start where onnxruntime and onnxruntime-gpu are both installed: they overwrite one another's files."""
-    found = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        with contextlib.suppress(PackageNotFoundError):
-            found.append(f"{name} {version(name)}")
-    if len(found) > 1:
-        raise RuntimeError(
-            f"{' and '.join(found)} are both installed and share one module, so that neither is whole. "
-            "Uninstall both, then install the one that you want."
-        )
-
-
-def check_outlets(config: ServerConfig) -> None:
-    """Raises ValueError for a place to record to, or to publish to, that cannot be one."""
-    if config.record_dir is not None:
-        try:
-            config.record_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"--record-dir {config.record_dir}: {error.strerror}") from None
-        if not os.access(config.record_dir, os.W_OK | os.X_OK):
-            raise ValueError(f"--record-dir {config.record_dir}: it cannot be written to")
-    for text in config.publish:
-        target = parse_target(text)
-        if target.file:
-            _check_file(Path(target.url))
-        else:
-            relay_command(target)
-
-
-def _check_file(path: Path) -> None:
-    try:
-        folder = path.resolve().parent
-        if not folder.is_dir():
-            raise ValueError(f"--publish {path}: its folder does not exist")
-        with contextlib.suppress(FileNotFoundError):
-            path.lstat()  # raises for a name that no file can have
-    except OSError as error:
-        raise ValueError(f"--publish {str(path)[:200]}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"--publish {path}: its folder cannot be written to")
 
 
 def create_app(
@@ -157,7 +114,9 @@ def create_app(
             sys.setswitchinterval(interval)
             gc.unfreeze()
 
-    app = FastAPI(title="lipstream", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="lipstream", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
 
     @app.middleware("http")
     async def guarded(request: Request, call_next: Callable) -> Response:
@@ -177,7 +136,7 @@ def create_app(
             response = problem(RequestError(500, "internal_error", "the server met an error of its own, and logged it"))
         if config.allow_origins:
             response.headers.add_vary_header("Origin")
-        if origin in config.allow_origins:
+        if origin is not None and is_listed(origin, config.allow_origins):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE"
             response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
@@ -199,6 +158,8 @@ def create_app(
 
     @app.exception_handler(HTTPException)
     async def http_error_handler(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404 and (target := without_slash(request)) is not None:
+            return RedirectResponse(target, 308)
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
         response = problem(
             RequestError(error.status_code, reason, f"{request.method} {request.scope['path'][:80]}: {error.detail}")
@@ -217,6 +178,22 @@ def create_app(
         routes = [route for topic in topics for route in topic.router.routes if isinstance(route, Route)]
         return {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
 
+    def without_slash(request: Request) -> str | None:
+        """
+        For a path that is a route's but for a slash at its end: that route, relative to the request. Starlette's own
+        redirect names an address that a client of a proxy may not be able to reach.
+        """
+        path = request.scope["path"]
+        if not path.endswith("/") or path.endswith("//") or path == "/":
+            return None
+        root = request.scope.get("app_root_path", request.scope.get("root_path", ""))  # a mount has changed the latter
+        scope = {**request.scope, "path": path[:-1], "root_path": root}
+        routes = [route for routed in (app, *(topic.router for topic in topics)) for route in routed.routes]
+        if not any(isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE for route in routes):
+            return None
+        query = f"?{request.url.query}" if request.url.query else ""
+        return f"../{quote(path[:-1].rpartition('/')[2])}{query}"
+
     describe(app)
 
     clients = resources.clients()
@@ -228,11 +205,6 @@ def create_app(
     @app.get("/obs", include_in_schema=False)
     async def obs() -> Response:
         return FileResponse(clients / "obs" / "index.html", headers={"Cache-Control": "no-cache"})
-
-    @app.get("/obs/", include_in_schema=False)
-    async def obs_folder(request: Request) -> Response:
-        # The page's own files are named relative to /obs, so that a proxy may put all of it under a path.
-        return RedirectResponse("../obs" + (f"?{request.url.query}" if request.url.query else ""), 308)
 
     for folder in ("element", "page", "obs"):
         app.mount(f"/{folder}", RevalidatedFiles(directory=clients / folder), name=folder)

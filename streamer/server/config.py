@@ -1,12 +1,19 @@
 """The server's options."""
 
 import ipaddress
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from streamer.base.constants import DEVICES, GENERATORS, MAX_SESSIONS
+from streamer.server.checks import (
+    clean_host,
+    clean_ice_server,
+    clean_origin,
+    clean_public_ip,
+    clean_publish,
+    clean_token,
+)
 from streamer.server.turn import TurnConfig
 from streamer.session.limits import SessionLimits
 
@@ -22,20 +29,13 @@ SOCKETS: dict[str, Any] = {
 
 def is_loopback(host: str) -> bool:
     """Whether binding to `host` keeps the server on this machine."""
+    host = host.lower().removesuffix(".")
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:\d{1,5})?")
-
-
-def is_origin(text: str) -> bool:
-    """Whether this is the origin of a web page as browsers send it: scheme, host and port, in small letters."""
-    return _ORIGIN.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,14 @@ class ServerConfig(SessionLimits):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._normalize(
+            host=clean_host(self.host),
+            token=None if self.token is None else clean_token(self.token),
+            allow_origins=tuple(dict.fromkeys(map(clean_origin, self.allow_origins))),
+            public_ip=None if self.public_ip is None else clean_public_ip(self.public_ip),
+            ice_servers=tuple(map(clean_ice_server, self.ice_servers)),
+            publish=tuple(map(clean_publish, self.publish)),
+        )
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is not between 0 and 65535")
         if not is_loopback(self.host) and not self.token:
@@ -101,21 +109,15 @@ class ServerConfig(SessionLimits):
             first, last = self.udp_ports
             if not 1024 <= first <= last <= 65535:
                 raise ValueError(f"UDP ports {first}-{last}: want 1024 <= first <= last <= 65535")
-        for origin in self.allow_origins:
-            if not is_origin(origin):
-                raise ValueError(
-                    f"--allow-origin {origin!r} would match no page: want scheme://host[:port] as browsers send it, "
-                    "in small letters and without a path"
-                )
-        if self.public_ip is not None:
-            try:
-                ipaddress.ip_address(self.public_ip)
-            except ValueError:
-                raise ValueError(f"--public-ip {self.public_ip!r} is not an IP address") from None
         if self.record and self.record_dir is None:
             raise ValueError("--record needs --record-dir: where are the recordings to lie?")
         if self.max_sessions <= 0:
             raise ValueError(f"max_sessions is {self.max_sessions}: must be positive")
+
+    def _normalize(self, **values: object) -> None:
+        """Puts what was checked in the place of what was written."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def loopback(self) -> bool:

@@ -1,13 +1,95 @@
 """What `lipstream serve` checks before it loads anything. Each raises ValueError, one sentence with the reason."""
 
+import contextlib
 import errno
+import logging
 import os
 import socket
 import ssl
+import tempfile
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from streamer.base.pem import read_pair
+from streamer.outputs.publisher import parse_target, relay_command
+from streamer.rtc.aiortc_internals import local_addresses
+from streamer.server.config import ServerConfig
+
+log = logging.getLogger(__name__)
+
+
+def check_onnxruntime() -> None:
+    """Raises RuntimeError where onnxruntime and onnxruntime-gpu are both installed: they share their files."""
+    found = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    if len(found) > 1:
+        raise RuntimeError(
+            f"{' and '.join(found)} are both installed and share one module, so that neither is whole. "
+            "Uninstall both, then install the one that you want."
+        )
+
+
+def check_machine(config: ServerConfig) -> str | None:
+    """
+    Checks all that `config` needs of this machine. Raises ValueError with one sentence; returns what its operator ought
+    to know, if anything.
+    """
+    warning = None
+    if config.tls_cert is not None and config.tls_key is not None:
+        warning = check_tls(config.tls_cert, config.tls_key)
+    check_outlets(config)
+    if config.c2pa_cert is not None and config.c2pa_key is not None:
+        from streamer.provenance import content_credentials
+
+        content_credentials.load(config.c2pa_cert, config.c2pa_key)  # now, rather than when a recording ends
+    check_address(config.host, config.port)
+    if config.udp_ports is not None:
+        check_udp_ports(config.udp_ports, local_addresses(config.loopback), config.max_sessions)
+    return warning
+
+
+def check_outlets(config: ServerConfig) -> None:
+    """Raises ValueError for a place to record to, or to publish to, that cannot be used."""
+    if config.record_dir is not None:
+        _check_folder(config.record_dir)
+    for text in config.publish:
+        target = parse_target(text)
+        if target.file:
+            _check_file(Path(target.url))
+        else:
+            relay_command(target)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise ValueError(f"--publish {path}: its folder does not exist")
+        if path.is_dir():
+            raise ValueError(f"--publish {path}: it is a folder, not a file")
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # raises for a name that no file can have
+    except OSError as error:
+        raise ValueError(f"--publish {str(path)[:200]}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"--publish {path}: its folder cannot be written to")
+
+
+def _check_folder(folder: Path) -> None:
+    """Makes the folder for recordings where it is missing, and a file in it to see that this works."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ValueError(f"--record-dir {folder}: it is a file, not a folder") from None
+    except OSError as error:
+        raise ValueError(f"--record-dir {folder}: {error.strerror}") from None
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"--record-dir {folder}: it cannot be written to: {error.strerror}") from None
 
 
 def check_tls(cert: Path, key: Path) -> str | None:
@@ -63,3 +145,30 @@ def _cannot_listen(host: str, port: int, error: OSError) -> str:
         case errno.EACCES | errno.EPERM:
             return f"port {port} of {host} is not allowed to this user ({error.strerror}): ports from 1024 on are"
     return f"cannot listen on {host}, port {port}: {error.strerror or error}"
+
+
+def check_udp_ports(ports: tuple[int, int], addresses: list[str], wanted: int) -> None:
+    """
+    Raises ValueError where no port of the range is free on any of this host's addresses, and warns where fewer are
+    than `wanted` sessions need: each peer takes one.
+    """
+    first, last = ports
+    free, reason = 0, ""
+    for port in range(first, last + 1):
+        bound = False
+        for address in addresses:
+            try:
+                with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                    probe.bind((address, port))
+                    bound = True
+            except OSError as error:
+                reason = error.strerror or str(error)
+        free += bound
+        if free >= wanted:
+            return
+    if not free and addresses:
+        raise ValueError(f"--udp-ports {first}-{last}: none of the {last - first + 1} ports is free: {reason}")
+    log.warning(
+        "--udp-ports %d-%d: %d of %d ports are free, too few for %d sessions: each peer takes one",
+        first, last, free, last - first + 1, wanted,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from streamer.base.errors import RequestError
-from streamer.server.config import is_origin
+from streamer.server.origins import is_listed, parse_origin
 from streamer.session.limits import Grant
 
 PREFIX = "lst1."
@@ -64,10 +64,15 @@ class Tokens:
                 "bad_token_request",
                 f"sessions {repr(sessions)[:40]}: want a whole number from 1 to {MAX_SESSIONS}",
             )
-        if origin is not None and not (isinstance(origin, str) and is_origin(origin)):
-            raise RequestError(
-                422, "bad_token_request", f"origin {repr(origin)[:80]}: want scheme://host[:port], as browsers send it"
-            )
+        if origin is not None:
+            parsed = parse_origin(origin) if isinstance(origin, str) else None
+            if parsed is None:
+                raise RequestError(
+                    422,
+                    "bad_token_request",
+                    f"origin {repr(origin)[:80]}: want scheme://host[:port], as browsers send it",
+                )
+            origin = str(parsed)
         if character is not None and not (isinstance(character, str) and 0 < len(character) <= _MAX_CHARACTER):
             raise RequestError(422, "bad_token_request", f"character {repr(character)[:40]}: want a character's id")
         grant = Grant(secrets.token_hex(8), float(ttl), now + ttl, sessions, origin, character)
@@ -84,7 +89,8 @@ class Tokens:
         where it reads, and then hides the answer from pages of other origins (pictures but for their pixels).
         """
         grant = self._read(token)
-        if origin != grant.origin and grant.origin is not None and not (origin is None and method in _READING):
+        bound = grant.origin is not None and not is_listed(origin or "", [grant.origin])
+        if bound and not (origin is None and method in _READING):
             asked_from = "without an origin" if origin is None else f"by {origin[:80]!r}"
             raise RequestError(
                 403, "token_origin", f"this token is for pages of {grant.origin!r}, and was used {asked_from}"

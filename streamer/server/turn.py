@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streamer.server.checks import check_ice_url, clean_secret
+
 DEFAULT_TTL = 3600.0
 MAX_TTL = 7 * 24 * 3600.0
 
-_URL = re.compile(r"turns?:(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(\?transport=(udp|tcp))?", re.ASCII)
 _NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 
@@ -29,12 +30,10 @@ class TurnConfig:
     def __post_init__(self) -> None:
         if not self.urls:
             raise ValueError("a TURN secret without a TURN server: give --turn-url too")
-        for url in self.urls:
-            match = _URL.fullmatch(url)
-            if match is None or not 0 < int(match["port"] or 3478) <= 65535:
-                raise ValueError(f"{url!r} is not turn:HOST[:PORT][?transport=udp|tcp] or turns:HOST…")
+        object.__setattr__(self, "urls", tuple(check_ice_url(url, ("turn", "turns")) for url in self.urls))
         if not self.secret:
             raise ValueError("--turn-url needs the TURN server's secret: --turn-secret or LIPSTREAM_TURN_SECRET")
+        object.__setattr__(self, "secret", clean_secret(self.secret, "--turn-secret"))
         if not 1 <= self.ttl <= MAX_TTL:
             raise ValueError(f"TURN credentials of {self.ttl:g} s: want 1 to {MAX_TTL:.0f}")
 
@@ -63,7 +62,13 @@ def ice_links(servers: Iterable[Mapping[str, Any]]) -> str:
         for url in urls:
             link = f'<{url}>; rel="ice-server"'
             if "username" in server:
-                link += f'; username="{server["username"]}"; credential="{server["credential"]}"'
+                username, credential = (_quoted(server[name]) for name in ("username", "credential"))
+                link += f"; username={username}; credential={credential}"
                 link += '; credential-type="password"'
             links.append(link)
     return ", ".join(links)
+
+
+def _quoted(text: str) -> str:
+    """As a quoted-string (RFC 9110 section 5.6.4)."""
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'

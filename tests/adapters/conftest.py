@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 TESTS = Path(__file__).parent
-sys.path.insert(0, str(TESTS))
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from streamer.avatar.admission import AdmissionConfig  # noqa: E402
 from streamer.embed.local_avatar import Runtime  # noqa: E402

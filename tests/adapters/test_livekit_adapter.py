@@ -3,9 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import quiet
 from conftest import CHARACTER, RATE, SIZE, motion, noise, speech
 from livekit import rtc
 from livekit.agents import Agent, AgentSession
@@ -305,3 +307,20 @@ async def test_more_than_waits_is_taken_as_it_is_said(near_stage: Stage) -> None
     ended = await near_stage.next_end()
     assert ended.interrupted and 1.0 <= ended.playback_position < 3.0
     assert near_stage.generator.avatar.buffered == 0
+
+
+def test_nobody_is_called(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """livekit-agents and the adapter look no name up, call nobody and keep nothing while a character speaks."""
+    quiet.required(request.config)
+    options = [
+        "-c",
+        str(quiet.ROOT / "tests" / "adapters" / "pytest.ini"),
+        "--rootdir",
+        str(Path(__file__).parent),
+        "-q",
+    ]
+    test = f"{__file__}::test_an_agents_session_speaks_through_it_and_is_interrupted"
+    done = quiet.trace(["-m", "pytest", *options, test], tmp_path, timeout=200)
+    assert done.status == 0, done.output
+    assert done.calls == []
+    assert [name for name in done.files if not name.startswith((".cache/lipstream/", "pytest-of-"))] == []

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import quiet
 from conftest import CHARACTER, RATE, SIZE, motion, noise, speech
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
@@ -379,3 +381,20 @@ async def test_a_character_that_cannot_be_drawn_any_more_leaves_the_voice(runtim
     await bot.until(lambda: len(bot.screen.played()) >= len(said))
     assert np.array_equal(bot.screen.played(), said)
     await bot.close()
+
+
+def test_nobody_is_called(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """pipecat and the adapter look no name up, call nobody and keep nothing while a character speaks."""
+    quiet.required(request.config)
+    options = [
+        "-c",
+        str(quiet.ROOT / "tests" / "adapters" / "pytest.ini"),
+        "--rootdir",
+        str(Path(__file__).parent),
+        "-q",
+    ]
+    test = f"{__file__}::test_speech_is_played_whole_while_the_mouth_moves"
+    done = quiet.trace(["-m", "pytest", *options, test], tmp_path, timeout=200)
+    assert done.status == 0, done.output
+    assert done.calls == []
+    assert [name for name in done.files if not name.startswith((".cache/lipstream/", "pytest-of-"))] == []

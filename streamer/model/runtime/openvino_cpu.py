@@ -68,9 +68,7 @@ class Unavailable(RuntimeError):
 
 
 def openvino() -> Any:
-    """The package, without its telemetry: it would tell Google Analytics of each import. Raises Unavailable."""
-    if "openvino" not in sys.modules:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # as if it were not installed
+    """The package, whose telemetry `streamer.base.telemetry` hides. Raises Unavailable."""
     try:
         package = importlib.import_module("openvino")
         package.convert_model  # noqa: B018  which the package leaves out where something that it needs is missing

@@ -102,7 +102,7 @@ async def add_character(request: Request) -> Response:
     else:
         known = ", ".join(("application/json", *_PICTURE_TYPES, *_CLIP_TYPES, _FORM))
         raise RequestError(415, "unsupported_type", f"want one of {known}, got {kind[:60]!r}")
-    return JSONResponse(entry.to_json(), 201, {"Location": f"/v1/characters/{entry.id}"})
+    return JSONResponse(entry.to_json(), 201, {"Location": f"characters/{entry.id}"})
 
 
 async def _uploaded(request: Request, kind: str) -> CharacterRecord:

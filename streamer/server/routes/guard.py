@@ -1,7 +1,6 @@
 """Who may ask."""
 
 import hmac
-from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,7 +9,8 @@ from starlette.websockets import WebSocket
 from streamer.base import clock
 from streamer.base.errors import RequestError
 from streamer.base.metrics import Metrics
-from streamer.server.config import ServerConfig, is_loopback, is_origin
+from streamer.server.config import ServerConfig, is_loopback
+from streamer.server.origins import is_allowed, parse_authority
 from streamer.server.routes.common import problem
 from streamer.server.tokens import PREFIX
 from streamer.session.limits import Grant
@@ -23,15 +23,7 @@ def grant_of(connection: HTTPConnection) -> Grant | None:
 
 def allowed(config: ServerConfig, origin: str, host: str) -> bool:
     """Whether pages of `origin` may use this server, which was asked for as `host`."""
-    return origin in config.allow_origins or (is_origin(origin) and origin.partition("://")[2] == host.lower())
-
-
-def _hostname(host: str) -> str:
-    """The name in a Host header; empty for what is none."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    return is_allowed(origin, host, config.allow_origins)
 
 
 class Guard:
@@ -45,8 +37,8 @@ class Guard:
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
         if self._config.loopback and not self._config.token:
             # Without a token, a page elsewhere that resolves its own name to 127.0.0.1 must not get in.
-            name = _hostname(host)
-            if not is_loopback(name):
+            authority = parse_authority(host)
+            if authority is None or not is_loopback(authority[0]):
                 raise RequestError(403, "bad_host", f"this server answers to localhost, not to {host[:80]!r}")
         if origin is not None and not allowed(self._config, origin, host):
             raise RequestError(

@@ -98,7 +98,12 @@ def describe(app: FastAPI) -> None:
 
     def text() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                routes=app.routes,
+                servers=[{"url": "."}],  # beside this text, whatever path a proxy puts before both
+            )
             components = schema.setdefault("components", {})
             components.setdefault("schemas", {})["Problem"] = _PROBLEM
             components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

@@ -13,7 +13,7 @@ router = APIRouter()
 @router.post("/v1/sessions/{session_id}/recording", status_code=201)
 async def begin(session_id: str, request: Request) -> Response:
     started = await state_of(request).record(session_of(request, session_id))
-    return JSONResponse(started.to_json(), 201, {"Location": f"/v1/sessions/{session_id}/recording"})
+    return JSONResponse(started.to_json(), 201, {"Location": "recording"})
 
 
 @router.get("/v1/sessions/{session_id}/recording")

@@ -65,7 +65,8 @@ async def accept(
 def answer(config: ServerConfig, location: str, peer: Peer, links: Sequence[str] = ()) -> Response:
     """201 with the SDP answer; `links` are further Link headers' values.
 
-    To a TURN server the client is known by the last part of `location`.
+    `location` is relative to the request's own address, so that it holds behind a proxy that puts the server under a
+    path, of which the server knows nothing. To a TURN server the client is known by the last part of `location`.
     """
     headers = {"Location": location, "ETag": peer.etag}
     if links := [*filter(None, [ice_links(config.ice_servers_for(location.rpartition("/")[2], time.time()))]), *links]:

@@ -195,7 +195,7 @@ async def open_session(request: Request) -> Response:
     if content_type(request) == "application/json":
         async with opening(held, await session_request_from_json(request)) as session:
             session.start_peerless()
-        path = f"/v1/sessions/{session.id}"
+        path = f"/v1/sessions/{session.id}"  # in JSON: below the server's address, whatever path that has
         body = {
             "id": session.id,
             "speech": f"{path}/speech",
@@ -203,14 +203,14 @@ async def open_session(request: Request) -> Response:
             "renderer": session.renderer,
             "size": session.size,
         }
-        return JSONResponse(body, 201, {"Location": path})
+        return JSONResponse(body, 201, {"Location": f"sessions/{session.id}"})
     check_exchange(request)
     wish = asked_session(request)
     offer = await read_offer(request, Role.CONVERSATION)  # before anything is reserved
     async with opening(held, wish) as session:
         peer = await accept(held, offer, session.reports, session.take_packet)
         session.attach(peer, wish.fed)
-    return answer(config, f"/v1/sessions/{session.id}", peer)
+    return answer(config, f"sessions/{session.id}", peer)
 
 
 @router.get("/v1/sessions")

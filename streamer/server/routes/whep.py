@@ -32,7 +32,7 @@ async def view(session_id: str, request: Request) -> Response:
     session, packed = session_of(request, session_id), asked_alpha(request)
     offer = await read_offer(request, Role.VIEWER)
     guest = await session.audience.admit(lambda feedback: accept(held, offer, feedback), packed)
-    return answer(config, f"/v1/sessions/{session.id}/whep/{guest.id}", guest.peer)
+    return answer(config, f"whep/{guest.id}", guest.peer)
 
 
 @router.options(_ENDPOINT, response_class=Response)

@@ -45,8 +45,8 @@ async def open_source(request: Request) -> Response:
     async with opening(held, wish) as session:
         peer = await accept(held, offer, on_audio=session.take_packet)
         session.attach(peer, wish.fed)
-    link = f'</v1/sessions/{session.id}/whep>; rel="{WHEP_RELATION}"'
-    return answer(config, f"/v1/whip/{session.id}", peer, [link])
+    link = f'<sessions/{session.id}/whep>; rel="{WHEP_RELATION}"'
+    return answer(config, f"whip/{session.id}", peer, [link])
 
 
 @router.options("/v1/whip", response_class=Response)
