@@ -556,7 +556,7 @@ def test_the_device_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = create("neural", "cpu")
     assert "(--device cpu)" in chosen.where and "\n" not in chosen.where
     assert "rig" in create("rig", "cuda").where
-    with pytest.raises(ValueError, match="'tpu' is none of auto, cpu, cuda"):
+    with pytest.raises(ValueError, match="'tpu' is not one of auto, cpu, cuda"):
         create("neural", "tpu")
 
 
@@ -569,7 +569,7 @@ def test_cuda_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
     monkeypatch.setattr("streamer.avatar.neural.CudaFrameRenderer", fails)
-    assert "the step does not run on CUDA: no kernel image is available) by" in create("neural").where
+    assert "the CUDA step failed: no kernel image is available) by" in create("neural").where
     with pytest.raises(NotInstalled, match="no kernel image"):
         create("neural", "cuda")
 
@@ -604,8 +604,8 @@ def test_cuda_that_draws_something_else_is_not_used(wrong: float, monkeypatch: p
 
     monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
     monkeypatch.setattr("streamer.avatar.neural.CudaFrameRenderer", Card)
-    assert "differs from the CPU's by" in create("neural").where
-    with pytest.raises(NotInstalled, match="differs from the CPU's by"):
+    assert "differ from the CPU's by" in create("neural").where
+    with pytest.raises(NotInstalled, match="differ from the CPU's by"):
         create("neural", "cuda")
 
 
