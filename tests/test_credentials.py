@@ -211,7 +211,7 @@ def test_what_cannot_be_signed_says_why_and_stays(tmp_path: Path, authority: Aut
     cut.write_bytes(_video(tmp_path / "whole.mp4", "faststart", 3).read_bytes()[:200])
     before = {entry: entry.read_bytes() for entry in (path, text, cut)}
     for arguments, says in (
-        ((path, cert, other), "is not the key of"),
+        ((path, cert, other), "does not match"),
         ((path, key, key), "holds no certificate"),
         ((path, cert, cert), "holds no private key"),
         ((path, cert, locked), "locked with a password"),
