@@ -1,5 +1,5 @@
-# This file has never been built here; hadolint checks it. CPU by default; `docker build --build-arg DEVICE=cuda .` puts
-# onnxruntime-gpu in onnxruntime's place, and a C compiler there, with which Triton launches the project's kernels.
+# This file has never been built; hadolint checks it. It targets the CPU by default. `docker build --build-arg DEVICE=cuda .`
+# replaces onnxruntime with onnxruntime-gpu, and adds the C compiler that Triton needs to launch the project's kernels.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
@@ -9,7 +9,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}-slim
 ARG DEVICE=cpu
-# On Linux PyTorch's default wheels bring CUDA along. TORCH_INDEX may name an index with CPU wheels, a tenth the size.
+# PyTorch's default wheels for Linux include CUDA. Set TORCH_INDEX to an index of CPU wheels, a tenth of the size.
 ARG TORCH_INDEX=""
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
@@ -30,7 +30,7 @@ USER 10001
 WORKDIR /home/lipstream
 EXPOSE 8080/tcp 50000-50100/udp
 
-# Every option is a variable of this form. LIPSTREAM_TOKEN is required, for the container binds all addresses.
+# Every option is such a variable. LIPSTREAM_TOKEN is required, because the server listens on all addresses.
 ENV LIPSTREAM_HOST=0.0.0.0 LIPSTREAM_PORT=8080 LIPSTREAM_UDP_PORTS=50000-50100
 
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "-c", "\
@@ -39,5 +39,5 @@ scheme = 'https' if os.environ.get('LIPSTREAM_TLS_CERT') else 'http'; \
 url = f\"{scheme}://127.0.0.1:{os.environ['LIPSTREAM_PORT']}/healthz\"; \
 request.urlopen(url, timeout=2, context=ssl._create_unverified_context() if scheme == 'https' else None)"]
 
-# `docker run … lipstream` serves; `docker run … lipstream doctor` and the other commands work, too.
+# `docker run … lipstream` starts the server; `docker run … lipstream doctor` runs another command.
 ENTRYPOINT ["lipstream"]

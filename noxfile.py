@@ -1,6 +1,6 @@
 """The task runner: `nox` runs the quick checks, `nox -l` lists the sessions, `nox -s coverage` runs one.
 
-Each session has an environment of its own. Where torch's CPU wheels are wanted, set PIP_INDEX_URL or UV_TORCH_BACKEND.
+Each session has its own environment. Set PIP_INDEX_URL or UV_TORCH_BACKEND to use torch's CPU wheels.
 """
 
 import os
@@ -36,7 +36,7 @@ PURE = [
     "clients/python/lipstream_client/samples.py",
     "clients/python/lipstream_client/stats.py",
 ]
-"""Modules that decide without I/O: `mypy` is strict in them, and each is covered to PURE_FLOOR."""
+"""Modules without I/O: `mypy` is strict in them, and each must reach PURE_FLOOR."""
 
 PURE_FLOOR = 95
 FLOOR = 79
@@ -49,25 +49,25 @@ CHECKED = {
     "vendor.github-issue-config": [".github/ISSUE_TEMPLATE/config.yml"],
     "vendor.dependabot": [".github/dependabot.yml"],
 }
-"""The schemas, brought by check-jsonschema, of files that nothing in the checkout runs."""
+"""Schemas from check-jsonschema for files that nothing in the checkout runs."""
 
 
 def _pinned(session: nox.Session, *names: str) -> None:
-    """Installs packages in the versions of requirements-dev.lock."""
+    """Installs packages at the versions in requirements-dev.lock."""
     lock = (ROOT / "requirements-dev.lock").read_text()
     session.install(*(re.search(rf"^{re.escape(name)}==[^\s;]+", lock, re.M)[0] for name in names))  # type: ignore[index]
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The suite, as the README has it: `nox -s tests -- tests/test_vad.py` for a part."""
+    """The test suite; `nox -s tests -- tests/test_vad.py` runs a part of it."""
     session.install("-e", ".[test]")
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """The suite under coverage.py with branches, and the floors: about 25 minutes on two cores."""
+    """The test suite with branch coverage, which must reach the floors: about 25 minutes on two cores."""
     session.install("-e", ".[dev]")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs, success_codes=[0, 1])
@@ -79,7 +79,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff's rules and format, and the schemas of files for other programs."""
+    """Ruff's rules and formatting, and the schemas of configuration files."""
     _pinned(session, "ruff", "check-jsonschema")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -98,14 +98,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The docs site; a broken link or an unknown name in the API reference fails."""
+    """The docs site; fails on a broken link or an unknown name in the API reference."""
     session.install(".[docs]")
     session.run("mkdocs", "build", "--strict", "--site-dir", session.create_tmp(), env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Builds sdist and wheel, installs the wheel alone in an empty environment, and speaks with a character there."""
+    """Builds sdist and wheel, installs only the wheel in an empty environment, and runs a character there."""
     session.install("build")
     out = Path(session.create_tmp())
     session.run("python", "-m", "build", "--outdir", str(out / "dist"))
@@ -119,7 +119,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The quick benchmark of this machine: `nox -s bench -- --help` for others."""
+    """The quick benchmark of this machine; `nox -s bench -- --help` lists others."""
     session.install("-e", ".[test]")
     session.run("lipstream", "bench", *(session.posargs or ["--quick"]))
 
@@ -128,14 +128,14 @@ def bench(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Refreshes requirements-dev.lock: the newest versions that pyproject.toml allows and that have wheels for Linux.
 
-    torch's CUDA packages are left out, so that the lock also fits torch's CPU wheels: they follow torch where it is
-    installed with its dependencies.
+    The lock omits torch's CUDA packages, so that it also fits torch's CPU wheels. Installing torch with its
+    dependencies adds them.
     """
     session.install("uv")
     out, linux = ROOT / "requirements-dev.lock", Path(session.create_tmp()) / "linux.txt"
     compile = ["uv", "pip", "compile", "pyproject.toml", "--extra=dev", "--python-version=3.11", "--upgrade"]
     compile += ["--no-header", "--no-annotate", "--quiet"]
-    # A universal resolution also takes versions that have wheels for some other system only.
+    # A universal resolution would also choose versions that have wheels only for other systems.
     wheels = ["--python-platform=x86_64-manylinux_2_36", "--only-binary=:all:"]
     session.run(*compile, *wheels, f"--output-file={linux}")
     cuda = sorted(set(re.findall(r"^((?:nvidia|cuda)-[\w-]+)==", linux.read_text(), re.M)))

@@ -355,9 +355,9 @@ def animated(kind: str) -> bytes:
 PICTURES = {
     "none": ("png", b"this is no picture", "18 bytes"),
     "empty": ("png", b"", "0 bytes"),
-    "html": ("jpeg", b"<html><img src=x></html>", "no PNG"),
-    "svg": ("png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no PNG"),
-    "bmp": ("png", picture("BMP"), "no PNG"),
+    "html": ("jpeg", b"<html><img src=x></html>", "not a PNG"),
+    "svg": ("png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a PNG"),
+    "bmp": ("png", picture("BMP"), "not a PNG"),
     "truncated png": ("png", picture("PNG")[:2000], "truncated"),
     "truncated jpeg": ("jpeg", picture("JPEG")[:2000], "truncated"),
     "truncated webp": ("webp", picture("WEBP")[:2000], ""),

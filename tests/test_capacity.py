@@ -120,7 +120,7 @@ def test_the_busy_process_ends() -> None:
     ("code", "reason"),
     [
         ("import sys; sys.exit('no such instruction')", "ended with status 1: no such instruction"),
-        ("print('{}')", "ended with status 0: it said nothing"),
+        ("print('{}')", "ended with status 0: it printed no error"),
         ("while True: pass", "took more than 1 s"),
     ],
 )

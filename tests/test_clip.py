@@ -192,8 +192,8 @@ class TestRefused:
         ("data", "says"),
         [
             (b"", "0 bytes"),
-            (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", "no WebM, MP4, MOV or AVI"),
-            (b"ffconcat version 1.0\nfile /etc/passwd\n", "no WebM, MP4, MOV or AVI"),
+            (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", "not a WebM, MP4, MOV or AVI"),
+            (b"ffconcat version 1.0\nfile /etc/passwd\n", "not a WebM, MP4, MOV or AVI"),
             (sound(), "no video, only audio"),
             (video(0), "me.mp4"),
             (video(1, (64, 48)), "64×48"),

@@ -44,7 +44,7 @@ from streamer.server.turn import TurnConfig, ice_links
         ({"ice_servers": ({"urls": ["turn:a.example"], "username": "a\nb", "credential": "b"},)}, "printable ASCII"),
         ({"ice_servers": ({"url": "stun:a.example"},)}, "'url' is none of"),
         ({"ice_servers": ({"urls": []},)}, "'urls' is"),
-        ({"device": "tpu"}, "'tpu' is none of auto, cpu, cuda"),
+        ({"device": "tpu"}, "'tpu' is not one of auto, cpu, cuda"),
         ({"connect_timeout": -1.0}, "-1"),
         ({"silence_timeout": math.nan}, "silence_timeout is nan"),
         ({"max_session_age": math.inf}, "max_session_age is inf"),

@@ -300,9 +300,9 @@ def test_refusals(networks: Networks) -> None:
         with pytest.raises(ValueError, match=f"frames of {size} pixels"):
             frame_renderer.stream(still, size=size)
     session = frame_renderer.stream(still)
-    with pytest.raises(Full, match="all 1 places"):
+    with pytest.raises(Full, match="all 1 slots"):
         frame_renderer.stream(still)
-    with pytest.raises(ValueError, match="has heard nothing"):
+    with pytest.raises(ValueError, match="has no conditions"):
         frame_renderer.draw([session])
     good = cue(1)
     with pytest.raises(NotFinite):
@@ -357,7 +357,7 @@ def test_a_step_needs_nothing_of_the_host(kernels: bool, monkeypatch: pytest.Mon
             frame_renderer._compute(3)
     assert not host.found
     with FromHost() as host:
-        frame_renderer._said.copy_(torch.zeros(frame_renderer._said.shape))
+        frame_renderer._inputs.copy_(torch.zeros(frame_renderer._inputs.shape))
     assert host.found  # it would have been noticed
 
 
@@ -431,7 +431,7 @@ def test_what_the_host_asks_of_a_card(networks: Networks, monkeypatch: pytest.Mo
     card.log.clear()
     sessions = [Session(alone, frame_renderer, seed, size) for seed, size in ((1, SIZE), (2, 128))]
     assert card.log == ["wait aside", "record", "wait"] * 2
-    with pytest.raises(RuntimeError, match="2 sessions are seated"):
+    with pytest.raises(RuntimeError, match="2 sessions are open"):
         frame_renderer.prepare()
     for turn, bucket in ((sessions, 2), (sessions[:1], 1), (sessions, 2)):
         card.log.clear()
@@ -446,7 +446,7 @@ def test_a_rig_on_a_device(networks: Networks) -> None:
     """It hears and draws planes of the size asked for, gives its slot back, and a full device is a refusal."""
     generator = NeuralBackend(CudaFrameRenderer(networks, 2, "cpu", torch.float32))
     rigs = [generator.create_renderer(Characters().get("24"), size, True) for size in (128, SIZE)]
-    with pytest.raises(RequestError, match="all 2 places") as refused:
+    with pytest.raises(RequestError, match="all 2 slots") as refused:
         generator.create_renderer(Characters().get("24"), 128, True)
     assert refused.value.status == 503
     curves = ArticulationFrame(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
@@ -556,7 +556,7 @@ def test_the_device_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = create("neural", "cpu")
     assert "(--device cpu)" in chosen.where and "\n" not in chosen.where
     assert "rig" in create("rig", "cuda").where
-    with pytest.raises(ValueError, match="'tpu' is none of auto, cpu, cuda"):
+    with pytest.raises(ValueError, match="'tpu' is not one of auto, cpu, cuda"):
         create("neural", "tpu")
 
 
@@ -569,7 +569,7 @@ def test_cuda_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
     monkeypatch.setattr("streamer.avatar.neural.CudaFrameRenderer", fails)
-    assert "the step does not run on CUDA: no kernel image is available) by" in create("neural").where
+    assert "the CUDA step failed: no kernel image is available) by" in create("neural").where
     with pytest.raises(NotInstalled, match="no kernel image"):
         create("neural", "cuda")
 
@@ -604,8 +604,8 @@ def test_cuda_that_draws_something_else_is_not_used(wrong: float, monkeypatch: p
 
     monkeypatch.setattr("streamer.avatar.neural.why_no_cuda", lambda: None)
     monkeypatch.setattr("streamer.avatar.neural.CudaFrameRenderer", Card)
-    assert "differs from the CPU's by" in create("neural").where
-    with pytest.raises(NotInstalled, match="differs from the CPU's by"):
+    assert "differ from the CPU's by" in create("neural").where
+    with pytest.raises(NotInstalled, match="differ from the CPU's by"):
         create("neural", "cuda")
 
 

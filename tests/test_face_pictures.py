@@ -103,7 +103,7 @@ class TestTheFace:
         """Whatever colours hide under full transparency."""
         clear = np.random.default_rng(0).integers(0, 255, (64, 64, 4), np.uint8)
         clear[..., 3] = 0
-        with pytest.raises(BadFace, match="4096 pixels are clear"):
+        with pytest.raises(BadFace, match="4096 pixels are transparent"):
             the_face(clear, detector)
 
     def test_bystanders_are_passed_over(self, detector: FaceDetector, cut_out: np.ndarray) -> None:
@@ -132,7 +132,7 @@ class TestMarks:
         [
             ([40, 50, 80, 50, 60], "not 5"),
             ([40, 50, 80, 50, 60, math.nan], "6 numbers"),
-            ([40, 50, 230, 50, 60, 85], "second eye at 230, 50 is not inside of the 200×150"),
+            ([40, 50, 230, 50, 60, 85], "second eye at 230, 50 is not inside the 200×150"),
             ([40, 50, 80, 50, 60, 151], "mouth at 60, 151"),
             ([-1, 50, 80, 50, 60, 100], "first eye at -1, 50"),
             ([40, 50, 45, 50, 42, 60], "5.0 pixels apart"),

@@ -162,7 +162,7 @@ class TestRefused:
                 moved = type(fit)((points + fit.points.mean(0)).astype(np.float32), fit.lids, fit.irises)
                 return [moved]
 
-        with pytest.raises(BadFace, match="from the side .turned by 6[0-9]°") as caught:
+        with pytest.raises(BadFace, match="in profile .turned by 6[0-9]°") as caught:
             find_face(picture(), Profile(), detector())
         assert caught.value.reason == "from_the_side"
 

@@ -75,7 +75,7 @@ def test_the_rig_draws_a_character_as_it_is() -> None:
 def test_what_does_not_exist_is_named() -> None:
     """An unknown name is an error that lists those there are, in the configuration too."""
     for make in (create, lambda name: ServerConfig(generator=name)):
-        with pytest.raises(ValueError, match="'oil' is none of auto, neural, rig"):
+        with pytest.raises(ValueError, match="'oil' is not one of auto, neural, rig"):
             make("oil")
 
 
@@ -137,7 +137,7 @@ def test_auto_keeps_to_what_was_measured(seconds: float, monkeypatch: pytest.Mon
     assert measured == ["cpu"] and len(told) == 1 and "once" in told[0]
     (file,) = tmp_path.glob("capacity-*.json")
     assert f"{1000 * seconds:.0f} ms a frame beside a busy core" in auto.where
-    assert "--generator neural or rig insists" in auto.where and f"delete {file}" in auto.where
+    assert "pass --generator neural or --generator rig" in auto.where and f"delete {file}" in auto.where
     assert "\n" not in auto.where
 
 
@@ -157,7 +157,7 @@ def test_auto_falls_back_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path
     """What cannot be measured is not remembered, and the rigs draw; CUDA that is insisted on and fails is an error."""
 
     def broken(device: str) -> capacity.Measured:
-        raise capacity.NotMeasured("measuring it took more than 300 s")
+        raise capacity.NotMeasured("measuring the neural generator took more than 300 s")
 
     def missing(**asked: Any) -> RendererBackend:
         raise NotInstalled("no CUDA here")
@@ -167,7 +167,7 @@ def test_auto_falls_back_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr("streamer.avatar.neural.NeuralBackend.load", missing)
     auto = create("auto", "cpu")
     assert auto.renderer_name(Characters().get("13")) == "studio_rig"
-    assert "measuring it took more than 300 s" in auto.where and not list(tmp_path.iterdir())
+    assert "measuring the neural generator took more than 300 s" in auto.where and not list(tmp_path.iterdir())
     with pytest.raises(NotInstalled, match="no CUDA here"):
         create("auto", "cuda")
 

@@ -325,7 +325,7 @@ class TestCommand:
             ([tmp_path / "none.mp4"], "is not a file"),
             ([empty], "0 bytes"),
             ([text], "could not be read"),
-            ([sample], "holds no video, only audio"),
+            ([sample], "contains no video, only audio"),
             ([video, "--start", "5"], "no picture in the 10 s from 5 s on"),
             ([video, "--crop", "64,64,128,128"], "192,192, beyond the 128×128"),
         ):

@@ -50,13 +50,13 @@ class TestTargets:
     @pytest.mark.parametrize(
         ("text", "says"),
         [
-            ("http://live.example/app", "'http' is none of rtmp, rtmps, srt"),
+            ("http://live.example/app", "unknown scheme 'http'; use rtmp, rtmps, srt"),
             ("ftp://live.example", "'ftp'"),
             ("show.avi", ".mp4, .mkv, .flv"),
             ("", ".mp4"),
-            ("rtmp:///app/key", "no host"),
+            ("rtmp:///app/key", "the host is missing"),
             ("rtmp://live.example:99999/app/key", "ort"),
-            ("srt://live.example", "no usual port"),
+            ("srt://live.example", "no default port"),
         ],
     )
     def test_what_cannot(self, text: str, says: str) -> None:
@@ -278,7 +278,7 @@ class TestTurns:
         url = "rtmp://live.example/app/secret"
         made = Publisher(parse_target(url), Metrics(), chance=lambda: 0.0)
         made._failed(Lost("lost", f"Error closing file {url}: Input/output error"), None)
-        assert "Error closing file rtmp://live.example/app/…: Input/output error; again in 1.0 s" in caplog.text
+        assert "Error closing file rtmp://live.example/app/…: Input/output error; retrying in 1.0 s" in caplog.text
         assert "secret" not in caplog.text
 
     async def test_closing_what_never_began(self) -> None:

@@ -334,7 +334,7 @@ def test_shipped_weights_look_back_as_they_are_told() -> None:
     said = clips.passage(5, "x", np.full((4, HEARD), 0.2), np.zeros((4, len(MOUTH))))
     frames = []
     for context in (2, 1, 0):
-        other = ablations.told(networks, ablations.Variant(str(context), context))
+        other = ablations.reconfigured(networks, ablations.Variant(str(context), context))
         assert other.config.transformer.context == context
         frames.append(np.stack(list(clips.painted(FrameRenderer(other), drawn.portrait, said))))
     np.testing.assert_array_equal(frames[0][:2], frames[1][:2])  # until a ring of one is full, no ring is longer
@@ -444,7 +444,7 @@ def test_the_page_holds_table_columns_and_strips() -> None:
     assert "**Missed: lips against the phones' ground truth (correlation);" in text
     assert "| rig | teacher | one step | 10 minutes | their last |" in text
     assert "![plosive](quality/plosive_1.jpg)" in text
-    assert "All that was measured is reached" in page.page(made_up(True), [])
+    assert "All measured targets are met" in page.page(made_up(True), [])
 
 
 def test_strips_stand_in_order() -> None:
@@ -514,7 +514,7 @@ def test_everything_runs_and_nothing_is_glossed_over(
     assert "MISSED" in capsys.readouterr().out
     assert quality.main(["--docs", "--out", str(out), "--page", str(tmp_path / "quality.md")]) == 0
     text = (tmp_path / "quality.md").read_text()
-    assert "need of their past" in text and "| context 0 |" in text and "| drawn at 128² |" in text
+    assert "Context and sink of the shipped weights" in text and "| context 0 |" in text and "| drawn at 128² |" in text
     assert "Missed: lips" in text and "![plosive](quality/plosive_1.jpg)" in text
 
 

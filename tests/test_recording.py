@@ -164,7 +164,7 @@ class TestRecording:
         assert (told["state"], told["signed"]) == ("ended", False)
         assert "the key does not fit" in told["detail"]
         assert len(watch(made.path).frames) == 5
-        assert "could not be finished" in caplog.text
+        assert "could not finish recording" in caplog.text
 
     async def test_a_full_disk(self, tmp_path: Path) -> None:
         """The recording ends and says why, once; what is left is whole fragments; later frames change nothing."""

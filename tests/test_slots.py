@@ -319,9 +319,9 @@ def test_refusals(transformer: Transformer) -> None:
         seat(slots, alone)
     slots.leave(first)
     for use in (slots.leave, slots.reset, slots.read, lambda gone: slots.turn([gone])):
-        with _refused("no session sits on slot -1"):
+        with _refused("slot -1"):
             use(first)
-    with _refused("no session sits on slot 0"):
+    with _refused("slot 0"):
         Slots(TINY, 2).leave(second)
     noise, given = alone.cue()
     with _refused("inputs of 3 sessions, the slots hold 1 to 2"):
@@ -396,7 +396,9 @@ def test_the_choice_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     shape = {"tokens": 64, "head": 64, "width": 256}
     on_cpu = choose("cpu", torch.bfloat16, **shape)
-    assert not on_cpu.kernels and "PyTorch's operators (bfloat16, 64 tokens a frame, heads of 64 on cpu)" in on_cpu.line
+    assert (
+        not on_cpu.kernels and "PyTorch's operators (bfloat16, 64 tokens per frame, heads of 64 on cpu)" in on_cpu.line
+    )
     assert cuda_step.chosen(on_cpu) is cuda_step.reference_step
     monkeypatch.setattr("avatar_kernels.why_not", lambda device: None if device == "cuda:1" else "no such card")
     refused = choose("cuda:1", torch.bfloat16, **shape)

@@ -82,7 +82,7 @@ WRONG = [
     ("cert.pem", "key.der", "key.der holds no private key in PEM: it is DER"),
     ("key.pem", "cert.pem", "key.pem holds no certificate in PEM, but a private key: are the two files swapped?"),
     ("cert.pem", "cert.pem", "cert.pem holds no private key in PEM, but a certificate"),
-    ("cert.pem", "other.pem", "other.pem is not the key of"),
+    ("cert.pem", "other.pem", "other.pem does not match"),
     ("cert.pem", "locked.pem", "locked.pem is locked with a password"),
 ]
 

@@ -186,7 +186,10 @@ class TestWeights:
             (lambda data: data.replace(b'\\"hidden\\": 64', b'\\"hidden\\": 65'), "other sizes"),
             (lambda data: data.replace(b'"config":"{', b'"config":"['), "other sizes"),
             (lambda data: data[:-2] + b"\x00\x7e", "not finite"),
-            (lambda data: data.replace(b'"transformer.leave.w', b'"transporter.leave.w'), "of no part of the networks"),
+            (
+                lambda data: data.replace(b'"transformer.leave.w', b'"transporter.leave.w'),
+                "belong to no part of the networks",
+            ),
             (
                 lambda data: data.replace(b'"transformer.leave.w', b'"transformer.lieve.w'),
                 "1 are unknown",

@@ -315,7 +315,7 @@ class TestBadPictures:
             (lambda: b"\x89PNG\r\n\x1a\n" + TOO_LARGE, "bad_picture", "30000×30000"),
             (lambda: PORTRAIT.read_bytes()[:9000], "bad_picture", "truncated"),
             (lambda: b"", "bad_picture", "0 bytes"),
-            (lambda: clip([np.zeros((96, 96, 3), np.uint8)], 0.3), "bad_picture", "no PNG"),
+            (lambda: clip([np.zeros((96, 96, 3), np.uint8)], 0.3), "bad_picture", "not a PNG"),
         ],
         ids=["from the side", "three faces", "20 pixels", "one colour", "30000", "truncated", "empty", "video"],
     )
@@ -417,7 +417,7 @@ class TestForms:
     async def test_names_are_made_harmless(self, http: httpx.AsyncClient) -> None:
         """Folders and what cannot be printed do not reach messages."""
         problem = await refused(http, ("picture", ("../../a\x07/bad\u202e.png", b"x")))
-        assert problem["detail"].startswith("bad.png is no PNG")
+        assert problem["detail"].startswith("bad.png is not a PNG")
 
 
 class TestConsent:

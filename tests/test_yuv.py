@@ -130,6 +130,6 @@ def test_wrong_planes_are_refused() -> None:
     for shape, dtype in (((96, 96), np.uint8), ((99, 66), np.uint8), ((96, 64), np.float32)):
         with pytest.raises(ValueError, match=str(shape[0])):
             Yuv(np.zeros(shape, dtype))
-    with pytest.raises(ValueError, match="64 pixels, encoder of 128"):
+    with pytest.raises(ValueError, match="64 pixels, but the encoder expects 128"):
         VideoEncoder("H264", 128).encode(Yuv(np.zeros((96, 64), np.uint8)), 0)
     assert isinstance(to_yuv(Yuv(np.zeros((96, 64), np.uint8))), av.VideoFrame)

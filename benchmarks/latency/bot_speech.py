@@ -1,12 +1,13 @@
-"""A bot's speech: time to the first frame that answers it, and to its silence when its user speaks (barge-in).
+"""Latency of a bot's speech: from its speech to the first frame, and from a barge-in to silence.
 
     python -m benchmarks.latency.bot_speech OUT.json [--generator rig] [--onsets 40] [--barge-ins 12]
 
-*Speech to first frame*: from the moment before the WebSocket message with the speech is handed to the socket, after a
-pause of random length, to the moment that the last packet of the first frame whose own sample lies in that speech is
-handed to the server's socket. *Barge-in*: the user's voice begins in a microphone's packets while the bot speaks; from
-its first sample, and from the server's event, to the last packet in which the bot is heard and to the first frame with
-the mouth shut, both as received. Server and client share the machine and its monotonic clock.
+*Speech to first frame* is measured after a pause of random length. It starts just before the client passes the
+WebSocket message with the speech to its socket, and ends when the server passes the last packet of the first frame that
+belongs to that speech to its socket. *Barge-in*: the user starts to speak into the microphone while the bot speaks. It
+is measured from the first sample of the user's voice, and from the server's event, to the last received packet in which
+the bot is audible, and to the first received frame with a closed mouth. Server and client share the machine and its
+monotonic clock.
 """
 
 import argparse
@@ -30,12 +31,12 @@ from benchmarks.lib.results import failure
 from benchmarks.lib.server import open_server
 from streamer.base.constants import GENERATORS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
-_VOICED = (0.76, 2.6)  # seconds of the sample in which the voice goes on without a pause
+_VOICED = (0.76, 2.6)  # seconds of the sample with continuous speech
 _LOUD = 0.02
 
 
 def voice() -> np.ndarray:
-    """[n] float32 at 48 kHz that begins within a syllable."""
+    """[n] float32 at 48 kHz that starts in the middle of a syllable."""
     sample = np.concatenate(list(read_file(SPEECH)))
     return sample[round(_VOICED[0] * RATE) : round(_VOICED[1] * RATE)]
 
@@ -59,7 +60,7 @@ async def drain(queue: Any) -> None:
 
 
 async def onsets(client: Client, count: int) -> dict[str, Any]:
-    """Speech after pauses of 0.6 to 1.4 s, so that every moment between two frames occurs."""
+    """Speech after random pauses of 0.6 to 1.4 s, which cover all phases between two frames."""
     speech, asked, first = voice()[: RATE // 2], {}, {}
     async with client.session(voice="speech") as session, client.bot(session.id, rate=RATE) as bot:
         async with asyncio.TaskGroup() as group:
@@ -80,7 +81,7 @@ async def onsets(client: Client, count: int) -> dict[str, Any]:
                 task.cancel()
     took, missing, stages = [], 0, []
     for segment, frame in first.items():
-        # A frame that was left out because a newer one waited is answered by the next that left.
+        # If a frame was skipped because a newer one was waiting, use the next one that was sent.
         k = next((k for k in range(frame, frame + 10) if k in rows), None)
         if k is None:
             missing += 1
@@ -95,7 +96,7 @@ async def onsets(client: Client, count: int) -> dict[str, Any]:
 
 
 async def barge_ins(client: Client, count: int) -> dict[str, Any]:
-    """The user speaks for half a second every six seconds while the bot talks."""
+    """The user speaks for half a second every six seconds while the bot speaks."""
     half = voice()[: RATE // 2]
     rest = np.zeros(RATE * 11 // 2, np.float32)
     said = np.concatenate([np.zeros(3 * RATE, np.float32), *[np.concatenate([half, rest])] * count])
@@ -121,20 +122,20 @@ async def barge_ins(client: Client, count: int) -> dict[str, Any]:
                 for begin in begins:
                     await bot.say(story)
                     event = await until(bot, "user_speech_started")
-                    told = time.monotonic()
+                    notified = time.monotonic()
                     cut = await until(bot, "interrupted")
                     await asyncio.sleep(1.5)
                     onset = session._speech._started + begin  # type: ignore[operator, union-attr]
                     if abs(event["pts"] / SAMPLE_RATE - begin) > 0.15:
-                        missed += 1  # the microphone's packets came late, and its first syllable was lost
+                        missed += 1  # the microphone's packets were late, and the first syllable was lost
                         continue
-                    last = max(sound.received for sound in heard if sound.received < told + 1.4)
+                    last = max(sound.received for sound in heard if sound.received < notified + 1.4)
                     shut = next((at for k, at in shown if k >= cut["frame"]), math.nan)
-                    to_event.append((told - onset) * 1e3)
+                    to_event.append((notified - onset) * 1e3)
                     to_silence.append((last - onset) * 1e3)
                     to_shut.append((shut - onset) * 1e3)
-                    event_to_silence.append((last - told) * 1e3)
-                    event_to_shut.append((shut - told) * 1e3)
+                    event_to_silence.append((last - notified) * 1e3)
+                    event_to_shut.append((shut - notified) * 1e3)
                 for task in tasks:
                     task.cancel()
     return {

@@ -1,9 +1,9 @@
-"""Several users at once without a browser: frames a second of each session, at the picture rig's default size.
+"""Several concurrent users without a browser: frames per second of each session, at the picture rig's default size.
 
     python -m benchmarks.latency.concurrent_clients OUT.json [--sessions 2] [--seconds 40] [--picture FILE]
 
-Each session has a Python client in a process of its own, which speaks the page's sample recording and decodes every
-frame; frames are counted from the third second on. Server and clients share the machine.
+Each session has a Python client in its own process, which sends the page's sample recording and decodes every frame.
+Frames are counted from the third second on. Server and clients share the machine.
 """
 
 import argparse

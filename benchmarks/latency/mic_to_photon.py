@@ -1,12 +1,12 @@
-"""Mic-to-photon: from the capture of a sample to the frame that answers it, in a real browser on the real page.
+"""Mic-to-photon latency: from the capture of a sample to the display of its frame, in a real browser on the real page.
 
     python -m benchmarks.latency.mic_to_photon                        # 5 minutes, 3 runs, echo cancellation on and off
     python -m benchmarks.latency.mic_to_photon --quick                # 20 seconds, once each
     python -m benchmarks.latency.mic_to_photon --sessions 2 --quick   # two users at once
     python -m benchmarks.latency.mic_to_photon --picture me.jpg       # an uploaded picture
 
-The server names the renderer that drew, and the targets are that renderer's. Definitions and method:
-docs/benchmarks.md; the arithmetic: benchmarks/lib/session_analysis.py.
+The targets are those of the renderer that the server reports. docs/benchmarks.md explains definitions and method;
+benchmarks/lib/session_analysis.py computes the numbers.
 """
 
 import argparse
@@ -32,11 +32,11 @@ from benchmarks.lib.usage import Usage
 from benchmarks.lib.voice import make_voice
 from streamer.base.constants import FPS
 
-ATTEMPTS = 3  # at a run, should it fail: on a busy machine a connection times out, or the session is cut
+ATTEMPTS = 3  # per run: on a busy machine connections time out, and sessions are lost
 
 
 def middle(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The median of the runs, number by number; what is not a number in all of them is left out."""
+    """The median over the runs of each value that is a number in all of them."""
     out: dict[str, Any] = {}
     for key in runs[0]:
         values: list[Any] = [run.get(key) for run in runs]
@@ -57,10 +57,10 @@ def run_once(
     picture: Path | None = None,
     interrupts: int = 6,
 ) -> list[dict[str, Any]]:
-    """One run with a browser of its own: a report for each session; a refused one says so.
+    """One run in a new browser: a report for each session, or the reason why the server refused it.
 
-    An attempt that cannot be measured is repeated in the same browser, and its reason is reported with the numbers.
-    Raises Unmeasurable after ATTEMPTS of them.
+    An attempt that cannot be measured is repeated in the same browser, and its reason is included in the report.
+    Raises Unmeasurable after ATTEMPTS attempts.
     """
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "voice.wav"
@@ -100,7 +100,7 @@ def _attempt(
     interrupts: int,
     options: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """`visits` is filled with those that were opened, or with the reason why not; `options`: of each of them."""
+    """One attempt. Appends each session's visit, or the reason for its refusal, to `visits`. `options`: of a visit."""
     loads = [hardware.load()]
     for _ in range(sessions):
         try:
@@ -111,7 +111,7 @@ def _attempt(
     if not live:
         raise Unmeasurable(str(visits[0]))
     if sessions > 1:
-        _watch_all(live, SETTLE)  # the first was measured while the next one was set up
+        _watch_all(live, SETTLE)  # setting up a session disturbs those that already run
     about = _measure(live, seconds, server, chromium)
     loads.append(hardware.load())
     reports: list[dict[str, Any]] = []
@@ -150,7 +150,7 @@ def _attempt(
 
 
 def _measure(live: Sequence[Visit], seconds: float, server: ServerProcess, chromium: Chromium) -> dict[str, Any]:
-    """Lets the sessions run; CPU and memory of server and browser meanwhile, and where each session's part is."""
+    """Lets the sessions run. Returns CPU and memory of server and browser, and the ends of each session's recording."""
     usage = {"server": Usage([server.process]), "chromium": Usage(chromium.processes())}
     begun = {id(visit): (visit.recording.now, visit.stats()) for visit in live}
     _watch_all(live, seconds)
@@ -162,7 +162,7 @@ def _measure(live: Sequence[Visit], seconds: float, server: ServerProcess, chrom
 
 
 def _startup(recording: Recording) -> dict[str, float]:
-    """Milliseconds from the click to an open microphone, the control channel's hello, the first frame."""
+    """Milliseconds from the click to the open microphone, the control channel's hello, and the first frame."""
     hello = recording.event("hello")
     marks = {"microphone": recording.marks.get("microphone"), "hello": hello and hello["at"]}
     marks["frame"] = recording.marks["firstFrame"]
@@ -192,7 +192,7 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def verify(server: ServerProcess, size: int | None, picture: Path | None, seconds: float = 12.0) -> dict[str, Any]:
-    """A short run in which the displayed pixels are compared with the sound, or the reason why it gave no numbers."""
+    """Compares displayed pixels with the audio in a short run; returns the reason if that cannot be measured."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             wav = Path(folder) / "voice.wav"
@@ -207,7 +207,7 @@ def verify(server: ServerProcess, size: int | None, picture: Path | None, second
                 visit.close()
                 return check_pixels(visit.recording, voice, 1.0, 2.0)
     except Unmeasurable as error:
-        print(f"pixels were not compared with the sound: {error}", flush=True)
+        print(f"pixels were not compared with the audio: {error}", flush=True)
         return {"not_measured": str(error)}
 
 
@@ -222,9 +222,9 @@ def run(
     picture: Path | None = None,
     pixels: bool = True,
 ) -> dict[str, Any]:
-    """All configurations on one server; prints as it goes. A run that fails is named in the report, and costs no other.
+    """Measures all configurations on one server, and prints a line per run. The report lists failed runs with reasons.
 
-    `generator`: what the server was asked for. Raises Unmeasurable where every run failed.
+    `generator`: the one requested from the server. Raises Unmeasurable if every run failed.
     """
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     settings: dict[str, Any] = {
@@ -301,17 +301,17 @@ def _print_run(echo: bool, number: int, index: int, sessions: int, report: dict[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Latency from the microphone to the screen, in a real browser.")
-    parser.add_argument("--seconds", type=float, default=300.0, help="measured in each run (default: %(default)g)")
-    parser.add_argument("--runs", type=int, default=3, help="their median is reported (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=300.0, help="length of each run (default: %(default)g)")
+    parser.add_argument("--runs", type=int, default=3, help="the median of so many is reported (default: %(default)s)")
     parser.add_argument("--echo", choices=("on", "off", "both"), default="both", help="the browser's echo cancellation")
     parser.add_argument("--size", type=int, help="edge of the frame in pixels (default: the renderer's own)")
-    parser.add_argument("--picture", type=Path, help="upload this picture and measure it, not the first character")
-    parser.add_argument("--sessions", type=int, default=1, help="users at once (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="20 seconds, one run each")
-    parser.add_argument("--no-pixels", action="store_true", help="skip the comparison of pixels with the sound")
-    parser.add_argument("--command", help="what to run instead of `lipstream`")
-    parser.add_argument("--generator", help="what draws the character (default: the server's own choice)")
-    parser.add_argument("--out", type=Path, help="where the JSON goes (default: benchmarks/results/NAME.json)")
+    parser.add_argument("--picture", type=Path, help="measure this picture instead of the default character")
+    parser.add_argument("--sessions", type=int, default=1, help="concurrent users (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one run of 20 seconds per configuration")
+    parser.add_argument("--no-pixels", action="store_true", help="skip the comparison of pixels with the audio")
+    parser.add_argument("--command", help="command to start instead of `lipstream`")
+    parser.add_argument("--generator", help="the server's generator (default: the server's own choice)")
+    parser.add_argument("--out", type=Path, help="output file (default: benchmarks/results/NAME.json)")
     options = parser.parse_args(arguments)
     if options.seconds < 5 or options.runs < 1 or options.sessions < 1:
         parser.error(

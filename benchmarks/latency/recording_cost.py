@@ -1,12 +1,12 @@
-"""What recording and publishing cost a live session: turns with both and turns with neither, in one run.
+"""Cost of recording and publishing for a live session: turns with both and turns with neither, in one run.
 
     python -m benchmarks.latency.recording_cost
-    python -m benchmarks.latency.recording_cost --quick         # two turns of each: shows that it runs, proves nothing
+    python -m benchmarks.latency.recording_cost --quick         # two turns of each: only a smoke test
 
-One session of the Python client, in a process of its own, speaks to a server in this process. While a turn is "on" the
-session is recorded to a file and published by RTMP to a receiver on this machine (PyAV, in a third process). A turn
-lasts until the server's own latency, capture to leaving, is over frames of this turn alone: the last 250.
-The order within each pair of turns alternates, so that a drift of the machine falls on both alike.
+A Python client in its own process speaks to a server in this process. In an "on" turn, the session is recorded to a
+file and published by RTMP to a receiver on this machine (PyAV, in a third process). A turn lasts until the server's
+latency statistics, from capture to sending, cover only frames of this turn: they use the last 250. The order within
+each pair of turns alternates, so that slow changes of the machine's speed affect both equally.
 """
 
 import argparse
@@ -38,8 +38,8 @@ from streamer.server.app import create_app
 from streamer.server.config import ServerConfig
 
 OUT = RESULTS / "outlets.json"
-FRAMES = 260  # of a turn: the server reports latency over the last 250
-_TOO_LONG = 60.0  # seconds of a turn
+FRAMES = 260  # per turn: the server reports latency over the last 250
+_TOO_LONG = 60.0  # maximum seconds of a turn
 
 _SPEAKER = """
 import asyncio, sys
@@ -100,7 +100,7 @@ class _Server:
         self._thread.join(30)
 
     def call(self, function: Any, *arguments: Any) -> Any:
-        """Runs a function, or what coroutine it makes, on the server's event loop."""
+        """Runs a function, or the coroutine that it returns, on the server's event loop."""
 
         async def run() -> Any:
             found = function(*arguments)
@@ -111,7 +111,7 @@ class _Server:
 
 
 def summarize(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """turns: {"on": bool, "p50", "p95": ms, "cpu_percent", "fps"}, in pairs. Medians, also of the differences."""
+    """Medians of paired turns {"on": bool, "p50", "p95": ms, "cpu_percent", "fps"}, and of their differences."""
     out: dict[str, Any] = {}
     for key in ("p50", "p95", "fps", "cpu_percent"):
         on, off = ([turn[key] for turn in turns if turn["on"] is wanted] for wanted in (True, False))
@@ -125,7 +125,7 @@ def summarize(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def run(pairs: int = 8, size: int = 256, generator: str = "rig") -> dict[str, Any]:
-    """Prints a line a turn."""
+    """Measures `pairs` pairs of turns, and prints a line for each turn. Raises Unmeasurable."""
     began, load = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), hardware.load()
     clients = os.pathsep.join([str(PYTHON_CLIENT), str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": clients}
@@ -210,16 +210,16 @@ def _turn(http: httpx.Client, server: _Server, session: Any, feed: Any, on: bool
     process = psutil.Process()
     began, used = time.monotonic(), sum(process.cpu_times()[:2])
     first = http.get(path).json()["frames"]["sent"]
-    while (told := http.get(path).json())["frames"]["sent"] < first + FRAMES:
+    while (state := http.get(path).json())["frames"]["sent"] < first + FRAMES:
         if time.monotonic() - began > _TOO_LONG:
             raise Unmeasurable(f"fewer than {FRAMES} frames were sent within {_TOO_LONG:.0f} s")
         time.sleep(0.5)
     seconds = time.monotonic() - began
     turn = {
         "on": on,
-        "p50": told["latency_ms"]["server_p50"],
-        "p95": told["latency_ms"]["server_p95"],
-        "fps": round((told["frames"]["sent"] - first) / seconds, 2),
+        "p50": state["latency_ms"]["server_p50"],
+        "p95": state["latency_ms"]["server_p95"],
+        "fps": round((state["frames"]["sent"] - first) / seconds, 2),
         "cpu_percent": round(100 * (sum(process.cpu_times()[:2]) - used) / seconds, 1),
         "load": hardware.load(),
     }
@@ -230,12 +230,12 @@ def _turn(http: httpx.Client, server: _Server, session: Any, feed: Any, on: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="What recording and publishing cost the live session.")
-    parser.add_argument("--pairs", type=int, default=8, help="turns with both, and as many with neither")
+    parser = argparse.ArgumentParser(description="Cost of recording and publishing for a live session.")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs of turns, one with both and one with neither")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--generator", choices=GENERATORS, default="rig")
     parser.add_argument("--quick", action="store_true", help="two pairs")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the JSON goes (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=OUT, help="output file (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.pairs < 1:
         parser.error(f"--pairs is {options.pairs}: at least 1 is needed")

@@ -1,8 +1,8 @@
-"""How fast the studio's rig draws: `python -m benchmarks.latency.rig_drawing [OUT.json]` prints JSON, and writes it.
+"""Drawing speed of the studio's rig: `python -m benchmarks.latency.rig_drawing [OUT.json]` prints and writes JSON.
 
-For each size, with and without truth: median and 95th percentile of one frame in one process, its processor time, and
-the frames a second that one and two processes reach. Poses move as a speaking character's do. Run it with nothing else
-running; where something is, processor time still says what a frame costs.
+For each size, with and without ground truth: median and 95th percentile of the time per frame in one process, its CPU
+time, and the frames per second of one and of two processes. Poses move like a speaking character's. Run it on an idle
+machine; on a busy one, only the CPU time is meaningful.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 
 CHARACTERS = 24
-FRAMES = 40  # of each character
+FRAMES = 40  # per character
 
 
 def poses(frames: int) -> list[np.ndarray]:
-    """Controls of a lively speaker: all parts move, one hand is up half of the time."""
+    """Controls of a lively speaker: all parts move, and one hand is raised half of the time."""
     out = []
     for k in range(frames):
         p = k / frames * 2 * np.pi
@@ -39,7 +39,7 @@ def poses(frames: int) -> list[np.ndarray]:
 
 
 def frame_times(size: int, truth: bool, first_seed: int = 0) -> tuple[list[float], list[float]]:
-    """Seconds of each frame, and of processor time, over many characters; building a rig is not counted."""
+    """Wall and CPU seconds of each frame over many characters, without the time to build the rigs."""
     seconds, busy = [], []
     for seed in range(first_seed, first_seed + CHARACTERS):
         with Rig(Character.from_seed(seed), size) as rig:
@@ -59,7 +59,7 @@ def _rate(task: tuple[int, bool, int]) -> float:
 
 
 def measure(size: int, truth: bool) -> dict[str, float]:
-    """The numbers of one size."""
+    """Measures one size."""
     milliseconds, busy = (np.array(values) * 1e3 for values in frame_times(size, truth))
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         both = sum(pool.map(_rate, [(size, truth, 0), (size, truth, CHARACTERS)], chunksize=1))
@@ -73,7 +73,7 @@ def measure(size: int, truth: bool) -> dict[str, float]:
 
 
 def build_time(size: int) -> float:
-    """Median milliseconds from a seed to a rig, its background painted."""
+    """Median milliseconds to build a rig from a seed, including its background."""
     times = []
     for seed in range(CHARACTERS):
         begin = time.perf_counter()
@@ -84,7 +84,7 @@ def build_time(size: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, nargs="?", help="where to write the JSON as well")
+    parser.add_argument("out", type=Path, nargs="?", help="also write the JSON to this file")
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512])
     options = parser.parse_args()
     report = {

@@ -1,11 +1,11 @@
-"""One session for a long time: do latency, memory or the number of threads grow?
+"""One long session: do latency, memory or the number of threads grow?
 
     python -m benchmarks.latency.soak --minutes 30
-    python -m benchmarks.latency.soak --quick            # two minutes: shows that it runs, proves nothing
+    python -m benchmarks.latency.soak --quick            # two minutes: only a smoke test
 
-A slope is given with its 95 % confidence interval; "flat" means that the interval contains 0, or that the slope is
-below a millisecond an hour. What was recorded is analysed minute by minute and then dropped, so that the benchmark
-itself does not grow.
+Slopes have 95 % confidence intervals; "flat" means that the interval contains 0, or that the slope is below one
+millisecond per hour. The recording is analysed minute by minute and then dropped, so that the benchmark's own memory
+does not grow.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from benchmarks.lib.usage import Usage, rss
 from benchmarks.lib.voice import make_voice
 
 OUT = RESULTS / "soak.json"
-WINDOW = 60.0  # seconds that are analysed at a time
-WARM_UP = 120.0  # seconds in which memory still finds its level: pools, caches, the browser's code
-KEEP, EVERY = 2.0, 4.0  # seconds of sound kept for alignment
+WINDOW = 60.0  # seconds that are analysed together
+WARM_UP = 120.0  # seconds until memory settles: pools, caches, the browser's code
+KEEP, EVERY = 2.0, 4.0  # seconds of audio kept for alignment, out of every EVERY seconds
 
 
 def summarize(windows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """windows: one for each stretch, in order: {"at": s since the start, "total_ms", "skew_ms", "memory_mb", ...}."""
+    """Summary of consecutive windows {"at": seconds since the start, "total_ms", "skew_ms", "memory_mb", ...}."""
     hours = np.array([window["at"] for window in windows]) / 3600
     out: dict[str, Any] = {}
     for name, key in (("latency_p50", "total_ms"), ("latency_p95", "total_ms"), ("audio_skew", "skew_ms")):
@@ -78,7 +78,7 @@ def _slope(hours: np.ndarray, values: Sequence[float | None]) -> dict[str, float
 
 
 def _flat(found: dict[str, float] | None) -> bool | None:
-    """None: too short a run to tell."""
+    """None if the run is too short to tell."""
     if found is None:
         return None
     return abs(found["slope"]) <= max(found["confidence"], 1.0)
@@ -87,7 +87,7 @@ def _flat(found: dict[str, float] | None) -> bool | None:
 def run(
     minutes: float = 30.0, echo_cancellation: bool = True, size: int | None = None, command: str | None = None
 ) -> dict:
-    """One session for `minutes`; prints a line for each stretch. Raises Unmeasurable, and ServerFailed."""
+    """Runs one session for `minutes`, and prints a line for each window. Raises Unmeasurable or ServerFailed."""
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     window_seconds = min(WINDOW, minutes * 60 / 12)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +143,7 @@ def run(
             visit.close()
             browser = chromium.version
     if not windows:
-        raise Unmeasurable(f"none of {len(lost)} stretches could be measured: {lost[0]['why']}")
+        raise Unmeasurable(f"none of {len(lost)} windows could be measured: {lost[0]['why']}")
     return {
         "benchmark": "soak",
         "began": began,
@@ -171,10 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Growth of latency and memory over a long session.")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--echo", choices=("on", "off"), default="on", help="the browser's echo cancellation")
-    parser.add_argument("--size", type=int, help="edge in pixels (default: what the server gives)")
+    parser.add_argument("--size", type=int, help="edge of the frame in pixels (default: the server's)")
     parser.add_argument("--quick", action="store_true", help="two minutes")
-    parser.add_argument("--command", help="what to run instead of `lipstream`")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the JSON goes (default: %(default)s)")
+    parser.add_argument("--command", help="command to start instead of `lipstream`")
+    parser.add_argument("--out", type=Path, default=OUT, help="output file (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.minutes < 1:
         parser.error(f"--minutes is {options.minutes:g}: at least 1 is needed")

@@ -1,12 +1,12 @@
-"""Age of a frame when it leaves the server, by the way that the voice comes in.
+"""Age of a frame when it leaves the server, by input: WebRTC, WHIP or speech socket.
 
     python -m benchmarks.latency.voice_inputs OUT.json [--generator rig]
 
-The sample voice is sent in by WebRTC (the Python client), by WHIP, and to a bot's speech socket, one after the other in
-each round, and one viewer looks on. Two intervals of every frame, by the server's own stamps: *capture to sent*, from
-the capture of the sample that the frame answers to its last packet's leaving, and *answer*, from the arrival of the
-last sample that it needed, look-ahead included. Of a bot's speech the capture is the moment at which its frame is due.
-Medians over the rounds; server and clients share the machine.
+In each round, the sample voice is sent by WebRTC (the Python client), by WHIP, and to a bot's speech socket, one after
+the other, while one viewer watches. Two intervals of every frame are measured by the server's timestamps: *capture to
+sent*, from the capture of the frame's sample to the sending of its last packet, and *answer*, from the arrival of the
+last sample that it needs, look-ahead included. For a bot's speech, the capture is the time at which the frame is due.
+Results are medians over the rounds; server and clients share the machine.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from benchmarks.lib.server import open_server
 from benchmarks.lib.whip_peer import Microphone, Player
 from streamer.base.constants import GENERATORS
 
-_SETTLED = 11.0  # seconds: latencies are those of the last ten
+_SETTLED = 11.0  # seconds: the latencies cover the last ten
 
 Latency = dict[str, float | None]
 
 
 def voice() -> np.ndarray:
-    """[n] float32 at 48 kHz: the sample."""
+    """The sample voice, [n] float32 at 48 kHz."""
     return np.concatenate(list(read_file(SPEECH)))
 
 
 async def renderer(url: str) -> dict[str, Any]:
-    """What draws the sessions that are measured, and how large."""
+    """The renderer and size of the measured sessions."""
     async with Client(url) as client, client.session() as session:
         return {"renderer": session.renderer, "size": session.hello["size"]}
 
@@ -52,10 +52,10 @@ async def by_webrtc(url: str) -> Latency:
         async with asyncio.TaskGroup() as group:
             idle = [group.create_task(_drain(stream)) for stream in (session.frames(), session.audio())]
             await asyncio.sleep(_SETTLED)
-            told = (await client.session_state(session.id))["latency_ms"]
+            latency = (await client.session_state(session.id))["latency_ms"]
             for task in idle:
                 task.cancel()
-    return told
+    return latency
 
 
 async def by_whip(url: str) -> Latency:

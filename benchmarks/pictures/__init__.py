@@ -1,1 +1,1 @@
-"""How well pictures talk: any folder of photographs and drawings, measured by a judge that is not the fitter."""
+"""Quality of animated pictures: any folder of photographs and drawings, measured by an independent judge."""

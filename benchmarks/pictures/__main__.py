@@ -1,10 +1,10 @@
-"""How well pictures talk: `python -m benchmarks.pictures --photographs DIR --drawings DIR …`.
+"""Quality of animated pictures: `python -m benchmarks.pictures --photographs DIR --drawings DIR …`.
 
-Prints a line for each picture and a summary for each kind, and writes JSON with figures and names, never pictures. What
-the figures are stands in `measures.py` and in the README of the benchmarks.
+Prints a line for each picture and a summary for each kind, and writes JSON with figures and names, but no pictures.
+`measures.py` and the README of the benchmarks define the figures.
 
-    python -m benchmarks.pictures --unpack DIR               # fetches the development sets into DIR (needs npm)
-    python -m benchmarks.pictures --photographs DIR --docs   # a folder, and the pictures of docs/pictures
+    python -m benchmarks.pictures --unpack DIR               # fetch the development sets into DIR (needs npm)
+    python -m benchmarks.pictures --photographs DIR --docs   # a folder, and the pictures in docs/pictures
     python -m benchmarks.pictures --docs --only composer,toon --no-judge --sheet out.png --strips out2.png --video DIR
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")  # figures are of one core; libraries read these when they are loaded
+    os.environ.setdefault(_threads, "1")  # measure one core; libraries read these variables when they are loaded
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -34,26 +34,26 @@ OUT = RESULTS / "pictures.json"
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pictures", description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", nargs="?", type=Path, help="a folder of photographs, as --photographs")
+    parser.add_argument("folder", nargs="?", type=Path, help="a folder of photographs, like --photographs")
     parser.add_argument("--photographs", type=Path, action="append", default=[], metavar="DIR")
     parser.add_argument("--drawings", type=Path, action="append", default=[], metavar="DIR")
     parser.add_argument("--people", type=Path, action="append", default=[], metavar="DIR", help="rendered people")
-    parser.add_argument("--docs", action="store_true", help="the pictures of docs/pictures")
-    parser.add_argument("--only", default="", metavar="A,B", help="names, or parts of names")
-    parser.add_argument("--size", type=int, default=512, help="the frame's edge (512)")
-    parser.add_argument("--quick", action="store_true", help="40 frames of speech instead of 160: proves little")
-    parser.add_argument("--no-judge", action="store_true", help="draw what is asked for and measure nothing")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="every picture's poses, with mouth and eyes")
-    parser.add_argument("--strips", type=Path, metavar="PNG", help="frame by frame round a plosive and a blink")
-    parser.add_argument("--video", type=Path, metavar="DIR", help="an MP4 of each picture speaking")
-    parser.add_argument("--unpack", type=Path, metavar="DIR", help="fetch the development sets into DIR, and end")
-    parser.add_argument("--held-out", action="store_true", help="with --unpack: the photographs held out as well")
-    parser.add_argument("--out", type=Path, default=None, metavar="JSON", help=f"figures (--out {OUT.name} to publish)")
+    parser.add_argument("--docs", action="store_true", help="include the pictures in docs/pictures")
+    parser.add_argument("--only", default="", metavar="A,B", help="only pictures whose names contain one of these")
+    parser.add_argument("--size", type=int, default=512, help="edge of the frame in pixels (default: 512)")
+    parser.add_argument("--quick", action="store_true", help="40 frames of speech instead of 160: a smoke test")
+    parser.add_argument("--no-judge", action="store_true", help="draw sheets, strips and videos, measure nothing")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="save each picture's poses, with mouth and eyes")
+    parser.add_argument("--strips", type=Path, metavar="PNG", help="save frames around a plosive and a blink")
+    parser.add_argument("--video", type=Path, metavar="DIR", help="save an MP4 of each speaking picture")
+    parser.add_argument("--unpack", type=Path, metavar="DIR", help="fetch the development sets into DIR and exit")
+    parser.add_argument("--held-out", action="store_true", help="with --unpack: also fetch the held-out photographs")
+    parser.add_argument("--out", type=Path, default=None, metavar="JSON", help=f"figures ({OUT.name} to publish them)")
     return parser.parse_args(given)
 
 
 def chosen(args: argparse.Namespace) -> list[sets.Sample]:
-    """Every picture that is asked for. Raises NoSet."""
+    """The selected pictures. Raises NoSet."""
     folders = (
         *((folder, "photographs") for folder in (*([args.folder] if args.folder else []), *args.photographs)),
         *((folder, "drawings") for folder in args.drawings),
@@ -77,7 +77,7 @@ def unpack(folder: Path, held_out: bool) -> None:
 
 
 def look(samples: Sequence[sets.Sample], opener: Opener, curves: np.ndarray, args: argparse.Namespace) -> None:
-    """Draws the sheets and videos that are asked for."""
+    """Draws the requested sheets and videos."""
     sheets, strips = [], []
     for sample in samples:
         try:
@@ -99,7 +99,7 @@ def look(samples: Sequence[sets.Sample], opener: Opener, curves: np.ndarray, arg
 
 
 def report(rows: Sequence[Row], frames: int, size: int) -> dict[str, Any]:
-    """JSON-ready: figures and names of files."""
+    """The figures and names of files, ready for JSON."""
     kinds = [kind for kind in sets.KINDS if any(row.kind == kind for row in rows)]
     return {
         "measured": time.strftime("%Y-%m-%d"),
@@ -117,7 +117,7 @@ def report(rows: Sequence[Row], frames: int, size: int) -> dict[str, Any]:
 
 
 def run(samples: Sequence[sets.Sample], opener: Opener, args: argparse.Namespace) -> list[Row]:
-    """Measures, prints as it goes, and draws. Raises NoJudge."""
+    """Draws what was requested, then measures and prints each picture. Raises NoJudge."""
     cv2.setNumThreads(1)
     curves = poses.speech(frames=40 if args.quick else poses.SPOKEN)
     if args.sheet or args.strips or args.video:

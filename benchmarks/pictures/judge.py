@@ -1,7 +1,7 @@
-"""The judge: MediaPipe's attention mesh, which has no part in drawing, in an environment of its own.
+"""The judge: MediaPipe's attention mesh, which is not used for drawing, in its own environment.
 
-The package wants numpy below 2 and more that the project does not have, so it lives in a virtual environment in the
-cache folder, made once, and runs as a process that frames are piped through.
+The package requires numpy below 2 and packages that the project does not depend on. It is therefore installed once into
+a virtual environment in the cache folder, and runs as a process that receives frames through a pipe.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ REQUIREMENTS = (
     "flatbuffers==24.12.23",
     "protobuf==4.25.8",
 )
-"""Installed without their dependencies, of which the judge uses none."""
+"""Installed without their dependencies, which the judge does not use."""
 
 UPPER_LIP, LOWER_LIP = 13, 14
 MOUTH_CORNERS = (61, 291)
@@ -40,39 +40,39 @@ IRISES = (468, 473)
 
 
 class NoJudge(RuntimeError):
-    """The judge cannot be installed on this machine; the text is the reason."""
+    """The judge cannot be installed or has failed; the message gives the reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What the judge saw in T frames. Distances are shares of the distance between the outer eye corners."""
+    """The judge's landmarks in T frames. Distances are relative to the distance between the outer eye corners."""
 
     points: np.ndarray
     """[T, 478, 3] float32 pixels; NaN where no face was found."""
 
     @property
     def found(self) -> np.ndarray:
-        """[T] bool."""
+        """[T] bool: whether a face was found."""
         return np.isfinite(self.points[:, 0, 0])
 
     @property
     def gap(self) -> np.ndarray:
-        """[T] between the inner lips."""
+        """[T] distance between the inner lips."""
         return self._between(UPPER_LIP, LOWER_LIP)
 
     @property
     def lids(self) -> np.ndarray:
-        """[T, 2] between the middles of the lids of the left and the right eye (the viewer's)."""
+        """[T, 2] distance between the middles of the lids of the left and the right eye, as the viewer sees them."""
         return np.stack([self._between(*pair) for pair in zip(UPPER_LIDS, LOWER_LIDS, strict=True)], 1)
 
     @property
     def mouth_width(self) -> np.ndarray:
-        """[T] between the corners of the mouth."""
+        """[T] distance between the corners of the mouth."""
         return self._between(*MOUTH_CORNERS)
 
     @property
     def gaze(self) -> np.ndarray:
-        """[T, 2] how far the irises stand to the viewer's right and up, in widths of an eye, mean of both eyes."""
+        """[T, 2] shift of the irises to the viewer's right and up, in eye widths, mean of both eyes."""
         shifts = []
         for iris, (outer, inner) in zip(IRISES, EYE_CORNERS, strict=True):
             left, right = (outer, inner) if iris == IRISES[0] else (inner, outer)
@@ -87,7 +87,7 @@ class Reading:
 
     @property
     def yaw(self) -> np.ndarray:
-        """[T] radians; positive: the face turns to the viewer's right. From the depths of the outer eye corners."""
+        """[T] radians, from the depths of the outer eye corners; positive turns the face to the viewer's right."""
         across = self.points[:, EYE_CORNERS[1][0]] - self.points[:, EYE_CORNERS[0][0]]
         return np.arctan2(across[:, 2].astype(float), across[:, 0])
 
@@ -104,7 +104,7 @@ class Reading:
 
 
 def cache_folder(requirements: Sequence[str] = REQUIREMENTS) -> Path:
-    """Path of the environment; the name depends on its contents."""
+    """Path of the environment; its name depends on the requirements."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256("\n".join((version, *requirements)).encode()).hexdigest()[:12]
@@ -112,17 +112,17 @@ def cache_folder(requirements: Sequence[str] = REQUIREMENTS) -> Path:
 
 
 def python_of_judge() -> Path:
-    """The environment's interpreter; makes the environment where it is missing (some 120 MB). Raises NoJudge."""
+    """The environment's interpreter; creates the environment if it is missing (about 120 MB). Raises NoJudge."""
     folder = cache_folder()
     python = folder / ("Scripts" if os.name == "nt" else "bin") / ("python.exe" if os.name == "nt" else "python")
-    ready = folder / "ready"  # written last: an interrupted installation is begun anew
+    ready = folder / "ready"  # written last, so that an interrupted installation is restarted
     if ready.is_file() and python.is_file():
         return python
     lowest, highest = PYTHONS
     if not lowest <= sys.version_info[:2] <= highest:
         here, least, most = ("{}.{}".format(*v[:2]) for v in (sys.version_info, lowest, highest))
-        raise NoJudge(f"mediapipe has wheels for Python {least} to {most}, and this is {here}")
-    print(f"making the judge's environment in {folder}", file=sys.stderr)
+        raise NoJudge(f"mediapipe has wheels for Python {least} to {most}, but this is {here}")
+    print(f"creating the judge's environment in {folder}", file=sys.stderr)
     venv.create(folder, with_pip=True, clear=True)
     command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
     done = subprocess.run([*command, *REQUIREMENTS], capture_output=True, text=True)
@@ -134,7 +134,7 @@ def python_of_judge() -> Path:
 
 
 class Judge:
-    """A running judge. A context manager: leaving ends the process."""
+    """A running judge. As a context manager, it ends the process on exit."""
 
     def __init__(self, python: Path | None = None) -> None:
         self._log = open(os.devnull, "wb")
@@ -158,13 +158,13 @@ class Judge:
         for pipe in (self._process.stdin, self._process.stdout):
             try:
                 pipe.close()
-            except BrokenPipeError:  # it died before it took what was still buffered
+            except BrokenPipeError:  # it died before it read the buffered data
                 pass
         self._process.wait()
         self._log.close()
 
     def read(self, frames: Iterable[np.ndarray]) -> Reading:
-        """[H, W, 3] uint8 RGB each. Raises NoJudge where the judge has died."""
+        """Reads frames [H, W, 3] uint8 RGB. Raises NoJudge if the judge has died."""
         read = [self._one(np.ascontiguousarray(frame)) for frame in frames]
         return Reading(np.stack(read) if read else np.zeros((0, POINTS, 3), np.float32))
 
@@ -181,5 +181,5 @@ class Judge:
             answer = b""
         if len(answer) != wanted:
             code = self._process.wait()
-            raise NoJudge(f"the judge answered {len(answer)} of {wanted} bytes and ended with {code}: run it by hand")
+            raise NoJudge(f"the judge answered {len(answer)} of {wanted} bytes and ended with {code}: run it manually")
         return np.frombuffer(answer, np.float32).reshape(POINTS, 3).copy()

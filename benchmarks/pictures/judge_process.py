@@ -1,7 +1,7 @@
-"""The judge's side of the pipe: runs in the judge's own environment, with nothing of the project in it.
+"""The judge's side of the pipe: runs in the judge's own environment, without the project.
 
-In: a line of JSON {"height": H, "width": W}, then H * W * 3 bytes of RGB; and so on until the end of input.
-Out: for each frame 478 * 3 float32 of pixels, all NaN where no face is found.
+Input: a line of JSON {"height": H, "width": W}, then H * W * 3 bytes of RGB; repeated until the end of input.
+Output: for each frame 478 * 3 float32 in pixels, all NaN if no face is found.
 """
 
 import json
@@ -15,7 +15,7 @@ POINTS = 478
 
 
 class _Stub(types.ModuleType):
-    """Stands for a module that mediapipe imports and that reading a face never uses."""
+    """Replaces a module that mediapipe imports but the face mesh does not use."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -31,7 +31,7 @@ def _face_mesh() -> Any:
         sys.modules[name] = _Stub(name)
     import mediapipe
 
-    # Each frame is looked at anew: what a tracker remembers would smooth the very motion that is measured.
+    # Process each frame independently: tracking would smooth the motion that is measured.
     return mediapipe.solutions.face_mesh.FaceMesh(
         static_image_mode=True, refine_landmarks=True, max_num_faces=1, min_detection_confidence=0.3
     )
@@ -46,7 +46,7 @@ def main(frames: BinaryIO, answers: BinaryIO) -> None:
         found = mesh.process(frame).multi_face_landmarks
         points = np.full((POINTS, 3), np.nan, np.float32)
         if found:
-            # Depth comes in the unit of x.
+            # Depth has the same unit as x.
             points[:] = [(p.x * width, p.y * height, p.z * width) for p in found[0].landmark]
         answers.write(points.tobytes())
         answers.flush()

@@ -1,6 +1,6 @@
-"""One picture, measured: it is made to speak and to strike poses, and the judge looks at every frame.
+"""Measures one picture: it speaks and takes poses, and the judge reads every frame.
 
-Letters used in shapes: T frames, C controls, S the frame's edge.
+Letters in shapes: T frames, C controls, S the frame's edge.
 """
 
 import math
@@ -19,49 +19,49 @@ from streamer.motion.controls import controls, rest
 from streamer.studio.face_fit import FaceFit
 
 OPEN = 0.5
-"""Asked opening from which on a mouth counts as open."""
+"""Controlled opening from which a mouth counts as open."""
 PRESSED = 0.35
-"""Control `press` from which on a frame is one of p, b and m."""
+"""Value of the control `press` from which a frame belongs to a p, b or m."""
 GAZE, TURN = 0.9, 0.2
 
 
 class NoFace(ValueError):
-    """A picture in which no face was found, or whose face cannot be used; the text is the reason."""
+    """No face was found in the picture, or it cannot be used; the message gives the reason."""
 
 
 class Subject(Protocol):
-    """A picture that can be drawn, and its place in the frame."""
+    """A picture that can be animated, and its position in the frame."""
 
     still: np.ndarray
-    """[S, S, 4] uint8: the file's own pixels where the frame shows them."""
+    """[S, S, 4] uint8: the file's own pixels, as the frame shows them."""
 
     fit: FaceFit
-    """Its face; points are pixels of the frame."""
+    """Its face, in pixels of the frame."""
 
     matrix: np.ndarray
-    """[2, 3]: from shares of the picture's width and height to pixels of the frame."""
+    """[2, 3]: maps shares of the picture's width and height to pixels of the frame."""
 
     enlargement: float
     """Pixels of the frame per pixel of the file."""
 
     notices: list[str]
-    """Codes of the notices that its user sees before it talks."""
+    """Codes of the notices that its user sees before a session."""
 
     seconds: dict[str, float]
-    """What was done once for the picture: its name and the seconds of one core that it took."""
+    """One-time preparation steps by name, in CPU seconds."""
 
     def draw(self, vector: np.ndarray, t: float) -> np.ndarray:
-        """[C] float32 and a time in seconds to [S, S, 4] uint8 straight RGBA."""
+        """Draws [C] float32 controls at a time in seconds: [S, S, 4] uint8 straight RGBA."""
         ...
 
 
 Opener = Callable[[Path, int], Subject]
-"""A file and the frame's edge to what draws it; raises NoFace."""
+"""Opens a file for frames of the given edge; raises NoFace."""
 
 
 @dataclass
 class Row:
-    """The figures of one picture; NaN where one could not be read."""
+    """The figures of one picture; NaN if one could not be measured."""
 
     name: str
     kind: str
@@ -70,28 +70,28 @@ class Row:
     style: str = ""
     notices: list[str] = field(default_factory=list)
     enlargement: float = math.nan
-    judged: float = 0.0  # share of the speech's frames in which the judge found a face
-    correlation: float = math.nan  # of asked opening and shown gap
-    gap_rest: float = math.nan  # of the picture as it is given
-    gap_open: float = math.nan  # mean where more than OPEN is asked
+    judged: float = 0.0  # share of the speech frames in which the judge found a face
+    correlation: float = math.nan  # between controlled opening and displayed gap
+    gap_rest: float = math.nan  # of the original picture
+    gap_open: float = math.nan  # mean over frames whose controlled opening exceeds OPEN
     gap_pressed: float = math.nan  # mean over the frames of p, b and m
-    pressed: list[float] = field(default_factory=list)  # the same, frame by frame
+    pressed: list[float] = field(default_factory=list)  # the same for each frame
     lids_rest: float = math.nan
     lids_blink: float = math.nan
-    gaze: float = math.nan  # shown shift of the irises between both sides, in widths of an eye
-    yaw: float = math.nan  # shown turn between both sides, as a share of the asked one
+    gaze: float = math.nan  # shift of the irises from one side to the other, in eye widths
+    yaw: float = math.nan  # turn from one side to the other, as a share of the controlled one
     opening: float = math.nan  # by pixels, in outer-eye distances
-    misplaced: float = math.nan  # distance of the mouth from where a person marked it, in outer-eye distances
-    lids_left: float = math.nan  # by pixels: share of the eye that a blink leaves
-    rest: float = math.nan  # difference to the file's own pixels, of 255
-    leak: float = math.nan  # of 255, when only the mouth moves
-    sharpness: float = math.nan  # of a slightly turned head, as a share of the still one's
-    ms: float = math.nan  # a frame, of one core
+    misplaced: float = math.nan  # distance of the mouth from its manual mark, in outer-eye distances
+    lids_left: float = math.nan  # by pixels: share of the eye that remains visible in a blink
+    rest: float = math.nan  # difference from the file's own pixels, of 255
+    leak: float = math.nan  # change outside the face when only the mouth moves, of 255
+    sharpness: float = math.nan  # with a slightly turned head, as a share of the one at rest
+    ms: float = math.nan  # CPU time per frame
     ms_p95: float = math.nan
     seconds: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields without what could not be read, rounded."""
+        """The measured fields, rounded."""
         return {key: _rounded(value) for key, value in vars(self).items() if not _unread(value)}
 
 
@@ -110,12 +110,12 @@ def _rounded(value: Any) -> Any:
 
 
 def drawn(subject: Subject, vector: np.ndarray, t: float = 0.0) -> np.ndarray:
-    """[S, S, 3] a frame of one's own, on grey."""
+    """A copy of the frame [S, S, 3], on grey."""
     return measures.over(subject.draw(vector, t)).copy()
 
 
 def speak(subject: Subject, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[T, C] to frames [T, S, S, 3] and the seconds of one core [T] that each took."""
+    """Draws controls [T, C]: frames [T, S, S, 3] and their CPU seconds [T]."""
     frames, took = [], []
     for k, vector in enumerate(curves):
         began = time.process_time()
@@ -126,7 +126,7 @@ def speak(subject: Subject, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def measure(sample: Sample, opener: Opener, judge: Judge, curves: np.ndarray, size: int = 512) -> Row:
-    """All figures of one picture, which speaks `curves` [T, C] in frames of `size`."""
+    """Measures all figures of one picture that speaks `curves` [T, C], at `size` pixels."""
     row = Row(sample.name, sample.kind)
     try:
         subject = opener(sample.path, size)
@@ -136,7 +136,7 @@ def measure(sample: Sample, opener: Opener, judge: Judge, curves: np.ndarray, si
     row.found, row.style, row.notices = True, subject.fit.style, subject.notices
     row.enlargement, row.seconds = subject.enlargement, subject.seconds
     for _ in range(5):
-        subject.draw(rest(), 0.0)  # compilation and caches of the first use are not part of a frame's cost
+        subject.draw(rest(), 0.0)  # compilation and cold caches are not part of a frame's cost
     frames, took = speak(subject, curves)
     row.ms, row.ms_p95 = 1000 * float(took.mean()), 1000 * float(np.percentile(took, 95))
     _judge_speech(row, judge.read(frames), curves)
@@ -180,7 +180,7 @@ def _compare_pixels(row: Row, subject: Subject, curves: np.ndarray) -> None:
     still, at_rest = measures.over(subject.still), drawn(subject, rest())
     size, fit = len(still), subject.fit
     row.rest = measures.difference(still, at_rest)
-    # At rest the picture's lips may be apart, as they were given: shut they are where they are pressed.
+    # The lips of a picture may be apart at rest, so compare with pressed lips.
     row.opening = measures.opening(drawn(subject, controls(press=0.5)), drawn(subject, controls(open=0.9)), fit)
     row.lids_left = measures.lids_left(at_rest, drawn(subject, controls(blink_left=1, blink_right=1)), fit)
     alone = poses.mouth_only(curves[::5])

@@ -1,7 +1,7 @@
-"""The figures, each a pure function of pixels and curves: no drawing, no judge.
+"""The figures, as pure functions of pixels and curves, without drawing or judging.
 
-Letters used in shapes: T frames, S the frame's edge. Pictures are uint8 RGB unless said otherwise. A face in a frame is
-a `FaceFit` whose points are pixels of that frame.
+Letters in shapes: T frames, S the frame's edge. Pictures are uint8 RGB unless stated otherwise. A face in a frame is a
+`FaceFit` in pixels of that frame.
 """
 
 import cv2
@@ -13,18 +13,18 @@ CHIN, FOREHEAD = 152, 10
 NOSE_BASE = 2
 MOUTH_CORNERS = (61, 291)
 NEW = 40.0
-"""Distance of two colours, of 255, from which on a row of the open mouth is not one of the closed mouth's."""
+"""Distance of two colours, of 255, from which a row of the open mouth does not match one of the closed mouth."""
 LIKE_SKIN = 16.0
-"""Distance from the commonest colour, of 255, up to which a row is skin."""
+"""Distance from the most common colour, of 255, up to which a row counts as skin."""
 UNLIKE = 32.0
-"""Distance from the skin's colour, of 255, from which on a pixel of an eye is not skin."""
+"""Distance from the skin colour, of 255, from which a pixel of an eye does not count as skin."""
 _CHEEK = (0.38, 0.55)  # outer-eye distances below the eye
-_EYE = 0.32  # outer-eye distances: half the edge of the square that an eye is looked for in
-_BREAK = 3  # rows within an opening that look like some row of the closed mouth: a tooth's edge, an outline
+_EYE = 0.32  # outer-eye distances: half the edge of the square in which an eye is searched
+_BREAK = 3  # rows in an opening that may match the closed mouth: the edge of a tooth, an outline
 
 
 def over(frame: np.ndarray, ground: tuple[int, int, int] = (128, 128, 128)) -> np.ndarray:
-    """[H, W, 4] straight alpha, or [H, W, 3], to [H, W, 3] on one colour."""
+    """Composites [H, W, 4] with straight alpha, or [H, W, 3], onto one colour: [H, W, 3]."""
     if frame.shape[2] == 3 or frame[..., 3].min() == 255:
         return np.ascontiguousarray(frame[..., :3])
     alpha = frame[..., 3:].astype(np.uint16)
@@ -33,7 +33,7 @@ def over(frame: np.ndarray, ground: tuple[int, int, int] = (128, 128, 128)) -> n
 
 
 def correlation(asked: np.ndarray, shown: np.ndarray) -> float:
-    """Pearson's, over the frames [T] in which something was shown; 0 where either never changes."""
+    """Pearson's correlation over the frames [T] with a reading; 0 if either side is constant."""
     seen = np.isfinite(shown)
     a, b = asked[seen].astype(float), shown[seen].astype(float)
     if len(a) < 3 or a.std() < 1e-6 or b.std() < 1e-6:
@@ -42,7 +42,7 @@ def correlation(asked: np.ndarray, shown: np.ndarray) -> float:
 
 
 def mean_where(values: np.ndarray, chosen: np.ndarray) -> float:
-    """Mean over the chosen frames that have a value; NaN where there are none."""
+    """Mean over the chosen frames that have a value; NaN if there are none."""
     kept = values[chosen & np.isfinite(values)]
     return float(kept.mean()) if len(kept) else float("nan")
 
@@ -56,10 +56,10 @@ def difference(one: np.ndarray, other: np.ndarray, region: np.ndarray | None = N
 
 
 def outside_face(fit: FaceFit, size: int) -> np.ndarray:
-    """[S, S] bool: what must not move when only the mouth does.
+    """[S, S] bool: pixels that must not change when only the mouth moves.
 
-    That is all but the face (the hull of its landmarks, a tenth of its height wider) and the neck (below the chin, as
-    wide as the face). Hair is not left out: the mouth does not move it either.
+    This excludes the face (the hull of its landmarks, enlarged by a tenth of its height) and the neck (below the chin,
+    as wide as the face). Hair is included, because the mouth does not move it.
     """
     inside = np.zeros((size, size), np.uint8)
     points = fit.points[:, :2]
@@ -79,14 +79,14 @@ def outside_face(fit: FaceFit, size: int) -> np.ndarray:
 
 
 def leak(rest: np.ndarray, frames: np.ndarray, region: np.ndarray) -> float:
-    """How far frames [T, S, S, 3] in which only the mouth moves are from the rest [S, S, 3] in a region; of 255."""
+    """Mean difference, of 255, between frames [T, S, S, 3] with a moving mouth and the rest [S, S, 3] in a region."""
     return float(np.mean([difference(rest, frame, region) for frame in frames])) if len(frames) else 0.0
 
 
 def inside_face(fit: FaceFit, size: int) -> np.ndarray:
-    """[S, S] bool: the hull of the landmarks, an eighth of the face's height away from its outline.
+    """[S, S] bool: the hull of the landmarks, eroded by an eighth of the face's height.
 
-    So far inside that a small turn of the head puts nothing but face in it.
+    With this margin, the region contains only face even when the head turns slightly.
     """
     points = fit.points[:, :2]
     mask = np.zeros((size, size), np.uint8)
@@ -96,7 +96,7 @@ def inside_face(fit: FaceFit, size: int) -> np.ndarray:
 
 
 def gradient_energy(frame: np.ndarray, region: np.ndarray) -> float:
-    """Mean square of the differences between neighbouring pixels' luma, over a region [S, S] bool."""
+    """Mean squared luma difference of neighbouring pixels over a region [S, S] bool."""
     luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
     right, below = np.diff(luma, axis=1)[:-1], np.diff(luma, axis=0)[:, :-1]
     chosen = region[:-1, :-1]
@@ -104,10 +104,10 @@ def gradient_energy(frame: np.ndarray, region: np.ndarray) -> float:
 
 
 def sharpness(still: np.ndarray, moved: np.ndarray, region: np.ndarray) -> float:
-    """Root of the gradient energy of frames [T, S, S, 3] with a slightly turned head, as a share of the still one's.
+    """Root of the gradient energy of frames [T, S, S, 3] with a slightly turned head, relative to the still frame.
 
-    Turns of some hundredths of a radian move the head by fractions of pixels and a few whole ones: whatever is lost is
-    lost in sampling. Turns to both sides are to be given: what one stretches, the other compresses.
+    Turns of some hundredths of a radian move the head by fractions of a pixel up to a few pixels, so any loss comes
+    from resampling. Pass turns to both sides, because one stretches what the other compresses.
     """
     own = gradient_energy(still, region)
     if own < 1e-6:
@@ -116,14 +116,14 @@ def sharpness(still: np.ndarray, moved: np.ndarray, region: np.ndarray) -> float
 
 
 def inserted_rows(closed: np.ndarray, opened: np.ndarray) -> int:
-    """Height of the largest piece that the second column of colours [m, 3] has and the first [n, 3] has not.
+    """Height of the largest piece that was inserted into the column of colours [n, 3] to give the second [m, 3].
 
-    The two are aligned with insertions, free at both ends, so that it does not matter how far the halves moved apart,
-    nor that they are of one colour. Further rows of the commonest colour are skin that was stretched, not a piece.
+    The columns are aligned with insertions, free at both ends, so the result does not depend on how far the halves
+    moved apart or whether they have the same colour. Additional rows of the most common colour count as stretched skin.
     """
     n, m = len(closed), len(opened)
     apart = np.sqrt(((opened[:, None].astype(np.float32) - closed[None].astype(np.float32)) ** 2).sum(2) / 3)
-    # Gains: a row that is found again is worth NEW less its distance; rows without a partner are worth nothing.
+    # Score of a match: NEW minus the distance; rows without a match score 0.
     gain = NEW - apart
     best = np.zeros((m + 1, n + 1), np.float32)
     for i in range(1, m + 1):
@@ -157,10 +157,10 @@ def inserted_rows(closed: np.ndarray, opened: np.ndarray) -> int:
 
 
 def opening(closed: np.ndarray, opened: np.ndarray, fit: FaceFit) -> float:
-    """How far a mouth has opened between two frames, in outer-eye distances, by what came between the lips.
+    """How far a mouth has opened between two frames, in outer-eye distances, from the pixels between the lips.
 
-    It needs no landmarks of the open mouth, so that drawings can be measured: the columns through the middle of the
-    mouth, from the base of the nose to below the chin, are aligned with those of the closed mouth.
+    It needs no landmarks of the open mouth, so it works for drawings: columns through the middle of the mouth, from the
+    base of the nose to below the chin, are aligned with those of the closed mouth.
     """
     points = fit.points[:, :2].astype(float)
     eyes = max(fit.eye_distance, 1e-6)
@@ -185,16 +185,16 @@ def opening(closed: np.ndarray, opened: np.ndarray, fit: FaceFit) -> float:
 
 
 def misplaced(fit: FaceFit, mark: np.ndarray) -> float:
-    """How far the middle between the corners of the mouth is from a place [2], in outer-eye distances."""
+    """Distance of the middle of the mouth's corners from a point [2], in outer-eye distances."""
     centre = fit.points[list(MOUTH_CORNERS), :2].mean(0)
     return float(np.hypot(*(centre - mark))) / max(fit.eye_distance, 1e-6)
 
 
 def eye_area(frame: np.ndarray, fit: FaceFit, side: int) -> float:
-    """Area of an eye in squares of the outer-eye distance: what hangs together at the lids' place and is not skin.
+    """Area of an eye, in squared outer-eye distances: the connected pixels at the lids that are not skin.
 
-    Skin is the median of what lies below the eye, farther below it, and between both eyes. A drawn eye may be several
-    times as large as the lids that a fitter puts there; its white counts, too.
+    The skin colour is the median of patches below the eye, farther below it, and between both eyes. A drawn eye may be
+    several times as large as its fitted lids; the white of the eye counts, too.
     """
     eyes = max(fit.eye_distance, 1e-6)
     lids = fit.lids[side]
@@ -218,14 +218,14 @@ def eye_area(frame: np.ndarray, fit: FaceFit, side: int) -> float:
 
 
 def _median(frame: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray | None:
-    """Median colour [3] of a square of a frame, None outside of it."""
+    """Median colour [3] of a square in a frame; None if it lies outside."""
     x0, y0, x1, y1 = (int(v) for v in (*np.floor(centre - radius), *np.ceil(centre + radius + 1)))
     patch = frame[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)].reshape(-1, 3)
     return np.median(patch, 0) if len(patch) else None
 
 
 def lids_left(rest: np.ndarray, blink: np.ndarray, fit: FaceFit) -> float:
-    """What a blink leaves of the eyes, as a share of what is there at rest; 1 where nothing shuts."""
+    """Share of the eyes that remains visible in a blink; 1 if nothing closes."""
     shares = []
     for side in (0, 1):
         open_eye = eye_area(rest, fit, side)

@@ -1,10 +1,10 @@
-"""The example pictures of docs/pictures, found and talking: `python -m benchmarks.pictures.overview`.
+"""Overview of the example pictures in docs/pictures: `python -m benchmarks.pictures.overview`.
 
-Prints a line for each picture and writes into docs/pictures:
+Prints a line for each picture and writes to docs/pictures:
 
-- `overview.jpg`: each picture with the face that was found in it, and beside it a frame of it speaking;
-- `talking/NAME.webp`: frames of the sample voice at full size, and strips of frames round a closure and a blink; of
-  drawings and rendered people only, never of a real person.
+- `overview.jpg`: each picture with its detected face, next to a frame of it speaking;
+- `talking/NAME.webp`: frames of it speaking the sample voice, and strips around a closure and a blink. Only drawings
+  and rendered people are shown, no real person.
 """
 
 import sys
@@ -38,7 +38,7 @@ _LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17
 
 
 def found_in(picture: np.ndarray, fit: FaceFit | None) -> Image.Image:
-    """[TILE, TILE] the whole picture, with the outlines of the face, the eyes and the lips where one was found."""
+    """[TILE, TILE] the whole picture, with the outlines of face, eyes and lips if a face was found."""
     image = Image.fromarray(picture)
     scale = TILE / max(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
@@ -48,7 +48,7 @@ def found_in(picture: np.ndarray, fit: FaceFit | None) -> Image.Image:
     if fit is not None:
         pen = ImageDraw.Draw(tile)
         lines = [fit.points[list(chosen), :2] for chosen in (_OVAL, _LIPS)]
-        lines += [np.concatenate([lids[:9], lids[:8:-1]]) for lids in fit.lids]  # the lower edge, and back by the upper
+        lines += [np.concatenate([lids[:9], lids[:8:-1]]) for lids in fit.lids]  # lower edge, then upper edge reversed
         for line in lines:
             closed = [tuple(point) for point in np.concatenate([line, line[:1]]) * scale + place]
             pen.line(closed, fill="white", width=4, joint="curve")
@@ -56,17 +56,17 @@ def found_in(picture: np.ndarray, fit: FaceFit | None) -> Image.Image:
     return tile.convert("RGB")
 
 
-def told(says: str) -> Image.Image:
-    """[TILE, TILE] why nothing is shown."""
+def message_tile(text: str) -> Image.Image:
+    """[TILE, TILE] a tile with the reason why nothing is shown."""
     tile = Image.new("RGB", (TILE, TILE), GROUND)
-    ImageDraw.Draw(tile).text((TILE / 2, TILE / 2), says, fill=INK, font_size=15, anchor="mm")
+    ImageDraw.Draw(tile).text((TILE / 2, TILE / 2), text, fill=INK, font_size=15, anchor="mm")
     return tile
 
 
 def moments(curves: np.ndarray) -> tuple[int, int, int]:
-    """
-    Frames of a speech [T, C]: p, b or m with the widest mouth within four frames and open eyes, the widest mouth, and
-    the middle of a blink.
+    """Three frames of speech [T, C]: a p, b or m, the widest mouth, and the middle of a blink.
+
+    The first is the one with open eyes and the widest mouth within four frames.
     """
     opened, press, blink = (poses.named(curves, name) for name in ("open", "press", "blink_left"))
     around = np.array([opened[max(0, k - AROUND) : k + AROUND + 1].max() for k in range(len(curves))])
@@ -74,7 +74,7 @@ def moments(curves: np.ndarray) -> tuple[int, int, int]:
 
 
 class Spoken:
-    """A picture speaking the voice that all pictures speak, frame by frame as in a session."""
+    """A picture's frames of the common speech, drawn one after the other as in a session."""
 
     def __init__(self, subject: Subject, curves: np.ndarray) -> None:
         self.fit = subject.fit
@@ -83,7 +83,7 @@ class Spoken:
         ]
 
     def page(self, closure: int, opened: int, blink: int) -> Image.Image:
-        """Three frames at full size, and the strips round the first and the last of them."""
+        """Three frames at full size, and strips around the first and the last of them."""
         page = Image.new("RGB", (3 * SIZE, SIZE + 2 * STRIP), "white")
         for column, k in enumerate((closure, opened, blink)):
             page.paste(Image.fromarray(self.frames[k]), (column * SIZE, 0))
@@ -113,9 +113,9 @@ def main() -> int:
         except BadFace as error:
             outcome, notices = error.reason, ""
         milliseconds = 1000 * (time.perf_counter() - began)
-        shown = told(outcome.replace("_", " "))
+        shown = message_tile(outcome.replace("_", " "))
         if fit is not None and sample.kind == "photographs":
-            shown = told("a real person: not shown")
+            shown = message_tile("a real person: not shown")
         elif fit is not None:
             spoken = Spoken(opener(sample.path, SIZE), curves)
             shown = Image.fromarray(spoken.frames[opened]).resize((TILE, TILE), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Writes the figures of docs/pictures/README.md from results/pictures.json: `python -m benchmarks.pictures.page`."""
+"""Writes the figures in docs/pictures/README.md from results/pictures.json: `python -m benchmarks.pictures.page`."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ FIGURES = RESULTS / "pictures.json"
 PAGE = PICTURES / "README.md"
 BEGIN, END = "<!-- figures: written by benchmarks/pictures/page.py -->\n", "<!-- end of figures -->"
 _COSTS = "ms a frame"
-"""Figures that are published although they have no target."""
+"""Prefix of figures that are published although they have no target."""
 
 
 def _published(figure: dict[str, Any]) -> bool:
@@ -19,7 +19,7 @@ def _published(figure: dict[str, Any]) -> bool:
 
 
 def _cell(figure: dict[str, Any] | None) -> str:
-    """One figure of one kind of pictures: value, how many it is of, aim, and whether that is missed."""
+    """A table cell: value, number of pictures, target, and whether the target is missed."""
     if figure is None or figure["value"] is None or not _published(figure):
         return ""
     share = figure["aim"].endswith("%")
@@ -30,7 +30,7 @@ def _cell(figure: dict[str, Any] | None) -> str:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Markdown: a row for each figure, a column for each kind of pictures, and whatever falls short by name."""
+    """Markdown: a row for each figure, a column for each kind of picture, and the names of failing pictures."""
     kinds = {kind: {one["what"]: one for one in figures} for kind, figures in results["summary"].items()}
     whats = dict.fromkeys(what for figures in kinds.values() for what, one in figures.items() if _published(one))
     lines = [f"| | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
@@ -48,7 +48,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def filled(page: str, figures: str) -> str:
-    """The page with other figures between its marks. Raises ValueError where a mark is missing."""
+    """Replaces the figures between the page's markers. Raises ValueError if a marker is missing."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

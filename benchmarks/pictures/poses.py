@@ -1,4 +1,4 @@
-"""What pictures are asked to do: a piece of speech, the same for all, and single poses."""
+"""The controls that all pictures are measured with: a passage of speech, and single poses."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from streamer.motion.controls import INDEX, MOUTH, controls, rest
 from streamer.motion.idle import IdleMotion
 
 SPOKEN = 160
-"""Frames of speech that each picture is measured by."""
+"""Frames of speech per picture."""
 
 _TURN = math.radians(12)
 POSES: Mapping[str, np.ndarray] = {
@@ -45,11 +45,11 @@ SMALL_TURNS: tuple[np.ndarray, ...] = tuple(
     for angle in (0.013, 0.031, 0.047)
     for sign in (-1, 1)
 )
-"""Head motions of fractions of pixels up to a few, in pairs to both sides."""
+"""Head motions from fractions of a pixel to a few pixels, in pairs to both sides."""
 
 
-class _Nobody:
-    """Takes the place of what draws: here only the controls are wanted."""
+class _NullRenderer:
+    """A renderer that draws nothing: only the controls are needed."""
 
     size = 512
 
@@ -61,15 +61,15 @@ class _Nobody:
 
 
 def speech(path: Path = SPEECH, frames: int = SPOKEN) -> np.ndarray:
-    """[T, C] the controls that a live session gives for a recording, gestures and blinks included."""
+    """[T, C] the controls of a live session for a recording, including gestures and blinks."""
     return with_start(path, frames)[0]
 
 
 def with_start(path: Path = SPEECH, frames: int = SPOKEN) -> tuple[np.ndarray, float]:
-    """`speech`, and the second of the recording that it begins at: where p, b and m are heard most."""
+    """`speech`, and its start in the recording in seconds: the part with the most p, b and m."""
     samples = read_recording(path, SAMPLE_RATE)
     listener = Articulation.load()
-    avatar = Avatar(listener, _Nobody(), IdleMotion(0))  # type: ignore[arg-type]  # nothing is drawn
+    avatar = Avatar(listener, _NullRenderer(), IdleMotion(0))  # type: ignore[arg-type]  # nothing is drawn
     heard = np.array([avatar.hear(step)[0].copy() for step in steps_of(samples, listener.lookahead)])
     if len(heard) <= frames:
         return heard, 0.0
@@ -79,12 +79,12 @@ def with_start(path: Path = SPEECH, frames: int = SPOKEN) -> tuple[np.ndarray, f
 
 
 def mouth_only(curves: np.ndarray) -> np.ndarray:
-    """[T, C] with everything at rest but the mouth."""
+    """[T, C] with everything except the mouth at rest."""
     alone = np.zeros_like(curves)
     alone[:, : len(MOUTH)] = curves[:, : len(MOUTH)]
     return alone
 
 
 def named(curves: np.ndarray, name: str) -> np.ndarray:
-    """[T] one control."""
+    """[T] values of one control."""
     return np.asarray(curves[:, INDEX[name]])

@@ -1,4 +1,4 @@
-"""What draws the pictures that are measured."""
+"""Opens the measured pictures in the picture rig."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ from streamer.studio.picture_rig.rig import PictureRig
 
 
 class RiggedPicture:
-    """A picture in the picture rig, as the benchmark sees it."""
+    """A picture in the picture rig: a `Subject` of the benchmark."""
 
     def __init__(self, path: Path, size: int, landmarker: Landmarker, detector: FaceDetector) -> None:
         """Raises NoFace."""
@@ -48,7 +48,7 @@ class RiggedPicture:
         self.enlargement = float(matrix[0, 0])
 
     def draw(self, vector: np.ndarray, t: float) -> np.ndarray:
-        """[C] to [S, S, 4]."""
+        """Draws controls [C]: [S, S, 4]."""
         return self._rig.draw(vector, t)
 
     def _took(self, what: str, began: float) -> float:
@@ -58,7 +58,7 @@ class RiggedPicture:
 
 
 def _found(pixels: np.ndarray, landmarker: Landmarker, detector: FaceDetector) -> FoundFace:
-    """The one face; of several the largest, as a user would choose. Raises BadFace."""
+    """Finds the face, or the largest of several, as a user would choose. Raises BadFace."""
     try:
         return find_face(pixels, landmarker, detector)
     except BadFace as error:
@@ -69,13 +69,13 @@ def _found(pixels: np.ndarray, landmarker: Landmarker, detector: FaceDetector) -
 
 
 def straight(premultiplied: np.ndarray) -> np.ndarray:
-    """[S, S, 4] uint8 with premultiplied to one with straight alpha."""
+    """Converts [S, S, 4] uint8 from premultiplied to straight alpha."""
     alpha = np.maximum(premultiplied[..., 3:], 1).astype(np.float32)
     colour = np.rint(np.minimum(premultiplied[..., :3] * (255 / alpha), 255)).astype(np.uint8)
     return np.concatenate([colour, premultiplied[..., 3:]], 2)
 
 
 def opener() -> Opener:
-    """Opens pictures in the picture rig."""
+    """A function that opens pictures in the picture rig."""
     landmarker, detector = Landmarker.load(), FaceDetector.load()
     return lambda path, size: RiggedPicture(path, size, landmarker, detector)

@@ -1,7 +1,8 @@
-"""The pictures that are measured: folders, and the development sets that well-known packages carry.
+"""The measured pictures: folders, and development sets from well-known packages.
 
-Photographs are stock portraits of UI templates on npm, drawings are avatars and emoji that other people drew. They are
-unpacked into a folder outside the project: figures are published, the pictures are neither committed nor shown.
+Photographs are stock portraits from UI templates on npm; drawings are avatars and emoji by other people. They are
+unpacked into a folder outside the project: only figures are published, and the pictures are neither committed nor
+shown.
 """
 
 import json
@@ -17,21 +18,21 @@ from benchmarks.lib.paths import PICTURES
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif")
 SHEETS = ("overview",)
-"""Names of files in docs/pictures that are not pictures to be measured."""
+"""Names of files in docs/pictures that are not measured."""
 
 REFUSED = ("profile", "turned-away")
-"""Names of files there that show what is refused: faces from the side and turned away."""
+"""Names of files there that show rejected pictures: faces from the side or turned away."""
 
 
 PHOTOGRAPHS_OF_DOCS = ("astronaut",)
 RENDERED = "rendered-"
-"""What the names of rendered people in docs/pictures begin with."""
+"""Prefix of the names of rendered people in docs/pictures."""
 MARKS = Path(__file__).with_name("marks.json")
-"""Where the mouths of drawings are, marked by hand: name to x and y, as shares of the picture's width and height."""
+"""Manual marks of the mouths of drawings: name to x and y, as shares of the picture's width and height."""
 
 Kind = str
 KINDS: tuple[Kind, ...] = ("photographs", "drawings", "rendered people")
-"""Rows of their own, never added together."""
+"""Kinds are reported separately and never aggregated."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,16 @@ class Sample:
 
 
 class NoSet(RuntimeError):
-    """A set that could not be made; the text is the reason."""
+    """A set is missing or could not be created; the message gives the reason."""
 
 
 def samples(folder: Path, kind: Kind) -> list[Sample]:
-    """Every picture of a folder, by name. Raises NoSet where there is none."""
+    """The pictures in a folder, sorted by name. Raises NoSet if there are none."""
     if not folder.is_dir():
         raise NoSet(f"{folder} is not a folder")
     found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in ENDINGS and p.stem not in SHEETS]
     if not found:
-        raise NoSet(f"{folder} holds 0 pictures: none of its files ends in {', '.join(ENDINGS)}")
+        raise NoSet(f"{folder} contains 0 pictures: none of its files ends in {', '.join(ENDINGS)}")
     return [Sample(p.stem, p, kind) for p in found]
 
 
@@ -61,7 +62,7 @@ def mouths() -> dict[str, tuple[float, float]]:
 
 
 def of_docs() -> list[Sample]:
-    """The project's own, each of its kind."""
+    """The pictures in docs/pictures, with their kinds."""
 
     def kind(name: str) -> Kind:
         if name.startswith(RENDERED):
@@ -86,7 +87,7 @@ PHOTOGRAPHS: Mapping[str, Mapping[str, str]] = {
         **{f"male-{n}": f"{_TABLER}/male/{n}.jpg" for n in (1, 3, 4, 5, 6, 7, 9, 10, 11)},
     },
 }
-"""Package to {name here: file in the package}: frontal and half-turned portraits, no person twice. For development."""
+"""Package to {name: file in the package}: frontal and half-turned portraits of different people, for development."""
 
 HELD_OUT: Mapping[str, Mapping[str, str]] = {
     "tabler-ui@0.0.34": {
@@ -94,7 +95,7 @@ HELD_OUT: Mapping[str, Mapping[str, str]] = {
         **{f"male-{n}": f"{_TABLER}/male/{n}.jpg" for n in (*range(12, 19), 20, 21, *range(24, 44))},
     },
 }
-"""Not to be looked at while anything is tuned."""
+"""Held-out photographs: do not use them for tuning."""
 
 STYLES = (
     "adventurer",
@@ -163,7 +164,7 @@ for (const name of emoji) {
 
 
 def unpack_photographs(folder: Path, wanted: Mapping[str, Mapping[str, str]] = PHOTOGRAPHS) -> int:
-    """Fetches the packages and writes the files that are named; returns how many. Raises NoSet."""
+    """Downloads the packages and extracts the named files; returns their number. Raises NoSet."""
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     for package, files in wanted.items():
@@ -180,7 +181,7 @@ def unpack_photographs(folder: Path, wanted: Mapping[str, Mapping[str, str]] = P
 
 
 def draw_drawings(folder: Path, size: int = 512) -> int:
-    """Ten styles of DiceBear for three seeds, and Fluent Emoji, as PNG; returns how many. Raises NoSet."""
+    """Draws ten DiceBear styles for three seeds, and Fluent Emoji, as PNG; returns their number. Raises NoSet."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     asked = {"out": str(folder), "styles": STYLES, "seeds": SEEDS, "emoji": EMOJI, "size": size}
@@ -200,7 +201,7 @@ def _npm(arguments: list[str], place: Path) -> str:
 def _tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        raise NoSet(f"there is no {name} on this machine: it unpacks the sets, so install Node.js or give a folder")
+        raise NoSet(f"{name} is not installed: install Node.js to fetch the sets, or pass a folder")
     return found
 
 

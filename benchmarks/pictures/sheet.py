@@ -1,4 +1,4 @@
-"""Pictures of what was drawn, to look at: sheets of poses, strips round a plosive and a blink, videos with sound."""
+"""Output for visual inspection: sheets of poses, strips around a plosive and a blink, videos with audio."""
 
 import io
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ CROP = 256
 MOUTHS = ("given", "rest", "p b m", "open", "ee", "oo", "oh", "teeth", "smile")
 EYES = ("given", "rest", "blink", "half", "aside", "down")
 ROWS = 6
-"""Pictures in one file of a sheet."""
+"""Pictures per file of a sheet."""
 AROUND = 5  # frames before and after the middle of a strip
 _AUDIO_RATE = 48_000
 
 
 def struck(subject: Subject) -> dict[str, np.ndarray]:
-    """The picture as given and at every pose: name to frame [S, S, 3]."""
+    """The original picture and every pose: name to frame [S, S, 3]."""
     shown = {"given": measures.over(subject.still).copy()}
     shown.update({name: drawn(subject, vector) for name, vector in poses.POSES.items()})
     return shown
 
 
 def rows_of(name: str, subject: Subject) -> Image.Image:
-    """One picture's rows: all poses, then mouth and eyes at the frame's own size."""
+    """One picture's rows: all poses, then mouth and eyes at the frame's resolution."""
     shown = struck(subject)
     tiles = [_tile(frame, label) for label, frame in shown.items()]
     crops = [_tile(mouth_of(shown[label], subject.fit), label) for label in MOUTHS]
@@ -49,7 +49,7 @@ def rows_of(name: str, subject: Subject) -> Image.Image:
 
 
 def stacked(images: Sequence[Image.Image]) -> Image.Image:
-    """One below the other."""
+    """One image with all others stacked vertically."""
     sheet = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
     top = 0
     for image in images:
@@ -59,7 +59,7 @@ def stacked(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def save(images: Sequence[Image.Image], path: Path) -> None:
-    """Stacked into one file, or, where they are many, into several: NAME-1.png, NAME-2.png and so on."""
+    """Saves the images stacked in one file, or in NAME-1.png, NAME-2.png and so on if there are many."""
     if len(images) <= ROWS:
         stacked(images).save(path)
         return
@@ -68,14 +68,14 @@ def save(images: Sequence[Image.Image], path: Path) -> None:
 
 
 def mouth_of(frame: np.ndarray, fit: FaceFit) -> np.ndarray:
-    """[CROP, CROP, 3] round the mouth, pixels as they are, or larger where the mouth is small."""
+    """[CROP, CROP, 3] around the mouth, enlarged if the mouth is small."""
     corners = fit.points[list(measures.MOUTH_CORNERS), :2]
     centre = corners.mean(0) + (0, 0.12 * np.hypot(*(corners[0] - corners[1])))
     return _crop(frame, centre, 2.1 * float(np.hypot(*(corners[0] - corners[1]))))
 
 
 def eyes_of(frame: np.ndarray, fit: FaceFit) -> np.ndarray:
-    """[CROP, CROP, 3] round both eyes."""
+    """[CROP, CROP, 3] around both eyes."""
     return _crop(frame, fit.lids.reshape(-1, 2).mean(0), 1.4 * fit.eye_distance)
 
 
@@ -95,7 +95,7 @@ def _tile(frame: np.ndarray, label: str) -> Image.Image:
 
 
 def strips_of(name: str, subject: Subject, curves: np.ndarray) -> Image.Image:
-    """Frame by frame round the firmest closure after an open mouth and round the deepest blink of a speech [T, C]."""
+    """Strips around the clearest closure next to an open mouth, and around the deepest blink, of speech [T, C]."""
     strips = []
     for what, middle, crop in (
         ("plosive", _plosive(curves), mouth_of),
@@ -117,14 +117,14 @@ def strips_of(name: str, subject: Subject, curves: np.ndarray) -> Image.Image:
 
 
 def _plosive(curves: np.ndarray) -> int:
-    """The frame of p, b or m with the widest mouth within four frames of it."""
+    """The frame of a p, b or m with the widest mouth within four frames."""
     opened, press = poses.named(curves, "open"), poses.named(curves, "press")
     around = np.array([opened[max(0, k - 4) : k + 5].max() for k in range(len(curves))])
     return int((around * (press > 0.35)).argmax())
 
 
 def video(path: Path, subject: Subject, curves: np.ndarray, voice: Path = SPEECH, start: float = 0.0) -> None:
-    """An MP4 of the picture speaking `curves` [T, C], with the voice from `start` seconds on."""
+    """Writes an MP4 of the picture speaking `curves` [T, C], with the voice from `start` seconds on."""
     heard = read_recording(voice, _AUDIO_RATE)
     first = round(start * _AUDIO_RATE)
     heard = heard[first : first + len(curves) * _AUDIO_RATE // FPS]

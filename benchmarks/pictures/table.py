@@ -1,6 +1,6 @@
-"""Figures of many pictures: a line for each, and the summary against what they must reach.
+"""Figures of many pictures: a line for each, and a summary with targets.
 
-Photographs, drawings and rendered people are summed up apart.
+Photographs, drawings and rendered people are summarised separately.
 """
 
 import math
@@ -14,17 +14,17 @@ from benchmarks.lib.targets import PICTURES, Target
 from benchmarks.pictures.measure import Row
 
 CLOSED = 0.02
-"""Shown gap up to which lips count as closed, in outer-eye distances."""
+"""Displayed gap up to which lips count as closed, in outer-eye distances."""
 OPENED = 0.10
-"""Opening from which on a mouth counts as open."""
+"""Opening from which a mouth counts as open, in outer-eye distances."""
 PLACED = 0.2
-"""Distance from its marked place up to which a drawn mouth is the picture's own, in outer-eye distances."""
+"""Distance from its mark up to which a mouth is the picture's own, in outer-eye distances."""
 BLINKED = 0.6
-"""Share of the eye that a blink leaves at most, by pixels: lashes and a line remain."""
+"""Maximum share of the eye's pixels that may remain in a blink: lashes and a line."""
 NAMED = 12
-"""Names of failing pictures that are printed; all of them are in the JSON."""
+"""Number of failing pictures whose names are printed; the JSON has all of them."""
 FOLLOWS = 0.90
-"""Correlation of asked opening and shown gap from which on lips follow the voice."""
+"""Correlation of controlled opening and displayed gap from which lips follow the voice."""
 
 _HEADS = (
     ("picture", 34),
@@ -49,7 +49,7 @@ _HEADS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of a summary. `reached` is None where there is no aim, or nothing to judge it by."""
+    """One line of a summary. `reached` is None without a target, or without data."""
 
     what: str
     value: float
@@ -57,7 +57,7 @@ class Figure:
     aim: str = ""
     reached: bool | None = None
     failing: list[str] = field(default_factory=list)
-    """Names of pictures that, taken alone, do not reach the aim."""
+    """Names of pictures that miss the target individually."""
 
     def as_json(self) -> dict[str, Any]:
         value = round(self.value, 4) if math.isfinite(self.value) else None
@@ -80,7 +80,7 @@ def head() -> str:
 
 
 def line(row: Row) -> str:
-    """One picture."""
+    """The line of one picture."""
     name = f"{row.name[:33]:<34}"
     if not row.found:
         return f"{name} not found: {row.reason}"
@@ -107,17 +107,17 @@ def line(row: Row) -> str:
 
 
 def follows(row: Row) -> bool:
-    """The lips follow the voice, and open far enough to be seen."""
+    """Whether the lips follow the voice and open visibly."""
     return row.correlation >= FOLLOWS and row.gap_open >= OPENED
 
 
 def opens(row: Row) -> bool:
-    """The picture's own mouth opens: where a person marked it, a mouth elsewhere does not count."""
+    """Whether the picture's own mouth opens; a mouth away from its manual mark does not count."""
     return row.opening >= OPENED and not row.misplaced > PLACED
 
 
 def summary(rows: Sequence[Row]) -> list[Figure]:
-    """Of one kind of pictures."""
+    """The summary of one kind of picture."""
     found = [row for row in rows if row.found]
     drawings = bool(rows) and rows[0].kind == "drawings"
     figures = [_share("found", rows, lambda row: row.found, PICTURES["drawings_found" if drawings else "found"])]
@@ -156,7 +156,7 @@ def _share(what: str, rows: Sequence[Row], holds: Callable[[Row], bool], aim: Ta
 
 
 def _closures(rows: Sequence[Row]) -> Figure:
-    """Of all frames of p, b and m; failing is a picture with more than one such frame in ten."""
+    """Share of closed frames of p, b and m. A picture fails if more than one in ten is open."""
     gaps = [gap for row in rows for gap in row.pressed]
     share = float(np.mean(np.array(gaps) <= CLOSED)) if gaps else math.nan
     failing = [row.name for row in rows if row.pressed and np.mean(np.array(row.pressed) > CLOSED) > 0.1]
@@ -183,7 +183,7 @@ def _figure(
 
 
 def text(kind: str, rows: Sequence[Row]) -> str:
-    """The summary of one kind, as it is printed, with the names of those that fail where an aim is missed."""
+    """The printed summary of one kind, with the names of failing pictures for each missed target."""
     lines = [f"{kind}: n = {len(rows)}"]
     for figure in summary(rows):
         share = figure.aim.endswith("%")

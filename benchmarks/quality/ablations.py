@@ -1,11 +1,11 @@
-"""Ablations: the shipped weights with one part changed, tuned for the same number of steps and measured the same way.
+"""Ablations: the shipped weights with one part changed, fine-tuned for the same number of steps and measured alike.
 
-A small generator of 128² that was trained from nothing for ten minutes of a CPU had not begun to speak, so that its
-rows said nothing. Hence every variant begins from the shipped weights, at their size, and gets the same steps of the
-recipe's last stage to find its way: steps and not minutes, so that what else the machine does favours nobody. One
-variant changes nothing, one nothing but the seed: how far these two lie apart is what chance does. All learn from one
-pool of scenes. The anchored decoder is compared by small autoencoders of 128², trained from nothing, since a generator
-cannot be better than the decoder that draws for it.
+A small generator of 128², trained from scratch for ten minutes on a CPU, had not learned to speak yet, so its results
+were meaningless. Every variant therefore starts from the shipped weights, at their size, and is fine-tuned for the same
+number of steps of the recipe's last stage; steps rather than minutes, so that other load on the machine does not affect
+the comparison. One variant changes nothing and another only the seed: their difference shows the effect of chance. All
+variants train on one pool of scenes. The anchored decoder is compared by small autoencoders of 128², trained from
+scratch, because a generator cannot be better than its decoder.
 """
 
 import tempfile
@@ -38,16 +38,16 @@ from streamer.training.scenes import Scenes, Shot
 from streamer.training.voices import Voices
 
 SMALL = ModelConfig("small", 128, AutoencoderConfig(latent=32, channels=(24, 40, 80, 112)))
-"""Of the decoders that are compared."""
+"""The configuration of the decoders that are compared."""
 _RATE = 2e-4
 
 
 class Sinkless(Transformer):
-    """A generator whose reference is only added to its tokens and never attended to."""
+    """A generator whose reference is added to its tokens but never attended to."""
 
     def reference(self, features: Tensor) -> Reference:
-        told = super().reference(features)
-        return Reference(told.added, (told.sinks[0][:, :, :0], told.sinks[1][:, :, :0]))
+        full = super().reference(features)
+        return Reference(full.added, (full.sinks[0][:, :, :0], full.sinks[1][:, :, :0]))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Variant:
     context: int = 0
     sink: bool = True
     seed: int = 0
-    """Of all that is random in training."""
+    """Seed of all randomness in training."""
 
 
 VARIANTS = (
@@ -71,17 +71,17 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Budget:
-    """What every variant gets."""
+    """The training budget of every variant."""
 
     steps: int
-    """Of a generator."""
+    """Training steps of a generator."""
     autoencoder_steps: int
-    """Of an autoencoder."""
+    """Training steps of an autoencoder."""
     batch: int = 4
     frames: int = 6
-    """Of a passage in training: more than the longest context has, so that rings fill."""
+    """Frames of a training passage: more than the longest context, so that the rings fill."""
     takes: int = 400
-    """Passages that are drawn before the first variant, and scenes that an autoencoder keeps."""
+    """Passages drawn before the first variant, and scenes kept for an autoencoder."""
     processes: int = 1
 
 
@@ -92,7 +92,7 @@ def config_of(base: ModelConfig, variant: Variant) -> ModelConfig:
 def decoders(
     config: ModelConfig, budget: Budget, voices: Voices, silence: np.ndarray, passages: Sequence[Passage]
 ) -> list[dict[str, Any]]:
-    """Autoencoders with and without an anchored decoder, trained from scratch in the same way."""
+    """Trains and measures autoencoders with and without an anchored decoder, from scratch and alike."""
     rows = []
     for anchored in (True, False):
         torch.manual_seed(0)
@@ -117,11 +117,11 @@ def decoders(
 
 
 CONTEXTS = (0, 1, 2, 3)
-"""Numbers of past frames that the shipped weights are given."""
+"""Context lengths, in frames, with which the shipped weights are measured."""
 
 
-def told(networks: Networks, variant: Variant) -> Networks:
-    """The shipped weights with other numbers of past frames, or without the picture; nothing is trained again."""
+def reconfigured(networks: Networks, variant: Variant) -> Networks:
+    """The shipped weights with another context length or without the sink, without further training."""
     config = config_of(networks.config, variant)
     model = (Transformer if variant.sink else Sinkless)(config)
     model.load_state_dict(networks.transformer.state_dict())
@@ -136,14 +136,14 @@ def looking_back(
     reader: Reader,
     seconds: float = 8.0,
 ) -> dict[str, Any]:
-    """What the shipped weights need of context and sink: lips and pictures of `passages`, and silence's motion."""
+    """How the shipped weights depend on context and sink: lips and pictures of `passages`, and motion in silence."""
     shipped = networks.config.transformer.context
     others = [Variant(f"context {n}", n) for n in CONTEXTS if n != shipped]
     variants = [Variant(f"as shipped: context {shipped}", shipped), *others,
                 Variant("without the sink", shipped, sink=False)]  # fmt: skip
     rows = []
     for variant in variants:
-        frame_renderer = FrameRenderer(told(networks, variant), dtype)
+        frame_renderer = FrameRenderer(reconfigured(networks, variant), dtype)
         lips = measure_lips(passages, Sides(frame_renderer, None, networks.autoencoder, 1), reader, None)
         still = idle(frame_renderer, reader, [passages[0].seed], silence, seconds, np.random.default_rng(3))["sides"]
         rows.append({
@@ -165,9 +165,10 @@ def run(
     keep: Callable[[dict[str, Any]], None],
     variants: Sequence[Variant] = VARIANTS,
 ) -> dict[str, Any]:
-    """
-    Tunes and measures every variant. voices: those to train on; passages and `long`: held out, to measure on; `keep` is
-    told what there is after each.
+    """Fine-tunes and measures every variant.
+
+    `voices` are for training; `passages` and `long` are held out for measuring. `keep` receives the results so far
+    after each variant.
     """
     autoencoder, device = networks.autoencoder, torch.device("cpu")
     found: dict[str, Any] = {
@@ -185,7 +186,7 @@ def run(
         takes = gen.Takes(scenes, budget.frames, autoencoder, networks.config, max(4 * budget.takes, 64), reuse=8)
         takes.latest(budget.takes)
         for number, variant in enumerate(variants):
-            changed = told(networks, variant)
+            changed = reconfigured(networks, variant)
             model = changed.transformer.requires_grad_(True).train()
             progress, began = Progress(budget.steps, None), time.process_time()
             model = gen.train("rollout", model, takes, autoencoder.shows, Path(folder) / str(number), progress,
@@ -198,7 +199,7 @@ def run(
                 "one step": lips["columns"]["one step"],
                 "drift": drift(frame_renderer, reader, long)["sides"]["one step"],
             })  # fmt: skip
-            print(f"ablation: {variant.name}: {progress.step} steps, {minutes:.1f} minutes of a core", flush=True)
+            print(f"ablation: {variant.name}: {progress.step} steps, {minutes:.1f} core minutes", flush=True)
             keep(found)
     small = networks.config if networks.config.name == "tiny" else SMALL
     return found | {"decoders": decoders(small, budget, voices, silence, passages)}

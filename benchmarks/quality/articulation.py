@@ -1,14 +1,15 @@
-"""How well the articulation network follows speakers held out of training.
+"""How well the articulation network follows held-out speakers.
 
     python -m benchmarks.quality.articulation SET
 
-SET is what `lipstream data` built. Every held-out clip is streamed step by step through features.Articulation, as live
-sessions do it, once as recorded and once through Opus, and compared with the truth of its timed phones; so is the
-loudness-driven baseline. Also measured: the cost of a step on one thread, and the aligner behind the truth, against the
-hand-made labels of festvox-ru. `--compare CHECKPOINT` adds the look-aheads that the training's first part learned.
+SET is the output of `lipstream data`. Every held-out clip is streamed step by step through motion.articulation, as in a
+live session, once as recorded and once through Opus, and compared with the ground truth from its aligned phones. The
+loudness baseline is measured in the same way. It also measures the cost of a step on one thread, and the error of the
+aligner against the manual labels of festvox-ru. `--compare CHECKPOINT` adds the look-aheads that the first part of the
+training learned.
 
-Truth is only as good as its alignment. Where an aligned p, t or k lies, the sound must dip, whatever the network says:
-a speaker with whom fewer than 9 in 10 do is measured and published, but not counted in the groups.
+The ground truth is only as good as its alignment. During an aligned p, t or k the level must dip, whatever the network
+says. Speakers for whom fewer than 9 in 10 dip are measured and published, but excluded from the groups.
 """
 
 import argparse
@@ -37,7 +38,7 @@ TRUSTED = 0.9
 
 
 def held_out(folder: Path, shards: int | None) -> list[tuple[Heard, np.ndarray]]:
-    """The test clips of the first `shards` with their sound, [n] float32."""
+    """The test clips of the first `shards`, with their audio [n] float32."""
     clips = []
     for path in sorted(folder.glob("shard_*.npz"))[:shards]:
         for line, arrays in read_shard(path):
@@ -47,7 +48,7 @@ def held_out(folder: Path, shards: int | None) -> list[tuple[Heard, np.ndarray]]
 
 
 def dips(clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
-    """For each speaker, the share of p, t and k during which the level falls 12 dB below the loudest 120 ms about."""
+    """For each speaker, the share of p, t and k during which the level falls 12 dB below the peak within 120 ms."""
     found: dict[str, list[bool]] = {}
     for clip, audio in clips:
         if clip.line["variant"] == 0:
@@ -63,7 +64,7 @@ def dips(clips: list[tuple[Heard, np.ndarray]]) -> dict[str, dict[str, float]]:
 def scores(
     listener: ArticulationModel, clips: list[tuple[Heard, np.ndarray]], trusted: set[str]
 ) -> dict[str, dict[str, float]]:
-    """Numbers for each held-out speaker, as recorded and through Opus, and for groups of those with trusted truth."""
+    """Scores of each held-out speaker, as recorded and through Opus, and of groups of speakers with trusted truth."""
     groups: dict[str, list[tuple[np.ndarray, Heard]]] = {}
     voices: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for clip, audio in clips:
@@ -84,14 +85,14 @@ def scores(
     found = {}
     for name, pairs in sorted(groups.items()):
         if sum(len(mouth) for mouth, _ in pairs) > 500:
-            told, true = (np.concatenate(each) for each in zip(*voices[name], strict=True))
-            prosody = {f"pcc_{channel}": correlation(told[:, i], true[:, i]) for i, channel in enumerate(PROSODY)}
+            predicted, true = (np.concatenate(each) for each in zip(*voices[name], strict=True))
+            prosody = {f"pcc_{channel}": correlation(predicted[:, i], true[:, i]) for i, channel in enumerate(PROSODY)}
             found[name] = {key: round(value, 4) for key, value in (measure(pairs) | prosody).items()}
     return found
 
 
 def step_cost(listener: ArticulationModel, steps: int = 2000) -> dict[str, float]:
-    """Milliseconds of a step: its median and worse."""
+    """Percentiles of a step's duration in milliseconds."""
     state, rng = listener.state(), np.random.default_rng(0)
     took = []
     for _ in range(steps):
@@ -103,7 +104,7 @@ def step_cost(listener: ArticulationModel, steps: int = 2000) -> dict[str, float
 
 
 def aligner_error(clips: int = 60) -> dict[str, float]:
-    """Starts of phones as the aligner finds them against festvox-ru's labels, in ms."""
+    """Errors of the aligner's phone starts against festvox-ru's labels, in ms."""
     errors: list[float] = []
     rejected = 0
     for clip in corpora.recordings("festvox-ru")[:clips]:
@@ -113,7 +114,7 @@ def aligner_error(clips: int = 60) -> dict[str, float]:
         except corpora.Rejected:
             rejected += 1
             continue
-        # Reduced vowels are written differently: any vowel matches any.
+        # The labels transcribe reduced vowels differently, so any vowel matches any other.
         a, b = (["V" if PHONES[p.phone].vowel else p.phone for p in phones] for phones in (by_hand, found))
         for i, j, n in difflib.SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
             errors += [1000 * (found[j + x].start - by_hand[i + x].start) for x in range(n)]
@@ -125,7 +126,7 @@ def aligner_error(clips: int = 60) -> dict[str, float]:
 
 
 def compared(checkpoint: Path, clips: list[tuple[Heard, np.ndarray]], trusted: set[str]) -> dict[str, dict[str, float]]:
-    """The look-aheads, by the network that learned all of them, before the gate was calibrated."""
+    """Scores by look-ahead, of the checkpoint that was trained on all of them, before the gate was calibrated."""
     import torch
 
     saved = torch.load(checkpoint, weights_only=True)
@@ -155,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     clips = held_out(args.set, args.shards)
     if not clips:
-        parser.error(f"{args.set} holds no test clips")
+        parser.error(f"{args.set} contains no test clips")
     network = Articulation.load(args.weights)
     truth = dips(clips)
     trusted = {who for who, found in truth.items() if found["dips"] >= TRUSTED}

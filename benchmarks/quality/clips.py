@@ -1,12 +1,12 @@
-"""Who speaks what in the quality benchmark, how it is drawn, and how it is painted.
+"""Passages of the quality benchmark: who speaks what, the rig's drawings, and the generator's frames.
 
-Characters are those of the seeds below scenes.FIRST_SEED, speakers those of the speech set's split "test": neither was
-ever seen or heard in training. A speaker whose truth quality/articulation.py does not trust is left out there and here.
-Everything is driven as live sessions are: the curves are the articulation network's own, a `IdleMotion` makes the
-motion plan, the painter gets one picture at rest and the face where pictures have theirs.
+Characters have seeds below scenes.FIRST_SEED, and speakers are those of the speech set's split "test": neither was part
+of the training. Speakers whose ground truth quality/articulation.py does not trust are excluded. Everything is driven
+as in a live session: the articulation network provides the curves, `IdleMotion` the motion plan, and the generator gets
+one picture at rest with the face mask of an uploaded picture.
 
-Letters used in shapes: T frames, S picture edge, C controls, M mouth channels, Q numbers that the articulation network
-says, N sessions.
+Letters in shapes: T frames, S picture edge, C controls, M mouth channels, Q outputs of the articulation network,
+N sessions.
 """
 
 import json
@@ -31,16 +31,16 @@ from streamer.studio.rig import Box, Rig
 from streamer.training.voices import Voices
 
 TRUSTED = 0.9
-"""Share of aligned p, t and k where the sound must dip, for a truth to be trusted (quality/articulation.py)."""
+"""Share of aligned p, t and k with a dip from which a speaker's truth is trusted (quality/articulation.py)."""
 _ARTICULATION = RESULTS / "articulation.json"
 
 
 def trusted_speakers(voices: Voices, results: Path = _ARTICULATION) -> list[str]:
-    """Speakers whose aligned ground truth can be trusted. Raises ValueError where there is none."""
+    """Speakers whose aligned ground truth can be trusted. Raises ValueError if there are none."""
     dips = {who: found["dips"] for who, found in json.loads(results.read_text())["truth"].items()}
     found = sorted({who for who in voices.speakers if dips.get(who, 0.0) >= TRUSTED})
     if not found:
-        raise ValueError(f"none of {len(set(voices.speakers))} speakers has a truth that {results} trusts")
+        raise ValueError(f"none of {len(set(voices.speakers))} speakers has a trusted ground truth in {results}")
     return found
 
 
@@ -50,8 +50,8 @@ class Passage:
 
     seed: int
     speaker: str
-    heard: np.ndarray  # [T, Q]: what the articulation network says
-    truth: np.ndarray  # [T, M]: what the phones demand
+    heard: np.ndarray  # [T, Q]: output of the articulation network
+    truth: np.ndarray  # [T, M]: ground truth from the phones
     controls: np.ndarray  # [T, C]
 
     def __len__(self) -> int:
@@ -59,17 +59,17 @@ class Passage:
 
     @property
     def driven(self) -> np.ndarray:
-        """[T]: the inner lips' opening that was asked for."""
+        """[T]: the opening of the inner lips that drives the character."""
         return self.heard[:, 0].clip(0, 1)
 
     @property
     def due(self) -> np.ndarray:
-        """[T]: the opening that the phones demand."""
+        """[T]: the opening in the ground truth."""
         return self.truth[:, 0]
 
 
 def lived(heard: np.ndarray, seed: int) -> np.ndarray:
-    """Controls [T, C] of idle motion together with the speech `heard` [T, Q]."""
+    """Controls [T, C] of idle motion combined with the speech `heard` [T, Q]."""
     life = IdleMotion(seed)
     mouths, prosody = heard[:, : len(MOUTH)], heard[:, len(MOUTH) : len(MOUTH) + len(PROSODY)]
     return np.stack([life.step(m, p) for m, p in zip(mouths, prosody, strict=True)])
@@ -87,10 +87,10 @@ def spoken(
     rng: np.random.Generator,
     share: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """
-    heard [frames, Q] and truth [frames, M] of the speaker's clips, or of everybody's, in an order by lot, each
-    followed by a pause of 0.2 to 1 s, which is `silence` [.., Q] as the network hears it. With a `share` below 1 only
-    so many of the clips are taken, those whose truth has the most closures a second.
+    """heard [frames, Q] and truth [frames, M] of one speaker's clips, or of all speakers', in random order.
+
+    Each clip is followed by a pause of 0.2 to 1 s, taken from `silence` [.., Q], the network's output for silence. A
+    `share` below 1 selects that share of the clips, those with the most closures per second.
     """
     own = [i for i, who in enumerate(voices.speakers) if speaker in (None, who)]
     if share < 1:
@@ -110,7 +110,7 @@ def spoken(
 
 
 def quiet(silence: np.ndarray, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """heard [frames, Q] of silence, and its ground truth [frames, M]: a mouth at rest."""
+    """heard [frames, Q] of silence, and its ground truth [frames, M]: the mouth at rest."""
     first = int(rng.integers(len(silence)))
     heard = np.take(silence, np.arange(first, first + frames), axis=0, mode="wrap")
     return heard.astype(np.float32), np.zeros((frames, len(MOUTH)), np.float32)
@@ -118,14 +118,14 @@ def quiet(silence: np.ndarray, frames: int, rng: np.random.Generator) -> tuple[n
 
 @dataclass(frozen=True)
 class Portrait:
-    """The one picture that a painter gets of a character, as a live session would."""
+    """The picture of a character that the generator gets, as in a live session."""
 
     picture: np.ndarray  # [S, S, 4] uint8, premultiplied
     face: np.ndarray  # [S / 16, S / 16]
 
 
 def face_of_studio(size: int) -> np.ndarray:
-    """[S / 16, S / 16]: where all of the studio's characters have their face."""
+    """[S / 16, S / 16]: the face mask of all studio characters."""
     return face_mask(Face(1.0, PLACES[:2] * size, PLACES[2] * size), size)
 
 
@@ -135,7 +135,7 @@ def portrait(rig: Rig) -> Portrait:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the rig draws of a passage: the truth of the picture."""
+    """The rig's frames of a passage: the ground truth of the picture."""
 
     portrait: Portrait
     frames: np.ndarray  # [T, S, S, 4] uint8, premultiplied
@@ -144,7 +144,7 @@ class Drawn:
 
 
 def draw(seed: int, size: int, controls: np.ndarray, background: bool = True) -> Drawn:
-    """The character of `seed` under controls [T, C]."""
+    """Draws the character of `seed` with controls [T, C]."""
     with Rig(Character.from_seed(seed), size, background) as rig:
         still = portrait(rig)
         frames, mouths, eyes = [], [], []
@@ -157,7 +157,7 @@ def draw(seed: int, size: int, controls: np.ndarray, background: bool = True) ->
 
 
 def cue(controls: np.ndarray, heard: np.ndarray) -> FrameConditions:
-    """A frame's, in the mood that live sessions begin with."""
+    """A frame's conditions, with the neutral emotion of a new session."""
     return FrameConditions(controls, heard.astype(np.float32), np.zeros(len(EMOTIONS), np.float32))
 
 
@@ -181,14 +181,14 @@ def paint(
 
 
 def painted(frame_renderer: FrameRenderer, given: Portrait, said: Passage, seed: int = 0) -> Iterator[np.ndarray]:
-    """The passage's frames, one by one, each [S, S, 4] uint8 premultiplied."""
+    """Yields the passage's frames, each [S, S, 4] uint8 premultiplied."""
     stream = begin(frame_renderer, given, seed)
     for controls, heard in zip(said.controls, said.heard, strict=True):
         yield paint(frame_renderer, [stream], [cue(controls, heard)])[0]
 
 
 def cut(frame: np.ndarray, box: Box, margin: float = 3.0) -> np.ndarray:
-    """The part [h, w, 3] of a frame [S, S, 4] that a box and some pixels round it cover."""
+    """The part [h, w, 3] of a frame [S, S, 4] inside a box with a margin in pixels."""
     size = frame.shape[0]
     x0, y0 = (int(np.clip(v - margin, 0, size - 2)) for v in box[:2])
     x1, y1 = (int(np.clip(np.ceil(v + margin), 2, size)) for v in box[2:])

@@ -1,9 +1,9 @@
-"""Minutes without a break: does the picture drift, freeze, or forget to blink? And silence: does it live?
+"""Long sessions: does the picture drift, freeze, or stop blinking? And silence: does the character stay alive?
 
-Static places are those where the rig never moves in the whole passage, and three pixels from where it does: background,
-mostly. What should stand still there is the picture itself. The last minute says and does what the first did: else a
-calmer one would pass for a gain, and a livelier one for a loss. Colour is also compared over the whole frame with what
-the rig draws at the same moment, so that a gesture is no drift of colour.
+Static pixels are those that never change in the rig's frames of the whole passage, at least three pixels from any that
+do: mostly background. There, frames should equal the picture. The last minute repeats the speech and motion of the
+first, because a calmer one would look like an improvement and a livelier one like a loss. Colour is also compared with
+the rig's whole frame at the same moment, so that gestures do not count as colour drift.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.clips import Passage, begin, cue, cut, paint, passage, portrait, quiet
-from benchmarks.quality.lip_reader import SHUT, Reader, told
+from benchmarks.quality.lip_reader import SHUT, Reader, ground_truth
 from benchmarks.quality.lips import Column, Strip, strips
 from benchmarks.quality.measures import (
     PEAK,
@@ -34,14 +34,15 @@ from streamer.studio.rig import Rig
 
 _MINUTE = 60 * FPS
 _EVERY = 5
-"""Frames from one look at colours and at the rig's moving places to the next."""
+"""Interval, in frames, at which colours and the rig's moving pixels are sampled."""
 _CHUNK = 250
 
 
 def static_places(rig: Rig, controls: np.ndarray, every: int = _EVERY) -> np.ndarray:
-    """
-    [S, S] bool: where no frame under controls [T, C] differs from the picture at rest by more than rounding. Raises
-    ValueError where that is nowhere.
+    """[S, S] bool: pixels that differ from the picture at rest by no more than rounding in all frames of controls [T,
+    C].
+
+    Raises ValueError if there are none.
     """
     still = portrait(rig).picture.astype(np.int16)
     same = np.ones(still.shape[:2], bool)
@@ -49,12 +50,12 @@ def static_places(rig: Rig, controls: np.ndarray, every: int = _EVERY) -> np.nda
         same &= np.abs(premultiplied(rig.draw(row)).astype(np.int16) - still).max(-1) <= 1
     same = settled(same)
     if not same.any():
-        raise ValueError(f"the rig leaves no place still in {len(controls)} frames: nothing to measure drift against")
+        raise ValueError(f"no pixel stays still in the rig's {len(controls)} frames: drift cannot be measured")
     return same
 
 
 def ending_as_begun(said: Passage) -> Passage:
-    """Its last minute, or half of it where that is shorter, repeats the first."""
+    """The passage with its last minute, or half if that is shorter, replaced by the first."""
     minute = min(_MINUTE, len(said) // 2)
 
     def repeated(each: np.ndarray) -> np.ndarray:
@@ -65,14 +66,14 @@ def ending_as_begun(said: Passage) -> Passage:
 
 @dataclass
 class Watched:
-    """One side's frames over the minutes, as numbers."""
+    """Measurements of one column's frames over the whole passage."""
 
-    static_error: list[float]  # mean squared error to the picture at static places, of each frame
-    change: list[float]  # largest difference of any pixel from one frame to the next
+    static_error: list[float]  # mean squared error against the picture at static pixels, per frame
+    change: list[float]  # largest change of any pixel from the previous frame
     lips: list[np.ndarray]
     lids: list[np.ndarray]
     static_lab: list[np.ndarray]  # [3], every `_EVERY` frames
-    beside_rig: list[np.ndarray]  # [3] mean Lab of the whole frame less the rig's
+    beside_rig: list[np.ndarray]  # [3] mean Lab of the whole frame minus the rig's
 
 
 def _decibels(errors: np.ndarray) -> float:
@@ -91,7 +92,7 @@ def _numbers(seen: Watched, said: Passage) -> dict[str, Any]:
         for i, channel in enumerate("Lab"):
             slope, error = slope_per_minute(values[:, i], seconds)
             slopes[f"{name}_{channel}"] = {"slope": slope, "standard_error": error}
-    drawn = blink_moments(told(said.controls)["lids"], SHUT)
+    drawn = blink_moments(ground_truth(said.controls)["lids"], SHUT)
     found = blink_moments(np.concatenate(seen.lids), SHUT)
     return {
         "n": frames,
@@ -111,12 +112,13 @@ def _numbers(seen: Watched, said: Passage) -> dict[str, Any]:
 def drift(
     frame_renderer: FrameRenderer, reader: Reader, said: Passage, strip: Strip | None = None, number: int = 1
 ) -> dict[str, Any]:
-    """
-    One character without a break through `said`, ending as it began: numbers of rig and generator, and the columns of
-    `measure` in quality_lips over the last minute. Raises ValueError for less than 20 s.
+    """Draws one character through `said`, whose last minute repeats the first, without a break.
+
+    Returns numbers of rig and generator, and the columns of `lips.measure` over the last minute and over everything.
+    Raises ValueError for less than 20 s.
     """
     if len(said) < 20 * FPS:
-        raise ValueError(f"drift wants at least 20 s, got {len(said) / FPS:.1f} s")
+        raise ValueError(f"drift needs at least 20 s, got {len(said) / FPS:.1f} s")
     said = ending_as_begun(said)
     sides = {name: Watched([], [], [], [], [], []) for name in ("rig", "one step")}
     late = max(len(said) - _MINUTE, len(said) // 2)
@@ -144,7 +146,7 @@ def drift(
                     seen.static_lab.append(colour[name][static].mean(0))
                     seen.beside_rig.append((colour[name] - colour["rig"]).mean((0, 1)))
                 chunk[name].append(frame)
-                if k >= late and (k - late) % _EVERY == 0:  # pictures of the last minute beside the rig's
+                if k >= late and (k - late) % _EVERY == 0:  # compare the last minute with the rig's frames
                     column = columns[name]
                     column.whole.append(psnr(frame[..., :3], drawn[..., :3]))
                     column.mouth.append(psnr(cut(frame, truth.mouth_box), cut(drawn, truth.mouth_box)))
@@ -194,10 +196,11 @@ def idle(
     seconds: float,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """
-    Silence. Motion is the mean absolute difference of neighbouring frames, in levels, where the rig moves; flicker the
-    same where it never does, which should be 0; life, the correlation of how far the frames are from rest with how far
-    the rig's are: flicker has none.
+    """Measures characters in silence.
+
+    `motion` is the mean absolute difference of neighbouring frames, in levels, at pixels where the rig moves, and
+    `flicker` the same where it never does (ideally 0). `life` is the correlation between the generator's and the rig's
+    distance from the picture at rest; flicker does not increase it.
     """
     rows: dict[str, list[dict[str, float]]] = {"rig": [], "one step": []}
     for i, seed in enumerate(seeds):
@@ -212,7 +215,7 @@ def idle(
                 frames["rig"].append(premultiplied(rig.draw(controls)))
                 frames["one step"].append(paint(frame_renderer, [stream], [cue(controls, now)])[0])
         far = {}
-        drawn = blink_moments(told(said.controls)["lids"], SHUT)
+        drawn = blink_moments(ground_truth(said.controls)["lids"], SHUT)
         for name, shown in frames.items():
             colours = np.stack(shown)[..., :3].astype(np.int16)
             steps = np.abs(np.diff(colours, axis=0)).mean(-1)  # [T - 1, S, S]

@@ -1,4 +1,4 @@
-"""Single frames: do they still show their own character, and how much does the autoencoder lose?"""
+"""Single frames: do they preserve the character's identity, and how much does the autoencoder lose?"""
 
 import importlib
 import importlib.util
@@ -36,14 +36,15 @@ from streamer.studio.rig import Rig
 GREY = 128
 
 _TRIED = 6
-"""Characters of whose last frame the best latents are looked for: dear, and the same with each."""
+"""Characters for whose last frame the best latents are searched: it is expensive, and similar for each."""
 
 
 @torch.inference_mode()
 def larger(frame_renderer: FrameRenderer, passages: Sequence[Passage]) -> dict[str, Any]:
-    """
-    Frames twice as large as the networks' size S, drawn from a picture of that size, and scaled up from S, against the
-    rig's of that size: decibels, and gradient energy as a share of the rig's.
+    """Compares frames of twice the networks' size S, drawn from a picture of that size or scaled up from S, with the
+    rig's.
+
+    Returns decibels, and gradient energy as a share of the rig's.
     """
     size = frame_renderer.config.size
     sides: dict[str, list[tuple[float, float]]] = {"drawn": [], "scaled": []}
@@ -68,19 +69,19 @@ def larger(frame_renderer: FrameRenderer, passages: Sequence[Passage]) -> dict[s
 
 
 def before_grey(frame: np.ndarray) -> np.ndarray:
-    """Premultiplied [S, S, 4] uint8 -> [S, S, 3] uint8 before a grey wall."""
+    """Premultiplied [S, S, 4] uint8 -> [S, S, 3] uint8 on a grey background."""
     clear = 255 - frame[..., 3:].astype(np.uint16)
     return np.minimum(frame[..., :3] + (clear * GREY + 127) // 255, 255).astype(np.uint8)
 
 
 Talk = Callable[[int], tuple[np.ndarray, np.ndarray]]
-"""From a character's seed: what it hears [T, Q], and the phones' truth [T, M]."""
+"""Maps a character's seed to its speech [T, Q] and the phones' truth [T, M]."""
 
 
 def identity(frame_renderer: FrameRenderer, seeds: Sequence[int], talk: Talk, every: int = 3) -> dict[str, Any]:
-    """
-    Each character speaks and moves; the nearest of all characters' pictures at rest should be its own. Cut-outs before
-    a grey wall: a background would give the character away. `every` so many frames are asked, after the first.
+    """Each character speaks and moves; the nearest of all characters' pictures at rest should be its own.
+
+    Characters are cut out on grey, because a background would identify them. Every `every`-th frame is tested.
     """
     known, asked, drawn, own = [], [], [], []
     for i, seed in enumerate(seeds):
@@ -100,7 +101,7 @@ def identity(frame_renderer: FrameRenderer, seeds: Sequence[int], talk: Talk, ev
 
 
 def identity_numbers(known: np.ndarray, drawn: np.ndarray, asked: np.ndarray, own: np.ndarray) -> dict[str, Any]:
-    """Descriptors [K, D] of pictures at rest, [N, D] of the rig's frames and of generated ones, whose they are [N]."""
+    """Scores from descriptors [K, D] at rest, [N, D] of the rig's and of generated frames, and their owners [N]."""
     right = nearest(asked, known) == own
     return {
         "n": len(own),
@@ -112,9 +113,9 @@ def identity_numbers(known: np.ndarray, drawn: np.ndarray, asked: np.ndarray, ow
 
 
 def _shift_tolerant() -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None, str]:
-    """ST-LPIPS (alex), or None and why not: `pip install --no-deps stlpips-pytorch` brings it with its weights."""
-    # The package imports three others for networks and plots that this one does not use; torchvision would need another
-    # torch. Where they are missing, empty modules take their place.
+    """ST-LPIPS (alex), or None and the reason: `pip install --no-deps stlpips-pytorch` installs it with its weights."""
+    # The package imports three others for networks and plots that are not used here; torchvision would require another
+    # torch version. Missing ones are replaced by empty modules.
     made = []
     for name, parts in (("torchvision", ("models",)), ("IPython", ("embed",)), ("torchsummary", ("summary",))):
         if name not in sys.modules and importlib.util.find_spec(name) is None:
@@ -135,14 +136,14 @@ def _shift_tolerant() -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tens
 
 
 def best_latents(network: Autoencoder, pictures: np.ndarray, frames: np.ndarray, steps: int = 40) -> np.ndarray:
-    """
-    frames [B, S, S, 4], each with its own picture [B, S, S, 4] at rest, as the decoder draws them from the best latents
-    that gradient descent finds from the encoder's: what the encoder loses is what these are better by.
+    """frames [B, S, S, 4], each with its picture [B, S, S, 4] at rest, decoded from optimised latents.
+
+    Gradient descent starts from the encoder's latents; the improvement shows what the encoder loses.
     """
     picture, wanted = to_tensor(pictures), to_tensor(frames)
     with torch.no_grad():
         anchor, latent = network.anchor(picture), network.encode(wanted, picture)
-    latent = latent.clone().requires_grad_(True)  # a tensor made without gradients cannot have them
+    latent = latent.clone().requires_grad_(True)  # tensors created under no_grad need it explicitly
     optimizer = torch.optim.Adam([latent], 0.03)
     for _ in range(steps):
         error = network.decode(latent, anchor) - wanted
@@ -155,15 +156,16 @@ def best_latents(network: Autoencoder, pictures: np.ndarray, frames: np.ndarray,
 
 @torch.inference_mode()
 def autoencoder(networks: Networks, passages: Sequence[tuple[int, np.ndarray]]) -> dict[str, Any]:
-    """
-    The autoencoder alone, on frames that the rig draws of (seed, controls [T, C]): decibels of whole, mouth and eyes,
-    and of the picture merely copied. Colours only: alpha of an opaque picture is no achievement.
+    """Measures the autoencoder alone on the rig's frames of (seed, controls [T, C]).
+
+    Returns decibels of the whole frame, mouth and eyes, and of simply copying the picture. Only colours count, because
+    the alpha of an opaque picture is trivial.
     """
     network = networks.autoencoder
     perceived, why_not = _shift_tolerant()
     found: dict[str, list[float]] = {name: [] for name in ("whole", "mouth", "eyes", "copied", "copied_mouth")}
     distances: list[float] = []
-    tried: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # for the best latents: picture, frame, given back
+    tried: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # for the best latents: picture, frame, reconstruction
     for seed, controls in passages:
         drawn = draw(seed, networks.config.size, controls)
         back = given_back(network, drawn)
@@ -196,5 +198,5 @@ def autoencoder(networks: Networks, passages: Sequence[tuple[int, np.ndarray]]) 
 
 
 def _mean_psnr(got: np.ndarray, wanted: np.ndarray) -> float:
-    """[B, S, S, 4] each: of the colours, mean over the frames."""
+    """Mean PSNR of the colours over frames [B, S, S, 4]."""
     return float(np.mean([psnr(a[..., :3], b[..., :3]) for a, b in zip(got, wanted, strict=True)]))

@@ -1,13 +1,14 @@
-"""Reads from a frame's pixels how far the inner lips and the lids are open, so that drawn and generated frames can be
-compared with what they should show: `python benchmarks/lip_reader.py [--reader PATH]` trains it and states its error.
+"""Estimates from a frame's pixels how far the inner lips and the lids are open, so that drawn and generated frames can
+be compared with the ground truth: `python -m benchmarks.quality.lip_reader [--reader PATH]` trains it and prints its
+error.
 
-Two small networks of one kind look at a fixed crop of a frame, one at the mouth and one at the eyes, large enough for a
-head that moves, each beside the same crop of the character's picture at rest. They learn from the studio's rig, whose
-controls are the exact truth, on characters of the seeds that the generator trains on; their error is stated on
-characters below those, which neither ever saw. Frames are blurred, shaded and shifted in training: the reader must not
-mind how a frame was painted, only what it shows.
+Two small networks of the same architecture see a fixed crop of a frame, one of the mouth and one of the eyes, large
+enough for a moving head, together with the same crop of the character's picture at rest. They train on the studio's
+rig, whose controls are the exact ground truth, on the seeds that the generator trains on. Their error is measured on
+characters with lower seeds, which neither has seen. Frames are blurred, shaded and shifted in training, so that the
+result depends on what a frame shows and not on how it was drawn.
 
-Letters used in shapes: B frames, S picture edge, h, w a crop's edges, C controls.
+Letters in shapes: B frames, S picture edge, h, w a crop's edges, C controls.
 """
 
 import argparse
@@ -34,28 +35,28 @@ from streamer.training.scenes import FIRST_SEED
 READER = Path.home() / ".cache" / "lipstream" / "lip_reader.pt"
 VERSION = 1
 CANONICAL = 256
-"""Edge of the frames that are looked at; others are scaled to it."""
+"""Edge of the frames that the networks see; others are scaled to it."""
 CROPS = {"lips": (80, 101, 176, 197), "lids": (72, 86, 184, 150)}
-"""x0, y0, x1, y1 in the canonical frame: the mouth's and the eyes' places at rest, and 30 pixels about."""
+"""x0, y0, x1, y1 in the canonical frame: mouth and eyes at rest, with a margin of 30 pixels."""
 CLOSED = 0.1
-"""Share of the widest opening up to which a mouth counts as closed."""
+"""Share of the maximum opening up to which a mouth counts as closed."""
 SHUT = 0.5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much the reader is trained on: about five minutes of one thread."""
+    """The reader's training: about five minutes on one thread."""
 
     characters: int = 420
-    frames: int = 28  # of each
-    steps: int = 1800  # of each of the two networks
+    frames: int = 28  # per character
+    steps: int = 1800  # per network
     batch: int = 48
-    checked: int = 40  # characters held out on which the error is stated
+    checked: int = 40  # held-out characters on which the error is measured
     seed: int = 0
 
 
 class Gauge(nn.Module):
-    """Crops of a frame and of the picture at rest, [B, 6, h, w] in -1..1, to a share in about 0..1, [B]."""
+    """Maps crops of a frame and of the picture at rest, [B, 6, h, w] in -1..1, to an opening in about 0..1, [B]."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ def _tensor(crops: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class Reader:
-    """Trained gauges, and their error on characters held out, as `check` gives it."""
+    """Trained networks, and their error on held-out characters as `check` returns it."""
 
     gauges: nn.ModuleDict
     error: dict[str, float]
@@ -104,25 +105,26 @@ class Reader:
 
     @torch.inference_mode()
     def read(self, frames: Sequence[np.ndarray], picture: np.ndarray) -> dict[str, np.ndarray]:
-        """
-        Frames [S, S, 3+] uint8 of the character at rest in `picture` [S, S, 3+] -> "lips": opening [B], 0 where they
-        touch, 1 at their widest; "lids": closure [B], 0 open, 1 closed. Raises ValueError without frames.
+        """Reads frames [S, S, 3+] uint8 of the character whose picture at rest is `picture` [S, S, 3+].
+
+        Returns "lips": opening [B], 0 closed, 1 at maximum; "lids": closure [B], 0 open, 1 closed. Raises ValueError
+        without frames.
         """
         if not len(frames):
             raise ValueError("no frames to read")
-        said: dict[str, list[np.ndarray]] = {name: [] for name in CROPS}
+        found: dict[str, list[np.ndarray]] = {name: [] for name in CROPS}
         for first in range(0, len(frames), 64):
             for name in CROPS:
                 seen = _tensor(np.stack([crop(frame, name) for frame in frames[first : first + 64]]))
                 still = _tensor(crop(picture, name)[None]).expand_as(seen)
-                said[name].append(self.gauges[name](torch.cat([seen, still], 1)).clamp(0, 1).numpy())
-        return {name: np.concatenate(parts) for name, parts in said.items()}
+                found[name].append(self.gauges[name](torch.cat([seen, still], 1)).clamp(0, 1).numpy())
+        return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def poses(frames: int, seed: int, wide: bool) -> np.ndarray:
-    """
-    Controls [frames, C] of a life, a third of a second apart; with `wide`, its mouth and lids go through all that they
-    can do, else blinks are as they come and only the opening is drawn by lot.
+    """Controls [frames, C] of idle motion, a third of a second apart, with a random mouth.
+
+    With `wide`, the lids are random too; otherwise they blink naturally.
     """
     rng = np.random.default_rng(seed)
     life = IdleMotion(seed)
@@ -149,8 +151,8 @@ def poses(frames: int, seed: int, wide: bool) -> np.ndarray:
     return rows
 
 
-def told(controls: np.ndarray) -> dict[str, np.ndarray]:
-    """The truth of drawn frames, from controls [B, C]: what `Reader.read` should say."""
+def ground_truth(controls: np.ndarray) -> dict[str, np.ndarray]:
+    """The ground truth of drawn frames, from controls [B, C]: what `Reader.read` should return."""
     lids = (controls[:, INDEX["blink_left"]] + controls[:, INDEX["blink_right"]]) / 2
     return {"lips": controls[:, INDEX["open"]].clip(0, 1), "lids": lids.clip(0, 1)}
 
@@ -163,7 +165,7 @@ def _draw(seeds: Sequence[int], frames: int, rng: np.random.Generator) -> Drawn:
     parts: dict[str, tuple[list, list, list]] = {name: ([], [], []) for name in CROPS}
     for seed in seeds:
         rows = poses(frames, int(rng.integers(2**31)), wide=True)
-        truth = told(rows)
+        truth = ground_truth(rows)
         with Rig(Character.from_seed(seed), CANONICAL) as rig:
             still = rig.draw(rest()).copy()
             for k, row in enumerate(rows):
@@ -178,8 +180,8 @@ def _draw(seeds: Sequence[int], frames: int, rng: np.random.Generator) -> Drawn:
 _BLUR = torch.tensor([1.0, 2.0, 1.0]) / 4
 
 
-def _weathered(frames: Tensor, pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """[B, 3, h, w] each -> [B, 6, h, w]: shifted, blurred, shaded and grainy, as painters of all kinds may leave it."""
+def _augmented(frames: Tensor, pictures: Tensor, rng: np.random.Generator) -> Tensor:
+    """Training augmentation, [B, 3, h, w] each -> [B, 6, h, w]: shift, blur, shading and noise."""
     x, y = (int(v) for v in rng.integers(-4, 5, 2))
     both = torch.roll(torch.cat([frames, pictures], 1), (y, x), (2, 3))
     frames, pictures = both[:, :3], both[:, 3:]
@@ -198,7 +200,7 @@ def _weathered(frames: Tensor, pictures: Tensor, rng: np.random.Generator) -> Te
 
 
 def train(plan: Plan | None = None) -> Reader:
-    """Draws, learns, and states the error on characters held out. One thread; the same plan gives the same reader."""
+    """Draws frames, trains, and measures the error on held-out characters. One thread; deterministic for a plan."""
     plan = plan or Plan()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -214,8 +216,8 @@ def train(plan: Plan | None = None) -> Reader:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=plan.steps, pct_start=0.1)
         for _ in range(plan.steps):
             chosen = rng.integers(len(seen), size=plan.batch)
-            said = gauge(_weathered(_tensor(seen[chosen]), _tensor(rested[chosen]), rng))
-            loss = functional.smooth_l1_loss(said, truth[torch.from_numpy(chosen)], beta=0.05)
+            predicted = gauge(_augmented(_tensor(seen[chosen]), _tensor(rested[chosen]), rng))
+            loss = functional.smooth_l1_loss(predicted, truth[torch.from_numpy(chosen)], beta=0.05)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(gauge.parameters(), 1.0)
@@ -228,15 +230,15 @@ def train(plan: Plan | None = None) -> Reader:
 
 
 def held_out(count: int) -> list[int]:
-    """`count` seeds of characters that no network of this project was trained on, those that a server shows first."""
+    """`count` seeds on which no network of this project was trained, starting with the built-in characters."""
     others = [seed for seed in range(FIRST_SEED) if seed not in SHOWN_SEEDS]
     return [*SHOWN_SEEDS, *others][:count]
 
 
 def check(reader: Reader, characters: int, frames: int = 20, seconds: float = 8.0) -> dict[str, float]:
-    """
-    The reader's error on drawn frames of characters held out, half of them in poses by lot and half in passages of a
-    life with its blinks as they come.
+    """The reader's error on drawn frames of held-out characters.
+
+    Three quarters of the characters take random poses; the others show passages of idle motion with natural blinks.
     """
     lips: list[tuple[np.ndarray, np.ndarray]] = []
     lids: list[tuple[np.ndarray, np.ndarray]] = []
@@ -246,14 +248,14 @@ def check(reader: Reader, characters: int, frames: int = 20, seconds: float = 8.
         rows = _life(int(seconds * 25), 9000 + i) if flowing else poses(frames, 9000 + i, wide=True)
         with Rig(Character.from_seed(seed), CANONICAL) as rig:
             still = rig.draw(rest()).copy()
-            said = reader.read([rig.draw(row).copy() for row in rows], still)
-        truth = told(rows)
+            result = reader.read([rig.draw(row).copy() for row in rows], still)
+        truth = ground_truth(rows)
         if flowing:
-            seen, due = (blink_moments(side["lids"], SHUT) for side in (said, truth))
+            seen, due = (blink_moments(side["lids"], SHUT) for side in (result, truth))
             found, blinks, hits = found + len(seen), blinks + len(due), hits + matched(seen, due)
         else:
-            lips.append((said["lips"], truth["lips"]))
-            lids.append((said["lids"], truth["lids"]))
+            lips.append((result["lips"], truth["lips"]))
+            lids.append((result["lids"], truth["lids"]))
     read, true = (np.concatenate(side) for side in zip(*lips, strict=True))
     shut = true <= 0.01
     closure, closed = (np.concatenate(side) for side in zip(*lids, strict=True))
@@ -274,7 +276,7 @@ def check(reader: Reader, characters: int, frames: int = 20, seconds: float = 8.
 
 
 def _life(frames: int, seed: int) -> np.ndarray:
-    """Controls [frames, C] of a life that listens."""
+    """Controls [frames, C] of idle motion in silence."""
     life, silent = IdleMotion(seed), np.zeros(5, np.float32)
     return np.stack([life.step(np.zeros(len(MOUTH), np.float32), silent) for _ in range(frames)])
 
@@ -291,20 +293,20 @@ def load(path: Path) -> Reader:
     """Raises FileNotFoundError, or ValueError for a reader of another version."""
     saved = torch.load(path, weights_only=True)
     if saved.get("version") != VERSION:
-        raise ValueError(f"{path} is a reader of version {saved.get('version')}, this program reads {VERSION}")
+        raise ValueError(f"{path} is a reader of version {saved.get('version')}, but version {VERSION} is required")
     gauges = _gauges()
     gauges.load_state_dict(saved["weights"])
     return Reader(gauges.eval().requires_grad_(False), saved["error"], Plan(**saved["plan"]))
 
 
 def ready(path: Path = READER, plan: Plan | None = None) -> Reader:
-    """The reader at `path`, trained first where there is none of this size."""
+    """Loads the reader at `path`, or trains it if there is none with this plan."""
     plan = plan or Plan()
     if path.is_file():
         reader = load(path)
         if reader.plan == plan:
             return reader
-    print("training the reader of lips and lids (once, about five minutes of one thread)", flush=True)
+    print("training the lip reader (once, about five minutes on one thread)", flush=True)
     reader = train(plan)
     save(reader, path)
     return reader
@@ -312,7 +314,7 @@ def ready(path: Path = READER, plan: Plan | None = None) -> Reader:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reader", type=Path, default=READER, help="where its weights are kept (default: %(default)s)")
+    parser.add_argument("--reader", type=Path, default=READER, help="file of its weights (default: %(default)s)")
     args = parser.parse_args(argv)
     began = time.perf_counter()
     reader = ready(args.reader)

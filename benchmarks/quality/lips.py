@@ -1,7 +1,8 @@
-"""Lips of drawn, taught and generated frames, side by side: do they follow the voice, and is the picture right?
+"""Compares the lips and pictures of the rig, the teacher and the generator: do they follow the voice, and are they
+right?
 
-A `Column` gathers one generator's frames of all passages: what the reader reads in them, and how they differ from what
-the rig draws of the same controls.
+A `Column` collects one source's frames of all passages: the lip reader's results, and the difference from the rig's
+frames of the same controls.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.quality.clips import Drawn, Passage, cut, draw, painted, passage, quiet
-from benchmarks.quality.lip_reader import CLOSED, SHUT, Reader, told
+from benchmarks.quality.lip_reader import CLOSED, SHUT, Reader, ground_truth
 from benchmarks.quality.measures import (
     blink_moments,
     closures,
@@ -32,24 +33,24 @@ from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.training.voices import Voices
 
 OPENED = 0.2
-"""Opening at which a mouth is seen to be open."""
+"""Opening at which a mouth is visibly open."""
 
 
 @dataclass
 class Column:
-    """One generator's frames of all passages."""
+    """One source's frames of all passages."""
 
     passages: list[Passage] = field(default_factory=list)
     lips: list[np.ndarray] = field(default_factory=list)  # [T] of each passage
     lids: list[np.ndarray] = field(default_factory=list)
-    whole: list[float] = field(default_factory=list)  # PSNR of each frame to the rig's
+    whole: list[float] = field(default_factory=list)  # PSNR of each frame against the rig's
     mouth: list[float] = field(default_factory=list)
     eyes: list[float] = field(default_factory=list)
     energy: list[float] = field(default_factory=list)  # gradient energy of each frame
     mouth_energy: list[float] = field(default_factory=list)
 
     def add(self, said: Passage, frames: Sequence[np.ndarray], drawn: Drawn, reader: Reader) -> None:
-        """A passage's frames [T][S, S, 4] beside the rig's."""
+        """Adds a passage's frames [T][S, S, 4], with the rig's frames."""
         read = reader.read(frames, drawn.portrait.picture)
         self.passages.append(said)
         self.lips.append(read["lips"])
@@ -62,14 +63,14 @@ class Column:
             self.mouth_energy.append(gradient_energy(cut(frame, mouth)))
 
     def only(self, speaker: str) -> "Column":
-        """The lips of one speaker's passages."""
+        """A column with the lips and lids of one speaker's passages."""
         chosen = [i for i, said in enumerate(self.passages) if said.speaker == speaker]
         return Column(
             [self.passages[i] for i in chosen], [self.lips[i] for i in chosen], [self.lids[i] for i in chosen]
         )
 
     def first(self, count: int) -> "Column":
-        """The first passages: what a column that saw fewer can be compared with."""
+        """A column with the first passages, to compare with a column that has fewer."""
         frames = sum(len(said) for said in self.passages[:count])
         frame_wise = (self.whole, self.mouth, self.eyes, self.energy, self.mouth_energy)
         return Column(
@@ -77,7 +78,7 @@ class Column:
         )
 
     def numbers(self) -> dict[str, Any]:
-        """What the JSON holds of it. n: frames; of the closures, their number stands beside."""
+        """The column's numbers for the JSON. n: frames; closures have their own count."""
         to_truth = [(read, said.due) for read, said in zip(self.lips, self.passages, strict=True)]
         to_curves = [(read, said.driven) for read, said in zip(self.lips, self.passages, strict=True)]
         shut = shut_below(self.lips)
@@ -101,7 +102,7 @@ class Column:
             "lag_truth_ms": lag_ms(to_truth),
             "lag_curves_ms": lag_ms(to_curves),
         }
-        blinks = [blink_moments(told(said.controls)["lids"], SHUT) for said in self.passages]
+        blinks = [blink_moments(ground_truth(said.controls)["lids"], SHUT) for said in self.passages]
         found = [blink_moments(read, SHUT) for read in self.lids]
         out |= {
             "blinks": sum(map(len, blinks)),
@@ -121,7 +122,7 @@ class Column:
 
 @torch.inference_mode()
 def given_back(autoencoder: Autoencoder, drawn: Drawn) -> np.ndarray:
-    """The rig's frames as the autoencoder gives them back from the picture at rest: the best a generator can show."""
+    """The rig's frames, encoded and decoded: the upper limit for a generator on these latents."""
     picture = to_tensor(drawn.portrait.picture[None])
     anchor, out = autoencoder.anchor(picture), []
     for first in range(0, len(drawn.frames), 10):
@@ -132,7 +133,7 @@ def given_back(autoencoder: Autoencoder, drawn: Drawn) -> np.ndarray:
 
 
 def against_teacher(one_step: Column, teacher: Column) -> dict[str, Any]:
-    """Same passages, same noise: what one step loses. Sharpness is the worse of the whole frame's and the mouth's."""
+    """Loss of one step against the teacher, with equal passages and noise. Sharpness: the worse of frame and mouth."""
     count = len(teacher.passages)
     one, many = one_step.first(count).numbers(), teacher.numbers()
     whole = one["gradient_energy"] / many["gradient_energy"]
@@ -149,21 +150,21 @@ def against_teacher(one_step: Column, teacher: Column) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sides:
-    """The generators that are compared."""
+    """The sources that are compared."""
 
     one_step: FrameRenderer
     teacher: FrameRenderer | None
     autoencoder: Autoencoder | None
     few: int
-    """How many of the passages the teacher paints, whose steps are dear, and the autoencoder gives back."""
+    """Number of passages for the teacher, whose steps are expensive, and for the autoencoder."""
 
 
 Strip = Callable[[str, np.ndarray, np.ndarray], None]
-"""Keeps a strip of pictures: its name, frames [K, S, S, 4] of the rig and of the generator."""
+"""Saves a strip of pictures: its name, and frames [K, S, S, 4] of the rig and of the generator."""
 
 
 def measure(passages: Sequence[Passage], sides: Sides, reader: Reader, strip: Strip | None) -> dict[str, Any]:
-    """The columns "rig", "autoencoder", "teacher" and "one step", per speaker and in all."""
+    """Measures the columns "rig", "autoencoder", "teacher" and "one step", in total and per speaker."""
     columns = {"rig": Column(), "autoencoder": Column(), "one step": Column(), "teacher": Column()}
     shown = 0
     for i, said in enumerate(passages):
@@ -195,9 +196,9 @@ def measure(passages: Sequence[Passage], sides: Sides, reader: Reader, strip: St
 
 
 def strips(said: Passage, drawn: np.ndarray, frames: np.ndarray, keep: Strip, number: int, around: int = 3) -> bool:
-    """
-    The passage's plosive with the widest openings round it, and its first blink, each with `around` frames before and
-    behind. Returns whether both were found.
+    """Saves the plosive between the widest openings, and the first blink, each with `around` frames before and after.
+
+    Returns whether both were found.
     """
 
     def fits(k: int) -> bool:
@@ -207,7 +208,7 @@ def strips(said: Passage, drawn: np.ndarray, frames: np.ndarray, keep: Strip, nu
         return slice(k - around, k + around + 1)
 
     plosives = [k for k in closures(said.truth) if fits(k) and said.driven[k - 1 : k + 2].min() <= CLOSED]
-    blinks = [k for k in blink_moments(told(said.controls)["lids"], SHUT) if fits(k)]
+    blinks = [k for k in blink_moments(ground_truth(said.controls)["lids"], SHUT) if fits(k)]
     if not plosives or not blinks:
         return False
     best = max(
@@ -220,7 +221,7 @@ def strips(said: Passage, drawn: np.ndarray, frames: np.ndarray, keep: Strip, nu
 
 
 def enlarged(frames: np.ndarray, times: int = 3) -> np.ndarray:
-    """The mouth's place in frames [K, S, S, 4], `times` as large: [K, h, w, 3]."""
+    """The mouth's region of frames [K, S, S, 4], enlarged by `times`: [K, h, w, 3]."""
     size = frames.shape[1]
     left, top, right, bottom = (round(share * size) for share in (0.36, 0.47, 0.64, 0.68))
     wide = (times * (right - left), times * (bottom - top))
@@ -230,7 +231,7 @@ def enlarged(frames: np.ndarray, times: int = 3) -> np.ndarray:
 
 
 def joined(drawn: np.ndarray, frames: np.ndarray) -> Image.Image:
-    """Frames [K, S, S, 4] of the rig above those of the generator, at full size."""
+    """One image with the rig's frames [K, S, S, 4] above the generator's, at full size."""
     rows = [np.concatenate(list(side[..., :3]), 1) for side in (drawn, frames)]
     return Image.fromarray(np.concatenate([rows[0], np.full((6, *rows[0].shape[1:]), 255, np.uint8), rows[1]]))
 
@@ -241,7 +242,7 @@ def joined(drawn: np.ndarray, frames: np.ndarray) -> Image.Image:
 def onset_passage(
     seed: int, voices: Voices, speakers: Sequence[str], silence: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[Passage, list[int]]:
-    """Pauses of 1.2 s, each followed by 1.2 s of a clip; and the frames at which the clips begin."""
+    """Pauses of 1.2 s, each followed by 1.2 s of a clip, and the frames at which the clips start."""
     parts, starts, at = [], [], 0
     usable = [i for i, who in enumerate(voices.speakers) if who in speakers and len(voices.clip(i)[0]) >= 30]
     for i in rng.choice(usable, count, replace=False):
@@ -254,13 +255,13 @@ def onset_passage(
 
 
 def onset_delays(read: np.ndarray, wanted: np.ndarray, starts: Sequence[int], length: int = 30) -> list[float | None]:
-    """
-    For each onset, by how many frames the first open mouth is read later than it is wanted; None where the mouth is
-    wanted open and stays shut. Onsets at which nothing opens by itself are no onsets. read and wanted [T].
+    """For each onset, the delay in frames from the wanted to the read opening of the mouth; read and wanted [T].
+
+    None if the mouth stays closed. Onsets at which the wanted mouth does not open are skipped.
     """
     delays: list[float | None] = []
     for start in starts:
-        # A mouth may open a little before its clip begins to be counted: breath is drawn.
+        # The mouth may open shortly before the clip starts, to breathe in.
         first, end = start - 5, start + length
         due = first_crossing(wanted[:end], OPENED, first)
         if due is None or due <= first or due > end - 8:
@@ -291,7 +292,7 @@ def onsets(
     given: Sequence[tuple[Passage, list[int]]],
     steady: dict[str, dict[str, float]],
 ) -> dict[str, Any]:
-    """First open mouths after silence, of rig and generator; `steady`: each column's numbers from `measure`."""
+    """Delays of the first open mouth after silence, of rig and generator. `steady`: the columns of `measure`."""
     delays: dict[str, dict[str, list[float | None]]] = {
         name: {"curves": [], "truth": []} for name in ("rig", "one step")
     }

@@ -1,6 +1,6 @@
-"""The arithmetic of the quality benchmark: series of lips and pictures in, numbers out. Pure; tested on made-up input.
+"""The quality benchmark's arithmetic on series of lip openings and on pictures. Pure.
 
-Letters used in shapes: T frames, S picture edge, D numbers of a descriptor.
+Letters in shapes: T frames, S picture edge, D size of a descriptor.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from streamer.motion.controls import MOUTH
 
 OPEN, PRESS = MOUTH.index("open"), MOUTH.index("press")
 PEAK = 60.0
-"""Decibels that count for a region that is returned without any error, so that means stay finite."""
+"""Decibels assigned to a region without any error, so that means stay finite."""
 
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
-"""Series [T] of each clip: what was read, and what it is compared with."""
+"""Series [T] of each clip: the read values and their reference."""
 
 
 def pcc(pairs: Pairs) -> float:
-    """Pearson's correlation over all clips in one; 0 where a side never changes."""
+    """Pearson's correlation over all clips together; 0 if one side is constant."""
     read, true = (np.concatenate(side).astype(np.float64) for side in zip(*pairs, strict=True))
     read, true = read - read.mean(), true - true.mean()
     spread = np.sqrt((read @ read) * (true @ true))
@@ -27,16 +27,16 @@ def pcc(pairs: Pairs) -> float:
 
 
 def lag_ms(pairs: Pairs, reach: int = 6, finer: int = 16) -> float:
-    """
-    By how much the first series is late, in ms: the peak of the clips' summed cross-correlation within `reach` frames,
-    band-limited between frames, with a parabola through its top. A parabola over whole frames would be off by
-    milliseconds.
+    """Delay of the first series in ms: the peak of the clips' summed cross-correlation within `reach` frames.
+
+    The correlation is interpolated band-limited between frames before a parabola is fitted to its peak. A parabola over
+    whole frames would be off by milliseconds.
     """
     length = 2 * max(len(read) for read, _ in pairs)
     spectrum = np.zeros(length // 2 + 1, np.complex128)
     for read, true in pairs:
         from_end = np.minimum(np.arange(len(read)), np.arange(len(read))[::-1])
-        ends = np.minimum((from_end + 1) / 8, 1.0)  # a clip's cut edges are no movement of the lips
+        ends = np.minimum((from_end + 1) / 8, 1.0)  # fade the clip's ends, so that the cuts do not look like motion
         x, y = (np.fft.rfft((side - side.mean()) * ends, length) for side in (read, true))
         spectrum += x * y.conj()
     fine = np.fft.irfft(spectrum, length * finer)
@@ -50,9 +50,9 @@ def lag_ms(pairs: Pairs, reach: int = 6, finer: int = 16) -> float:
 
 
 def closures(truth: np.ndarray) -> list[int]:
-    """
-    The frames at whose middle p, b and m are closed in a clip's truth [T, M]: runs of pressed lips that touch. A pause
-    is closed, too, but its lips are not pressed.
+    """The middle frames of the p, b and m in a clip's truth [T, M]: runs of pressed and touching lips.
+
+    Lips are also closed in a pause, but not pressed.
     """
     pressed = (truth[:, PRESS] >= 0.5).astype(np.int8)
     edges = np.diff(np.concatenate([[0], pressed, [0]]))
@@ -61,18 +61,18 @@ def closures(truth: np.ndarray) -> list[int]:
 
 
 def shut_below(reads: Sequence[np.ndarray]) -> float:
-    """The opening up to which a mouth counts as closed: a tenth of its widest, as benchmarks/articulation.py has it."""
+    """The opening up to which a mouth counts as closed: a tenth of its maximum, as in quality/articulation.py."""
     return 0.1 * min(1.0, float(np.percentile(np.concatenate(reads), 99.5)))
 
 
 def closures_held(read: np.ndarray, truth: np.ndarray, shut: float) -> tuple[int, int]:
-    """Of a clip's closures: how many are read as closed within one frame, and how many there are."""
+    """The number of a clip's closures that are read as closed within one frame, and the number of closures."""
     at = closures(truth)
     return sum(bool(read[max(k - 1, 0) : k + 2].min() <= shut) for k in at), len(at)
 
 
 def first_crossing(series: np.ndarray, level: float, start: int = 0) -> float | None:
-    """The moment, in frames and parts of one, at which a series [T] rises through `level` at or after `start`."""
+    """The fractional frame at which a series [T] rises through `level` at or after `start`; None if it does not."""
     above = np.flatnonzero(series[start:] >= level)
     if not len(above):
         return None
@@ -83,13 +83,13 @@ def first_crossing(series: np.ndarray, level: float, start: int = 0) -> float | 
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Decibels between pictures of equal shape with values to 255, at most PEAK."""
+    """PSNR in dB of two pictures of equal shape with values up to 255, at most PEAK."""
     error = float(np.mean((a.astype(np.float32) - b.astype(np.float32)) ** 2))
     return PEAK if error <= 255**2 / 10 ** (PEAK / 10) else float(10 * np.log10(255**2 / error))
 
 
 def gradient_energy(picture: np.ndarray) -> float:
-    """Mean square of the brightness' differences between neighbours: how sharp a picture [H, W, 3+] is."""
+    """Mean squared luma difference of neighbouring pixels: the sharpness of a picture [H, W, 3+]."""
     grey = picture[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     return float(np.mean(np.diff(grey, axis=0) ** 2) + np.mean(np.diff(grey, axis=1) ** 2))
 
@@ -97,7 +97,7 @@ def gradient_energy(picture: np.ndarray) -> float:
 _TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
-_WHITE = _TO_XYZ.sum(1)  # D65: what sRGB's white is
+_WHITE = _TO_XYZ.sum(1)  # D65, the white point of sRGB
 
 
 def _linear(steps: np.ndarray) -> np.ndarray:
@@ -117,14 +117,14 @@ def lab(picture: np.ndarray) -> np.ndarray:
 
 
 def slope_per_minute(values: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
-    """
-    Least-squares slope of a series [T] over a minute, and its standard error from means of 5 s blocks: neighbouring
-    frames err alike and must not count as independent.
+    """Least-squares slope of a series [T] per minute, and its standard error.
+
+    The error is computed from means of 5 s blocks, because errors of neighbouring frames are not independent.
     """
     block = (np.asarray(seconds) // 5).astype(int)
     names = np.unique(block)
     if len(names) < 4:
-        raise ValueError(f"a slope wants at least 20 s, got {len(names)} blocks of 5 s")
+        raise ValueError(f"a slope needs at least 20 s, got {len(names)} blocks of 5 s")
     t = np.array([np.mean(seconds[block == name]) for name in names]) / 60
     y = np.array([np.mean(values[block == name]) for name in names])
     t0 = t - t.mean()
@@ -134,9 +134,9 @@ def slope_per_minute(values: np.ndarray, seconds: np.ndarray) -> tuple[float, fl
 
 
 def freezes(changes: np.ndarray, still: float = 1.0, longest: float = 0.5) -> int:
-    """
-    How often a video stands still for longer than `longest` seconds. changes [T - 1]: the largest difference of any
-    pixel from one frame to the next; up to `still` levels is rounding.
+    """Number of times a video stands still for more than `longest` seconds.
+
+    changes [T - 1]: the largest change of any pixel from frame to frame; up to `still` levels count as rounding.
     """
     run = count = 0
     for change in [*changes, np.inf]:
@@ -149,7 +149,7 @@ def freezes(changes: np.ndarray, still: float = 1.0, longest: float = 0.5) -> in
 
 
 def blink_moments(closed: np.ndarray, shut: float = 0.5, apart: int = 3) -> list[int]:
-    """Frames at which the lids [T], 0 open to 1 closed, fall shut; they must have opened by half of `shut` before."""
+    """Frames at which the lids [T], 0 open to 1 closed, close after having been open (below half of `shut`)."""
     found: list[int] = []
     ready = True
     for k, value in enumerate(closed):
@@ -162,7 +162,7 @@ def blink_moments(closed: np.ndarray, shut: float = 0.5, apart: int = 3) -> list
 
 
 def matched(found: Sequence[int], true: Sequence[int], within: int = 2) -> int:
-    """How many of the `true` moments have a found one within that many frames; each found one is used once."""
+    """Number of `true` moments with a found moment within `within` frames; each found moment is used once."""
     left = sorted(found)
     hits = 0
     for moment in sorted(true):
@@ -174,9 +174,10 @@ def matched(found: Sequence[int], true: Sequence[int], within: int = 2) -> int:
 
 
 def descriptor(picture: np.ndarray) -> np.ndarray:
-    """
-    What tells characters apart and hardly notices that they move: colour histograms of a head's four regions (hair,
-    face and its sides, clothes) and a picture of 8 x 8 places. [S, S, 3] uint8 -> [D] float32 of unit parts.
+    """A descriptor that distinguishes characters and is insensitive to motion: [S, S, 3] uint8 -> [D] float32.
+
+    It consists of colour histograms of four regions (hair, face, its sides, clothes) and an 8 x 8 thumbnail, with
+    comparable norms.
     """
     size = picture.shape[0]
     colour = lab(picture)
@@ -191,7 +192,7 @@ def descriptor(picture: np.ndarray) -> np.ndarray:
     for y0, y1, x0, x1 in ((0, 0.36, 0.2, 0.8), (0.36, 0.66, 0.3, 0.7), (0.3, 0.7, 0, 1), (0.66, 1, 0, 1)):
         region = bins[int(y0 * size) : int(y1 * size), int(x0 * size) : int(x1 * size)]
         shares = np.bincount(region.ravel(), minlength=96) / region.size
-        parts.append(np.sqrt(shares))  # Hellinger: small areas count, too
+        parts.append(np.sqrt(shares))  # Hellinger distance: small areas count, too
     cell = size // 8
     grid = colour[: 8 * cell, : 8 * cell].reshape(8, cell, 8, cell, 3).mean((1, 3)).ravel() / 100
     parts.append(grid / np.sqrt(grid.size) * 4)
@@ -199,13 +200,13 @@ def descriptor(picture: np.ndarray) -> np.ndarray:
 
 
 def nearest(queries: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """For each of the queries [N, D], the index of the nearest of `known` [K, D]."""
+    """The index of the nearest of `known` [K, D] for each of the queries [N, D]."""
     squares = (queries**2).sum(1)[:, None] + (known**2).sum(1) - 2 * queries @ known.T
     return squares.argmin(1)
 
 
 def settled(mask: np.ndarray, margin: int = 3) -> np.ndarray:
-    """mask [S, S] bool without the places nearer than `margin` to one that is not in it."""
+    """mask [S, S] bool, eroded by `margin` pixels."""
     out = mask.copy()
     for _ in range(margin):
         inner = out.copy()

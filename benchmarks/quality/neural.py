@@ -1,11 +1,11 @@
-"""What the neural generator reaches, on characters and speakers held out: `python -m benchmarks.quality.neural`.
+"""Quality of the neural generator on held-out characters and speakers: `python -m benchmarks.quality.neural`.
 
-Prints the table of what it must reach, sets rig, teacher, one step, and one step after minutes side by side, and writes
-JSON. Parts can be measured one by one: the JSON keeps what was measured before with the same weights.
+Prints a table of targets and results, compares rig, teacher, one step, and one step after minutes, and writes JSON.
+Parts can be measured separately: the JSON keeps earlier results of the same weights.
 
     python -m benchmarks.quality.neural --voices voices_test.npz --teacher work/teacher.safetensors     # all but drift
     python -m benchmarks.quality.neural --voices voices_test.npz --teacher ... --only drift --minutes 10
-    python -m benchmarks.quality.neural ... --strips docs/quality        # keeps strips of frames
+    python -m benchmarks.quality.neural ... --strips docs/quality        # saves strips of frames
     python -m benchmarks.quality.neural --docs                      # the page, from JSON and strips
 """
 
@@ -45,14 +45,14 @@ OUT = RESULTS / "quality.json"
 DOCS = ROOT / "docs" / "quality.md"
 PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "larger", "speed", "context", "drift")
 COMPARED = ("context", "ablations")
-"""Parts that compare variants with each other; they stay valid for other weights."""
-SHOWN = 12 * FPS  # frames of a passage
+"""Parts that compare variants with each other; their results stay valid for other weights."""
+SHOWN = 12 * FPS  # frames per passage
 DENSE = 1 / 3
-"""Share of a speaker's clips that the part lips takes, those with the most p, b and m."""
+"""Share of a speaker's clips that the part lips uses: those with the most p, b and m."""
 
 
 class Bench:
-    """What all parts share: networks, reader, speech. Its methods are the parts; each returns its piece of the JSON."""
+    """Networks, lip reader and speech of all parts. Each part is a method that returns its section of the JSON."""
 
     def __init__(self, args: argparse.Namespace, networks: Networks, teacher: Networks | None) -> None:
         self.args, self.networks, self.quick = args, networks, args.quick
@@ -75,7 +75,7 @@ class Bench:
         joined(drawn, frames).save(self.args.strips / f"{name}.jpg", quality=90, subsampling=0)
 
     def passages(self, characters: int, frames: int, seed: int) -> list[Passage]:
-        """One for each character, the speakers taking turns."""
+        """One passage per character, with alternating speakers."""
         rng = np.random.default_rng(seed)
         out = []
         for i, who in enumerate(lip_reader.held_out(characters)):
@@ -99,7 +99,7 @@ class Bench:
         ]
         steady = self.args.measured.get("lips", {}).get("columns")
         if steady is None:
-            raise ValueError("the onset is compared with the steady lag: measure the part lips first, or with it")
+            raise ValueError("the part onset needs the steady lag: measure the part lips first, or together with it")
         return onsets(self.frame_renderer, self.reader, given, steady)
 
     def idle(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Bench:
         return measure_speed(self.networks, 6 if self.quick else 60, self.args.threads)
 
     def long_passage(self, minutes: float, index: int) -> Passage:
-        """A character's talk without a break, by all speakers in turn."""
+        """A long passage of one character, with the voices of random speakers."""
         rng = np.random.default_rng([6, index])
         frames = int(minutes * 60 * FPS)
         parts, have = [], 0
@@ -181,7 +181,7 @@ class Bench:
 
 
 def rounded(value: Any) -> Any:
-    """JSON-ready: five digits are plenty, NaN is None."""
+    """A JSON-ready copy with floats rounded to five digits, and NaN and Inf as None."""
     if isinstance(value, dict):
         return {str(key): rounded(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -203,7 +203,7 @@ def write(out: Path, result: dict[str, Any]) -> None:
 
 
 def live(path: Path) -> dict[str, Any]:
-    """What `mic_to_photon.py` has measured of the neural generator, if it has."""
+    """The results of `mic_to_photon.py` for the neural generator, if there are any."""
     if not path.is_file():
         return {}
     found = json.loads(path.read_text())
@@ -211,9 +211,9 @@ def live(path: Path) -> dict[str, Any]:
 
 
 def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
-    """
-    What was measured before with these weights; nothing of others, so that no table mixes them. Only COMPARED stays,
-    with the digest of the weights that it was measured with: within it variants are compared with each other.
+    """Earlier results of these weights; those of other weights are dropped, so that no table mixes them.
+
+    Only the parts in COMPARED are kept for other weights, with the digest of the weights that they were measured with.
     """
     if not out.is_file():
         return {}
@@ -224,7 +224,7 @@ def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the chosen parts and writes the JSON after each. Raises what loading raises."""
+    """Runs the chosen parts and writes the JSON after each. Raises what `load` raises."""
     path = args.weights or weights_path(args.preset)
     networks = load(args.preset, path)
     teacher = None if args.teacher is None else load(args.preset, args.teacher)
@@ -258,33 +258,33 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = made.add_argument
     add("--preset", default="nano")
-    add("--weights", type=Path, help="(default: those that come with the package)")
-    add("--teacher", type=Path, help="weights of the many-step teacher, which `lipstream train` leaves in its folder")
+    add("--weights", type=Path, help="weights to measure (default: the packaged ones)")
+    add("--teacher", type=Path, help="weights of the many-step teacher, from the output folder of `lipstream train`")
     add("--teacher-steps", type=int, default=8)
-    add("--voices", type=Path, default=Path("voices_test.npz"), help="speech held out, as the network hears it; made "
-        "from --set where it is missing (default: %(default)s)")  # fmt: skip
-    add("--set", type=Path, default=Path("data"), help="the speech set that `lipstream data` built")
-    add("--reader", type=Path, default=lip_reader.READER, help="trained where it is missing (default: %(default)s)")
+    add("--voices", type=Path, default=Path("voices_test.npz"), help="held-out speech with its curves; created from "
+        "--set if missing (default: %(default)s)")  # fmt: skip
+    add("--set", type=Path, default=Path("data"), help="speech set built by `lipstream data`")
+    add("--reader", type=Path, default=lip_reader.READER, help="lip reader, trained if missing (default: %(default)s)")
     add("--only", default=",".join(PARTS[:-1]), help=f"parts, comma-separated, of {', '.join(PARTS)} (default: all but "
         "drift)")  # fmt: skip
-    add("--characters", type=int, default=12, help="of the part lips (default: %(default)s)")
-    add("--minutes", type=float, default=10.0, help="of the part drift (default: %(default)s)")
+    add("--characters", type=int, default=12, help="characters in the part lips (default: %(default)s)")
+    add("--minutes", type=float, default=10.0, help="minutes in the part drift (default: %(default)s)")
     add("--drift-characters", type=int, default=1)
-    add("--dtype", choices=("auto", *DTYPES), default="auto", help="(default: the faster one here)")
-    add("--threads", type=int, help="of torch, and the only number that speed tries (default: torch's own; 1 and 2)")
-    add("--ablations", action="store_true", help="also tunes and measures the variants (two hours)")
-    add("--ablation-steps", type=int, default=240, help="of tuning for each generator (default: %(default)s)")
-    add("--ablation-autoencoder-steps", type=int, default=500, help="and for each autoencoder, from nothing (default: "
+    add("--dtype", choices=("auto", *DTYPES), default="auto", help="(default: the faster one on this machine)")
+    add("--threads", type=int, help="torch threads, also for the part speed (default: torch's own; 1 and 2)")
+    add("--ablations", action="store_true", help="also fine-tune and measure the variants (two hours)")
+    add("--ablation-steps", type=int, default=240, help="fine-tuning steps per generator (default: %(default)s)")
+    add("--ablation-autoencoder-steps", type=int, default=500, help="training steps per autoencoder (default: "
         "%(default)s)")  # fmt: skip
-    add("--ablation-variants", help="their numbers, from 0, comma-separated (default: all)")
+    add("--ablation-variants", help="indices of variants, from 0, comma-separated (default: all)")
     add("--train-voices", type=Path, default=Path("voices_train.npz"), help="speech to train the variants on")
-    add("--quick", action="store_true", help="a trial of everything, which proves little")
-    add("--strips", type=Path, help="folder for strips of frames (docs/quality is what the page shows)")
+    add("--quick", action="store_true", help="a smoke test of everything")
+    add("--strips", type=Path, help="folder for strips of frames (the page shows docs/quality)")
     add("--out", type=Path, default=OUT, help="(default: %(default)s)")
-    add("--live", type=Path, default=OUT.with_name("mic_to_photon.json"), help="what mic_to_photon.py has written "
+    add("--live", type=Path, default=OUT.with_name("mic_to_photon.json"), help="output of mic_to_photon.py "
         "(default: %(default)s)")  # fmt: skip
-    add("--docs", action="store_true", help="measures nothing: writes the page from the JSON and the strips")
-    add("--page", type=Path, default=DOCS, help="where --docs writes (default: %(default)s)")
+    add("--docs", action="store_true", help="only write the page from the JSON and the strips")
+    add("--page", type=Path, default=DOCS, help="output of --docs (default: %(default)s)")
     return made
 
 
@@ -293,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
     args = options.parse_args(argv)
     if args.docs:
         if not args.out.is_file():
-            options.error(f"there is no {args.out}: measure first")
+            options.error(f"{args.out} does not exist: measure first")
         folder = args.page.parent / args.page.stem
         strips = [f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.jpg"), key=quality_page.order)]
         args.page.write_text(quality_page.page(json.loads(args.out.read_text()) | live(args.live), strips))
@@ -301,9 +301,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     args.only = [name for name in args.only.split(",") if name]
     if unknown := [name for name in args.only if name not in PARTS]:
-        options.error(f"no part is called {', '.join(unknown)}: there are {', '.join(PARTS)}")
+        options.error(f"unknown parts {', '.join(unknown)}: choose from {', '.join(PARTS)}")
     if args.minutes < 20 / 60:
-        options.error(f"--minutes is {args.minutes:g}: drift wants at least a third of one")
+        options.error(f"--minutes is {args.minutes:g}: drift needs at least a third of a minute")
     if args.characters < 1 or args.drift_characters < 1 or args.teacher_steps < 1 or args.ablation_steps < 20:
         options.error(
             "--characters, --drift-characters and --teacher-steps must be positive, --ablation-steps at least 20"
@@ -313,9 +313,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args.variants = [int(number) for number in chosen]
     except ValueError:
-        options.error(f"--ablation-variants is {args.ablation_variants!r}: want numbers, comma-separated")
+        options.error(f"--ablation-variants is {args.ablation_variants!r}: must be numbers, comma-separated")
     if not all(0 <= number < count for number in args.variants):
-        options.error(f"--ablation-variants is {args.ablation_variants!r}: want numbers from 0 to {count - 1}")
+        options.error(f"--ablation-variants is {args.ablation_variants!r}: must be numbers from 0 to {count - 1}")
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)

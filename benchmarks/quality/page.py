@@ -1,4 +1,4 @@
-"""The quality benchmark's table and page. Pure: its JSON in, text out."""
+"""The quality benchmark's table and page, from its JSON. Pure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ COLUMNS = ("rig", "autoencoder", "teacher", "one step", "all minutes", "one step
 
 
 def table(lines: Sequence[Row]) -> str:
-    """For a terminal."""
+    """The table as text for a terminal."""
     widths = [max(len(getattr(line, name)) for line in lines) for name in ("what", "aim", "reached", "n")]
     out = []
     for line in lines:
@@ -29,12 +29,12 @@ _SIDE_BY_SIDE = (
     ("lips to the curves, PCC", "pcc_curves", "{:.3f}"),
     ("lips to the curves, mean error", "mae_curves", "{:.3f}"),
     ("p, b, m", "closures", "{:.0f}"),
-    ("of them closed", "closures_held", "{:.1%}"),
-    ("shut where it should be open", "falsely_closed", "{:.1%}"),
+    ("of these closed", "closures_held", "{:.1%}"),
+    ("closed when it should be open", "falsely_closed", "{:.1%}"),
     ("lag to the truth, ms", "lag_truth_ms", "{:+.1f}"),
     ("lag to the curves, ms", "lag_curves_ms", "{:+.1f}"),
     ("blinks drawn", "blinks", "{:.0f}"),
-    ("of them shown", "blinks_shown", "{:.0f}"),
+    ("of these shown", "blinks_shown", "{:.0f}"),
     ("blinks invented", "blinks_invented", "{:.0f}"),
     ("PSNR to the rig, dB", "psnr", "{:.2f}"),
     ("of the mouth", "psnr_mouth", "{:.2f}"),
@@ -45,7 +45,7 @@ _SIDE_BY_SIDE = (
 
 
 def columns(result: Result) -> dict[str, Result]:
-    """What is set side by side, as far as it was measured."""
+    """The measured columns of the comparison."""
     out = dict(result.get("lips", {}).get("columns", {}))
     runs = result.get("drift", {}).get("runs", [])
     if runs:
@@ -55,7 +55,7 @@ def columns(result: Result) -> dict[str, Result]:
 
 
 def side_by_side(result: Result) -> list[list[str]]:
-    """Head and lines of the table that sets the generators beside each other."""
+    """Header and lines of the comparison of all columns."""
     found = columns(result)
     minutes = result["drift"]["runs"][0]["minutes"] if "drift" in result else 0
     long = {"all minutes": f"{minutes:g} minutes", "one step after minutes": "their last"}
@@ -84,7 +84,7 @@ def plain(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _markdown(lines: Sequence[Sequence[str]], numbers: bool = True) -> str:
-    """A table whose first line is its head; columns of numbers are right-aligned."""
+    """A Markdown table whose first line is the header; number columns are right-aligned."""
     head, *rest = lines
     out = ["| " + " | ".join(head) + " |", "|---" + ("|--:" if numbers else "|---") * (len(head) - 1) + "|"]
     return "\n".join([*out, *("| " + " | ".join(line) + " |" for line in rest)])
@@ -92,16 +92,16 @@ def _markdown(lines: Sequence[Sequence[str]], numbers: bool = True) -> str:
 
 _CAPTIONS = {
     "plosive": "A plosive between open vowels, frame by frame.",
-    "mouth": "The mouth in those frames, three times as large.",
+    "mouth": "The mouth in these frames, enlarged three times.",
     "blink": "A blink.",
     "after_plosive": "A plosive in the last 20 seconds of the long run.",
-    "after_mouth": "The mouth in those frames, three times as large.",
+    "after_mouth": "The mouth in these frames, enlarged three times.",
     "after_blink": "A blink in the last 20 seconds of the long run.",
 }
 
 
 def order(path: Path) -> tuple[bool, str, int]:
-    """Strips of one passage together, those of the long run last."""
+    """Sort key that groups strips by passage, with those of the long run last."""
     name, number = path.stem.rsplit("_", 1)
     return name.startswith("after_"), number, list(_CAPTIONS).index(name) if name in _CAPTIONS else len(_CAPTIONS)
 
@@ -117,48 +117,48 @@ def _variant(row: Result) -> list[str]:
 
 
 def _of(part: Result) -> str:
-    """A part's other weights, where it was measured with those."""
-    return f" Measured with the weights before these, `{part['of'][:12]}`." if "of" in part else ""
+    """A note if a part was measured with other weights."""
+    return f" Measured with earlier weights, `{part['of'][:12]}`." if "of" in part else ""
 
 
 def page(result: Result, strips: Sequence[str]) -> str:
-    """docs/quality.md. strips: paths of pictures beside the page, e.g. quality/plosive_1.jpg."""
+    """The text of docs/quality.md. strips: paths of pictures relative to it, e.g. quality/plosive_1.jpg."""
     lines = rows(result)
     missed = [line.what for line in lines if line.met is False]
     about = result["hardware"]
     parts = [
-        "# What the neural generator reaches",
-        "Written by `python -m benchmarks.quality.neural --docs` from `benchmarks/results/quality.json`; the "
-        "measurement itself is in `benchmarks/quality/`. Characters and speakers are held out: no network was trained "
-        "on them.",
-        f"Measured last on {hardware.line(about)} (each part's processor stands below), at commit {about['commit']}, "
-        f"with the weights `{result['weights']['sha256'][:12]}` ({result['weights']['preset']}).",
-        "**All that was measured is reached.**" if not missed else f"**Missed: {'; '.join(missed)}.**",
-        _markdown([["", "aim", "reached", "over", ""],
+        "# Quality of the neural generator",
+        "Generated by `python -m benchmarks.quality.neural --docs` from `benchmarks/results/quality.json`; the "
+        "measurement is in `benchmarks/quality/`. Characters and speakers are held out: no network was trained on "
+        "them.",
+        f"Last measured on {hardware.line(about)} (the processor of each part is listed below), at commit "
+        f"{about['commit']}, with the weights `{result['weights']['sha256'][:12]}` ({result['weights']['preset']}).",
+        "**All measured targets are met.**" if not missed else f"**Missed: {'; '.join(missed)}.**",
+        _markdown([["", "target", "result", "measured over", ""],
                    *([line.what, line.aim, line.reached, line.n, line.verdict] for line in lines)], numbers=False),
-        "The live rows are of `benchmarks/results/mic_to_photon.json`, measured by "
-        "`benchmarks/latency/mic_to_photon.py`. The model card says how the "
-        "teacher was trained. Other rows were drawn by PyTorch, in the precision given below; OpenVINO's frames, which "
-        "a server shows where they are faster, lie within 0.1 of 255 levels of float32's, as PyTorch's do "
+        "The live rows come from `benchmarks/results/mic_to_photon.json`, measured by "
+        "`benchmarks/latency/mic_to_photon.py`. The model card describes how the teacher was trained. The frames of "
+        "all other rows were drawn by PyTorch, in the precision given below. A server uses OpenVINO where it is "
+        "faster; its frames differ from float32's by at most 0.1 of 255 levels, as PyTorch's do "
         "(`benchmarks/results/engines.json`).",
     ]  # fmt: skip
     if columns(result):
         parts += [
             "## Side by side",
-            "Lips are read from the frames by a small network that was trained on the rig's drawings. What it reads in "
-            "the rig's own frames is the column *rig*: its own error is in there. The rig's lips cannot follow the "
-            "phones better than the curves that the articulation network hears. *Autoencoder*: the rig's frames, coded "
-            "and given back, the best that a generator on its latents could show. "
-            "*Autoencoder* and *teacher* have only the first passages; the last columns are the run without a break.",
+            "A small network, trained on the rig's drawings, reads the lips from the frames. The column *rig* has its "
+            "results on the rig's own frames, which include its error. The rig's lips cannot follow the phones better "
+            "than the curves from the articulation network. *Autoencoder*: the rig's frames, encoded and decoded; the "
+            "upper limit for a generator on these latents. *Autoencoder* and *teacher* cover only the first passages; "
+            "the last columns are the long run without a break.",
             _markdown(side_by_side(result)),
         ]
         error = result["lips"]["reader"] if "lips" in result else {}
         if error:
             parts.append(
-                f"The reader's error on {error['frames']} drawn frames of {error['characters']} characters held out: "
-                f"PCC {error['lips_pcc']:.3f}, mean error {error['lips_mae']:.3f} of the widest opening; of "
-                f"{error['closed_frames']} closed mouths it calls {share(error['closed_called_closed'])} closed, of "
-                f"the open ones {share(error['open_called_closed'])}. Blinks: {error['blinks_found']} of "
+                f"The lip reader's error on {error['frames']} drawn frames of {error['characters']} held-out "
+                f"characters: PCC {error['lips_pcc']:.3f}, mean error {error['lips_mae']:.3f} of the maximum opening. "
+                f"It classifies {share(error['closed_called_closed'])} of {error['closed_frames']} closed mouths and "
+                f"{share(error['open_called_closed'])} of the open ones as closed. Blinks: {error['blinks_found']} of "
                 f"{error['blinks']} found, {error['blinks_invented']} invented."
             )
     if larger := result.get("larger"):
@@ -168,9 +168,9 @@ def page(result: Result, strips: Sequence[str]) -> str:
         ]
         parts += [
             "## Larger sessions",
-            f"On the CPU a frame of {larger['size']}² is drawn from a picture of that size, where it would else be "
-            f"scaled up from half of it; {larger['n']} frames, against the rig's of {larger['size']}².",
-            _markdown([["one step", "PSNR", "gradient energy, of the rig's"], *each]),
+            f"On the CPU, frames of {larger['size']}² are drawn from a picture of that size instead of being scaled up "
+            f"from half the size; {larger['n']} frames, compared with the rig's at {larger['size']}².",
+            _markdown([["one step", "PSNR", "gradient energy, share of the rig's"], *each]),
         ]
     if speakers := result.get("lips", {}).get("speakers"):
         keys = {
@@ -199,15 +199,15 @@ def page(result: Result, strips: Sequence[str]) -> str:
             )
         head = ["engine", "threads", "precision", "sessions", "p50, ms", "p99, ms", *stages]
         held = ", ".join(f"{name} {value:.1f} MB" for name, value in speed["memory_mb"].items())
-        engines = f"Compiled: {speed['compiled']}, sessions one after the other. " if "compiled" in speed else ""
-        parts += ["## What a step costs", _markdown([head, *each]), f"{engines}Memory: {held}."]
+        engines = f"Compiled: {speed['compiled']}, sessions drawn sequentially. " if "compiled" in speed else ""
+        parts += ["## Cost of a step", _markdown([head, *each]), f"{engines}Memory: {held}."]
     if context := result.get("context"):
         each = [[*_variant(row), f"{row['idle']['motion'] / row['idle_rig']['motion']:.2f}"] for row in context["rows"]]
         parts += [
-            "## What the shipped weights need of their past",
-            f"The same weights, told to look back on other numbers of frames, or not on the picture's tokens; "
-            f"{context['n']} frames; motion in silence as a share of the rig's. What another training would make of "
-            f"it, this does not say.{_of(context)}",
+            "## Context and sink of the shipped weights",
+            f"The same weights with other context lengths, in frames, or without attention to the picture's tokens; "
+            f"{context['n']} frames; motion in silence as a share of the rig's. This does not show what training with "
+            f"such a setting would achieve.{_of(context)}",
             _markdown([[*_VARIANT, "motion in silence"], *each]),
         ]
     if ablations := result.get("ablations"):
@@ -216,24 +216,24 @@ def page(result: Result, strips: Sequence[str]) -> str:
             for row in ablations["variants"]
         ]
         parts += [
-            "## What each part is worth",
-            f"The shipped weights with one part changed, each tuned for {ablations['steps_each']} steps of "
-            f"{ablations['batch']}×{ablations['frames']} frames at {ablations['size']}² by the recipe's last stage "
-            f"({ablations['cpu']}); {ablations['n']} frames. The first two rows differ by chance alone."
+            "## Ablations",
+            f"The shipped weights with one part changed, each fine-tuned for {ablations['steps_each']} steps of "
+            f"{ablations['batch']}×{ablations['frames']} frames at {ablations['size']}² with the recipe's last stage "
+            f"({ablations['cpu']}); {ablations['n']} frames. The first two rows differ only by chance."
             f"{_of(ablations)}",
-            _markdown([[*_VARIANT, "static, end − start, dB", "minutes of a core"], *each]),
+            _markdown([[*_VARIANT, "static, end − start, dB", "core minutes"], *each]),
         ]
         if decoders := ablations.get("decoders"):
             each = [[row["variant"], f"{row['psnr']:.2f}", f"{row['psnr_mouth']:.2f}"] for row in decoders]
             parts += [
-                f"Decoders: small autoencoders of 128², {ablations['autoencoder_steps']} steps from nothing, "
+                f"Decoders: small autoencoders of 128², {ablations['autoencoder_steps']} steps from scratch, "
                 f"{decoders[0]['n']} frames.",
                 _markdown([["decoder", "PSNR", "of the mouth"], *each]),
             ]
     if strips:
         parts += [
             "## Frames",
-            "Above the rig, the truth; below one step, from one picture at rest. Full size, 40 ms apart.",
+            "Top: the rig, the ground truth. Bottom: one step, from one picture at rest. Full size, 40 ms apart.",
         ]
         for path in strips:
             name = Path(path).stem.rsplit("_", 1)[0]
@@ -241,9 +241,9 @@ def page(result: Result, strips: Sequence[str]) -> str:
     if runs := result.get("parts"):
         each = [
             [name, str(run["commit"]), run["cpu"], f"{run['load']}", f"{run['seconds']:.0f} s", run["dtype"],
-             str(run["threads"]), "a trial, which proves little" if run["quick"] else ""]
+             str(run["threads"]), "a smoke test" if run["quick"] else ""]
             for name, run in runs.items()
         ]  # fmt: skip
-        head = ["part", "commit", "processor", "load before", "took", "precision", "threads", ""]
+        head = ["part", "commit", "processor", "load before", "duration", "precision", "threads", ""]
         parts += ["## Runs", _markdown([head, *each], numbers=False)]
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""The quality benchmark's table: what the generator must reach, and what became of it. Pure: its JSON in, rows out."""
+"""The quality benchmark's table of targets and results, from its JSON. Pure."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """A promise and what became of it. `met`: None where it was not measured."""
+    """A target and its result. `met` is None if it was not measured."""
 
     what: str
     aim: str
@@ -28,7 +28,7 @@ def share(value: float) -> str:
 
 
 def rows(result: Result) -> list[Row]:
-    """Every line of what the generator must reach, measured or not."""
+    """A row for every target, measured or not."""
     return [
         *_lips_rows(result),
         *_drift_rows(result.get("drift")),
@@ -53,7 +53,7 @@ def _lips_rows(result: Result) -> list[Row]:
         ("lag to the ground truth", QUALITY["lag"].text),
     )
     taught = (
-        ("lip correlation, one step less the teacher, same noise", QUALITY["teacher_lips"].text),
+        ("lip correlation, one step minus the teacher, same noise", QUALITY["teacher_lips"].text),
         ("gradient energy, one step as a share of the teacher", QUALITY["teacher_sharpness"].text),
     )
     lips = result.get("lips")
@@ -70,7 +70,7 @@ def _lips_rows(result: Result) -> list[Row]:
         (f"{one['pcc_curves']:.3f}", QUALITY["lips_to_curves"].met(one["pcc_curves"]), frames),
         (
             f"{share(one['closures_held'])} (the curves: {share(one['closures_held_by_curves'])}); "
-            f"and {share(one['falsely_closed'] or 0)} of the open ones",
+            f"and {share(one['falsely_closed'] or 0)} of open mouths",
             QUALITY["closures"].met(one["closures_held"]),
             f"{one['closures']} closures",
         ),
@@ -103,7 +103,7 @@ def _lips_rows(result: Result) -> list[Row]:
 
 def _drift_rows(drift: Result | None) -> list[Row]:
     aims = (
-        ("10 minutes: PSNR of still parts, last minute less the first", QUALITY["drift"].text),
+        ("10 minutes: PSNR of still parts, last minute minus the first", QUALITY["drift"].text),
         ("10 minutes: slope of colour (Lab), the worst of six", QUALITY["colour_slope"].text),
         ("10 minutes: freezes", QUALITY["freezes"].text),
         ("10 minutes: blinks", QUALITY["blinks"].text),
@@ -133,7 +133,7 @@ def _drift_rows(drift: Result | None) -> list[Row]:
         (" to ".join(dict.fromkeys(f"{each:.1f}" for each in (blinks[0], blinks[-1]))),
          QUALITY["blinks"].met(blinks[0]) and QUALITY["blinks"].met(blinks[-1])),
     )  # fmt: skip
-    # A shorter run proves nothing about ten minutes, except a freeze.
+    # A shorter run says nothing about ten minutes, unless it freezes.
     return [
         Row(what, aim, reached, met if long >= 10 or (what.endswith("freezes") and frozen) else None, n)
         for (what, aim), (reached, met) in zip(aims, values, strict=True)
@@ -142,8 +142,8 @@ def _drift_rows(drift: Result | None) -> list[Row]:
 
 def _onset_rows(onset: Result | None) -> list[Row]:
     aims = (
-        ("first open mouth after silence, later than the steady lag to ground truth (median)", QUALITY["onset"].text),
-        ("the same to the curves: onsets within one frame", QUALITY["onset_to_curves"].text),
+        ("first open mouth after silence, delay beyond the steady lag to ground truth (median)", QUALITY["onset"].text),
+        ("the same relative to the curves: onsets within one frame", QUALITY["onset_to_curves"].text),
     )
     if onset is None:
         return _missing(*aims)
@@ -182,7 +182,7 @@ def _identity_rows(identity: Result | None) -> list[Row]:
 
 
 def _idle_rows(idle: Result | None) -> list[Row]:
-    aim = ("20 s of silence: breathes, blinks, mouth shut", "motion follows the rig's, blinks > 0")
+    aim = ("20 s of silence: breathes, blinks, mouth closed", "motion follows the rig's, blinks > 0")
     if idle is None:
         return _missing(aim)
     mine, rig = idle["sides"]["one step"], idle["sides"]["rig"]
@@ -210,8 +210,8 @@ def _autoencoder_rows(found: Result | None) -> list[Row]:
     n, distance = f"{found['n']} frames", found["st_lpips"]
     best = found["best_latents"]
     copied = (
-        f"(the picture merely copied: {found['psnr_copied']:.1f}; {best['n']} frames with the best latents that "
-        f"gradient descent finds: {best['psnr_whole']:.1f}, with the encoder's: {best['psnr_whole_of_encoder']:.1f})"
+        f"(copying the picture: {found['psnr_copied']:.1f}; {best['n']} frames with latents optimised by "
+        f"gradient descent: {best['psnr_whole']:.1f}, with the encoder's: {best['psnr_whole_of_encoder']:.1f})"
     )
     return [
         Row(*aims[0], f"{found['psnr_whole']:.2f} dB {copied}", QUALITY["autoencoder"].met(found["psnr_whole"]), n),
@@ -243,14 +243,14 @@ def _speed_rows(speed: Result | None) -> list[Row]:
 
 
 def _live_rows(live: Result | None) -> list[Row]:
-    """Of a report of `mic_to_photon.py`: server and browser on the same cores, echo cancellation on."""
+    """Rows from a report of `mic_to_photon.py`: server and browser on the same cores, echo cancellation on."""
     limits, rate = RENDERERS["neural"].latency(), RENDERERS["neural"].frame_rate()
-    aims = [(f"live beside a browser: mic-to-photon {name}", limit.text) for name, limit in limits.items()]
-    whole = ("live beside a browser: frames a second", rate.text)
-    told = [each for each in (live or {}).get("configurations", ()) if each["echo_cancellation"]]
-    if live is None or not told:
+    aims = [(f"live next to a browser: mic-to-photon {name}", limit.text) for name, limit in limits.items()]
+    whole = ("live next to a browser: frames per second", rate.text)
+    measured = [each for each in (live or {}).get("configurations", ()) if each["echo_cancellation"]]
+    if live is None or not measured:
         return _missing(*aims, whole)
-    numbers, settings = told[0]["median"], live["settings"]
+    numbers, settings = measured[0]["median"], live["settings"]
     n = f"{settings['runs']} × {settings['seconds']:.0f} s, {live['hardware']['cpu']}"
     total, fps = numbers["total_ms"], numbers["display"]["fps"]
     return [
@@ -263,4 +263,4 @@ def _live_rows(live: Result | None) -> list[Row]:
 
 
 def engine(configuration: Result) -> str:
-    return configuration.get("engine", "torch")  # results from before there were two do not name it
+    return configuration.get("engine", "torch")  # older results do not name the engine

@@ -1,4 +1,4 @@
-"""Time of a frame: a whole step and its parts, by engine, batch size, precision and threads."""
+"""Time per frame: the whole step and its parts, by engine, batch size, precision and threads."""
 
 import time
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Timed:
-    """A request of OpenVINO's that notes how long it takes."""
+    """An OpenVINO request that records its duration."""
 
     def __init__(self, request: Any, kind: type[nn.Module], spans: list[tuple[type[nn.Module], float]]) -> None:
         self._request, self._kind, self._spans = request, kind, spans
@@ -38,9 +38,9 @@ class Timed:
 
 
 class Stopwatch:
-    """
-    Seconds spent inside the transformer and the decoder, by torch's own hooks or around a compiled painter's requests:
-    the code under test is untouched.
+    """Measures the seconds in the transformer and the decoder, by torch's hooks or around OpenVINO's requests.
+
+    The code under test is unchanged.
     """
 
     def __init__(self, frame_renderer: FrameRenderer) -> None:
@@ -77,7 +77,7 @@ class Stopwatch:
             self.spans.append((kind, time.perf_counter() - self._began.pop(id(module))))
 
     def split(self) -> dict[str, float]:
-        """One frame's seconds in the transformer, which draws and remembers, and in the decoder; and its passes."""
+        """A frame's seconds in the transformer and in the decoder, and the number of transformer passes."""
         took = {"transformer": 0.0, "decoder": 0.0, "passes": 0.0}
         for kind, seconds in self.spans:
             if kind is Decoder:
@@ -95,7 +95,7 @@ def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def _frames(frame_renderer: FrameRenderer, batch: int, count: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Milliseconds of a step for `batch` sessions: whole, and its parts in a second run that hooks slow a little."""
+    """Milliseconds of a step for `batch` sessions, and of its parts in a second run, which hooks slow down slightly."""
     size = frame_renderer.config.size
     picture = rng.integers(0, 256, (size, size, 4)).astype(np.uint8)
     given = Given(picture, np.ones((size // 16, size // 16), np.float32))
@@ -137,9 +137,10 @@ def _bytes(parts: Sequence[torch.Tensor]) -> int:
 def measure(
     networks: Networks, count: int, threads: int | None = None, batches: Sequence[int] = (1, 2, 4)
 ) -> dict[str, Any]:
-    """
-    Every combination of engine, batch, precision and threads (1 and 2, or so many only); memory of a session. The
-    compiled engine draws a batch's sessions one after the other; where it cannot draw, `compiled` says why.
+    """Measures each combination of engine, batch, precision and threads (`threads`, or 1 and 2), and a session's
+    memory.
+
+    The compiled engine draws a batch's sessions sequentially. If it is unavailable, `compiled` gives the reason.
     """
     rng = np.random.default_rng(0)
     before = torch.get_num_threads()
@@ -147,9 +148,9 @@ def measure(
     made: Models | None = None
     try:
         made = models(networks)
-        said = made.name
+        compiled = made.name
     except Unavailable as error:
-        said = str(error)
+        compiled = str(error)
     try:
         for used in [threads] if threads else sorted({1, min(2, usable_cores())}):
             torch.set_num_threads(used)
@@ -173,7 +174,7 @@ def measure(
     cache = stream.cache
     return {
         "configurations": configurations,
-        "compiled": said,
+        "compiled": compiled,
         "parameters": {
             "transformer": sum(p.numel() for p in networks.transformer.parameters()),
             "decoder": sum(p.numel() for p in networks.autoencoder.decoder.parameters()),

@@ -1,8 +1,9 @@
-"""Is the watermark found where it is, and nowhere else: after the session's own encoders, down to their lowest rates,
-after scaling, and on pictures that bear none.
+"""Detection and false positives of the watermark: after the session's encoders down to their lowest rates, after
+scaling, and on pictures without a watermark.
 
-A decoy is another pattern of signs, made as the mark's is. What decoys score on a video is what the mark scores on one
-that it knows nothing of: hundreds of videos and a hundred thousand decoys are tens of millions of such scores.
+A decoy is another pattern of signs, generated like the watermark's. A decoy's score on a video is distributed like the
+watermark's score on an unmarked video: hundreds of videos and a hundred thousand decoys give tens of millions of
+scores.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from streamer.provenance.detector import THRESHOLD, Detector, chance
 from streamer.provenance.marker import CELLS, Marker, signs
 
 Few = Callable[[int], int]
-"""Of a whole run's clips, those of this one."""
+"""Scales the number of clips of a full run to this run."""
 
 DECODERS = {"H264": "h264", "VP8": "vp8"}
 SECONDS = (0.4, 1, 2, 5, 10)
@@ -47,7 +48,7 @@ SCALES = {"as it is": 1.0, "halved": 0.5, "doubled": 2.0, "halved and back": -0.
 def clip(
     entry: CharacterRecord, generator: RendererBackend, size: int, background: bool, seconds: float, start: float
 ) -> list[Picture]:
-    """A character that speaks the sample, from `start` seconds of it on, over and over."""
+    """A character that speaks the sample in a loop, from `start` seconds on."""
     heard = np.roll(read_recording(SPEECH, SAMPLE_RATE), -int(start * SAMPLE_RATE))
     heard = np.resize(heard, int(seconds * SAMPLE_RATE))
     drawn = draw_frames(heard, entry, size, background, Articulation.load(), generator=generator)
@@ -67,7 +68,7 @@ def edge(image: Picture) -> int:
 
 
 def coded(frames: list[Picture], codec: str, bitrate: float) -> tuple[list[np.ndarray], float]:
-    """Brightness [S, S] after the session's encoder and a decoder, and the rate (bit/s) that it took."""
+    """Luma [S, S] of each frame after the session's encoder and a decoder, and the bitrate in bit/s."""
     size = edge(frames[0])
     encoder, decoder = VideoEncoder(codec, size), av.CodecContext.create(DECODERS[codec], "r")
     assert isinstance(decoder, av.VideoCodecContext)
@@ -82,7 +83,7 @@ def coded(frames: list[Picture], codec: str, bitrate: float) -> tuple[list[np.nd
 
 
 def coded_again(grey: list[np.ndarray], crf: int = 23) -> list[np.ndarray]:
-    """As a site does that takes videos: at x264's own default quality."""
+    """Re-encodes like a video site, at x264's default quality."""
     context = av.CodecContext.create("libx264", "w")
     context.width, context.height, context.pix_fmt = grey[0].shape[1], grey[0].shape[0], "yuv420p"
     context.time_base, context.framerate = Fraction(1, FPS), Fraction(FPS)
@@ -122,7 +123,7 @@ def seen(grey: list[np.ndarray]) -> Detector:
 
 
 def psnr(frames: list[Picture]) -> float:
-    """dB of the watermarked frames beside those that bear only the label, in red, green and blue."""
+    """PSNR in dB of watermarked frames against frames with the label only, over RGB."""
     errors = []
     for with_mark, without in zip(marked(frames), marked(frames, watermark=False), strict=True):
         difference = to_rgba(with_mark)[..., :3].astype(np.float32) - to_rgba(without)[..., :3]
@@ -141,11 +142,11 @@ def summary(scores: list[float]) -> dict[str, Any]:
     }
 
 
-# Found where it is
+# Detection
 
 
 def detection(few: Few, rng: np.random.Generator) -> dict[str, Any]:
-    """Scores of marked clips by generator, size, background, codec, rate, scaling and length."""
+    """Scores of marked clips by generator, size, background, codec, bitrate, scaling and length."""
     rig, neural = create("rig"), create("neural", "cpu", 1)
     by_seed, painted = Characters(), Characters(needs_face=True)
     rows: dict[str, list[float]] = {}
@@ -201,11 +202,11 @@ def detection(few: Few, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-# Not found where it is not
+# False positives
 
 
 def unmarked(few: Few, rng: np.random.Generator) -> Iterator[tuple[str, Detector]]:
-    """Videos without a mark, each 2 s unless it is a still: what they are, and what was seen of them."""
+    """Yields the kind and the detector of videos without a watermark, each 2 s unless it is a still."""
     rig, neural = create("rig"), create("neural", "cpu", 1)
     by_seed, painted = Characters(), Characters(needs_face=True)
     for number in range(few(240)):
@@ -242,7 +243,7 @@ def unmarked(few: Few, rng: np.random.Generator) -> Iterator[tuple[str, Detector
 
 
 def false_positives(few: Few, rng: np.random.Generator) -> dict[str, Any]:
-    """What the mark's own signs score on each, and how the scores of decoys on all of them are spread."""
+    """The watermark's scores on unmarked videos, and the distribution of the decoys' scores."""
     scores: dict[str, list[float]] = {}
     evidence = []
     for kind, detector in unmarked(few, rng):
@@ -293,7 +294,7 @@ def false_positives(few: Few, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def cost(few: Few) -> dict[str, Any]:
-    """Milliseconds a frame, on a thread of its own, medians; `detect`: of the detector."""
+    """Median milliseconds per frame; `detect` is the detector's."""
     rig, found = create("rig"), {}
     for size in (128, 256, 512, 1024):
         (plain,) = clip(Characters().get("1"), rig, size, True, 0.04, 1.0)
@@ -318,14 +319,14 @@ def cost(few: Few) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="some minutes: shows that it runs, proves little")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of some minutes")
     parser.add_argument("--share", type=float, default=1.0, help="share of the clips to measure (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS / "watermark.json")
     options = parser.parse_args()
     share = 0.02 if options.quick else options.share
     if not 0 < share <= 1:
-        parser.error(f"--share {share}: want more than 0, at most 1")
+        parser.error(f"--share {share}: must be above 0 and at most 1")
     began = time.perf_counter()
 
     def few(whole: int) -> int:

@@ -1,7 +1,8 @@
-"""A bot that needs no cloud: it hears that one speaks, answers by rules with espeak-ng's voice, and can be interrupted.
+"""A bot without cloud services: it reacts to when the user speaks, answers by rules with espeak-ng's voice, and can be
+interrupted.
 
 python examples/bot/bot.py                     # starts a server, and prints the address of the page
-python examples/bot/bot.py --server URL        # a server that runs already (--token, if it wants one)
+python examples/bot/bot.py --server URL        # uses a running server (with --token, if it requires one)
 """
 
 import argparse
@@ -28,14 +29,14 @@ from rules import Bot as Rules  # noqa: E402
 from rules import Turn  # noqa: E402
 
 RATE = 22_050
-"""espeak-ng's own."""
+"""espeak-ng's output rate in Hz."""
 
 TURN_ENDS_AFTER = 0.5
-"""Seconds of silence, beyond the 0.4 s that the server's detector takes, before it is the bot's turn."""
+"""Seconds that the bot waits before it answers, after the server's detector has waited 0.4 s."""
 
 
 async def speak(text: str, voice: str = "en") -> np.ndarray:
-    """The text in espeak-ng's voice: [n] float32 at RATE. Raises RuntimeError where it is not installed, or refuses."""
+    """Synthesizes text with espeak-ng: [n] float32 at RATE. Raises RuntimeError if it is not installed or fails."""
     program = shutil.which("espeak-ng")
     if program is None:
         raise RuntimeError("espeak-ng is not installed (Debian: apt-get install espeak-ng)")
@@ -43,17 +44,17 @@ async def speak(text: str, voice: str = "en") -> np.ndarray:
         program, "--stdout", "-v", voice, "--", text, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     out, errors = await process.communicate()
-    if process.returncode != 0 or errors or not out:  # of a voice that it lacks it only complains
-        raise RuntimeError(f"espeak-ng: {errors.decode(errors='replace').strip()[:200] or 'said nothing'}")
+    if process.returncode != 0 or errors or not out:  # an unknown voice only causes a message
+        raise RuntimeError(f"espeak-ng: {errors.decode(errors='replace').strip()[:200] or 'no output'}")
     with wave.open(io.BytesIO(out)) as sound:
         assert sound.getframerate() == RATE and sound.getsampwidth() == 2 and sound.getnchannels() == 1
-        # The header of what is piped names a length that is not known yet.
+        # espeak-ng writes the header of a pipe before it knows the length, so ignore the one in there.
         samples = np.frombuffer(out[44 : 44 + (len(out) - 44) // 2 * 2], "<i2")
     return samples.astype(np.float32) / 32768
 
 
 class Conversation:
-    """One user's. Turns go by the server's events; nothing here listens to sound."""
+    """The conversation with one user. Turns are based on the server's events alone, not on audio."""
 
     def __init__(self, bot: Bot, rules: Rules, voice: str) -> None:
         self._bot, self._rules, self._voice = bot, rules, voice
@@ -61,11 +62,11 @@ class Conversation:
         self._ended = time.time()
         self._interrupted = False
         self._heard = 1.0
-        self._said = 0.0  # seconds of what the bot says
+        self._said = 0.0  # seconds of the bot's current answer
         self._answering: asyncio.Task | None = None
 
     async def run(self) -> None:
-        """Until the session ends, which raises SessionLost."""
+        """Runs until the session ends. Raises SessionLost."""
         try:
             await self._bot.set_attention("idle")
             async for event in self._bot.events():
@@ -99,17 +100,17 @@ class Conversation:
         await self._bot.set_attention("thinking")
         text, emotion = self._rules.answer(turn)
         print(f"user: {turn.seconds:.1f} s{' (interrupted)' * turn.interrupted}\nbot:  {text}", flush=True)
-        samples, _ = await asyncio.gather(speak(text, self._voice), asyncio.sleep(0.6))  # one who answers has thought
+        samples, _ = await asyncio.gather(speak(text, self._voice), asyncio.sleep(0.6))  # think for 0.6 s
         self._said = len(samples) / RATE
         await self._bot.set_emotion(emotion, 0.7)
         await self._bot.say(samples)
 
 
 async def serve(client: Client, session_id: str, voice: str) -> None:
-    """Talks with the user of one session until it ends."""
+    """Talks to the user of one session until it ends."""
     try:
         async with client.bot(session_id, rate=RATE, barge_in=True) as bot:
-            print(f"session {session_id}: somebody is there", flush=True)
+            print(f"session {session_id}: a user is connected", flush=True)
             await Conversation(bot, Rules(), voice).run()
     except SessionLost as lost:
         print(f"session {session_id}: ended ({lost.reason})", flush=True)
@@ -118,7 +119,7 @@ async def serve(client: Client, session_id: str, voice: str) -> None:
 
 
 async def watch(client: Client, voice: str, every: float = 0.3) -> None:
-    """Serves every session that wants a bot and has none, each in a task of its own."""
+    """Serves each session with voice=speech in a task, and looks for new ones every `every` seconds."""
     served: dict[str, asyncio.Task] = {}
     try:
         while True:
@@ -128,7 +129,7 @@ async def watch(client: Client, voice: str, every: float = 0.3) -> None:
                 for session_id in known:
                     if session_id in served:
                         continue
-                    with contextlib.suppress(RequestError):  # it has ended meanwhile
+                    with contextlib.suppress(RequestError):  # the session has ended meanwhile
                         state = await client.session_state(session_id)
                         if state["voice"] == "speech" and state["state"] == "live":
                             served[session_id] = asyncio.create_task(serve(client, session_id, voice))
@@ -140,7 +141,7 @@ async def watch(client: Client, voice: str, every: float = 0.3) -> None:
 
 
 async def main(url: str, token: str | None, voice: str) -> None:
-    await speak("ready", voice)  # so that what is missing is said now
+    await speak("ready", voice)  # fail early if espeak-ng or the voice is missing
     async with Client(url, token) as client:
         async with asyncio.timeout(120):
             while True:
@@ -166,11 +167,11 @@ def _own_server(generator: str) -> tuple[subprocess.Popen, str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", metavar="URL", help="a server that runs; without, one is started")
-    parser.add_argument("--token", help="the server's")
-    parser.add_argument("--voice", default="en", help="of espeak-ng (espeak-ng --voices)")
+    parser.add_argument("--server", metavar="URL", help="a running server (default: start one)")
+    parser.add_argument("--token", help="the server's token")
+    parser.add_argument("--voice", default="en", help="espeak-ng voice (see espeak-ng --voices)")
     parser.add_argument(
-        "--generator", default="auto", choices=("auto", "neural", "rig"), help="of the server that is started"
+        "--generator", default="auto", choices=("auto", "neural", "rig"), help="generator of the server that is started"
     )
     options = parser.parse_args()
     server = None

@@ -1,4 +1,4 @@
-"""What the bot answers. It has no ears for words, only for turns: rules on when, how long and how often one speaks."""
+"""The bot's answers. It does not understand words: the rules use only when, how long and how often the user speaks."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -8,22 +8,22 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Turn:
-    """One thing that the user said, as far as it is known."""
+    """What is known about one turn of the user."""
 
     seconds: float
-    """How long it was."""
+    """Its length."""
     after: float
-    """Seconds of silence before it; the first: since the conversation began."""
+    """Seconds of silence before it; for the first turn, since the start of the conversation."""
     interrupted: bool
-    """It cut the bot short."""
+    """Whether it interrupted the bot."""
     heard: float
-    """What share of the bot's last words the user had heard, 0 to 1."""
+    """Share of the bot's last answer that the user had heard, 0 to 1."""
     now: datetime
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The first rule that fits a turn answers it, with one of its replies that were not used lately."""
+    """The first rule that fits a turn answers it, with a reply that was not used recently."""
 
     name: str
     fits: Callable[["Bot", Turn], bool]
@@ -82,7 +82,7 @@ class Bot:
         self._random = random.Random(self.seed)
 
     def answer(self, turn: Turn) -> tuple[str, str]:
-        """What to say, and the emotion to say it with."""
+        """The text to say, and its emotion."""
         self.turns += 1
         rule = next(rule for rule in RULES if rule.fits(self, turn))
         fresh = [reply for reply in rule.replies if reply not in self._used[-4:]] or list(rule.replies)

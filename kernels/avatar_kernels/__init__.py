@@ -1,36 +1,36 @@
-"""GPU kernels of the talking avatar's transformer, in Triton, each beside the plain PyTorch that is its truth.
+"""Triton GPU kernels of the talking avatar's transformer, each with a plain PyTorch reference.
 
-Each operation is a package of its own, whose one public function bears its name:
+Each operation is a subpackage with one public function of the same name:
 
     from avatar_kernels.rolling_attention import rolling_attention
     from avatar_kernels.face_audio_attention import face_audio_attention
     from avatar_kernels.qk_norm_rope_cache import qk_norm_rope_cache
     from avatar_kernels.adaln import adaln
 
-All of it imports where Triton is not installed. `why_not` says whether the kernels can run, and if not, why; their
-references (`avatar_kernels.<op>.reference`) run anywhere.
+Everything can be imported without Triton. `why_not` says whether the kernels can run, and if not, why; their references
+(`avatar_kernels.<op>.reference`) run anywhere.
 """
 
 import importlib.util
 import os
 
 OPS = ("rolling_attention", "face_audio_attention", "qk_norm_rope_cache", "adaln")
-"""What is offered, where `why_not` has no objection."""
+"""The operations, available if `why_not` returns None."""
 
 CAPABILITY = (8, 0)
-"""The least compute capability: bfloat16 on tensor cores, and asynchronous copies."""
+"""Minimum compute capability: bfloat16 on tensor cores, and asynchronous copies."""
 
 FP8_CAPABILITY = (9, 0)
-"""The least compute capability for a context kept in FP8 (e4m3)."""
+"""Minimum compute capability for a context in FP8 (e4m3)."""
 
 
 def interpreted() -> bool:
-    """Whether kernels run on the CPU under Triton's interpreter. Triton asks when a kernel is decorated, so once."""
+    """Whether kernels run on the CPU in Triton's interpreter. Triton checks once, when a kernel is decorated."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 
 
 def why_not(device: str = "cuda") -> str | None:
-    """None where the kernels run on `device` ("cuda", "cuda:1", "cpu", …); else the reason why they are not offered."""
+    """None if the kernels run on `device` ("cuda", "cuda:1", "cpu", …); otherwise the reason why not."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     kind, _, index = device.partition(":")

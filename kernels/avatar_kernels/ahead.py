@@ -1,10 +1,10 @@
-"""Compiles launches to machine code without a GPU, and reads what came out: registers, spills, memory, tensor cores.
+"""Compiles launches to machine code without a GPU, and analyses it: registers, spills, memory, tensor cores.
 
     python -m avatar_kernels.ahead [--arch 80 --arch 90] [--all] [--json OUT]
 
-compiles the shipped configurations and prints a table. It has to run in a process of its own, without the interpreter:
-TRITON_INTERPRET decides what a kernel is when it is decorated. `shipped` lists what is compiled; its tensors have
-shapes and strides and no memory, and the launches are those that the public functions make.
+compiles the shipped configurations and prints a table. It must run in its own process without the interpreter:
+TRITON_INTERPRET determines what a kernel is when it is decorated. `shipped` lists what is compiled; its tensors have
+shapes and strides but no memory, and the launches are those of the public functions.
 """
 
 import argparse
@@ -44,14 +44,14 @@ _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 @dataclass(frozen=True)
 class Build:
-    """What is compiled: a launch for an architecture, made when it is asked for."""
+    """A launch to be compiled for an architecture, created on demand."""
 
     op: str
     case: str
     arch: int
     make: Callable[[], Launch]
     tensor_cores: bool
-    """Whether there is a dot in it, of a dtype that tensor cores multiply."""
+    """Whether it contains a dot of a dtype that tensor cores support."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class Compiled:
     case: str
     arch: int
     registers: int
-    """Of a thread."""
+    """Per thread."""
     spilled: int
-    """Bytes of a thread's stack, where spilled registers go, and instructions that access it."""
+    """Bytes of a thread's stack, which holds spilled registers, and instructions that access it."""
     shared_memory: int
-    """Bytes of a program."""
+    """Bytes per program."""
     warps: int
     tensor_core_instructions: int
     tensor_cores_wanted: bool
@@ -79,12 +79,12 @@ class Compiled:
         if self.shared_memory > GPUS[self.arch].shared_memory:
             return f"{self.shared_memory} bytes of shared memory are above {GPUS[self.arch].shared_memory}"
         if self.tensor_cores_wanted and not self.tensor_core_instructions:
-            return "has a dot, and no tensor-core instruction"
+            return "has a dot, but no tensor-core instruction"
         return None
 
 
 def _signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int, ...], Any]]:
-    """Types, constants and alignments of the arguments, as Triton specialises them when it launches."""
+    """Types, constants and alignments of the arguments, as Triton specialises them at launch."""
     names: list[str] = list(launch.kernel.arg_names)
     types: dict[str, str] = {}
     constants: dict[str, Any] = dict(launch.constants)
@@ -117,7 +117,7 @@ def _tool(name: str) -> str:
 
 
 def assemble(launch: Launch, arch: int) -> tuple[Any, str]:
-    """Compiles a launch -> Triton's compiled kernel, and its machine code as text."""
+    """Compiles a launch to Triton's compiled kernel and its disassembly."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -142,7 +142,7 @@ def compile_ahead(build: Build) -> Compiled:
     kernel, code = assemble(launch, build.arch)
     usage = _USAGE.search(_dump(kernel.asm["cubin"], "-res-usage"))
     if usage is None:
-        raise RuntimeError(f"cuobjdump says nothing of the registers of {build.op} {build.case}")
+        raise RuntimeError(f"cuobjdump reports no registers for {build.op} {build.case}")
     registers, stack, _, local = (int(number) for number in usage.groups())
     return Compiled(
         build.op,
@@ -185,8 +185,8 @@ def rolling(
     shape: Shape, rows: int, dtype: torch.dtype, arch: int, quantised: bool = False, turned: bool = True
 ) -> list[Launch]:
     """
-    turned: queries come as `qk_norm_rope_cache` leaves them, the sink was turned once, and angles have 16 bits where
-    keys do; else all is turned on load, by angles in float32.
+    turned: queries are rotated by `qk_norm_rope_cache`, the sink was rotated once, and angles have 16 bits if keys do;
+    otherwise everything is rotated on load, by float32 angles.
     """
     from avatar_kernels.rolling_attention.kernel import plan
 
@@ -224,7 +224,7 @@ def _adaln(shape: Shape, dtype: torch.dtype) -> Launch:
 
 
 def shipped(arch: int, everything: bool = False) -> Iterator[Build]:
-    """The shipped configurations: those of the two presets in bfloat16 and what differs most, or all of them."""
+    """The shipped configurations: both presets in bfloat16 and the most different ones, or all of them."""
     short = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
     half = torch.bfloat16
 
@@ -241,7 +241,7 @@ def shipped(arch: int, everything: bool = False) -> Iterator[Build]:
             yield Build("rolling_attention", name, arch, lambda launch=launch: launch, wanted)  # type: ignore[misc]
 
     yield from attention(NANO, 1, half)
-    yield from attention(LIVE, 1, half)  # few programs: its keys are dealt into parts
+    yield from attention(LIVE, 1, half)  # few programs: its keys are split
     yield from attention(LIVE, 16, half)
     yield from attention(LARGE, 1, half)
     yield from attention(NANO, 64, torch.float32)
@@ -269,7 +269,7 @@ def shipped(arch: int, everything: bool = False) -> Iterator[Build]:
 
 
 def distinct(builds: Iterator[Build]) -> Iterator[Build]:
-    """Without those that would compile to the same code."""
+    """Without builds that would compile to the same code."""
     found = set()
     for build in builds:
         launch = build.make()
@@ -280,7 +280,7 @@ def distinct(builds: Iterator[Build]) -> Iterator[Build]:
 
 
 def table(rows: list[Compiled]) -> str:
-    """As Markdown."""
+    """The rows as a Markdown table."""
     lines = [
         "| operation | case | sm | warps | registers | spills | shared memory | tensor-core instructions |",
         "|---|---|---|---|---|---|---|---|",
@@ -298,12 +298,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="avatar_kernels.ahead", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--arch", type=int, action="append", choices=ARCHITECTURES, help="default: all")
     parser.add_argument("--all", action="store_true", help="all shipped configurations, not only the most different")
-    parser.add_argument("--json", type=Path, help="writes the table's rows there as well")
+    parser.add_argument("--json", type=Path, help="also writes the table's rows to this file")
     options = parser.parse_args()
     if importlib.util.find_spec("triton") is None:
         parser.error("Triton is not installed")
     if interpreted():
-        parser.error("compiling wants kernels as they are, not the interpreter's: unset TRITON_INTERPRET")
+        parser.error("compiling needs real kernels, not the interpreter's: unset TRITON_INTERPRET")
     builds = [b for arch in options.arch or ARCHITECTURES for b in distinct(shipped(arch, options.all))]
     rows = []
     for number, build in enumerate(builds, 1):

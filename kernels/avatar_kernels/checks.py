@@ -1,4 +1,4 @@
-"""Refusals that all kernels share: each says what was given and what was wanted, in numbers."""
+"""Argument checks shared by all kernels: each error states what was given and what was expected, in numbers."""
 
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ FP8 = torch.float8_e4m3fn
 FP8_MAX = 448.0
 
 _REACH = 2**31
-"""Offsets within a row of the batch are 32-bit; rows themselves are found with 64 bits."""
+"""Offsets within a row of the batch are 32-bit; offsets of rows are 64-bit."""
 
 
 @lru_cache
@@ -26,7 +26,7 @@ def _capability(device: str) -> tuple[int, int]:
 
 
 def offered(op: str, device: torch.device) -> None:
-    """Raises RuntimeError where kernels cannot run on `device`."""
+    """Raises RuntimeError if kernels cannot run on `device`."""
     if reason := _why_not(str(device)):
         raise RuntimeError(f"{op}: {reason}; its reference in avatar_kernels.{op}.reference runs anywhere")
 
@@ -61,8 +61,8 @@ def together(name: str, tensor: Tensor, with_name: str, other: Tensor) -> None:
 
 def packed(name: str, tensor: Tensor, inner: int) -> None:
     """
-    The last `inner` dimensions lie side by side in memory, as they do in a slice of a projection's output. The
-    dimensions before them may have any stride, and are read where they lie.
+    The last `inner` dimensions must be contiguous, as in a slice of a projection's output. The dimensions before them
+    may have any stride and are read in place.
     """
     wanted = 1
     for axis in range(tensor.dim() - 1, tensor.dim() - 1 - inner, -1):
@@ -75,16 +75,16 @@ def packed(name: str, tensor: Tensor, inner: int) -> None:
 
 
 def reach(name: str, tensor: Tensor) -> None:
-    """A row of the batch (what is left without the first dimension) is addressed with 32 bits."""
+    """A row of the batch (without the first dimension) must be addressable with 32 bits."""
     far = sum((size - 1) * stride for size, stride in zip(tensor.shape[1:], tensor.stride()[1:], strict=True))
-    far = max(far, tensor.shape[1:].numel() - 1)  # an output of this shape has no number twice
+    far = max(far, tensor.shape[1:].numel() - 1)  # an output of this shape has no overlapping elements
     if far >= _REACH:
         raise ValueError(f"a row of {name} reaches over {far + 1} numbers, at most {_REACH} can be addressed")
 
 
 def separate(name: str, tensor: Tensor) -> None:
-    """What is written to must not hold a number twice, as an expanded tensor or overlapping windows do."""
-    span = 1  # numbers from the first to the last, of the dimensions that lie closest
+    """A tensor that is written must not overlap itself, as expanded tensors and overlapping windows do."""
+    span = 1  # elements from the first to the last, of the innermost dimensions so far
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1 and stride < span:
             raise ValueError(f"{name} is written to, and its rows share memory: strides {list(tensor.stride())}")
@@ -93,8 +93,8 @@ def separate(name: str, tensor: Tensor) -> None:
 
 def apart(name: str, tensor: Tensor, with_name: str, other: Tensor) -> None:
     """
-    Both are written to, and must not share memory: of one shape and dtype, each row of the batch packed. Rows may lie
-    between one another's. Tensors without memory pass.
+    Both tensors are written and must not share memory: they have one shape and dtype and contiguous rows. Rows may
+    interleave. Tensors without memory pass.
     """
     row = tensor.shape[1:].numel() * tensor.element_size()
     if "meta" in (tensor.device.type, other.device.type) or not (tensor.numel() and other.numel()):
@@ -118,7 +118,7 @@ def fp8(name: str, tensor: Tensor) -> None:
 
 
 def forward_only(op: str, **tensors: Tensor | None) -> None:
-    """These kernels have no backward pass, and say so rather than cut the graph: training runs on PyTorch's own."""
+    """These kernels have no backward pass: an error is better than a cut graph. Training uses PyTorch's own."""
     if torch.is_grad_enabled():
         for name, tensor in tensors.items():
             if tensor is not None and tensor.requires_grad:

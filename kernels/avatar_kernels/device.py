@@ -1,4 +1,4 @@
-"""What several kernels share on the device, and how they get round what Triton's interpreter does not do right."""
+"""Device functions shared by several kernels, with workarounds for errors of Triton's interpreter."""
 
 import triton
 import triton.language as tl
@@ -9,8 +9,8 @@ from avatar_kernels import interpreted
 WIDEN = interpreted()
 """
 The interpreter (as of Triton 3.7.1) multiplies the bits of bfloat16 as integers, drops the carry when it rounds to
-e4m3, and makes 384 of a NaN there. Under it, and only there, operands that were rounded to their dtype are widened to
-float32 before a dot, and numbers are rounded to e4m3's grid, NaN beyond it, before they are cast.
+e4m3, and turns NaN into 384 there. Only in the interpreter, operands that were rounded to their dtype are widened to
+float32 before a dot, and values are rounded to e4m3's grid, NaN beyond it, before they are cast.
 """
 
 
@@ -25,14 +25,14 @@ def dot(a, b, c, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
 
 @triton.jit
 def to_e4m3(x, WIDEN: tl.constexpr):
-    """float32 -> e4m3, saturated, to nearest even; NaN stays NaN, which a plain minimum would make 448 of."""
+    """float32 -> e4m3, saturated, to nearest even; NaN stays NaN, which a plain minimum would turn into 448."""
     x = tl.where(x != x, x, tl.minimum(tl.maximum(x, -448.0), 448.0))
     if WIDEN:
         bits = x.to(tl.int32, bitcast=True)
         normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) & -0x100000).to(tl.float32, bitcast=True)
-        small = (x + 24576.0) - 24576.0  # 1.5 * 2^14: leaves e4m3's least step, 2^-9
+        small = (x + 24576.0) - 24576.0  # 1.5 * 2^14: rounds to e4m3's smallest step, 2^-9
         number = tl.where(tl.abs(x) < 0.015625, small, normal)
-        x = tl.where(x != x, 480.0, number)  # a step above the largest: the bits that mean NaN
+        x = tl.where(x != x, 480.0, number)  # a step above the largest: the bit pattern of NaN
     return x.to(tl.float8e4nv)
 
 
@@ -52,7 +52,7 @@ def turns(p_table, o_row, m_row, HALF: tl.constexpr, BH: tl.constexpr):
 
 @triton.jit
 def seen(p_written, row, SLOTS: tl.constexpr, CONTEXT: tl.constexpr):
-    """How many context frames a row sees, and the slot of the oldest. SLOTS is 1 at least, for a ring of none."""
+    """Number of context frames visible to a row, and slot of the oldest. SLOTS is at least 1, even without a ring."""
     written = tl.maximum(tl.load(p_written + row), 0)
     filled = tl.minimum(written, CONTEXT)
     start = (written - filled) % SLOTS

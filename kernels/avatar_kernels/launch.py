@@ -1,4 +1,4 @@
-"""One kernel launch as a value: what is run on a device is what is compiled ahead of time."""
+"""A kernel launch as a value: the same launch runs on a device and is compiled ahead of time."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class Gpu(NamedTuple):
-    """What sizes of programs depend on."""
+    """Device properties on which program sizes depend."""
 
     multiprocessors: int
     shared_memory: int
-    """Bytes that one program may have."""
+    """Bytes available to a single program."""
     capability: tuple[int, int]
 
     @property
@@ -25,7 +25,7 @@ class Gpu(NamedTuple):
 
 @lru_cache
 def gpu(device: torch.device) -> Gpu:
-    """For a device that is none (the interpreter's CPU), one that fills itself with a single program."""
+    """For a device that is not a GPU (the interpreter's CPU), one that a single program fills."""
     if device.type != "cuda":
         return Gpu(1, 227 * 1024, (9, 0))
     found = torch.cuda.get_device_properties(device)
@@ -35,7 +35,7 @@ def gpu(device: torch.device) -> Gpu:
 
 @dataclass(frozen=True)
 class Launch:
-    """Arguments are those of the kernel by name; constants are compiled into it."""
+    """Arguments are the kernel's, by name; constants are compiled into it."""
 
     kernel: Any  # triton's JITFunction, or its interpreter's
     grid: tuple[int, ...]
@@ -44,11 +44,11 @@ class Launch:
     warps: int
     stages: int
     registers: int | None = None
-    """Of a thread, at most; None: as many as the compiler likes."""
+    """Maximum per thread; None: up to the compiler."""
 
     @property
     def options(self) -> dict[str, int]:
-        """What Triton is told beside the arguments."""
+        """Triton's launch options besides the arguments."""
         chosen = {"num_warps": self.warps, "num_stages": self.stages}
         return chosen if self.registers is None else chosen | {"maxnreg": self.registers}
 
@@ -60,5 +60,5 @@ class Launch:
 
 
 def power_of_two(number: int) -> int:
-    """The least power of two that is not below `number`."""
+    """The smallest power of two not below `number`."""
     return 1 << max(number - 1, 0).bit_length()

@@ -1,20 +1,20 @@
-"""The ring of context frames, as kernels and references read it: which slot holds which frame, and what is checked.
+"""The ring of context frames, as kernels and references read it: its layout, its references and its checks.
 
-A ring [G, S, N, H, D] has, for each of G sessions, S slots of N tokens. A session's frame number j lies in slot j % S.
+A ring [G, S, N, H, D] has, for each of G sessions, S slots of N tokens. A session's frame number j is in slot j % S.
 `written` [B] (int64) counts the frames a session has appended so far; of those it sees the newest
-`filled = min(written, C)`, where the context C is S unless fewer are asked for. Frame `written - filled` is the oldest
-context frame: its index is 0, the current frames follow with index `filled`, and the reference's is -1, whatever the
-count has grown to.
+`filled = min(written, C)`, where the context C is S unless specified. Frame `written - filled` is the oldest
+context frame: its index is 0, the current frames follow with index `filled`, and the reference's is -1, however large
+the count.
 
-With C = S - 1, a slot is spare: a frame may be appended before its own step has looked at all C frames behind it. And
-there may be several rows for each session, B = n G: row b looks at the ring of session b % G with a count of its own,
-and only the first G rows are written. So a frame can be remembered and the next one drawn in one pass: the first G rows
-are the frames remembered, at `written`, the others those drawn, at `written + 1`, which see what the first have left.
+With C = S - 1, one slot is spare: a frame may be appended before its own step has read all C frames before it. There
+may be several rows per session, B = n G: row b reads the ring of session b % G with its own count, and only the first G
+rows are written. So a frame can be stored and the next one generated in one pass: the first G rows are the stored
+frames, at `written`, the others the generated ones, at `written + 1`, which see what the first have stored.
 
-A table [rows, N, D / 2, 2] holds the cosines and sines of the rotary angles for index -1 (row 0), 0, 1, …: one place of
-a frame is one of its N tokens. The first half of a head's channels is paired with the second. In float32 a key's row
-of the table has twice the bytes of a 16-bit key, and every tile of queries reads it again; in float16 it has as many,
-and is exact to a quarter of what bfloat16 keys are.
+A table [rows, N, D / 2, 2] holds the cosines and sines of the rotary angles for index -1 (row 0), 0, 1, … and for each
+of the N positions in a frame. The first half of a head's channels is paired with the second. In float32 a key's row of
+the table has twice the bytes of a 16-bit key, and every tile of queries reads it again; in float16 it has as many, and
+is four times as exact as bfloat16 keys.
 """
 
 import torch
@@ -27,21 +27,21 @@ MAX_HEAD = 128
 
 
 def order(written: Tensor, slots: int, context: int) -> tuple[Tensor, Tensor]:
-    """written [B] -> filled [B], and the slots of the context's frames [B, C], oldest first (beyond `filled`: any)."""
+    """written [B] -> filled [B], and slots of the context's frames [B, C], oldest first (arbitrary beyond `filled`)."""
     filled = written.clamp(0, context)
     start = written.clamp(min=0) - filled
     return filled, (start[:, None] + torch.arange(context, device=written.device)) % max(slots, 1)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """x [..., H, D] turned by `turns` [..., D / 2, 2], in the precision of x."""
+    """x [..., H, D] rotated by `turns` [..., D / 2, 2], in the precision of x."""
     first, second = x.chunk(2, -1)
     cos, sin = turns[..., 0].unsqueeze(-2).to(x.dtype), turns[..., 1].unsqueeze(-2).to(x.dtype)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
 
 
 def quantise(x: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """x [..., H, D] as a ring of `dtype` keeps it: with a scale [H], x / scale, saturated at e4m3's largest."""
+    """x [..., H, D] as stored in a ring of `dtype`: with a scale [H], x / scale, saturated at e4m3's maximum."""
     if scale is None:
         return x.to(dtype)
     return (x / scale[:, None].to(x.dtype)).clamp(-checks.FP8_MAX, checks.FP8_MAX).float().to(dtype)
@@ -89,9 +89,9 @@ def check_ring(
             checks.fp8(name, tensor)
     sessions, slots, tokens = ring[0].shape[:3]
     if sessions < 1 or rows % sessions:
-        raise ValueError(f"{rows} rows are no multiple of the {sessions} sessions of the ring")
+        raise ValueError(f"{rows} rows are not a multiple of the {sessions} sessions of the ring")
     if tokens < 1 or count % tokens:
-        raise ValueError(f"{count} current tokens are no whole number of frames of {tokens} tokens")
+        raise ValueError(f"{count} current tokens are not a whole number of frames of {tokens} tokens")
     context = slots if context is None else context
     if not 0 <= context <= slots:
         raise ValueError(f"a context of {context} frames does not fit into a ring of {slots}")
@@ -106,8 +106,8 @@ def check_ring(
     checks.packed("written", written, 1)
     checks.together("written", written, "q", q)
     if written.device.type == "cpu" and int(written.min()) < 0:
-        # On a GPU a look would wait for it; there the kernel takes a negative count for 0.
-        raise ValueError(f"written counts frames, and holds {int(written.min())}")
+        # On a GPU reading the value would wait for it; there the kernel treats a negative count as 0.
+        raise ValueError(f"written must not be negative, and contains {int(written.min())}")
     checks.dimensions("table", table, "rows N D/2 2")
     needed = 1 + context + count // tokens
     if table.shape[0] < needed:

@@ -1,8 +1,8 @@
-"""How far a kernel may be from its float64 reference: the one table that tests and benchmarks hold it to.
+"""Tolerances of kernels against their float64 references: the one table used by tests and benchmarks.
 
 An output must be within `absolute + relative * |reference|` everywhere. Keys are rotated in float32 and rounded to the
-dtype before they are multiplied, weights are rounded before they meet the values: a few units in the last place of
-numbers of magnitude 1. A context in FP8 adds nothing: the reference reads the same FP8 numbers.
+dtype before they are multiplied, and weights are rounded before they are multiplied with the values: a few units in the
+last place of values of magnitude 1. A context in FP8 adds nothing: the reference reads the same FP8 values.
 """
 
 import torch
@@ -17,8 +17,8 @@ TOLERANCES: dict[torch.dtype, tuple[float, float]] = {  # relative, absolute
 
 def excess(output: Tensor, reference: Tensor) -> float:
     """
-    The largest error as a share of what is allowed for the output's dtype, both of any one shape: at most 1 is right.
-    Infinite where anything is not finite, so that what was never written cannot pass.
+    The largest error relative to the tolerance of the output's dtype, for tensors of the same shape: at most 1 passes.
+    Infinite if anything is not finite, so that unwritten outputs cannot pass.
     """
     if output.shape != reference.shape:
         raise ValueError(f"output {list(output.shape)} and reference {list(reference.shape)} differ in shape")

@@ -1,1 +1,1 @@
-"""One character: what it hears, what draws it, and the engine that runs all of them."""
+"""Characters, their renderers and backends, and the engine that runs every session."""

@@ -1,4 +1,4 @@
-"""Who may come in: pure arithmetic on what the device still has to give."""
+"""Admission control: decides whether the device has capacity for one more session. Pure arithmetic."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 class AdmissionConfig:
     max_sessions: int = 8
     most_load: float = 0.85
-    """Share of the generator's thread that may be promised; the rest is headroom for its noise."""
+    """Maximum share of the engine's thread that sessions may use; the rest is headroom for jitter."""
     retry_after: int = 10
-    """Seconds that a refused client is asked to wait."""
+    """Seconds after which a rejected client may try again."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,14 @@ class Verdict:
 def admit(config: AdmissionConfig, sessions: int, load: float, cost: float) -> Verdict:
     """Whether one more session fits.
 
-    `sessions` counts those being set up too, `load` is the share of the thread in use, `cost` what one more would take.
+    `sessions` includes those being set up. `load` is the share of the engine's thread in use, `cost` the share that the
+    new session would add.
     """
     if sessions >= config.max_sessions:
         return Verdict(
             False,
             "too_many_sessions",
-            f"{sessions} sessions are open and {config.max_sessions} is the most this server takes",
+            f"{sessions} sessions are open, and this server accepts at most {config.max_sessions}",
             config.retry_after,
         )
     if sessions > 0 and load + cost > config.most_load:
@@ -37,7 +38,7 @@ def admit(config: AdmissionConfig, sessions: int, load: float, cost: float) -> V
             False,
             "overloaded",
             f"one more session would take {cost:.0%} of the generator's time, {load:.0%} is taken, "
-            f"and at most {config.most_load:.0%} is promised: it could not keep 25 frames a second",
+            f"and the limit is {config.most_load:.0%}: it could not keep 25 frames a second",
             config.retry_after,
         )
     return Verdict(True)

@@ -1,10 +1,11 @@
-"""What draws the characters of a server or a rendering: one renderer for all of them, or one chosen for each."""
+"""Creates the renderer backend for a server, a render or a runtime; "auto" chooses one for each character."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from streamer.avatar import capacity
 from streamer.avatar.characters import CharacterRecord
 from streamer.avatar.renderer import Renderer, RendererBackend
 from streamer.avatar.rig_backend import RigBackend
@@ -13,9 +14,10 @@ from streamer.base.errors import NotInstalled
 
 
 class AutoBackend:
-    """
-    Chooses for each character: the neural generator for those of the studio, where there is one and it keeps up at the
-    session's size, and the rigs for all else.
+    """Chooses a backend for each character.
+
+    The neural generator draws studio characters if it is available and fast enough at the session's size. The rigs draw
+    everything else.
     """
 
     name = "auto"
@@ -26,7 +28,7 @@ class AutoBackend:
         neural: RendererBackend | None = None,
         keeps_up: Callable[[float], bool] = lambda relative: True,
     ) -> None:
-        """`keeps_up`: whether the neural generator does with frames that cost so many times as much as its default."""
+        """`keeps_up(relative)`: whether the neural generator is fast enough at that multiple of its default cost."""
         self.where = where
         self._rigs, self._neural, self._keeps_up = RigBackend(), neural, keeps_up
 
@@ -59,33 +61,31 @@ def create(
     sessions: int = MAX_SESSIONS,
     tell: Callable[[str], None] = lambda text: None,
 ) -> RendererBackend:
-    """
-    The generator of a name, loaded, on one of constants.DEVICES, for as many sessions at once. Blocking; for "auto" the
-    first time on a machine takes up to a minute, which is told in a sentence. Raises NotInstalled, or ValueError for a
-    name that is none.
+    """Loads a backend of constants.GENERATORS on one of constants.DEVICES, for up to `sessions` concurrent sessions.
+
+    Blocking. On a machine's first start, "auto" measures for up to a minute, and announces it through `tell`. Raises
+    NotInstalled, or ValueError for an unknown name or device.
     """
     if device not in DEVICES:
-        raise ValueError(f"device {device!r} is none of {', '.join(DEVICES)}")
+        raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
     match name:
         case "auto":
             return _chosen(device, sessions, tell)
         case "rig":
             return RigBackend()
         case "neural":
-            from streamer.avatar.neural import NeuralBackend  # loads torch, which the rig does without
+            from streamer.avatar.neural import NeuralBackend  # imports torch, which the rigs do not need
 
             return NeuralBackend.load(device=device, sessions=sessions)
         case _:
-            raise ValueError(f"generator {name!r} is none of {', '.join(GENERATORS)}")
+            raise ValueError(f"generator {name!r} is not one of {', '.join(GENERATORS)}")
 
 
 def _chosen(device: str, sessions: int, tell: Callable[[str], None]) -> AutoBackend:
-    """By what was measured on this machine. Raises NotInstalled where `device` insists on CUDA, which fails."""
-    from streamer.avatar import capacity  # which needs what this module defines
-
+    """Chooses by measurements on this machine. Raises NotInstalled if `device` is "cuda" and CUDA does not work."""
     if device == "cuda":
-        insisted = create("neural", device, sessions)
-        return AutoBackend(f"{_BOTH_DRAW}: {insisted.where}; {_INSIST}", insisted)
+        neural = create("neural", device, sessions)
+        return AutoBackend(f"{_BOTH_DRAW}: {neural.where}; {_OVERRIDE}", neural)
     try:
         given = capacity.circumstances(device)
         path = capacity.memory(given)
@@ -94,20 +94,20 @@ def _chosen(device: str, sessions: int, tell: Callable[[str], None]) -> AutoBack
             return AutoBackend(f"{_RIGS_DRAW}: the neural generator takes {measured}; {_again(path)}")
         neural = create("neural", measured.device, sessions)
     except (capacity.NotMeasured, FileNotFoundError) as error:
-        return AutoBackend(f"{_RIGS_DRAW}: {error}; {_INSIST}")
+        return AutoBackend(f"{_RIGS_DRAW}: {error}; {_OVERRIDE}")
     except NotInstalled as error:
-        if device == "auto" and measured.device == "cuda":  # which worked when it was measured
+        if device == "auto" and measured.device == "cuda":  # CUDA worked when it was measured
             return _chosen("cpu", sessions, tell)
-        return AutoBackend(f"{_RIGS_DRAW}: {error}; {_INSIST}")
+        return AutoBackend(f"{_RIGS_DRAW}: {error}; {_OVERRIDE}")
     return AutoBackend(f"{_BOTH_DRAW}: {neural.where}; {measured}; {_again(path)}", neural, measured.holds)
 
 
 _RIGS_DRAW = "the rigs draw all characters"
-_BOTH_DRAW = "the neural generator draws the studio's characters, the rig pictures"
-_INSIST = "--generator neural or rig insists"
+_BOTH_DRAW = "the neural generator draws studio characters, the rigs draw uploaded pictures"
+_OVERRIDE = "to override, pass --generator neural or --generator rig"
 
 
 def _again(path: Path) -> str:
-    """How to insist, and how to have it measured again."""
+    """How to override the choice, and how to measure again."""
     kept = path.is_file()
-    return f"{_INSIST}; " + (f"to measure again, delete {path}" if kept else "the next start measures again")
+    return f"{_OVERRIDE}; " + (f"to measure again, delete {path}" if kept else "the next start measures again")

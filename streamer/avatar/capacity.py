@@ -1,9 +1,9 @@
-"""What drawing costs on this machine, and whether the neural generator holds 25 frames a second beside other load.
+"""Measures what drawing costs on this machine, and whether the neural generator sustains 25 fps under other load.
 
-A generator that is fast enough on an idle machine may not be beside a browser, which shows what is drawn and keeps a
-core busy. So it is measured beside a process that does: in a process of its own, since a server that ends up with rigs
-is not to load networks and their engines. The times are remembered in the user's cache folder, under what they depend
-on; the verdict is always taken anew from the times.
+A generator that is fast enough on an idle machine may be too slow next to a browser that shows the result and keeps a
+core busy. The measurement therefore runs alongside a process that keeps one core busy. It runs in a separate process,
+because a server that ends up using the rigs should not load networks and their engines. The times are stored in the
+user's cache folder under everything they depend on; the verdict is always recomputed from the times.
 """
 
 import contextlib
@@ -39,29 +39,29 @@ from streamer.motion.articulation import Articulation, ArticulationModel
 from streamer.motion.idle import IdleMotion
 
 COMFORTABLE = 0.7
-"""Share of the time between two frames that drawing one may take: the rest is for all else."""
+"""Maximum share of a frame interval that drawing may take; the rest is for everything else."""
 
 _WEIGHTS = resources.WEIGHTS / "nano.safetensors"
-_WARM = 10  # first frames that do not count
-_FRAMES = 75  # that do: 3 s
-_ROUNDS = 2  # at most: what else runs for a moment, as something that was just installed, is to decide nothing
-_FEWEST = 20  # of a file that is believed
-_TRIED = 6  # frames that a renderer's cost is taken from at start
-_TIMEOUT = 300.0  # seconds that measuring may take: an engine may have to compile its networks first
-_LONGEST_LOAD = 30.0  # seconds after which the busy process ends by itself
+_WARM = 10  # warm-up frames, not counted
+_FRAMES = 75  # counted frames: 3 s
+_ROUNDS = 2  # at most; a second round keeps short-lived load, such as an installation, from deciding
+_FEWEST = 20  # times that a stored measurement must contain
+_TRIED = 6  # frames by which a renderer's cost is estimated at start
+_TIMEOUT = 300.0  # seconds that measuring may take, including compiling the networks
+_LONGEST_LOAD = 30.0  # seconds after which the busy process exits by itself
 
 
 class NotMeasured(RuntimeError):
-    """The neural generator could not be measured; the text says why."""
+    """The neural generator could not be measured; the message gives the reason."""
 
 
 # Costs --------------------------------------------------------------------------------------------------------------
 
 
 def frame_times(listener: ArticulationModel, rig: Renderer, frames: int, interval: float = 0.0) -> list[float]:
-    """
-    Seconds that hearing and drawing take for each of so many frames, which begin `interval` seconds apart or as soon
-    as the one before is done. Closes the rig. Blocking.
+    """Measures the seconds that processing and drawing take for each of `frames` frames.
+
+    Frames start `interval` seconds apart, or when the previous one is done if that is later. Closes the rig. Blocking.
     """
     avatar, rng = Avatar(listener, rig, IdleMotion(0), Vad()), np.random.default_rng(0)
     seconds = []
@@ -84,9 +84,10 @@ def frame_times(listener: ArticulationModel, rig: Renderer, frames: int, interva
 def frame_costs(
     generator: RendererBackend, listener: ArticulationModel, characters: Characters
 ) -> dict[tuple[str, int], float]:
-    """
-    Seconds that a frame takes by (renderer, size): each renderer that can draw here is measured at its default size on
-    a character of its kind. It also warms up what the first session would otherwise wait for. Blocking.
+    """Estimates the seconds per frame by (renderer, size).
+
+    Each renderer that the backend uses is measured at its default size. This also performs the warm-up for which the
+    first session would otherwise wait. Blocking.
     """
     costs: dict[tuple[str, int], float] = {}
     for entry in characters.samples():
@@ -105,13 +106,13 @@ def frame_costs(
 
 @dataclass(frozen=True)
 class Measured:
-    """Frames of the neural generator at its default size, one after the other, at 25 a second."""
+    """Frame times of the neural generator at its default size and 25 fps."""
 
     device: str
-    """Where they were drawn: "cpu", beside a busy core, or "cuda"."""
+    """Where the frames were drawn: "cpu" (with another core kept busy) or "cuda"."""
 
     seconds: tuple[float, ...]
-    """That each of them took."""
+    """Time of each frame."""
 
     @property
     def typical(self) -> float:
@@ -124,25 +125,25 @@ class Measured:
         return float(np.percentile(self.seconds, 95))
 
     def holds(self, relative: float = 1.0) -> bool:
-        """
-        Whether frames that cost so many times as much come 25 times a second: the median leaves time for all else that
-        a session needs, and of twenty frames at most one takes longer than there is until the next.
+        """Whether frames that cost `relative` times as much sustain 25 fps.
+
+        The median must leave time for the rest of a session's work, and the 95th percentile must fit a frame interval.
         """
         return relative * self.typical <= COMFORTABLE / FPS and relative * self.slow <= 1 / FPS
 
     def __str__(self) -> str:
         beside = "" if self.device == "cuda" else " beside a busy core"
         return (
-            f"{1000 * self.typical:.0f} ms a frame{beside}, {1000 * self.slow:.0f} at the 95th percentile, where "
-            f"{FPS} frames a second want at most {1000 * COMFORTABLE / FPS:.0f} and {1000 / FPS:.0f}"
+            f"{1000 * self.typical:.0f} ms a frame{beside}, {1000 * self.slow:.0f} at the 95th percentile; "
+            f"{FPS} frames a second need at most {1000 * COMFORTABLE / FPS:.0f} and {1000 / FPS:.0f}"
         )
 
 
-# What is remembered -------------------------------------------------------------------------------------------------
+# Stored measurements ------------------------------------------------------------------------------------------------
 
 
 def _cpu() -> str:
-    """The processor's own name for itself, or what the system says instead."""
+    """The CPU's model name, or the closest description that the system gives."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
@@ -155,7 +156,7 @@ def _cpu() -> str:
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -167,7 +168,7 @@ def _version(package: str) -> str:
 
 
 def circumstances(device: str) -> dict[str, str]:
-    """All that the times depend on, without importing any of it. Raises FileNotFoundError where weights are missing."""
+    """Everything the times depend on, found without importing it. Raises FileNotFoundError if weights are missing."""
     return {
         "cpu": _cpu(),
         "cores": str(_cores()),
@@ -180,13 +181,13 @@ def circumstances(device: str) -> dict[str, str]:
 
 
 def memory(given: dict[str, str], folder: Path | None = None) -> Path:
-    """The file of the cache `folder`, by default the user's, that the times under these circumstances are kept in."""
+    """The file that stores the times measured under these circumstances, in `folder` or the user's cache folder."""
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:12]
     return (folder or cache_folder()) / f"capacity-{digest}.json"
 
 
 def recall(given: dict[str, str], path: Path) -> Measured | None:
-    """What `remember` wrote under the same circumstances; None where it did not, or the file is not whole."""
+    """The measurement that `remember` wrote under the same circumstances; None if there is none or it is invalid."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["circumstances"] != given or kept["drawn_on"] not in ("cpu", "cuda"):
@@ -194,12 +195,12 @@ def recall(given: dict[str, str], path: Path) -> Measured | None:
         seconds = tuple(map(float, kept["seconds"]))
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    whole = len(seconds) >= _FEWEST and all(math.isfinite(one) and one > 0 for one in seconds)
-    return Measured(kept["drawn_on"], seconds) if whole else None
+    valid = len(seconds) >= _FEWEST and all(math.isfinite(one) and one > 0 for one in seconds)
+    return Measured(kept["drawn_on"], seconds) if valid else None
 
 
 def remember(given: dict[str, str], path: Path, measured: Measured) -> None:
-    """Writes the file whole or not at all; that it cannot be written is no failure."""
+    """Writes the file atomically. Failing to write it is not an error."""
     text = json.dumps({"circumstances": given, "drawn_on": measured.device, "seconds": measured.seconds}, indent=1)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,12 +211,12 @@ def remember(given: dict[str, str], path: Path, measured: Measured) -> None:
 
 
 def known_or_measured(given: dict[str, str], path: Path, tell: Callable[[str], None]) -> Measured:
-    """
-    What is remembered, or is measured and remembered now, which is told first. That it does not keep up on a crowded
-    machine holds for this start only. Blocking. Raises NotMeasured.
+    """Returns the stored measurement, or measures and stores one, announcing it first through `tell`.
+
+    A negative result on a machine busy with other work is not stored. Blocking. Raises NotMeasured.
     """
     if (measured := recall(given, path)) is None:
-        tell("measuring once, for up to a minute, whether the neural generator keeps up here beside a browser")
+        tell("measuring once, for up to a minute, whether the neural generator is fast enough here next to a browser")
         disturbed = crowded()
         measured = measure(given["device"])
         if measured.holds() or not disturbed:
@@ -224,7 +225,7 @@ def known_or_measured(given: dict[str, str], path: Path, tell: Callable[[str], N
 
 
 def crowded() -> bool:
-    """Whether more wants to run at present than this machine has cores for. False where the system does not say."""
+    """Whether the load average exceeds the number of cores. False if the system does not report it."""
     return hasattr(os, "getloadavg") and os.getloadavg()[0] > _cores()
 
 
@@ -232,10 +233,7 @@ def crowded() -> bool:
 
 
 def measure(device: str, timeout: float = _TIMEOUT) -> Measured:
-    """Has a process of its own measure the neural generator on a device of constants.DEVICES. Blocking.
-
-    Raises NotMeasured.
-    """
+    """Measures the neural generator on one of constants.DEVICES in a subprocess. Blocking. Raises NotMeasured."""
     paths = [str(Path(__file__).resolve().parent.parent.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "streamer.avatar.capacity", device]
@@ -244,16 +242,16 @@ def measure(device: str, timeout: float = _TIMEOUT) -> Measured:
             command, capture_output=True, text=True, timeout=timeout, env=environment, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        raise NotMeasured(f"measuring it took more than {timeout:.0f} s") from None
+        raise NotMeasured(f"measuring the neural generator took more than {timeout:.0f} s") from None
     except OSError as error:
-        raise NotMeasured(f"no process to measure it in could be started: {error}") from None
+        raise NotMeasured(f"the process that measures the neural generator could not be started: {error}") from None
     lines = ended.stdout.splitlines() or [""]
     try:
         found = json.loads(lines[-1])
         return Measured(str(found["device"]), tuple(map(float, found["seconds"])))
     except (ValueError, LookupError, TypeError):
-        reason = next(reversed(ended.stderr.splitlines()), "it said nothing")
-        raise NotMeasured(f"measuring it ended with status {ended.returncode}: {reason}") from None
+        reason = next(reversed(ended.stderr.splitlines()), "it printed no error")
+        raise NotMeasured(f"measuring the neural generator ended with status {ended.returncode}: {reason}") from None
 
 
 _BUSY = """
@@ -267,19 +265,19 @@ while time.monotonic() < end and os.getppid() == parent:
 
 @contextlib.contextmanager
 def busy_core() -> Iterator[None]:
-    """Another process keeps one core busy meanwhile; it ends with this one, and after a while by itself."""
+    """Keeps one core busy from another process, which ends with this one, or by itself after 30 s."""
     command = [sys.executable, "-S", "-c", _BUSY, str(_LONGEST_LOAD)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            process.stdout.readline()  # it has begun
+            process.stdout.readline()  # wait until it runs
             yield
         finally:
             process.kill()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures here, and prints what `measure` reads."""
+    """Measures in this process, and prints the JSON line that `measure` reads."""
     from streamer.avatar.neural import NeuralBackend
 
     (device,) = arguments
@@ -291,7 +289,7 @@ def main(arguments: Sequence[str]) -> int:
     characters = Characters()
     entry, listener = characters.get(characters.default), Articulation.load()
     rounds: list[Measured] = []
-    # A device's own time does not depend on what keeps a core of the CPU busy.
+    # A busy CPU core does not affect the GPU's frame times.
     with contextlib.nullcontext() if generator.device == "cuda" else busy_core():
         while len(rounds) < _ROUNDS and not (rounds and rounds[-1].holds()):
             rig = generator.create_renderer(entry, DEFAULT_SIZES["neural"], True)

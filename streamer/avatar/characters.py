@@ -35,8 +35,8 @@ SHOWN_SEEDS = (24, 13, 71, 40, 4, 73, 3, 37, 17, 78, 45, 29)
 
 MAX_SEED = 2**31 - 1
 
-_MOST_FILE_BYTES = 512 * 2**20  # of a local file: a clip is held while its first seconds are read
-_MOST_BYTES = 2**30  # all uploaded pictures together; one takes up to 16 MiB, a pack eight times as much
+_MOST_FILE_BYTES = 512 * 2**20  # of a local file: a clip is held in memory while its first seconds are read
+_MOST_BYTES = 2**30  # all uploaded pictures together; one takes up to 16 MiB, a pack eight times that
 _SAMPLE_EDGE = 512
 
 
@@ -128,10 +128,10 @@ class CharacterRecord:
             size = [self.picture.shape[1], self.picture.shape[0]] if self.picture is not None else None
             notices = [{"code": "no_face", "text": text}]
             return {"size": size, "chosen": [], "missing": list(ROLES), "notices": notices}
-        told = self.pack.to_json()
-        for chosen in told["chosen"]:
+        pack = self.pack.to_json()
+        for chosen in pack["chosen"]:
             chosen["picture"] = f"/v1/characters/{self.id}/pack/{chosen['role']}"
-        return told
+        return pack
 
 
 def portrait(drawable: Rig | PictureRig | StillRig, emotion: str = "neutral") -> bytes:
@@ -150,12 +150,12 @@ def png(image: np.ndarray) -> bytes:
 
 
 class Characters:
-    """
-    The store. Thread-safe. Past `most` built or uploaded characters, or where their pictures take more than 1 GiB, the
-    least recently used is forgotten.
+    """Stores the characters. Thread-safe.
 
-    Where `needs_face`, uploaded pictures without one that is found or marked are refused: nothing would make them talk.
-    Elsewhere they move as a whole.
+    Beyond `most` custom or uploaded characters, or 1 GiB of pictures, it evicts the least recently used one.
+
+    With `needs_face`, it rejects uploaded pictures in which no face is found or marked, because nothing could animate
+    them. Without it, such pictures move as a whole.
     """
 
     def __init__(self, most: int = 256, needs_face: bool = False) -> None:
@@ -174,10 +174,7 @@ class Characters:
         return str(SHOWN_SEEDS[0])
 
     def samples(self) -> list[CharacterRecord]:
-        """
-        A character of each kind that the rigs draw, the default one first: what drawing costs is measured on them.
-        Blocking.
-        """
+        """One character of each kind that the rigs draw, the default first, for measuring drawing costs. Blocking."""
         studio = self.get(self.default)
         rig = studio.rig(_SAMPLE_EDGE, True)
         try:
@@ -195,7 +192,7 @@ class Characters:
             return [*self._built_in.values(), *self._added.values()]
 
     def get(self, character_id: str) -> CharacterRecord:
-        """By id, or by a seed that was never listed. Raises `RequestError` (404)."""
+        """Finds a character by id, or creates one from an unlisted seed. Raises `RequestError` (404)."""
         with self._lock:
             if entry := self._built_in.get(character_id):
                 return entry
@@ -234,7 +231,7 @@ class Characters:
         faced: bool = True,
         consent: bool | None = None,
     ) -> CharacterRecord:
-        """`from_pictures` with one."""
+        """Like `from_pictures`, with one picture."""
         return self.from_pictures([Upload(data)], name, marks, None, own_mouth, faced, consent)
 
     def from_pictures(
@@ -247,13 +244,13 @@ class Characters:
         faced: bool = True,
         consent: bool | None = None,
     ) -> CharacterRecord:
-        """Decodes and keeps 1 to 8 uploaded pictures of one character. Raises `RequestError`. Blocking: run it off the
+        """Decodes and stores 1 to 8 uploaded pictures of one character. Raises `RequestError`. Blocking: run it off the
         event loop.
 
-        Of the first picture, in the pixels of it as it is shown: `marks`, where its user gave them, are x, y of one
-        eye, of the other, of the mouth; `at` is x, y of the face that is meant, where there are several. Not `faced`:
-        no face is looked for, and the (one) picture is to be shown, not to be made to talk. `consent`: whether its user
-        says that it may be used.
+        `marks` and `at` are in pixels of the first picture as displayed. `marks` are user-supplied x, y of one eye, the
+        other eye and the mouth; `at` is x, y of the intended face if there are several. With `faced=False`, no face is
+        searched for, and the (single) picture is shown without animating a face. `consent` records whether the user
+        confirmed that the picture may be used.
         """
         first = uploads[0].data if uploads else b""
         with _refusing():
@@ -265,15 +262,14 @@ class Characters:
                 if error.reason != "no_face" or self.needs_face or len(uploads) > 1:
                     raise
                 unfound = str(error)
-            # The rig moves one without a face as a whole.
             picture = decode_picture(first).pixels if pack is None else pack.neutral
-        said = repr(marks) * (marks is not None) + repr(at) * (at is not None)
-        said += "own mouth" * own_mouth + "no face" * (pack is None)
+        options = repr(marks) * (marks is not None) + repr(at) * (at is not None)
+        options += "own mouth" * own_mouth + "no face" * (pack is None)
         if len(uploads) > 1:
-            said += repr([(hashlib.sha256(one.data).hexdigest(), one.name, one.role) for one in uploads])
+            options += repr([(hashlib.sha256(one.data).hexdigest(), one.name, one.role) for one in uploads])
         elif uploads[0].role:
-            said += uploads[0].role
-        entry = _uploaded(first, said, name or "My picture", picture, pack, own_mouth, consent)
+            options += uploads[0].role
+        entry = _uploaded(first, options, name or "My picture", picture, pack, own_mouth, consent)
         entry.unfound = unfound
         return self._add(entry)
 
@@ -285,19 +281,19 @@ class Characters:
         consent: bool | None = None,
         file: str = "",
     ) -> CharacterRecord:
-        """
-        Keeps the best frames of a video, and nothing else of it; `file` stands for it in errors. Raises `RequestError`.
-        Blocking, up to some seconds: run it off the event loop.
+        """Creates a character from the best frames of a video, and stores only those. `file` names it in errors.
+
+        Raises `RequestError`. Blocking, up to some seconds: run it off the event loop.
         """
         with _refusing():
             pack = self._reader.read_clip(data, file)
-        said = "clip" + "own mouth" * own_mouth
-        return self._add(_uploaded(data, said, name or "My clip", pack.neutral, pack, own_mouth, consent))
+        options = "clip" + "own mouth" * own_mouth
+        return self._add(_uploaded(data, options, name or "My clip", pack.neutral, pack, own_mouth, consent))
 
     def from_files(self, paths: Sequence[Path], name: str | None = None) -> CharacterRecord:
-        """
-        What lies at paths: a picture, several of one character, a folder with them, or a clip. Raises `RequestError`.
-        Blocking.
+        """Creates a character from a picture, several pictures, a folder of pictures, or a video clip.
+
+        Raises `RequestError`. Blocking.
         """
         try:
             files = [file for path in paths for file in (_pictures_in(path) if path.is_dir() else [path])]
@@ -326,7 +322,7 @@ class Characters:
         return entry
 
     def thumbnail(self, entry: CharacterRecord, size: int, background: bool) -> bytes:
-        """A PNG, drawn once. Blocking."""
+        """A PNG of the character at rest, cached. Blocking."""
         key = (size, background)
         if key not in entry.thumbnails:
             entry.thumbnails[key] = portrait(entry.rig(size, background))
@@ -335,7 +331,7 @@ class Characters:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Has what is wrong with a picture refused in the API's form, with the faces that could be meant."""
+    """Converts picture errors to `RequestError`, with the candidate faces if there are several."""
     try:
         yield
     except BadPicture as error:
@@ -347,37 +343,35 @@ def _refusing() -> Iterator[None]:
 
 def _uploaded(
     data: bytes,
-    said: str,
+    options: str,
     name: str,
     picture: np.ndarray,
     pack: Pack | None,
     own_mouth: bool,
     consent: bool | None,
 ) -> CharacterRecord:
-    """An entry whose id is the same for the same bytes of which the same was said."""
-    digest = hashlib.sha256(data + said.encode()).hexdigest()[:12]
+    """A record whose id is derived from the bytes and the upload's options, so equal uploads get equal ids."""
+    digest = hashlib.sha256(data + options.encode()).hexdigest()[:12]
     return CharacterRecord(f"p-{digest}", name, picture=picture, pack=pack, own_mouth=own_mouth, consent=consent)
 
 
 def _read(file: Path) -> bytes:
-    """Raises OSError, or RequestError for what is no file, or too large to be held."""
+    """A file's bytes. Raises OSError, or `RequestError` if it is not a regular file or is too large."""
     status = file.stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe or a device may have no end
+    if not stat.S_ISREG(status.st_mode):  # a pipe or device may never end
         raise RequestError(422, "bad_picture", f"{file} is not a file")
     if status.st_size > _MOST_FILE_BYTES:
-        raise RequestError(
-            422, "bad_picture", f"{file} has {status.st_size} bytes: at most {_MOST_FILE_BYTES} are read"
-        )
+        raise RequestError(422, "bad_picture", f"{file} has {status.st_size} bytes, the limit is {_MOST_FILE_BYTES}")
     return file.read_bytes()
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    """By name; what is no picture by its suffix is passed over."""
+    """The files with a picture's suffix, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def checked_traits(traits: Mapping[str, Any]) -> Character:
-    """Traits to a character. Raises `RequestError` (422) naming the trait."""
+    """Validates traits. Raises `RequestError` (422) naming the invalid trait."""
     try:
         return Character.from_traits(traits)
     except (ValueError, TypeError) as error:

@@ -191,8 +191,8 @@ class Engine:
         """Processes all steps and returns the controls [C] of the newest, which alone is drawn."""
         events: list[VadEvent] = []
         for step in steps:
-            controls, told = slot.avatar.hear(step)
-            events += told
+            controls, new_events = slot.avatar.hear(step)
+            events += new_events
         slot.skipped += len(steps) - 1
         if events:
             slot.on_voice(events)

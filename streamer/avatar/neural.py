@@ -1,4 +1,4 @@
-"""The neural generator as the pipeline sees it: any character's picture, drawn anew at every frame."""
+"""The backend that draws every frame of a character's picture with the neural generator."""
 
 import threading
 from collections import OrderedDict
@@ -26,17 +26,17 @@ from streamer.motion.controls import INDEX, rest
 
 _CORES = torch.get_num_threads()
 _MOST_THREADS = 4
-"""More were never tried."""
+"""More threads were never measured."""
 
 _MOST_STILLS = 24
-"""Characters kept ready, 8 MB each with `nano`; beyond it the one unused for longest is forgotten."""
+"""Prepared characters in the cache, 8 MB each with `nano`; beyond this the least recently used is evicted."""
 
 
 def on_device(networks: Networks, sessions: int) -> CudaFrameRenderer:
-    """
-    A painter on CUDA, ready to draw. A session may hold three places for a moment: for the character that it wears, for
-    the one that it puts on next, and for one that is being made meanwhile. Raises NotInstalled where CUDA fails, or
-    draws something else than the CPU.
+    """Loads a frame renderer on CUDA, and checks its output against the CPU.
+
+    A session may briefly hold three slots: for the current character, for the next one, and for one being created.
+    Raises NotInstalled if CUDA fails or its frames differ from the CPU's.
     """
     if reason := why_no_cuda():
         raise NotInstalled(reason)
@@ -45,37 +45,37 @@ def on_device(networks: Networks, sessions: int) -> CudaFrameRenderer:
         frame_renderer.prepare()
         difference = apart(frame_renderer, networks)
     except Exception as error:  # out of memory, a kernel that does not compile, a capture that fails
-        raise NotInstalled(f"the step does not run on CUDA: {(str(error) or repr(error)).splitlines()[0]}") from error
+        raise NotInstalled(f"the CUDA step failed: {(str(error) or repr(error)).splitlines()[0]}") from error
     if not difference <= 1:
-        raise NotInstalled(f"what is drawn on CUDA differs from the CPU's by {difference:.1f} times what it may")
+        raise NotInstalled(f"CUDA frames differ from the CPU's by {difference:.1f} times the tolerance")
     return frame_renderer
 
 
 class NeuralBackend:
-    """Holds the weights; each session gets a `NeuralRig` of its own."""
+    """Holds the weights; each session gets its own `NeuralRig` or `DeviceRig`."""
 
     name = "neural"
 
     def __init__(self, frame_renderer: FrameRenderer | CudaFrameRenderer, where: str = "") -> None:
         self.frame_renderer = frame_renderer
         self.where = where
-        self._made = 0
+        self._created = 0
         self._stills: OrderedDict[tuple[str, bool, int], tuple[PreparedCharacter, bool]] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
     def load(cls, preset: str = "nano", device: str = DEVICES[0], sessions: int = MAX_SESSIONS) -> "NeuralBackend":
-        """
-        With the weights that come with the package, on one of constants.DEVICES; on the CPU by the engine and in the
-        precision that are fastest here. Raises NotInstalled.
+        """Loads the packaged weights on one of constants.DEVICES. Raises NotInstalled.
+
+        On the CPU it chooses the fastest of the available engines and precisions.
         """
         try:
             networks = load(preset)
         except (FileNotFoundError, BadWeights) as error:
-            raise NotInstalled(f"{error}; --generator rig draws without it") from None
-        # One core stays free for packets and encoding: on two cores, with a browser beside, two of torch's threads wait
-        # for each other and take longer than one. Two of OpenVINO's then show as many frames as one, and where nothing
-        # else runs they take three quarters of its time.
+            raise NotInstalled(f"{error}; --generator rig does not need them") from None
+        # Leave one core for packets and encoding: on two cores next to a browser, two torch threads wait for each other
+        # and are slower than one. OpenVINO is not slower with two threads in that case, and takes 25 % less time on an
+        # idle machine, so it may use every core.
         torch.set_num_threads(min(max(_CORES - 1, 1), _MOST_THREADS))
         reason = "--device cpu"
         if device != "cpu":
@@ -89,12 +89,12 @@ class NeuralBackend:
         try:
             found = fastest(networks, min(_CORES, _MOST_THREADS))
         except NotFinite as error:
-            raise NotInstalled(f"PyTorch computes no numbers here: {error}") from error
+            raise NotInstalled(f"PyTorch computes NaN or Inf on this CPU: {error}") from error
         return cls(found.frame_renderer, f"the {preset} network draws on the CPU ({reason}) by {found.line}")
 
     @property
     def device(self) -> str:
-        """Where it draws: "cpu" or "cuda"."""
+        """The device it draws on: "cpu" or "cuda"."""
         return "cuda" if isinstance(self.frame_renderer, CudaFrameRenderer) else "cpu"
 
     def renderer_name(self, entry: CharacterRecord, size: int | None = None) -> str:
@@ -106,7 +106,7 @@ class NeuralBackend:
         return 1.0 if size <= self.frame_renderer.config.size else 1.1  # drawn at the networks' size, then scaled
 
     def _times(self, size: int) -> int:
-        """So many times as large as the networks' size a session's frames are drawn: never on a device."""
+        """The factor of the networks' size at which frames of this size are drawn; always 1 on CUDA."""
         return (
             1
             if size <= self.frame_renderer.config.size or isinstance(self.frame_renderer, CudaFrameRenderer)
@@ -114,11 +114,11 @@ class NeuralBackend:
         )
 
     def create_renderer(self, entry: CharacterRecord, size: int, background: bool) -> Renderer:
-        """Raises `RequestError`: 422 for a picture whose face is not known, 503 where the device has no place left."""
+        """Raises `RequestError`: 422 if the picture's face is unknown, 503 if the device has no free slot."""
         still, opaque = self._ready(entry, size, background)
         with self._lock:
-            self._made += 1
-            seed = self._made
+            self._created += 1
+            seed = self._created
         if isinstance(self.frame_renderer, CudaFrameRenderer):
             try:
                 seated = self.frame_renderer.stream(still, seed, size, opaque, background)
@@ -132,9 +132,9 @@ class NeuralBackend:
         self._ready(entry, size, background)
 
     def _ready(self, entry: CharacterRecord, size: int, background: bool) -> tuple[PreparedCharacter, bool]:
-        """
-        A character ready to be drawn, and whether nothing shines through it. Those last asked for are kept: a still
-        is computed from a picture alone, and sessions only read it.
+        """A prepared character, and whether its picture is opaque.
+
+        Prepared characters depend only on the picture and are read-only, so they are cached across sessions.
         """
         edge, times = self.frame_renderer.config.size, self._times(size)
         key = entry.id, background, times
@@ -159,12 +159,12 @@ class NeuralBackend:
 
 
 def _shrunk(times: int) -> np.ndarray:
-    """[2, 3]: from places of a picture to those of one that is smaller."""
+    """[2, 3]: maps a picture's coordinates to those of one `times` smaller."""
     return similarity(0.0, 1 / times, (0, 0), (0, 0))
 
 
 def portrait(entry: CharacterRecord, edge: int, background: bool) -> tuple[np.ndarray, Face]:
-    """The one picture that the generator gets of a character, [edge, edge, 4] uint8 straight RGBA, and its face."""
+    """The picture of a character that the generator draws from, [edge, edge, 4] uint8 straight RGBA, and its face."""
     if entry.character is not None:
         rig = entry.rig(edge, background)
         try:
@@ -173,26 +173,26 @@ def portrait(entry: CharacterRecord, edge: int, background: bool) -> tuple[np.nd
             rig.close()
     assert entry.picture is not None
     if entry.face is None:
-        raise RequestError(422, "no_face", "the picture's face is not known: mark its eyes and its mouth")
+        raise RequestError(422, "no_face", "no face is known in the picture: mark its eyes and mouth")
     picture, face = aligned(entry.picture, entry.face, edge), placed(entry.picture, entry.face, edge)
     return picture if entry.own_mouth else with_drawn_mouth(picture, face), face
 
 
 _FARTHEST = {"yaw": 0.28, "pitch": 0.25, "roll": 0.16}
-"""How far a head turns, nods and tilts by itself, in radians: today's weights smear one that goes farther."""
+"""Maximum head yaw, pitch and roll in radians, each by itself. The current weights blur larger rotations."""
 _POSE = [INDEX[name] for name in _FARTHEST]
 _REACH = np.array([*_FARTHEST.values()], np.float32)
 
 
 def within_reach(controls: np.ndarray) -> np.ndarray:
-    """Controls [C] with a head that is turned, nodded and tilted together as far as it may be by one of them alone."""
+    """Controls [C] with the head's rotation scaled into the ellipsoid whose semi-axes are `_FARTHEST`."""
     pose = controls[_POSE] / _REACH
     near = controls.copy()
     near[_POSE] = _REACH * pose / max(float(np.linalg.norm(pose)), 1.0)
     return near
 
 
-def _cue(controls: np.ndarray, curves: ArticulationFrame, emotion: np.ndarray) -> FrameConditions:
+def _frame_conditions(controls: np.ndarray, curves: ArticulationFrame, emotion: np.ndarray) -> FrameConditions:
     controls = within_reach(controls)
     return FrameConditions(
         controls, np.concatenate([curves.mouth, curves.prosody, curves.embedding]).astype(np.float32), emotion
@@ -200,7 +200,7 @@ def _cue(controls: np.ndarray, curves: ArticulationFrame, emotion: np.ndarray) -
 
 
 class NeuralRig:
-    """One session's character on a CPU: hears every frame, draws those asked for."""
+    """Draws one session's character on the CPU."""
 
     name = "neural"
 
@@ -214,17 +214,17 @@ class NeuralRig:
         self._frame_renderer, self._stream = frame_renderer, stream
 
     def hear(self, controls: np.ndarray, curves: ArticulationFrame, emotion: np.ndarray) -> None:
-        self._frame_renderer.hear(self._stream, _cue(controls, curves, emotion))
+        self._frame_renderer.hear(self._stream, _frame_conditions(controls, curves, emotion))
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> Picture:
-        """The frame last heard, straight RGBA. Raises NotFinite where the session had to be reset."""
+        """Draws the last frame heard, straight RGBA. Raises NotFinite if the session had to be reset."""
         (frame,) = self.render_batch([self])
         if isinstance(frame, Exception):
             raise frame
         return frame
 
     def render_batch(self, renderers: Sequence[BatchRenderer]) -> list[Picture | Exception]:
-        """One pass through the networks for several sessions."""
+        """Draws several sessions in one pass through the networks."""
         rigs = [rig for rig in renderers if isinstance(rig, NeuralRig)]
         frames = self._frame_renderer.draw([rig._stream for rig in rigs])
         return [
@@ -233,9 +233,9 @@ class NeuralRig:
         ]
 
     def _finished(self, frame: np.ndarray) -> np.ndarray:
-        """Premultiplied at the size that was drawn to what the session asked for."""
+        """Converts a premultiplied frame at the drawn size to the session's size and format."""
         if self._opaque:
-            frame[..., 3] = 255  # whatever the networks say of a picture that nothing shines through
+            frame[..., 3] = 255  # the picture is opaque; the networks' alpha is not exact
         else:
             straighten(frame)
         if self.size != frame.shape[0]:
@@ -250,31 +250,31 @@ class NeuralRig:
 
 
 class DeviceRig:
-    """One session's character in a slot of a device, which finishes the frames, too."""
+    """Draws one session's character in a slot on the GPU, which also scales and composites the frames."""
 
     name = "neural"
 
     def __init__(self, frame_renderer: CudaFrameRenderer, stream: Seated) -> None:
         self.size = stream.size
         self.batch_key: object = frame_renderer
-        self.max_batch_size = frame_renderer.capacity  # a step computes the slots between along anyway
+        self.max_batch_size = frame_renderer.capacity  # a step computes all slots up to the last anyway
         self._frame_renderer, self._stream = frame_renderer, stream
 
     def hear(self, controls: np.ndarray, curves: ArticulationFrame, emotion: np.ndarray) -> None:
-        self._frame_renderer.hear(self._stream, _cue(controls, curves, emotion))
+        self._frame_renderer.hear(self._stream, _frame_conditions(controls, curves, emotion))
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> Picture:
-        """The frame last heard, as planes. Raises NotFinite where the session had to be reset."""
+        """Draws the last frame heard, as planes. Raises NotFinite if the session had to be reset."""
         (frame,) = self._frame_renderer.draw([self._stream])
         if isinstance(frame, NotFinite):
             raise frame
         return frame
 
     def render_batch(self, renderers: Sequence[BatchRenderer]) -> list[Picture | Exception]:
-        """One step for several sessions, of whichever sizes."""
+        """Draws several sessions, of any sizes, in one step."""
         rigs = [rig for rig in renderers if isinstance(rig, DeviceRig)]
         return list(self._frame_renderer.draw([rig._stream for rig in rigs]))
 
     def close(self) -> None:
-        """Gives the slot up; idempotent."""
+        """Frees the slot; idempotent."""
         self._frame_renderer.leave(self._stream)

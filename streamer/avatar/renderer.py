@@ -96,7 +96,7 @@ def draws(renderer: str, controls: Collection[str]) -> bool:
 _SMALL = 256
 
 
-def in_words(renderer: str) -> str:
+def display_name(renderer: str) -> str:
     """The name of one of constants.RENDERERS, as shown to people."""
     return {"still": "picture that moves as a whole", "neural": "neural generator"}.get(
         renderer, renderer.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Draws every character by a rig: the studio's illustrator, or the rig of an uploaded picture."""
+"""The backend that draws with rigs: the studio's illustrator, or the rig of an uploaded picture."""
 
 import threading
 from collections import OrderedDict
@@ -11,14 +11,14 @@ from streamer.base.constants import DEFAULT_SIZES
 from streamer.motion.controls import rest
 
 _MOST_SPARE = 18
-"""Rigs that wait to be worn, 2 to 14 MB each by their size; beyond it the one that has waited longest is given up."""
+"""Prepared rigs kept for later use, 2 to 14 MB each depending on size; beyond this the oldest is closed."""
 
 
 class RigBackend:
-    """The studio's own illustrator, driven by the controls, and for an uploaded picture the rig that moves it."""
+    """Draws studio characters with the illustrator, and uploaded pictures by moving them."""
 
     name = "rig"
-    where = "the rigs draw on the CPU, which is all they need"
+    where = "the rigs draw on the CPU"
 
     def __init__(self) -> None:
         self._spare: OrderedDict[tuple[str, int, bool], Renderer] = OrderedDict()
@@ -57,5 +57,5 @@ class RigBackend:
     def relative_cost(self, renderer: str, size: int) -> float:
         edge = size / DEFAULT_SIZES[renderer]
         if renderer == "studio_rig":
-            return max(0.7, 0.34 + 0.66 * edge)  # outlines; below 192 pixels they are drawn twice as large
-        return 0.15 + 0.85 * edge**2  # pixels, and what is to be done whatever the size
+            return max(0.7, 0.34 + 0.66 * edge)  # outlines; below 192 pixels they are drawn at twice the size
+        return 0.15 + 0.85 * edge**2  # per-pixel work, and a fixed share

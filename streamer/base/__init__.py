@@ -1,1 +1,1 @@
-"""What every room shares: constants, clocks, queues, frames, errors, metrics. Imports nothing of lipstream."""
+"""Shared by every package: constants, clock, queues, frames, errors, metrics. Imports no other part of lipstream."""

@@ -1,10 +1,10 @@
-"""Straight and premultiplied RGBA: drawing and mixing want the one, PNG and compositing in a browser the other."""
+"""Straight and premultiplied RGBA: drawing and blending use premultiplied; PNG and browsers expect straight."""
 
 import numpy as np
 
 
 def premultiplied(picture: np.ndarray) -> np.ndarray:
-    """Straight RGBA [..., 4] uint8 to premultiplied; a copy."""
+    """Converts straight RGBA [..., 4] uint8 to a premultiplied copy."""
     out = picture.copy()
     alpha = picture[..., 3:]
     if alpha.min() < 255:
@@ -13,7 +13,7 @@ def premultiplied(picture: np.ndarray) -> np.ndarray:
 
 
 def straighten(picture: np.ndarray) -> None:
-    """Premultiplied RGBA [..., 4] uint8 to straight, in place: where alpha is 0, colour is too."""
+    """Converts premultiplied RGBA [..., 4] uint8 to straight, in place. Where alpha is 0, colour must be 0 too."""
     alpha = picture[..., 3]
     partial = (alpha > 0) & (alpha < 255)
     color = picture[partial].astype(np.uint16)

@@ -1,10 +1,10 @@
-"""One clock for the whole server: `time.monotonic()`, and its relation to wall time for RTCP."""
+"""One clock for the whole server: `time.monotonic()`, with its mapping to wall time for RTCP."""
 
 import time
 
 _NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970
 _WALL_MINUS_MONOTONIC = time.time() - time.monotonic()
-# Read once: were wall time to step (NTP, suspend), audio and video would still share one mapping.
+# Read once, so that audio and video share one mapping even if wall time steps (NTP, suspend).
 
 
 def now() -> float:
@@ -18,10 +18,10 @@ def to_ms(seconds: float) -> float:
 
 
 def to_unix(monotonic: float) -> float:
-    """Seconds since 1970 of a moment on the monotonic clock."""
+    """Converts a time on the monotonic clock to seconds since 1970."""
     return round(monotonic + _WALL_MINUS_MONOTONIC, 4)
 
 
 def to_ntp(monotonic: float) -> int:
-    """64-bit NTP timestamp (RFC 5905 section 6) of a moment on the monotonic clock."""
+    """Converts a time on the monotonic clock to a 64-bit NTP timestamp (RFC 5905 section 6)."""
     return int((monotonic + _WALL_MINUS_MONOTONIC + _NTP_EPOCH) * 2**32)

@@ -1,18 +1,18 @@
-"""Errors that more than one room raises or catches."""
+"""Errors that several packages raise or catch."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class BadPicture(ValueError):
-    """A picture, pack or clip that cannot become a character; the text says why, with the number."""
+    """A picture, pack or clip that cannot become a character. The message gives the reason with a number."""
 
     reason = "bad_picture"
-    """The same for programs."""
+    """Stable machine-readable reason."""
 
 
 class RequestError(Exception):
-    """A request that cannot be met: an HTTP status, a stable reason and a sentence for a person."""
+    """A request that cannot be fulfilled: HTTP status, stable reason, and a sentence for people."""
 
     def __init__(
         self,
@@ -28,8 +28,8 @@ class RequestError(Exception):
         self.detail = detail
         self.retry_after = retry_after
         self.more = dict(more or {})
-        """What a program needs beside the reason; further members of the problem."""
+        """Further members of the problem document, for programs."""
 
 
 class NotInstalled(RuntimeError):
-    """A generator that this machine lacks; the text says what is missing."""
+    """The requested generator is not available on this machine. The message says what is missing."""

@@ -1,4 +1,4 @@
-"""What travels between stages. Every message carries `epoch` (interruptions so far) and `pts` (16 kHz samples)."""
+"""Messages between stages. Each carries `epoch` (the number of interruptions so far) and `pts` (16 kHz samples)."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,38 +12,38 @@ from streamer.base.image import Picture
 
 @dataclass(slots=True)
 class Times:
-    """When things happened to one frame: seconds on the server's monotonic clock, 0.0 where not yet."""
+    """Timestamps of one frame: seconds on the server's monotonic clock, 0.0 if not reached yet."""
 
     captured: float = 0.0
-    """Estimate of when sample `pts` was captured (packet timing; the microphone's own delay is not in it)."""
+    """Estimated capture time of sample `pts`, from packet timing; excludes the microphone's own delay."""
     arrived: float = 0.0
-    """The last sample that the frame needs, look-ahead included, was at hand."""
+    """When the last sample that the frame needs, including look-ahead, was available."""
     started: float = 0.0
-    """The generator took the step up."""
+    """When the generator started the step."""
     drawn: float = 0.0
-    """The picture was complete."""
+    """When the picture was complete."""
     encoded: float = 0.0
     sent: float = 0.0
-    """The frame's last packet was handed to the socket."""
+    """When the frame's last packet was handed to the socket."""
 
 
 @dataclass(slots=True)
 class Step:
-    """A frame's worth of speech on its way to the generator."""
+    """One frame's worth of speech on its way to the generator."""
 
     frame: int
-    """k: the frame answers sample 640·k."""
+    """k: the frame corresponds to sample 640·k."""
     epoch: int
     samples: np.ndarray
-    """[640] float32: the samples that end at 640·k + look-ahead."""
+    """[640] float32: the samples ending at 640·k + look-ahead."""
     muted: bool = False
-    """The voice is not to move the mouth: the microphone is muted, or this utterance was interrupted."""
+    """Whether the voice must not move the mouth: the microphone is muted, or this utterance was interrupted."""
     times: Times = field(default_factory=Times)
 
 
 @dataclass(slots=True)
 class Frame:
-    """A drawn frame on its way to the encoder."""
+    """A rendered frame on its way to the encoder."""
 
     frame: int
     epoch: int
@@ -58,7 +58,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Encoded:
-    """A coded frame on its way to the network."""
+    """An encoded frame on its way to the network."""
 
     frame: int
     epoch: int
@@ -69,12 +69,12 @@ class Encoded:
 
 @dataclass(slots=True)
 class Sound:
-    """A packet of sound on its way out."""
+    """An outgoing audio packet."""
 
     pts: int
-    """The sample with which the packet begins."""
+    """The packet's first sample."""
     duration: int
-    """Samples at 16 kHz that it spans."""
+    """Duration in 16 kHz samples."""
     epoch: int
     payload: bytes
     """One Opus packet."""

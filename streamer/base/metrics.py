@@ -1,4 +1,4 @@
-"""What Prometheus reads at `/metrics`."""
+"""The Prometheus metrics served at `/metrics`."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,29 +14,32 @@ STAGES = ("listen", "wait", "draw", "encode", "send")
 
 
 class Metrics:
-    """One server's metrics, in a registry of their own so that several servers may live in one process."""
+    """The metrics of one server, in their own registry so that one process can run several servers."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.sessions = Gauge("lipstream_sessions", "Sessions now, by state", ["state"], registry=registry)
+        self.sessions = Gauge("lipstream_sessions", "Current sessions, by state", ["state"], registry=registry)
         self.renderers = Gauge(
-            "lipstream_renderer_sessions", "Sessions now, by what draws them", ["renderer"], registry=registry
+            "lipstream_renderer_sessions", "Current sessions, by renderer", ["renderer"], registry=registry
         )
-        self.opened = Counter("lipstream_sessions_opened", "Sessions answered", registry=registry)
+        self.opened = Counter("lipstream_sessions_opened", "Sessions opened", registry=registry)
         self.closed = Counter("lipstream_sessions_closed", "Sessions closed, by reason", ["reason"], registry=registry)
         self.refused = Counter("lipstream_refused", "Requests refused, by reason", ["reason"], registry=registry)
         self.frames = Counter(
             "lipstream_frames",
-            "Frames, by fate: sent, skipped (late), dropped (overtaken)",
+            "Frames, by fate: sent, skipped (late), dropped (superseded by a newer one)",
             ["fate"],
             registry=registry,
         )
         self.step = Histogram(
-            "lipstream_step_seconds", "A generator step, hearing and drawing", registry=registry, buckets=_MILLISECONDS
+            "lipstream_step_seconds",
+            "A generator step: articulation and rendering",
+            registry=registry,
+            buckets=_MILLISECONDS,
         )
         self.latency = Histogram(
             "lipstream_capture_to_sent_seconds",
-            "From a sample's capture to its frame's last packet handed to the socket",
+            "From a sample's capture until its frame's last packet was handed to the socket",
             registry=registry,
             buckets=_LATENCY,
         )
@@ -51,21 +54,24 @@ class Metrics:
         self.load = Gauge("lipstream_generator_load", "Share of the generator's thread in use", registry=registry)
         self.audio = Counter("lipstream_audio_packets", "Audio packets, by fate", ["fate"], registry=registry)
         self.concealed = Counter(
-            "lipstream_audio_concealed_seconds", "Audio made up for lost packets", registry=registry
+            "lipstream_audio_concealed_seconds", "Audio synthesized in place of lost packets", registry=registry
         )
         self.recordings = Counter(
-            "lipstream_recordings", "Recordings: started, ended, or why they failed", ["outcome"], registry=registry
+            "lipstream_recordings",
+            "Recordings: started, ended, or the reason of their failure",
+            ["outcome"],
+            registry=registry,
         )
         self.outlet_frames = Counter(
             "lipstream_outlet_frames",
-            "Frames of recordings and publishers, by fate: written, dropped (writer late), unsent (no connection)",
+            "Frames of recordings and publishers, by fate: written, dropped (writer late), unsent (not connected)",
             ["outlet", "fate"],
             registry=registry,
         )
-        self.publishing = Gauge("lipstream_publishing", "Connections to publish targets now", registry=registry)
+        self.publishing = Gauge("lipstream_publishing", "Current connections to publish targets", registry=registry)
         self.publish_attempts = Counter(
             "lipstream_publish_attempts",
-            "Connections to publish targets, by what became of them: connected, ended, refused, lost, stalled",
+            "Connections to publish targets, by outcome: connected, ended, refused, lost, stalled",
             ["outcome"],
             registry=registry,
         )

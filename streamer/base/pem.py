@@ -61,7 +61,7 @@ def read_pair(cert: Path, key: Path) -> Pair:
         raise BadPem(f"{cert} holds a certificate whose key cannot be used: {' '.join(str(error).split())}") from None
     if private.public_key().public_bytes(*form) != own:
         subject = certificates[0].subject.rfc4514_string()
-        raise BadPem(f"{key} is not the key of {cert}'s first certificate ({subject})")
+        raise BadPem(f"{key} does not match the first certificate of {cert} ({subject})")
     return Pair(chain, certificates, private)
 
 

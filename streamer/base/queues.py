@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 
 class Overtaken(Exception):
-    """What waited for its turn is not done: a newer one came."""
+    """The waiting operation was cancelled because a newer one arrived."""
 
 
 class LatestOnlyLock:
-    """Lets one at a time be at work, and one wait: who waits is told `Overtaken` where a newer one comes.
+    """A lock with one holder and one waiter: a newer arrival replaces the waiter, which raises `Overtaken`.
 
-    An asynchronous context manager. Of wishes that replace one another only the newest is worth fulfilling.
+    An asynchronous context manager, for requests that supersede each other, where only the newest matters.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class LatestOnlyLock:
             await mine
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled() and mine.exception() is None:
-                self._hand_on()  # it was our turn already
+                self._hand_on()  # cancelled after the lock was already handed to us
             raise
 
     async def __aexit__(self, *_: object) -> None:
@@ -49,9 +49,9 @@ class LatestOnlyLock:
 
 
 class Mailbox(Generic[T]):
-    """A bounded queue between threads whose overflow policy is *newest wins*: the oldest item is dropped and counted.
+    """A bounded queue between threads. Overflow policy: newest wins; the oldest item is dropped and counted.
 
-    Live video wants exactly this: a frame that was overtaken is worth nothing. `close()` ends iteration.
+    Suits live video, where a superseded frame is worthless. `close()` ends iteration.
     """
 
     def __init__(self, bound: int = 1) -> None:
@@ -64,7 +64,7 @@ class Mailbox(Generic[T]):
         self.dropped = 0
 
     def put(self, item: T) -> T | None:
-        """Adds an item. Returns the one that it displaced, or `item` itself where the mailbox is closed."""
+        """Adds an item. Returns the item it displaced, or `item` itself if the mailbox is closed."""
         with self._ready:
             if self._closed:
                 return item
@@ -77,13 +77,13 @@ class Mailbox(Generic[T]):
             return displaced
 
     def get(self, timeout: float | None = None) -> T | None:
-        """The oldest item; None once closed and empty, or after `timeout` seconds."""
+        """Returns the oldest item; None once closed and empty, or after `timeout` seconds."""
         with self._ready:
             self._ready.wait_for(lambda: self._items or self._closed, timeout)
             return self._items.popleft() if self._items else None
 
     def close(self) -> None:
-        """Lets nothing more in; what waits can still be taken."""
+        """Rejects further items; queued ones can still be taken."""
         with self._ready:
             self._closed = True
             self._ready.notify_all()

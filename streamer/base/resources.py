@@ -1,4 +1,4 @@
-"""Folders: what comes with the program, from a checkout or a wheel, and where it keeps what it may lose."""
+"""Paths: files shipped with the package (checkout or wheel), and the cache folder."""
 
 import os
 import sys
@@ -6,14 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 
 PACKAGE = Path(str(files("streamer")))
-"""The `streamer` package: of a checkout, or in site-packages."""
+"""The `streamer` package, in a checkout or in site-packages."""
 
 WEIGHTS = PACKAGE / "weights"
-"""The weights that come with the package."""
+"""The weights shipped with the package."""
 
 
 def cache_folder() -> Path:
-    """The program's folder among the user's caches: what is in it may be deleted at any time."""
+    """The program's folder in the user's cache directory. Its contents may be deleted at any time."""
     home = Path.home()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
@@ -26,8 +26,8 @@ def cache_folder() -> Path:
 
 def clients() -> Path:
     """
-    The folder of the web clients, with `page`, `element` and `obs` in it: `streamer/clients/` of a wheel (see
-    setup.py), `clients/` of a checkout.
+    The folder of the web clients, containing `page`, `element` and `obs`: `streamer/clients/` in a wheel (see
+    setup.py), `clients/` in a checkout.
     """
     inside = PACKAGE / "clients"
     return inside if inside.is_dir() else PACKAGE.parent / "clients"

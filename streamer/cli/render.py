@@ -18,7 +18,7 @@ from streamer.audio.vad import Vad
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.backends import create
 from streamer.avatar.characters import MAX_SEED, CharacterRecord, Characters
-from streamer.avatar.renderer import RendererBackend, in_words
+from streamer.avatar.renderer import RendererBackend, display_name
 from streamer.avatar.rig_backend import RigBackend
 from streamer.base.constants import (
     DEFAULT_SIZES,
@@ -283,7 +283,7 @@ def main(arguments: Sequence[str]) -> int:
     for notice in (entry.to_json()["pack"] or {}).get("notices", []):
         _say(notice["text"])
     _say(generator.where)
-    _say(f"drawn by: {in_words(generator.renderer_name(entry, size))}, {size}×{size} pixels")
+    _say(f"drawn by: {display_name(generator.renderer_name(entry, size))}, {size}×{size} pixels")
     widest = 0.0
 
     def watch(controls: np.ndarray) -> None:

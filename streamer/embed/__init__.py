@@ -1,1 +1,1 @@
-"""Avatars in a process of one's own, without a server; adapters to LiveKit Agents and Pipecat."""
+"""Avatars in the caller's own process, without a server, and adapters for LiveKit Agents and Pipecat."""

@@ -1,13 +1,14 @@
-"""A character as the video generator of LiveKit Agents' `AvatarRunner`. Needs `pip install 'lipstream[livekit]'`.
+"""A video generator for LiveKit Agents' `AvatarRunner`. Needs `pip install 'lipstream[livekit]'`.
 
     runtime = await asyncio.to_thread(Runtime.load)
     generator = CharacterGenerator(await runtime.avatar("24", sample_rate=24_000))
-    speech = QueueAudioOutput(sample_rate=24_000)  # or DataStreamAudioReceiver(room), where the agent runs elsewhere
+    speech = QueueAudioOutput(sample_rate=24_000)  # or DataStreamAudioReceiver(room) if the agent runs elsewhere
     runner = AvatarRunner(room, audio_recv=speech, video_gen=generator, options=generator.options)
     await runner.start()
     session.output.audio = speech
 
-The runner closes neither: `await generator.aclose()` after it, and `await runtime.aclose()` at the process's end.
+The runner closes neither of them: call `await generator.aclose()` after closing the runner, and
+`await runtime.aclose()` before the process exits.
 """
 
 import asyncio
@@ -25,22 +26,22 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: pip install 'lipstream[livekit]'", name=error.name) from error
 
 LEAD = 0.040
-"""Seconds of audio that wait at the runner's source: where it runs dry, WebRTC puts silence between."""
+"""Seconds of audio buffered in the runner's source: WebRTC inserts silence when it runs dry."""
 
 
 class CharacterGenerator(VideoGenerator):
-    """Yields a video frame every 40 ms, with the audio of that time where something is said."""
+    """Yields a video frame every 40 ms, with 40 ms of audio during speech."""
 
     def __init__(self, avatar: LocalAvatar) -> None:
         self.avatar = avatar
         avatar.lead = LEAD
-        self._saying: asyncio.Future[None] | None = None
+        self._segment_played: asyncio.Future[None] | None = None
         self._runner_is_free = asyncio.Event()
         self._runner_is_free.set()
 
     @property
     def options(self) -> AvatarOptions:
-        """What the runner is to be given."""
+        """The options to pass to the runner."""
         return AvatarOptions(
             video_width=self.avatar.size,
             video_height=self.avatar.size,
@@ -50,29 +51,29 @@ class CharacterGenerator(VideoGenerator):
         )
 
     async def push_audio(self, frame: rtc.AudioFrame | AudioSegmentEnd) -> None:
-        """Speech at any rate from 8 to 48 kHz; waits while 10 s are waiting to be said.
+        """Queues speech at any rate from 8 to 48 kHz. Waits while 10 s are already queued.
 
-        A segment's end returns when the segment has been said, or cleared: the runner takes note of a segment's
-        beginning where it reads it, and would forget about one that it read before the last one's end.
+        For a segment's end, it returns once the segment has been played or cleared. The runner tracks one segment at a
+        time, and would lose one whose start it read before the previous segment's end.
         """
         if isinstance(frame, AudioSegmentEnd):
             if self.avatar.end_segment() is not None:
-                self._saying = asyncio.get_running_loop().create_future()
-                await self._saying
+                self._segment_played = asyncio.get_running_loop().create_future()
+                await self._segment_played
             return
         await self.avatar.push(frame.data, frame.sample_rate, frame.num_channels)
 
     async def clear_buffer(self) -> None:
-        """Silence from here on. Returns once the runner knows how much it has played."""
+        """Drops all queued speech. Returns once the runner has counted the audio that it has already received."""
         self.avatar.clear()
-        self._said()
+        self._finish_segment()
         await self._runner_is_free.wait()
 
     def __aiter__(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
         return self._frames()
 
     async def aclose(self) -> None:
-        self._said()
+        self._finish_segment()
         await self.avatar.aclose()
 
     async def _frames(self) -> AsyncGenerator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd, None]:
@@ -88,8 +89,8 @@ class CharacterGenerator(VideoGenerator):
                     self._runner_is_free.set()
             if moment.ended and epoch == self.avatar.epoch:
                 yield AudioSegmentEnd()
-                self._said()
+                self._finish_segment()
 
-    def _said(self) -> None:
-        if self._saying is not None and not self._saying.done():
-            self._saying.set_result(None)
+    def _finish_segment(self) -> None:
+        if self._segment_played is not None and not self._segment_played.done():
+            self._segment_played.set_result(None)

@@ -1,12 +1,12 @@
-"""A character in this process, without a network: speech is pushed in, pictures with their sound are iterated out.
+"""An avatar in this process, without a network: push speech, and iterate over frames with their audio.
 
     push ─▶ Segments ─sound──────────────────▶ Pairing ─Moment▶ async for
                └─16 kHz▶ Speech ─Step▶ engine ─Frame──▲
 
-One `Runtime` holds what a process loads once; each of its avatars runs at 25 frames a second for as long as somebody
-iterates over it, and speaks what it is given in real time, however fast it comes.
+A `Runtime` holds what a process loads once. Each of its avatars runs at 25 fps while it is iterated, and speaks in real
+time, however fast the speech is pushed.
 
-Letters used in shapes: S the picture's edge, n samples, c channels.
+Letters in shapes: S edge of a picture, n samples, c channels.
 """
 
 import asyncio
@@ -42,58 +42,58 @@ from streamer.provenance.marker import Marker
 
 __all__ = ["LocalAvatar", "Moment", "Pairing", "Runtime"]
 
-_MOST_BUFFERED = 10.0  # seconds of speech that wait to be said; who pushes more waits, and nothing is dropped
-_MOST_READY = 5  # moments that wait to be iterated; with more the avatar's time stands still
-_PATIENCE = 2  # frame intervals that sound waits for its picture before it goes with the last one
-_MOST_BEHIND = 0.5  # seconds of standstill that are made up for; more are left out
+_MOST_BUFFERED = 10.0  # seconds of queued speech; beyond this `push` waits, and nothing is dropped
+_MOST_READY = 5  # moments that wait to be iterated; beyond this the avatar pauses
+_MAX_DELAY = 2  # frame intervals that audio waits for its picture; after that it is paired with the previous one
+_MOST_BEHIND = 0.5  # seconds of delay that are caught up with; longer delays are skipped
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A picture, and what is said while it is shown: 40 ms."""
+    """A picture, and the audio to play while it is shown: 40 ms."""
 
     frame: int
     epoch: int
-    """Interruptions so far."""
+    """Number of interruptions so far."""
     image: np.ndarray
-    """[S, S, 4] uint8 straight RGBA. It may be another moment's too: not to be changed."""
+    """[S, S, 4] uint8 straight RGBA. Moments may share it: do not modify it."""
     sound: np.ndarray
-    """[n] int16, mono, at the avatar's rate: 40 ms, but for the lead at a segment's begin, and less at its end."""
+    """[n] int16 mono at the avatar's rate: 40 ms, more at a segment's start by the lead, less at its end."""
     segment: int | None
-    """The number that `push` gave for the segment that is said; None in silence."""
+    """The segment being said, as numbered by `push`; None in silence."""
     ended: bool
-    """The segment's last."""
+    """Whether this is the segment's last moment."""
 
     @property
     def pts(self) -> int:
-        """In samples at 16 kHz."""
+        """Presentation time in samples at 16 kHz."""
         return self.frame * SAMPLES_PER_FRAME
 
 
 class Pairing:
-    """Brings what is said and its picture together again, in order. Pure: time is counted in frames.
+    """Pairs audio with its pictures, in order. Pure: time is counted in frames.
 
-    A picture that takes too long is passed over: its sound goes with the last one that there was.
+    If a picture is late, its audio is paired with the previous picture.
     """
 
     def __init__(self) -> None:
         self.repeated = 0
-        """Moments that show an older picture, since their own was not drawn, or not in time."""
-        self._waiting: deque[tuple[int, int, Spoken]] = deque()  # frame, epoch; at most _PATIENCE once one was drawn
+        """Moments that repeat an older picture, because their own was late or not drawn."""
+        self._waiting: deque[tuple[int, int, Spoken]] = deque()  # frame, epoch; at most _MAX_DELAY once one was drawn
         self._image: np.ndarray | None = None
 
     @property
     def begun(self) -> bool:
-        """A picture has been drawn."""
+        """Whether a picture has been drawn."""
         return self._image is not None
 
     def said(self, frame: int, epoch: int, spoken: Spoken) -> list[Moment]:
-        """Frame's sound is due. Returns the moments that can wait no longer."""
+        """Adds a frame's audio when it is due. Returns the moments that must not wait any longer."""
         self._waiting.append((frame, epoch, spoken))
-        return self._out(frame - _PATIENCE)
+        return self._out(frame - _MAX_DELAY)
 
     def drawn(self, frame: int, image: np.ndarray) -> list[Moment]:
-        """Frame's picture [S, S, 4] is there. Returns the moments that it completes."""
+        """Adds a frame's picture [S, S, 4]. Returns the moments that it completes."""
         if self._image is None:
             self._image = image
         moments = self._out(frame - 1)
@@ -103,11 +103,11 @@ class Pairing:
         return moments
 
     def clear(self) -> None:
-        """What is still to be said is not; its pictures come."""
+        """Drops the audio of pending frames, but keeps their pictures."""
         self._waiting = deque((frame, epoch, Spoken()) for frame, epoch, _ in self._waiting)
 
     def _out(self, last: int) -> list[Moment]:
-        """Those up to frame `last`, with the last picture; none before there is one."""
+        """Moments up to frame `last`, with the latest picture; none before the first picture."""
         moments = []
         while self._image is not None and self._waiting and self._waiting[0][0] <= last:
             self.repeated += 1
@@ -121,40 +121,40 @@ class Pairing:
 
 
 class LocalAvatar:
-    """One character, to be iterated by one consumer: 25 moments a second, also while nothing is said.
+    """One character, iterated by one consumer: 25 moments a second, during speech and silence.
 
-    Its time begins with the first iteration, and stands still while the consumer holds more than 0.2 s up, so that
-    nothing is lost. All methods belong to the event loop that made it. `aclose` is idempotent and ends the iteration.
+    Time starts with the first iteration, and pauses while the consumer is more than 0.2 s behind, so that nothing is
+    lost. Call all methods from the event loop that created it. `aclose` is idempotent and ends the iteration.
     """
 
     def __init__(
         self, avatar: Avatar, lookahead: int, engine: Engine, sample_rate: int, marker: Marker | None = None
     ) -> None:
         if lookahead > SAMPLES_PER_FRAME:
-            raise ValueError(f"a look-ahead of {lookahead} samples: a frame's {SAMPLES_PER_FRAME} are at hand")
+            raise ValueError(f"the look-ahead of {lookahead} samples exceeds a frame of {SAMPLES_PER_FRAME}")
         self.sample_rate = sample_rate
         self.size = avatar.size
         self.epoch = 0
         self.lost = 0.0
-        """Seconds left out, because the event loop or the consumer stood still for longer."""
+        """Seconds skipped because the event loop or the consumer stalled for more than 0.5 s."""
         self._segments = Segments(sample_rate)
-        self._pcm: PcmDecoder | None = None  # of the segment under way, if its speech comes as bytes
+        self._pcm: PcmDecoder | None = None  # of the current segment, if its speech comes as bytes
         self._speech = Speech(lookahead)
         self._pairing = Pairing()
         self._ready: deque[Moment] = deque()
-        self._changed = asyncio.Event()  # something was made, taken, or went wrong
+        self._changed = asyncio.Event()  # the queues changed, or an error occurred
         self._heard = 0
         self._loop = asyncio.get_running_loop()
         self._avatar = avatar
         self._marker = marker
-        self._seat: EngineSlot = engine.add(avatar, self._on_frame, lambda events: None, self._on_failure)
+        self._slot: EngineSlot = engine.add(avatar, self._on_frame, lambda events: None, self._on_failure)
         self._running: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._closed = False
 
     @property
     def renderer(self) -> str:
-        """What draws it, one of constants.RENDERERS."""
+        """Name of the current renderer, one of constants.RENDERERS."""
         return self._avatar.renderer
 
     # Speech in
@@ -162,14 +162,14 @@ class LocalAvatar:
     async def push(
         self, pcm: np.ndarray | bytes | bytearray | memoryview, rate: int | None = None, channels: int = 1
     ) -> int | None:
-        """Speaks [n] or [n, c], int16 or floats of ±1, at `rate`, by default the avatar's own.
+        """Queues speech: [n] or [n, c], int16 or floats in ±1, at `rate` in Hz, by default the avatar's own.
 
-        Bytes are little-endian PCM16 of `channels` interleaved channels and may be cut anywhere: what is left of an
-        incomplete sample is completed by the next piece of the segment.
+        Bytes are little-endian PCM16 with `channels` interleaved channels and may be cut anywhere: the segment's next
+        piece completes a partial sample.
 
-        Waits while 10 s are waiting to be said; what `clear` finds waiting here is forgotten too. Returns the number
-        of its segment; None if `clear` came first, or if bytes do not complete a sample. Raises ValueError, or
-        RuntimeError if the avatar is closed.
+        Waits while 10 s are queued. `clear` also drops what still waits here. Returns the segment's number, or None if
+        `clear` was called meanwhile or the bytes complete no sample. Raises ValueError, or RuntimeError if the avatar
+        is closed.
         """
         rate = rate or self.sample_rate
         if not isinstance(pcm, np.ndarray) and isinstance(pcm, bytes | bytearray | memoryview):
@@ -191,14 +191,14 @@ class LocalAvatar:
         return number
 
     def end_segment(self) -> int | None:
-        """What was pushed since the last segment is one. Returns its number, None where nothing was."""
+        """Ends the current segment. Returns its number, or None if nothing was pushed since the last one."""
         self._pcm = None
         return self._segments.end()
 
     def clear(self) -> float:
-        """
-        Forgets what is to be said and closes the mouth with the next frame. Returns the seconds of the segment under
-        way that were handed to the consumer; 0.0 where none is.
+        """Drops all queued speech and closes the mouth with the next frame.
+
+        Returns the seconds of the current segment that the consumer has received; 0.0 if there is none.
         """
         position = self.position
         self.epoch += 1
@@ -212,7 +212,7 @@ class LocalAvatar:
 
     @property
     def lead(self) -> float:
-        """Seconds of sound handed out ahead of their picture, for players that must not run dry; 0.0 at first."""
+        """Seconds by which audio precedes its picture, for players that must not run dry; 0.0 by default."""
         return self._segments.lead
 
     @lead.setter
@@ -221,48 +221,48 @@ class LocalAvatar:
 
     @property
     def position(self) -> float:
-        """Seconds of the segment under way that were handed to the consumer."""
+        """Seconds of the current segment that the consumer has received."""
         return self._heard / self.sample_rate
 
     @property
     def buffered(self) -> float:
-        """Seconds of speech that wait to be said."""
+        """Seconds of queued speech."""
         return self._segments.buffered
 
     @property
     def starved(self) -> int:
-        """Frames for which a segment under way had nothing to say: it came slower than it is said."""
+        """Frames in which the current segment's audio had run out: it was pushed more slowly than real time."""
         return self._segments.starved
 
     @property
     def repeated(self) -> int:
-        """Moments with an older picture than their own."""
+        """Moments that repeated an older picture."""
         return self._pairing.repeated
 
     def set_emotion(self, emotion: str, strength: float = 1.0) -> None:
-        """Turns towards an emotion of `controls.EMOTIONS`, strength 0..1. Raises ValueError."""
+        """Sets an emotion of `controls.EMOTIONS`, strength 0..1. Raises ValueError."""
         if emotion not in EMOTIONS or not 0 <= strength <= 1:
             raise ValueError(f"emotion {emotion!r}, strength {strength}: want one of {', '.join(EMOTIONS)}, 0 to 1")
         self._avatar.set_emotion(emotion, strength)
 
     def set_attention(self, state: str) -> None:
-        """What it does while it does not speak, one of `controls.ATTENTIONS`. Raises ValueError."""
+        """Sets the behaviour while not speaking, one of `controls.ATTENTIONS`. Raises ValueError."""
         if state not in ATTENTIONS:
-            raise ValueError(f"state {state!r} is none of {', '.join(ATTENTIONS)}")
+            raise ValueError(f"state {state!r} is not one of {', '.join(ATTENTIONS)}")
         self._avatar.set_attention(state)
 
     def feel(self, emotion: str, strength: float = 1.0) -> None:
-        """The name of `set_emotion` in 0.1; goes with 0.3."""
+        """Deprecated name of `set_emotion`; removed in 0.3."""
         warnings.warn("LocalAvatar.feel is now set_emotion", DeprecationWarning, stacklevel=2)
         self.set_emotion(emotion, strength)
 
     def attend(self, state: str) -> None:
-        """The name of `set_attention` in 0.1; goes with 0.3."""
+        """Deprecated name of `set_attention`; removed in 0.3."""
         warnings.warn("LocalAvatar.attend is now set_attention", DeprecationWarning, stacklevel=2)
         self.set_attention(state)
 
     def move(self, asked: MotionCommand) -> None:
-        """Moves head, eyes, brows, body or hands, until it lapses."""
+        """Moves head, eyes, brows, body or hands until the command expires."""
         self._avatar.move(asked)
 
     # Moments out
@@ -271,7 +271,7 @@ class LocalAvatar:
         return self
 
     async def __anext__(self) -> Moment:
-        """Raises RuntimeError where the character cannot be drawn."""
+        """Raises RuntimeError if the character cannot be drawn."""
         if self._running is None and not self._closed:
             self._running = self._loop.create_task(self._run())
             self._running.add_done_callback(self._ended)
@@ -291,7 +291,7 @@ class LocalAvatar:
             return
         self._closed = True
         self._wake()
-        self._seat.close()
+        self._slot.close()
         if self._running is not None:
             self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -300,7 +300,7 @@ class LocalAvatar:
     # In between
 
     def _wake(self) -> None:
-        """All who wait look again."""
+        """Wakes all waiters to check their conditions again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -308,7 +308,7 @@ class LocalAvatar:
         await self._changed.wait()
 
     async def _run(self) -> None:
-        """Time goes by: a frame each 40 ms."""
+        """Runs the avatar's clock: one frame every 40 ms."""
         self._tick(0)
         while not self._pairing.begun:
             await self._change()
@@ -328,7 +328,7 @@ class LocalAvatar:
     def _tick(self, frame: int) -> None:
         spoken, now = self._segments.take(), clock.now()
         for number, samples in self._speech.push(frame * SAMPLES_PER_FRAME, spoken.heard):
-            self._seat.submit(Step(number, self.epoch, samples, times=Times(captured=now, arrived=now)))
+            self._slot.submit(Step(number, self.epoch, samples, times=Times(captured=now, arrived=now)))
         self._hand_out(self._pairing.said(frame, self.epoch, spoken))
 
     def _ended(self, task: asyncio.Task) -> None:
@@ -340,15 +340,15 @@ class LocalAvatar:
         self._wake()
 
     def _on_frame(self, frame: Frame) -> None:
-        """On the engine's thread."""
+        """Runs on the engine's thread."""
         if self._marker is not None:
             self._marker.apply(frame.image)
         image = to_rgba(frame.image)
-        with contextlib.suppress(RuntimeError):  # the loop has ended
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(lambda: self._hand_out(self._pairing.drawn(frame.frame, image)))
 
     def _on_failure(self, error: Exception) -> None:
-        """On the engine's thread."""
+        """Runs on the engine's thread."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._fail, error)
 
@@ -360,7 +360,7 @@ class LocalAvatar:
 
 
 class Runtime:
-    """What the avatars of a process share: the generator, the articulation network and the thread that draws."""
+    """What the avatars of a process share: the generator, the articulation network and the engine's thread."""
 
     def __init__(
         self,
@@ -383,27 +383,28 @@ class Runtime:
     def load(
         cls, generator: str = GENERATORS[0], device: str = DEVICES[0], admission: AdmissionConfig | None = None
     ) -> "Runtime":
-        """
-        Loads a generator of constants.GENERATORS on a device of constants.DEVICES. Blocking, some seconds, and for
-        "auto" up to a minute the first time on a machine. Raises ValueError, or `NotInstalled`.
+        """Loads a generator of constants.GENERATORS on a device of constants.DEVICES.
+
+        Blocking: some seconds, and up to a minute for "auto" the first time on a machine. Raises ValueError or
+        `NotInstalled`.
         """
         admission = admission or AdmissionConfig()
-        drawing = create(generator, device, admission.max_sessions)
-        runtime = cls(drawing, Articulation.load(), admission=admission)
+        backend = create(generator, device, admission.max_sessions)
+        runtime = cls(backend, Articulation.load(), admission=admission)
         runtime._warm_up()
         return runtime
 
     def _warm_up(self) -> None:
-        """
-        Learns what each renderer's frames take. The first frames of a process take longest: no avatar is to be measured
-        by them. Blocking.
+        """Estimates each renderer's cost per frame. Blocking.
+
+        A process's first frames are the slowest, so this also keeps them out of the avatars' own measurements.
         """
         self._cost_of = frame_costs(self._generator, self._listener, self.characters)
 
     def _cost(self, renderer: str, size: int) -> float:
-        """Estimated share of the engine's thread that an avatar takes which a renderer draws at `size`."""
-        seats = [avatar._seat for avatar in self._avatars if avatar.size == size]
-        known = [seat.cost for seat in seats if seat.renderer == renderer and seat.cost]
+        """Estimated share of the engine's thread that an avatar with this renderer and size needs."""
+        slots = [avatar._slot for avatar in self._avatars if avatar.size == size]
+        known = [slot.cost for slot in slots if slot.renderer == renderer and slot.cost]
         return FPS * max(known, default=self._cost_of.get((renderer, size), 0.0))
 
     async def avatar(
@@ -416,15 +417,15 @@ class Runtime:
         label: bool = True,
         watermark: bool = True,
     ) -> LocalAvatar:
-        """A character by its id in `characters`, or by seed, whose sound comes at `sample_rate`; or by a path, or
-        several: pictures of one character, a folder with them, or a clip.
+        """Opens a character, given by its id in `characters`, by seed, or by one or several paths: pictures of one
+        character, a folder of them, or a clip. Its audio is at `sample_rate`, in Hz.
 
-        Without a `size` its pictures have its renderer's size in constants.DEFAULT_SIZES. Its pictures are
-        marked as synthetic by a label that people see and a watermark that they do not, unless told otherwise. Raises
-        ValueError, or `RequestError`: 404 for a character that is none, 503 where the machine has no time for it.
+        `size` is the pictures' edge in pixels, by default the renderer's own: see constants.DEFAULT_SIZES. By default,
+        pictures are marked as synthetic with a visible `label` and an invisible `watermark`. Raises ValueError, or
+        `RequestError`: 404 for an unknown character, 503 if the machine has no capacity left.
         """
         if size is not None and size not in SIZES:
-            raise ValueError(f"size {size} is none of {', '.join(map(str, SIZES))}")
+            raise ValueError(f"size {size} is not one of {', '.join(map(str, SIZES))}")
         Segments(sample_rate)  # raises before anything is loaded
         self._avatars = [avatar for avatar in self._avatars if not avatar._closed]
         if isinstance(character, str):
@@ -435,8 +436,8 @@ class Runtime:
         if size is None:
             size = DEFAULT_SIZES[self._generator.renderer_name(entry)]
         count, cost = len(self._avatars) + self._opening, self._cost(self._generator.renderer_name(entry, size), size)
-        fresh = sum(self._cost(each.renderer, each.size) for each in self._avatars if each._seat.cost == 0.0)
-        verdict = admit(self._admission, count, self._engine.load + fresh, cost)
+        unmeasured = sum(self._cost(each.renderer, each.size) for each in self._avatars if each._slot.cost == 0.0)
+        verdict = admit(self._admission, count, self._engine.load + unmeasured, cost)
         if not verdict.admitted:
             raise RequestError(503, verdict.reason, verdict.detail, verdict.retry_after)
         self._opening += 1
@@ -446,14 +447,14 @@ class Runtime:
             )
         finally:
             self._opening -= 1
-        drawn = Avatar(self._listener, rig, IdleMotion(entry.seed or 0))
+        character_avatar = Avatar(self._listener, rig, IdleMotion(entry.seed or 0))
         marker = Marker(rig.size, label, watermark)
-        avatar = LocalAvatar(drawn, self._listener.lookahead, self._engine, sample_rate, marker)
+        avatar = LocalAvatar(character_avatar, self._listener.lookahead, self._engine, sample_rate, marker)
         self._avatars.append(avatar)
         return avatar
 
     async def aclose(self) -> None:
-        """Closes the avatars and ends the thread; idempotent."""
+        """Closes the avatars and stops the engine; idempotent."""
         for avatar in self._avatars:
             await avatar.aclose()
         await asyncio.get_running_loop().run_in_executor(None, self._engine.close)

@@ -1,11 +1,12 @@
-"""A character as a video service of pipecat, between the speech service and the transport's output.
+"""A Pipecat video service, placed between the TTS service and the transport's output.
 Needs `pip install 'lipstream[pipecat]'`.
 
     runtime = await asyncio.to_thread(Runtime.load)
     pipeline = Pipeline([..., tts, CharacterVideoService(runtime=runtime, character="24"), transport.output(), ...])
 
-with a transport whose parameters say `video_out_enabled=True, video_out_is_live=True, video_out_width=256,
-video_out_height=256, video_out_framerate=25`. `await runtime.aclose()` at the process's end; one serves all pipelines.
+The transport needs the parameters `video_out_enabled=True, video_out_is_live=True, video_out_width=256,
+video_out_height=256, video_out_framerate=25`. One runtime serves all pipelines: call
+`await runtime.aclose()` before the process exits.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: pip install 'lipstream[pipecat]'", name=error.name) from error
 
-LEAD = 0.040  # seconds of sound that wait at the transport, which must not run dry
+LEAD = 0.040  # seconds of audio buffered in the transport, so that it does not run dry
 
 ATTENTION = {
     frames.UserStartedSpeakingFrame: "listening",
@@ -35,10 +36,10 @@ ATTENTION = {
 
 
 class CharacterVideoService(AIService):
-    """Takes `TTSAudioRawFrame`s as fast as they come; sends them on in real time, each with the picture that says it.
+    """Accepts `TTSAudioRawFrame`s at any speed, and forwards them in real time with the matching video frames.
 
-    A `TTSStoppedFrame` goes on after the last sound before it. Pictures begin when the transport is ready, and come 25
-    times a second, whether something is said or not.
+    A `TTSStoppedFrame` is forwarded after the last audio before it. Video starts when the transport is ready, and runs
+    at 25 fps during speech and silence.
     """
 
     def __init__(self, *, runtime: Runtime, character: str | Path = "", size: int | None = None, **kwargs: Any) -> None:
@@ -46,11 +47,11 @@ class CharacterVideoService(AIService):
         self._runtime = runtime
         self._character, self._size = character, size
         self._forwarding: asyncio.Task | None = None
-        self._contexts: dict[int, str | None] = {}  # of the segments that wait
-        self._stops: deque[tuple[int, frames.TTSStoppedFrame]] = deque()  # each goes on after its segment
+        self._contexts: dict[int, str | None] = {}  # by segment, until it has been forwarded
+        self._stops: deque[tuple[int, frames.TTSStoppedFrame]] = deque()  # each is forwarded after its segment
         self._silent = asyncio.Event()
         self._silent.set()
-        self.avatar: LocalAvatar | None = None  # from the pipeline's start to its end
+        self.avatar: LocalAvatar | None = None  # None outside the pipeline's lifetime
 
     def can_generate_metrics(self) -> bool:
         return True
@@ -65,10 +66,10 @@ class CharacterVideoService(AIService):
             self.avatar = await self._runtime.avatar(self._character, size=self._size, sample_rate=self._rate)
             self.avatar.lead = LEAD
         except Exception as error:
-            await self.push_error(f"no character: {error}", exception=error)
+            await self.push_error(f"the character could not be opened: {error}", exception=error)
 
     async def stop(self, frame: frames.EndFrame) -> None:
-        """Lets it say what it has been given."""
+        """Stops after all queued speech has been forwarded."""
         await super().stop(frame)
         if self.avatar is not None and self._forwarding is not None:
             self.avatar.end_segment()
@@ -117,7 +118,7 @@ class CharacterVideoService(AIService):
         await self.push_frame(frame, direction)
 
     def _end_segment(self, avatar: LocalAvatar) -> int | None:
-        """The segment after which what comes now is to go on; None where nothing is being said."""
+        """The segment after which the current frame must be forwarded; None if nothing is being said."""
         segment = avatar.end_segment()
         return segment if segment is not None else max(self._contexts, default=None)
 
@@ -128,14 +129,14 @@ class CharacterVideoService(AIService):
                 rgb, size = moment.image[..., :3].tobytes(), (avatar.size, avatar.size)
                 await self.push_frame(frames.OutputImageRawFrame(rgb, size, "RGB"))
                 if moment.segment is not None and epoch == avatar.epoch:
-                    await self._say(moment, avatar)
+                    await self._forward_speech(moment, avatar)
         except RuntimeError as error:
-            self.avatar = None  # from here on the bot is heard without it
+            self.avatar = None  # the bot continues without video
             self._silent.set()
             await avatar.aclose()
             await self.push_error(str(error), exception=error, force_treat_as_permanent=True)
 
-    async def _say(self, moment: Moment, avatar: LocalAvatar) -> None:
+    async def _forward_speech(self, moment: Moment, avatar: LocalAvatar) -> None:
         assert moment.segment is not None
         if len(moment.sound):
             await self.stop_ttfb_metrics()

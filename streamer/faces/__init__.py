@@ -1,1 +1,1 @@
-"""From what a user uploads to a face that can be animated: decoding, finding, fitting, packs of pictures, clips."""
+"""From an upload to a face that can be animated: decoding, face detection, fitting, picture packs, clips."""

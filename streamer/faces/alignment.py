@@ -1,9 +1,9 @@
-"""A picture becomes a character: its face, found or marked, comes to lie where the studio's characters have theirs.
+"""Aligns a picture's face, detected or marked, with the position of the studio characters' faces.
 
-    picture ─▶ the_face (or marked) ─▶ placement: shift, turn, scale ─▶ aligned, face_mask
+    picture ─▶ the_face (or marked) ─▶ placement: translation, rotation, scale ─▶ aligned, face_mask
 
-A picture is never warped. Where the frame reaches beyond it, a cut-out stays transparent, and another goes on in its
-own colours.
+The picture is never warped. Where the frame extends beyond it, a cut-out stays transparent, and an opaque picture is
+continued in its own colours.
 
 Letters used in shapes: H, W the picture's edges; S the frame's.
 """
@@ -20,28 +20,28 @@ from streamer.faces.detector import FOUND, Face, FaceDetector, inverse, sampled,
 from streamer.model.config import STRIDE
 
 PLACES = np.array([[0.4164, 0.4538], [0.5836, 0.4538], [0.5, 0.5722]], np.float32)
-"""[3, 2]: where the studio's characters have left eye, right eye and mouth, in shares of the frame's edge."""
+"""[3, 2]: positions of the studio characters' left eye, right eye and mouth, as fractions of the frame's edge."""
 
 SCALES = (0.87, 1.15)
-"""How much smaller or larger than theirs a face may be, where that shows more of a picture or leaves less empty."""
+"""Range of the face's scale relative to theirs, used to show more of a picture or to leave less empty."""
 
 MIN_EYES = 12.0
-"""Pixels between the eyes below which a face is too small: at 256 pixels it would be enlarged more than 3.5 times."""
+"""Minimum distance (pixels) between the eyes: a smaller face would be enlarged more than 3.5 times at 256 pixels."""
 
-_WEIGHTS = np.array([1, 1, 2], np.float32)[:, None] / 4  # the mouth, which moves most, counts as much as both eyes
-_UPRIGHT = math.radians(8)  # what leans less stays as it is: a background's upright lines are worth more
-_BESIDE = (1 / 32, 1 / 12, 1 / 5)  # blur of what lies beside or above a picture, in shares of the frame
-_BELOW = (1 / 128, 1 / 48)  # and below it: clothes go on
-_BYSTANDER = 0.4  # of another face's size: smaller ones beside it are passed over
-_LIKELY = 0.7  # of the likeliest face's score: beside a sure one, a doubtful one is none
-_SURE = 0.6  # score from which on a face in a turned picture says that it lies on its side
-_FLAT = 6  # grey levels: nothing can be made out in what varies less
-_TURNS = {1: "on its side: turn it by 90° to the left", 2: "on its head: turn it by 180°",
-          3: "on its side: turn it by 90° to the right"}  # fmt: skip
+_WEIGHTS = np.array([1, 1, 2], np.float32)[:, None] / 4  # the mouth moves most, so it counts as much as both eyes
+_UPRIGHT = math.radians(8)  # smaller tilts are kept, so that vertical lines of the background stay vertical
+_BESIDE = (1 / 32, 1 / 12, 1 / 5)  # blur beside and above a picture, as fractions of the frame
+_BELOW = (1 / 128, 1 / 48)  # blur below it, smaller because clothes continue there
+_BYSTANDER = 0.4  # faces smaller than this fraction of another's size are ignored
+_LIKELY = 0.7  # faces scoring below this fraction of the best score are ignored
+_SURE = 0.6  # minimum score of a face in a rotated picture to conclude that the picture is rotated
+_FLAT = 6  # grey levels: less contrast than this shows nothing
+_TURNS = {1: "on its side: rotate it by 90° to the left", 2: "upside down: rotate it by 180°",
+          3: "on its side: rotate it by 90° to the right"}  # fmt: skip
 
 
 class BadFace(BadPicture):
-    """A picture without one face that can be animated; `reason` for programs, `faces` that could be meant."""
+    """A picture without exactly one usable face. `reason` is for programs; `faces` lists the candidates."""
 
     def __init__(self, reason: str, detail: str, faces: Sequence[Face] = ()) -> None:
         super().__init__(detail)
@@ -50,7 +50,7 @@ class BadFace(BadPicture):
 
 
 def the_face(picture: np.ndarray, detector: FaceDetector) -> Face:
-    """The one face in a picture [H, W, 4] uint8. Raises BadFace, with all that might be one."""
+    """Finds the one face in a picture [H, W, 4] uint8. Raises BadFace with all candidates."""
     check_colours(picture)
     maybe = detector.detect(picture, 0.5 * FOUND)
     faces = [face for face in maybe if face.score >= FOUND]
@@ -58,13 +58,13 @@ def the_face(picture: np.ndarray, detector: FaceDetector) -> Face:
         for turns, says in _TURNS.items():
             turned = detector.detect(np.ascontiguousarray(np.rot90(picture, turns)), _SURE)
             if turned and turned[0].eye_distance >= MIN_EYES:
-                raise BadFace("sideways", f"the picture seems to be {says} (sure by {turned[0].score:.0%})")
-        best = f"the likeliest place by {maybe[0].score:.0%}" if maybe else "not even doubtfully"
+                raise BadFace("sideways", f"the picture seems to be {says} (confidence {turned[0].score:.0%})")
+        best = f"best candidate {maybe[0].score:.0%}" if maybe else "no candidates"
         raise BadFace("no_face", f"no face was found in the picture ({best}): mark its eyes and mouth", maybe)
     faces = [face for face in faces if face.score >= _LIKELY * faces[0].score]
     faces = [face for face in faces if not any(_is_bystander(face, other) for other in faces)]
     if len(faces) > 1:
-        raise BadFace("several_faces", f"{len(faces)} faces were found: mark the one that is meant", faces)
+        raise BadFace("several_faces", f"{len(faces)} faces were found: mark the one to use", faces)
     _check_size(faces[0], "the face is too small: its eyes are", "small_face")
     return faces[0]
 
@@ -74,10 +74,10 @@ def _is_bystander(face: Face, other: Face) -> bool:
 
 
 def check_colours(picture: np.ndarray) -> None:
-    """Raises BadFace (`one_colour`) where nothing can be made out in a picture [H, W, 4] uint8."""
+    """Raises BadFace (`one_colour`) if a picture [H, W, 4] uint8 has no visible content."""
     seen = picture[picture[..., 3] > 32]
     if not len(seen):
-        raise BadFace("one_colour", f"the picture shows nothing: its {picture[..., 0].size} pixels are clear")
+        raise BadFace("one_colour", f"the picture shows nothing: its {picture[..., 0].size} pixels are transparent")
     spread = int(np.ptp(np.percentile(seen[:, :3], (1, 99), axis=0), axis=0).max())
     if spread < _FLAT:
         colour = "#" + "".join(f"{int(v):02x}" for v in np.median(seen[:, :3], axis=0))
@@ -90,16 +90,16 @@ def _check_size(face: Face, says: str, reason: str) -> None:
 
 
 def marked(points: Sequence[float], width: int, height: int) -> Face:
-    """The face that a person marked in a picture: x, y of one eye, of the other, and of the mouth, in pixels.
+    """A face from marks in a picture: x, y of one eye, of the other eye, and of the mouth, in pixels.
 
-    Raises BadFace (`bad_marks`) for what lies outside of the picture or cannot be a face's.
+    Raises BadFace (`bad_marks`) for marks outside the picture or with impossible proportions.
     """
     if len(points) != 6 or not all(math.isfinite(v) for v in points):
         raise BadFace("bad_marks", f"the marks are x, y of two eyes and of the mouth: 6 numbers, not {len(points)}")
     marks = np.array(points, np.float32).reshape(3, 2)
     for name, (x, y) in zip(("first eye", "second eye", "mouth"), marks, strict=True):
         if not (0 <= x <= width and 0 <= y <= height):
-            raise BadFace("bad_marks", f"the {name} at {x:.0f}, {y:.0f} is not inside of the {width}×{height} picture")
+            raise BadFace("bad_marks", f"the {name} at {x:.0f}, {y:.0f} is not inside the {width}×{height} picture")
     eyes = marks[np.argsort(marks[:2, 0])]
     face = Face(1.0, eyes, marks[2])
     _check_size(face, "the marked eyes are", "bad_marks")
@@ -108,17 +108,17 @@ def marked(points: Sequence[float], width: int, height: int) -> Face:
     below, beside = float(across[0] * down[1] - across[1] * down[0]), float(across @ down)
     if not 0.3 <= below <= 2.2:
         raise BadFace(
-            "bad_marks", f"the mouth is {below:.2f} eye distances below the eyes: between 0.30 and 2.20 are a face's"
+            "bad_marks", f"the mouth is {below:.2f} eye distances below the eyes: it must be between 0.30 and 2.20"
         )
     if abs(beside) > 0.6:
         raise BadFace("bad_marks", f"the mouth is {abs(beside):.2f} eye distances off the middle: at most 0.60")
     if abs(face.roll) > math.radians(50):
-        raise BadFace("bad_marks", f"the face is tilted by {abs(math.degrees(face.roll)):.0f}°: at most 50° are taken")
+        raise BadFace("bad_marks", f"the face is tilted by {abs(math.degrees(face.roll)):.0f}°, more than 50°")
     return face
 
 
 def placement(picture: np.ndarray, face: Face, size: int) -> np.ndarray:
-    """[2, 3]: the shift, turn and scale that bring a picture's face to the frame's `PLACES`."""
+    """[2, 3]: the similarity that maps a picture's face to `PLACES` in the frame."""
     centre = (_WEIGHTS * face.points).sum(0)
     target = size * (_WEIGHTS * PLACES).sum(0)
     spots, wanted = ((_WEIGHTS**0.5 * (points - middle)) for points, middle in
@@ -133,7 +133,7 @@ def placement(picture: np.ndarray, face: Face, size: int) -> np.ndarray:
 
 
 def _zoom(picture: np.ndarray, matrix: np.ndarray, target: np.ndarray, size: int) -> float:
-    """By how much to enlarge about `target`, within SCALES: an opaque picture should fill the frame, others fit in."""
+    """The magnification about `target`, within SCALES: opaque pictures should fill the frame, others fit into it."""
     height, width = picture.shape[:2]
     least, most = SCALES
     if picture[..., 3].min() == 255:
@@ -153,12 +153,12 @@ def _zoom(picture: np.ndarray, matrix: np.ndarray, target: np.ndarray, size: int
 
 
 def placed(picture: np.ndarray, face: Face, size: int) -> Face:
-    """The face as it lies in the aligned picture."""
+    """The face's position in the aligned picture."""
     return face.moved(placement(picture, face, size))
 
 
 def aligned(picture: np.ndarray, face: Face, size: int) -> np.ndarray:
-    """[H, W, 4] uint8 straight RGBA to [S, S, 4]: the picture with its face at the frame's `PLACES`."""
+    """Aligns straight RGBA [H, W, 4] uint8 to [S, S, 4] with its face at `PLACES`."""
     matrix = placement(picture, face, size)
     cut_out = picture[..., 3].min() < 255
     premultiplied = Image.fromarray(picture).convert("RGBa")
@@ -166,7 +166,7 @@ def aligned(picture: np.ndarray, face: Face, size: int) -> np.ndarray:
     pixels = np.asarray(inside).copy()
     columns, rows, beside, below = _beyond(picture, matrix, size)
     if cut_out:
-        # A bust that the picture's lower edge cuts off goes on downwards; beside it stays nothing.
+        # A bust cut off at the picture's lower edge is continued downwards; the sides stay transparent.
         if (picture[-1, :, 3] > 128).mean() > 0.05:
             on = (below > 0) & (beside == 0)
             pixels[on] = _nearest(premultiplied, matrix, columns, rows)[on]
@@ -182,8 +182,8 @@ def aligned(picture: np.ndarray, face: Face, size: int) -> np.ndarray:
 def _beyond(
     picture: np.ndarray, matrix: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Column and row [S, S] of the picture's nearest pixel to each of the frame's, and how far that is off in pixels of
-    the frame: to the sides and above, and below."""
+    """Column and row [S, S] of the picture's pixel nearest to each frame pixel, and its distance in frame pixels: to
+    the sides and above, and below."""
     height, width = picture.shape[:2]
     back = inverse(matrix)
     at = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), -1) @ back[:, :2].T + back[:, 2]
@@ -194,7 +194,7 @@ def _beyond(
 
 
 def _nearest(image: Image.Image, matrix: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """[S, S, 4] uint8: the colours at these places, averaged over what one of the frame's pixels covers."""
+    """[S, S, 4] uint8: the colours at these positions, averaged over the area of one frame pixel."""
     factor = max(1, int(1 / math.sqrt(np.linalg.det(matrix[:, :2]))))
     pixels = np.asarray(image.reduce(factor))
     y = np.clip((rows / factor).astype(int), 0, pixels.shape[0] - 1)
@@ -203,7 +203,7 @@ def _nearest(image: Image.Image, matrix: np.ndarray, columns: np.ndarray, rows: 
 
 
 def _softened(pixels: np.ndarray, beyond: np.ndarray, radii: Sequence[float]) -> np.ndarray:
-    """[S, S, 4] uint8: blurred by `radii` in shares of the frame, the more the farther a pixel lies beyond."""
+    """[S, S, 4] uint8: blurred by `radii` (fractions of the frame), more strongly farther beyond the picture."""
     out = pixels.astype(np.float32)
     for share in radii:
         radius = share * len(pixels)
@@ -214,9 +214,9 @@ def _softened(pixels: np.ndarray, beyond: np.ndarray, radii: Sequence[float]) ->
 
 
 def face_mask(face: Face, size: int) -> np.ndarray:
-    """[S / 16, S / 16] float32: the share of each latent's place that the face covers, an ellipse from brows to chin.
+    """[S / 16, S / 16] float32: the fraction of each latent cell covered by the face, an ellipse from brows to chin.
 
-    Its proportions are those that fit the studio's own masks best: there it is off by 0.02 a place in the mean.
+    Its proportions are fitted to the studio's exact masks: the mean error is 0.02 per cell.
     """
     across, down = (face.eyes[1] - face.eyes[0]), face.mouth - face.eyes.mean(0)
     middle = face.eyes.mean(0) + 0.2 * down
@@ -229,5 +229,5 @@ def face_mask(face: Face, size: int) -> np.ndarray:
 
 
 def to_json(error: BadFace) -> dict[str, Any]:
-    """What a client needs to ask its user: the faces that could be meant."""
+    """The candidate faces, for a client that asks its user to choose."""
     return {"faces": [face.to_json() for face in error.faces]}

@@ -1,10 +1,10 @@
-"""A few seconds of somebody before a camera: the best frame for each role of a pack, the rest is forgotten.
+"""Makes a pack from a few seconds of video: the best frame for each role is kept, the rest discarded.
 
-    bytes ─▶ container by signature ─▶ the first seconds, at most five frames a second, upright, made smaller
+    bytes ─▶ container by signature ─▶ the first seconds, at most five frames per second, upright, downscaled
           ─▶ follow_face ─▶ choose_frames ─▶ Pack
 
-What is read is bounded in seconds, in decoded pixels and in kept frames, whatever the file says of itself. FFmpeg is
-told which container it is: left to guess, it would follow playlists to other files.
+Input is bounded in seconds, decoded pixels and kept frames, regardless of the file's metadata. The container format is
+passed to FFmpeg explicitly: if FFmpeg probed it, it would follow playlists to other files.
 
 Letters used in shapes: H, W a frame's edges.
 """
@@ -30,27 +30,27 @@ from streamer.faces.roles import ROLES, SAYS, TURN, Role, role_by_face, strength
 from streamer.studio.face_fit import FaceFit
 
 MAX_SECONDS = 12.0
-"""What lies behind is not read."""
+"""Anything later is not read."""
 
 RATE = 5.0
-"""Frames a second that are kept, at most: 60 of a whole clip, 220 MB."""
+"""Maximum number of frames kept per second: 60 of a whole clip, 220 MB."""
 
 MAX_EDGE = 1280
 MAX_AREA = 1280 * 720
 MAX_DECODED = 1_500_000_000
-"""Pixels that are decoded, at most: 12 seconds of 1080p at 60 frames a second, or 6 of 2160p at 30."""
+"""Maximum number of pixels decoded: 12 seconds of 1080p at 60 frames per second, or 6 of 2160p at 30."""
 
-_MAX_GAP = 1.0  # seconds between two frames: what jumps farther counts as that, what does not advance as the usual step
+_MAX_GAP = 1.0  # limit (s) of the interval between frames; a timestamp that does not increase counts as the usual step
 _USUAL_RATE = 25.0
-_LARGE = 1920 * 1088  # pixels: of larger videos frames that no other is made from are passed over
+_LARGE = 1920 * 1088  # pixels: for larger videos, non-reference frames are skipped
 _HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
-_QUARTERS = {90: 1, 180: 2, 270: 3}  # np.rot90 turns as PyAV's rotation counts: against the clock
-_SHARP = 0.7  # of the sharpest tenth of frames: what is more blurred is taken only where nothing else is
+_QUARTERS = {90: 1, 180: 2, 270: 3}  # np.rot90 turns by PyAV's rotation, anticlockwise
+_SHARP = 0.7  # relative to the sharpest tenth of frames: blurrier frames are a last resort
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A moment of a clip."""
+    """A frame of a clip."""
 
     time: float  # seconds since its first frame
     pixels: np.ndarray  # [H, W, 4] uint8 RGBA, upright
@@ -58,16 +58,16 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """What was read of a clip."""
+    """The frames read from a clip."""
 
     frames: list[Frame]
     notices: tuple[Notice, ...] = ()
 
 
 def read_clip(data: bytes, name: str = "") -> Clip:
-    """The first `MAX_SECONDS` of a WebM, Matroska, MP4, MOV, AVI, or of a GIF, PNG, WebP or AVIF that moves.
+    """Reads the first `MAX_SECONDS` of a WebM, Matroska, MP4, MOV or AVI, or of an animated GIF, PNG, WebP or AVIF.
 
-    The caller bounds the bytes. Blocking. Raises BadPicture.
+    The caller limits the number of bytes. Blocking. Raises BadPicture.
     """
     what = name or "the clip"
     if not data:
@@ -80,11 +80,11 @@ def read_clip(data: bytes, name: str = "") -> Clip:
             _read_video(data, what, sampler)
     except BadPicture:
         raise
-    except Exception as error:  # FFmpeg's errors are many; a clip that breaks off is one up to there
+    except Exception as error:  # FFmpeg raises many types; a truncated clip is used up to the error
         if not sampler.frames:
-            why = "it ends before its first" if isinstance(error, EOFError) else f"it is damaged: {brief(error)}"
+            why = "it ends before the first one" if isinstance(error, EOFError) else f"it is damaged: {brief(error)}"
             raise BadPicture(f"{what} has 0 frames in its {len(data)} bytes: {why}") from None
-        text = f"{what} breaks off after {sampler.elapsed:.1f} s: what comes before is used."
+        text = f"{what} breaks off after {sampler.elapsed:.1f} s: only the part before that is used."
         sampler.notices.append(Notice("clip_damaged", text))
     if not sampler.frames:
         raise BadPicture(f"{what} has 0 frames in its {len(data)} bytes")
@@ -95,27 +95,27 @@ def read_clip(data: bytes, name: str = "") -> Clip:
 
 
 class _Sampler:
-    """Keeps frames that are far enough from each other, and says when it is enough."""
+    """Selects frames that are far enough apart, and stops at the limits."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.notices: list[Notice] = []
         self.elapsed = 0.0
-        self.cut = ""  # why the reading ended before the clip did
+        self.cut = ""  # why reading stopped before the end of the clip
         self._last: float | None = None
         self._decoded = 0
 
     def wants(self, time: float | None, usual: float, pixels: int) -> bool:
-        """Whether a frame at this time, of this many pixels, is one to keep; `usual` is the seconds between frames."""
+        """Whether to keep a frame of `pixels` pixels at `time`; `usual` is the nominal interval (s)."""
         if self._decoded:
             step = usual if time is None or self._last is None else time - self._last
             self.elapsed += min(step, _MAX_GAP) if step > 0 else usual
         self._last = time
         self._decoded += pixels
         if self.elapsed >= MAX_SECONDS:
-            self.cut = f"no more than {MAX_SECONDS:.0f} s are"
+            self.cut = f"at most {MAX_SECONDS:.0f} s are used"
         elif self._decoded > MAX_DECODED:
-            self.cut = f"its frames have {pixels} pixels each, and no more than {MAX_DECODED} are decoded"
+            self.cut = f"its frames have {pixels} pixels each, and at most {MAX_DECODED} pixels are decoded"
         due = not self.frames or self.elapsed >= self.frames[-1].time + 1 / RATE - 1e-3
         return due and not self.cut
 
@@ -125,9 +125,9 @@ class _Sampler:
 
 def _check_size(width: int, height: int, what: str) -> None:
     if width * height > MAX_PIXELS:
-        raise BadPicture(f"{what} has frames of {width}×{height}: at most {MAX_PIXELS} pixels are taken")
+        raise BadPicture(f"{what} has frames of {width}×{height}: at most {MAX_PIXELS} pixels are accepted")
     if min(width, height) < MIN_EDGE:
-        raise BadPicture(f"{what} has frames of {width}×{height}: at least {MIN_EDGE} pixels an edge are needed")
+        raise BadPicture(f"{what} has frames of {width}×{height}: at least {MIN_EDGE} pixels per edge are needed")
 
 
 def _kept_size(width: int, height: int) -> tuple[int, int]:
@@ -136,12 +136,12 @@ def _kept_size(width: int, height: int) -> tuple[int, int]:
 
 
 def is_video(data: bytes) -> bool:
-    """Whether its signature is that of a video that `read_clip` reads."""
+    """Whether the signature is that of a video that `read_clip` can read."""
     return bool(_container(data)) and not picture_format(data)
 
 
 def _container(data: bytes) -> str:
-    """FFmpeg's name of the container by its signature, or nothing."""
+    """FFmpeg's name of the container, by signature; empty if unknown."""
     if data.startswith(b"\x1a\x45\xdf\xa3"):
         return "matroska"
     if data[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
@@ -154,19 +154,19 @@ def _container(data: bytes) -> str:
 def _read_video(data: bytes, what: str, sampler: _Sampler) -> None:
     container_format = _container(data)
     if not container_format:
-        raise BadPicture(f"{what} is no WebM, MP4, MOV or AVI video: its {len(data)} bytes start with {data[:8]!r}")
+        raise BadPicture(f"{what} is not a WebM, MP4, MOV or AVI video: its {len(data)} bytes start with {data[:8]!r}")
     with av.open(io.BytesIO(data), "r", format=container_format, metadata_errors="replace") as container:
-        # A cover is a video stream of one frame to FFmpeg.
+        # FFmpeg presents cover art as a video stream of one frame.
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
             kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-            raise BadPicture(f"{what} holds no video, only {kinds}")
+            raise BadPicture(f"{what} contains no video, only {kinds}")
         stream = streams[0]
         if stream.codec_context is None:
-            raise BadPicture(f"{what} has a video of a codec that cannot be decoded here")
+            raise BadPicture(f"{what} uses a video codec that cannot be decoded here")
         if stream.width and stream.height:
             _check_size(stream.width, stream.height, what)
-        stream.codec_context.thread_count = 1  # sessions are drawn beside
+        stream.codec_context.thread_count = 1  # sessions are rendered at the same time
         if stream.width * stream.height > _LARGE:
             stream.codec_context.skip_frame = "NONREF"
         usual = 1 / _rate(stream.average_rate)
@@ -182,14 +182,14 @@ def _read_video(data: bytes, what: str, sampler: _Sampler) -> None:
                 return
 
 
-def _rate(told: Fraction | None) -> float:
-    return float(told) if told and 1 <= told <= 240 else _USUAL_RATE
+def _rate(declared: Fraction | None) -> float:
+    return float(declared) if declared and 1 <= declared <= 240 else _USUAL_RATE
 
 
 def _pixels(frame: av.VideoFrame) -> np.ndarray:
-    """[H, W, 4] uint8: upright and no larger than is kept."""
+    """[H, W, 4] uint8: upright and downscaled to the kept size."""
     width, height = _kept_size(frame.width, frame.height)
-    # What does not say its matrix is BT.709 from HD on, by all players' habit.
+    # Without metadata, HD and above is assumed to be BT.709, as players do.
     unsaid = int(frame.colorspace) in (0, 2)
     options: dict[str, Any] = {"src_colorspace": "ITU709"} if unsaid and frame.height >= 720 else {}
     picture = frame.reformat(width, height, "rgba", interpolation="AREA", **options).to_ndarray()
@@ -202,7 +202,7 @@ def _read_pictures(data: bytes, what: str, sampler: _Sampler) -> None:
     with decoding(), opened(data, what) as image:
         _check_size(*image.size, what)
         for picture in ImageSequence.Iterator(image):
-            picture.load()  # some formats know only then how long it is shown
+            picture.load()  # some formats know a frame's duration only afterwards
             if sampler.wants(time, 1 / _USUAL_RATE, picture.width * picture.height):
                 kept = picture.convert("RGBA").resize(_kept_size(*picture.size), Image.Resampling.LANCZOS)
                 sampler.keep(np.array(kept))
@@ -212,19 +212,20 @@ def _read_pictures(data: bytes, what: str, sampler: _Sampler) -> None:
 
 
 class FaceFinder(Protocol):
-    """What finds faces: `streamer.faces.landmarks.Landmarker`, say."""
+    """Finds faces; for example `streamer.faces.landmarks.Landmarker`."""
 
     def find(self, picture: np.ndarray) -> list[FaceFit]:
-        """All faces of a picture [H, W, 4] uint8, the one that is meant first."""
+        """All faces of a picture [H, W, 4] uint8, the most relevant first."""
 
     def look(self, picture: np.ndarray, box: Sequence[float], roll: float = 0.0) -> FaceFit | None:
-        """The face in a box x0, y0, x1, y1, tilted by `roll` radians: much quicker than `find`."""
+        """The face in a box x0, y0, x1, y1, tilted by `roll` radians; much faster than `find`."""
 
 
 def follow_face(frames: Sequence[Frame], finder: FaceFinder) -> list[FaceFit | None]:
-    """One person's face in each frame, None where it is not seen: it is looked for where it was in the frame before.
+    """Tracks one person's face: its fit in each frame, None where it is not visible.
 
-    The whole frame is searched in the first one and, while the face is lost, once a second.
+    Each frame is searched near the previous position; the whole frame is searched first and, while the face is lost,
+    once per second.
     """
     fits: list[FaceFit | None] = []
     last: FaceFit | None = None
@@ -244,9 +245,9 @@ def follow_face(frames: Sequence[Frame], finder: FaceFinder) -> list[FaceFit | N
 
 
 def choose_frames(frames: Sequence[Frame], fits: Sequence[FaceFit | None]) -> Pack:
-    """The calmest sharp frame, and for each role the frame that shows it best, as a pack; its notices say which.
+    """Makes a pack of the calmest sharp frame and the best frame for each role; its notices say which.
 
-    `fits` are the faces, one for each frame, None where there is none. Raises BadPicture.
+    `fits` has one entry per frame, None where there is no face. Raises BadPicture.
     """
     seen = [
         (frame, fit, expression(frame.pixels, fit)) for frame, fit in zip(frames, fits, strict=True) if fit is not None
@@ -267,17 +268,17 @@ def choose_frames(frames: Sequence[Frame], fits: Sequence[FaceFit | None]) -> Pa
     pack = make_pack(
         [Given(seen[i][0].pixels, seen[i][1], f"{seen[i][0].time:.1f} s", role) for role, i in best.items()]
     )
-    told = ", ".join(f"{SAYS[role]} at {seen[i][0].time:.1f} s" for role, i in best.items())
-    kept = Notice("clip_chosen", f"Taken from the clip: {told}. Nothing else of its {len(frames)} frames is kept.")
+    roles = ", ".join(f"{SAYS[role]} at {seen[i][0].time:.1f} s" for role, i in best.items())
+    kept = Notice("clip_chosen", f"Taken from the clip: {roles}. Nothing else of its {len(frames)} frames is kept.")
     chosen = tuple(replace(one, by="face") for one in pack.chosen)
     return replace(pack, notices=(kept, *pack.notices), chosen=chosen)
 
 
 def _shows(role: Role, one: Expression, neutral: Expression) -> bool:
-    """Whether a frame is good for a role: each is good for one, and not where the head is turned away."""
+    """Whether a frame suits a role: frames suit one role each, and none if the head is turned away."""
     return role_by_face(one, neutral) == role and abs(one.yaw - neutral.yaw) <= TURN
 
 
 def _blur(one: Expression, sharp: float) -> float:
-    """0 for what is sharp enough, up to 1."""
+    """Blur penalty: 0 if sharp enough, up to 1."""
     return max(0.0, 1 - one.sharpness / max(sharp, 1e-6))

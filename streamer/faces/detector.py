@@ -1,9 +1,9 @@
-"""Where a picture's face is: its eyes and its mouth, found by a small convolutional network.
+"""Finds a face's eyes and mouth in a picture with a small convolutional network.
 
-    picture ─▶ pyramid of sizes ─▶ network ─▶ peaks ─▶ one for each face ─▶ the network again, on each face upright
+    picture ─▶ image pyramid ─▶ network ─▶ peaks ─▶ one per face ─▶ the network again, on each face upright
 
-The network marks on a grid of every fourth pixel the middles of faces whose eyes lie `TRAINED` pixels apart, and says
-for each where its eyes and its mouth are. `streamer/training/face.py` trains it on the studio's truth.
+On a grid of every fourth pixel, the network marks the middles of faces whose eyes are `TRAINED` pixels apart and
+predicts the offsets to their eyes and mouth. `streamer/training/face.py` trains it on the studio's ground truth.
 
 Letters used in shapes: H, W a picture's edges; N windows; h, w cells of the grid.
 """
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 WEIGHTS = resources.WEIGHTS / "face.onnx"
 
 CELL = 4
-"""Pixels between the middles of the network's cells."""
+"""Pixels between the centres of the network's cells."""
 
 TRAINED = (6.5, 26.0)
-"""Pixels between the eyes of the faces that the network knows."""
+"""Distance (pixels) between the eyes of the faces that the network was trained on."""
 
 FOUND = 0.5
-"""Score from which on a face counts as found."""
+"""Minimum score of a detected face."""
 
-_EDGES = (64, 128, 256, 512)  # longer edge of each level: at two of them or more a face has a size that is known
-_COARSE = 0.25  # what is looked at a second time
-_MOST = 24  # faces looked at a second time
-_MARGIN = 32  # pixels of nothing round each level, so that a face at the picture's edge is seen whole
-_STRIDE = 16  # the network's own coarsest grid: edges are multiples of it
-_WINDOW = 96  # second look: the windows' edge
-_CLOSE = (13.0, 18.0)  # and the pixels between the eyes in them
+_EDGES = (64, 128, 256, 512)  # longer edge of each level: any face has a known size on at least two of them
+_COARSE = 0.25  # minimum score for the second look
+_MOST = 24  # maximum number of faces for the second look
+_MARGIN = 32  # padding (pixels) around each level, so that a face at the picture's edge is seen whole
+_STRIDE = 16  # the network's coarsest stride: edges are multiples of it
+_WINDOW = 96  # edge of the second look's windows
+_CLOSE = (13.0, 18.0)  # distances (pixels) between the eyes in these windows
 _EMPTY = 200  # grey level behind a cut-out
 
 
@@ -50,8 +50,8 @@ class Face:
     """One face in a picture. Points are x, y in pixels; left and right are the viewer's."""
 
     score: float  # 0..1; 1 where a person marked it
-    eyes: np.ndarray  # [2, 2] float32: middle of the left eye, of the right eye
-    mouth: np.ndarray  # [2] float32: middle of the mouth
+    eyes: np.ndarray  # [2, 2] float32: centre of the left eye, of the right eye
+    mouth: np.ndarray  # [2] float32: centre of the mouth
 
     @property
     def points(self) -> np.ndarray:
@@ -60,7 +60,7 @@ class Face:
 
     @property
     def middle(self) -> np.ndarray:
-        """[2]: between the eyes' middle and the mouth."""
+        """[2]: the point between the eyes' midpoint and the mouth."""
         return (self.eyes.mean(0) + self.mouth) / 2
 
     @property
@@ -76,7 +76,7 @@ class Face:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """x0, y0, x1, y1 from brows to chin and from cheek to cheek, by a face's usual proportions."""
+        """Bounding box x0, y0, x1, y1 from brows to chin and cheek to cheek, by typical proportions."""
         across, height = self.eyes[1] - self.eyes[0], self.mouth - self.eyes.mean(0)
         top, bottom = self.eyes.mean(0) - 0.9 * height, self.mouth + 0.75 * height
         corners = np.array([edge + side * across for edge in (top, bottom) for side in (-0.98, 0.98)])
@@ -84,7 +84,7 @@ class Face:
         return float(x0), float(y0), float(x1), float(y1)
 
     def moved(self, matrix: np.ndarray) -> "Face":
-        """The face after an affine map [2, 3] of the picture."""
+        """The face after an affine transformation [2, 3] of the picture."""
         points = (self.points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
         return Face(self.score, points[:2], points[2])
 
@@ -98,22 +98,22 @@ class Face:
 
 
 def similarity(angle: float, scale: float, source: ArrayLike, target: ArrayLike) -> np.ndarray:
-    """[2, 3]: turns by `angle` (clockwise on the screen) and scales about `source`, which comes to lie on `target`."""
+    """[2, 3]: rotates by `angle` (clockwise on the screen) and scales about `source`, and moves it to `target`."""
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])
     return np.column_stack([turn, np.asarray(target) - turn @ np.asarray(source)])
 
 
 def inverse(matrix: np.ndarray) -> np.ndarray:
-    """Of an affine map [2, 3]."""
+    """The inverse of an affine transformation [2, 3]."""
     back = np.linalg.inv(matrix[:, :2])
     return np.column_stack([back, -back @ matrix[:, 2]])
 
 
 def sampled(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """The image under a map [2, 3] from its pixels to those of the result; nothing (0) beyond its edges.
+    """Transforms an image by a matrix [2, 3] from its pixels to the result's; 0 beyond its edges.
 
-    Pixels are points at whole numbers plus one half, as PIL has them. An image that shrinks much is averaged first.
+    Pixel centres are at half-integers, as in PIL. An image that shrinks much is averaged first.
     """
     shrink = 1 / math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if shrink >= 2:
@@ -125,7 +125,7 @@ def sampled(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> Im
 
 
 def opaque(picture: np.ndarray) -> Image.Image:
-    """[H, W, 4] uint8 straight RGBA as RGB, on grey where it is transparent."""
+    """Straight RGBA [H, W, 4] uint8 as RGB, on grey where transparent."""
     image = Image.fromarray(picture)
     ground = Image.new("RGBA", image.size, (_EMPTY, _EMPTY, _EMPTY, 255))
     return Image.alpha_composite(ground, image).convert("RGB")
@@ -144,17 +144,17 @@ class FaceDetector:
 
     @classmethod
     def load(cls, path: Path = WEIGHTS, threads: int = 1) -> "FaceDetector":
-        """Raises FileNotFoundError, or BadNetwork for weights that are damaged or another network's."""
+        """Raises FileNotFoundError, or BadNetwork for weights that are damaged or of a different network."""
         return cls(load_onnx_session(path, "weights of the face detector", ["picture"], ["faces"], threads))
 
     def _run(self, pictures: np.ndarray) -> np.ndarray:
-        """[N, 3, H, W] -> [N, 7, h, w]: score; x, y in pixels from the cell's middle to left eye, right eye, mouth."""
+        """[N, 3, H, W] -> [N, 7, h, w]: score; x, y in pixels from the cell's centre to left eye, right eye, mouth."""
         return self._session.run(["faces"], {"picture": pictures})[0]
 
     def detect(self, picture: np.ndarray, least: float = FOUND) -> list[Face]:
-        """[H, W, 4] uint8 straight RGBA to the upright faces in it of at least this score, the likeliest first."""
+        """Finds upright faces scoring at least `least` in straight RGBA [H, W, 4] uint8, best first."""
         if picture.ndim != 3 or picture.shape[2] != 4 or picture.dtype != np.uint8:
-            raise ValueError(f"a picture is [H, W, 4] uint8, not {list(picture.shape)} {picture.dtype}")
+            raise ValueError(f"a picture must be [H, W, 4] uint8, not {list(picture.shape)} {picture.dtype}")
         image = opaque(picture)
         seen = [face for edge in self._levels(image) for face in self._look(image, edge)]
         likely = distinct(seen)[:_MOST]
@@ -180,7 +180,7 @@ class FaceDetector:
         return [face.moved(back) for face in faces]
 
     def _look_closely(self, image: Image.Image, face: Face) -> Face | None:
-        """The same face as the mean of what is seen in windows in which it is upright; None where most show none."""
+        """The face averaged over windows that show it upright; None if most of them show no face."""
         clear = image.convert("RGBA")  # alpha is 0 beyond the picture
         middle = (_WINDOW / 2, _WINDOW / 2)
         maps = [similarity(-face.roll, apart / face.eye_distance, face.middle, middle) for apart in _CLOSE]
@@ -209,7 +209,7 @@ def mirrored(face: Face, width: float) -> Face:
 
 
 def peaks(grid: np.ndarray, least: float = _COARSE) -> list[Face]:
-    """[7, h, w] of the network's output to faces in its input's pixels: cells above all eight round them."""
+    """Converts network output [7, h, w] to faces in input pixels: cells that exceed all eight neighbours."""
     score = grid[0]
     around = np.pad(score, 1, constant_values=-1.0)
     h, w = score.shape
@@ -225,7 +225,7 @@ def peaks(grid: np.ndarray, least: float = _COARSE) -> list[Face]:
 
 
 def plausible(face: Face) -> bool:
-    """Whether eyes and mouth can be one upright face's: the mouth below the eyes, neither too near nor too far."""
+    """Whether eyes and mouth can belong to one upright face: the mouth below the eyes, neither too near nor too far."""
     size = face.eye_distance
     if size < 2:
         return False
@@ -234,7 +234,7 @@ def plausible(face: Face) -> bool:
 
 
 def distinct(faces: Sequence[Face]) -> list[Face]:
-    """The likeliest first, without those that lie on a likelier one."""
+    """Non-maximum suppression: best first, without faces that overlap a better one."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda f: -f.score):
         apart = (np.hypot(*(face.middle - other.middle)) / max(face.eye_distance, other.eye_distance) for other in kept)

@@ -1,8 +1,8 @@
-"""A mouth that the generator knows how to open, drawn into a picture in the place of its own.
+"""Replaces a picture's mouth with one that the generator can animate.
 
-The generator has learnt to speak from the studio's characters, whose mouths at rest are a line between two lips. One
-that is a single stroke, or open, or an animal's, it hardly moves. So the picture's own is taken out, the skin closed
-over it, and one of the studio's proportions painted there, in colours that the skin around it gives.
+The generator learned speech from the studio's characters, whose closed mouth is a line between two lips. It hardly
+moves a mouth that is a single stroke, is open, or belongs to an animal. So the picture's mouth is removed, the skin is
+inpainted, and a mouth of the studio's proportions is painted there, in colours derived from the surrounding skin.
 
 Letters used in shapes: S the frame's edge.
 """
@@ -12,21 +12,21 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from streamer.faces.detector import Face
 
-# All lengths are in distances of the eyes, which lie 0.456 apart in the studio's heads.
-_HALF_WIDTH = 0.33  # the studio's are 0.24 to 0.32; a wide one opens farther
+# All lengths are relative to the distance between the eyes, which is 0.456 in the studio's heads.
+_HALF_WIDTH = 0.33  # the studio's are 0.24 to 0.32; a wider one opens farther
 _UPPER, _LOWER = 0.040, 0.062
 _STROKE = 0.040
-_SMILE = 0.044  # by which the corners lie above the middle
-_SEARCHED = (0.70, 0.36)  # half axes of the ellipse in which the picture's own mouth is looked for
-_CORE = (0.45, 0.24)  # and of the one in which the middle of each of its parts lies
+_SMILE = 0.044  # height of the corners above the middle
+_SEARCHED = (0.70, 0.36)  # half axes of the ellipse in which the picture's mouth is searched
+_CORE = (0.45, 0.24)  # half axes of the ellipse that must contain the centre of each part of it
 _STANDS_OUT = 24  # grey levels from the skin's colour, in the channel that differs most
-_LIP, _LIP_OPACITY = np.array([0.80, 0.47, 0.48]), 0.45  # of the skin's colour
+_LIP, _LIP_OPACITY = np.array([0.80, 0.47, 0.48]), 0.45  # relative to the skin's colour
 _LINE = np.array([0.38, 0.18, 0.19])
-_FINER = 4  # times, for smooth edges
+_FINER = 4  # supersampling factor, for smooth edges
 
 
 def with_drawn_mouth(picture: np.ndarray, face: Face) -> np.ndarray:
-    """[S, S, 4] uint8 straight RGBA with its face where `face` says -> the same with another mouth, closed."""
+    """Straight RGBA [S, S, 4] uint8 with its face at `face` -> the same with a closed, replaced mouth."""
     u, v = _across_and_down(face, len(picture))
     searched = (u / _SEARCHED[0]) ** 2 + (v / _SEARCHED[1]) ** 2 <= 1
     seen = searched & (picture[..., 3] > 250)
@@ -49,18 +49,18 @@ def with_drawn_mouth(picture: np.ndarray, face: Face) -> np.ndarray:
 
 
 def _across_and_down(face: Face, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """[S, S] each: every pixel's place about the mouth, along the line of the eyes and down from it."""
+    """[S, S] each: every pixel's position relative to the mouth, along the line of the eyes and down from it."""
     x, y = np.meshgrid(np.arange(size) + 0.5 - face.mouth[0], np.arange(size) + 0.5 - face.mouth[1])
     cos, sin = np.cos(face.roll), np.sin(face.roll)
     return (cos * x + sin * y) / face.eye_distance, (cos * y - sin * x) / face.eye_distance
 
 
 def _skin(colours: np.ndarray, seen: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """[S, S, 3] float32: the skin's colour about the mouth, smooth (of second order), as the most of `seen` has it."""
+    """[S, S, 3] float32: a smooth (second-order) robust fit of the skin's colour around the mouth to `seen` pixels."""
     basis = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], -1)
     x, y = basis[seen], colours[seen].astype(np.float64)
     shade = np.median(y, axis=0) + np.zeros_like(y)
-    for width in (80, 60, 40, 30, 25, 20, 20, 20):  # grey levels: what is farther off counts less and less
+    for width in (80, 60, 40, 30, 25, 20, 20, 20):  # grey levels: outliers lose weight with each iteration
         weight = 1 / (1 + (np.abs(y - shade).max(-1) / width) ** 4)
         fitted = np.linalg.lstsq(x * weight[:, None] ** 0.5, y * weight[:, None] ** 0.5, rcond=None)[0]
         shade = x @ fitted
@@ -73,13 +73,13 @@ def _grown(mask: np.ndarray, by: int) -> np.ndarray:
 
 
 def _box(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
-    """Rows and columns of the box round what is set."""
+    """Rows and columns of the bounding box."""
     rows, columns = (slice(max(int(k.min()) - margin, 0), int(k.max()) + margin + 1) for k in np.nonzero(mask))
     return rows, columns
 
 
 def _own_mouth(odd: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Those connected parts of what stands out, `odd`, that are the mouth, and not a chin's line or a nose."""
+    """The connected parts of the mask `odd` that belong to the mouth, not to a chin line or a nose."""
     left, own = odd.copy(), np.zeros_like(odd)
     while left.any():
         part = np.zeros_like(odd)
@@ -94,13 +94,13 @@ def _own_mouth(odd: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         middle = (u[part].mean() / _CORE[0]) ** 2 + (v[part].mean() / _CORE[1]) ** 2
         if middle <= 1 and inside > 0.9:
             own |= part
-    if not own.any():  # it hangs together with a nose or a beard
+    if not own.any():  # it is connected to a nose or a beard
         own = odd & ((u / _CORE[0]) ** 2 + (v / _CORE[1]) ** 2 <= 1)
     return own
 
 
 def _closed(colours: np.ndarray, gone: np.ndarray, lines: np.ndarray, shade: np.ndarray) -> np.ndarray:
-    """[S, S, 3]: where `gone`, what lies around it flows in, but not the `lines`; to begin with it is `shade`."""
+    """[S, S, 3]: inpaints `gone` from its surroundings except `lines`, starting from `shade`."""
     if not gone.any():
         return colours
     near = _box(gone, 2)
@@ -119,7 +119,7 @@ def _closed(colours: np.ndarray, gone: np.ndarray, lines: np.ndarray, shade: np.
 
 
 def _mouth(face: Face, size: int, skin: np.ndarray) -> Image.Image:
-    """RGBA of the frame's size: two lips that touch, and the line between them."""
+    """RGBA of the frame's size: two touching lips with a line between them."""
     layer = Image.new("RGBA", (size * _FINER, size * _FINER))
     pen = ImageDraw.Draw(layer)
     t = np.linspace(-1, 1, 41)

@@ -1,7 +1,7 @@
-"""What a fitted face does: lips, teeth, lids, smile, gaze, as numbers that do not depend on its size and tilt.
+"""Measures a fitted face: lips, teeth, lids, smile, gaze, as numbers independent of its size and tilt.
 
-Lengths are shares of the distance between the eyes' outer corners, measured along the face's own axes, so that a tilted
-head has the numbers of an upright one. Left and right are the viewer's.
+Lengths are relative to the distance between the eyes' outer corners and measured along the face's own axes, so that a
+tilted head gives the same numbers as an upright one. Left and right are the viewer's.
 
 Letters used in shapes: H, W the picture's edges; N points.
 """
@@ -16,59 +16,59 @@ from streamer.faces.detector import sampled, similarity
 from streamer.studio.face_fit import INNER_LIPS, LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceFit
 
 INNER_LIP_EDGE = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
-"""Landmarks round the opening of the mouth, in order."""
+"""Landmarks around the mouth opening, in order."""
 
 LIP_CORNERS = (61, 291)
 NOSE_TIP = 1
 CHEEKS = (234, 454)
 FOREHEAD, CHIN = 10, 152
 
-_LOWER, _UPPER = slice(2, 7), slice(10, 15)  # of lids [16, 2]: the middle five of each edge
-_CLOSED = 0.02  # eye distances between the inner lips: below it the opening is a landmark's error
-_PATCH = 64  # pixels: the edge at which a face's sharpness is measured, so that sizes compare
+_LOWER, _UPPER = slice(2, 7), slice(10, 15)  # of lids [16, 2]: the middle five points of each edge
+_CLOSED = 0.02  # eye distances between the inner lips: a smaller gap is within the landmarks' error
+_PATCH = 64  # pixels: the common size at which sharpness is measured
 _PATCH_SPAN = 2.2  # eye distances across the patch
-_CHEEK_SPOTS = (50, 280, 205, 425, 117, 346)  # landmarks on skin that seldom has a beard or hair before it
+_CHEEK_SPOTS = (50, 280, 205, 425, 117, 346)  # landmarks on skin that is seldom covered by beard or hair
 
 
 @dataclass(frozen=True)
 class Expression:
-    """Numbers of one face in one picture."""
+    """Measurements of one face in one picture."""
 
     gap: float
-    """Between the inner lips."""
+    """Distance between the inner lips."""
 
     teeth: float
-    """0..1: how much of the mouth's opening is bright and hardly coloured; 0 where the lips touch."""
+    """0..1: fraction of the mouth opening that is bright and nearly colourless; 0 if the lips touch."""
 
     lids: float
-    """Opening of the more open eye, as a share of its width: 0.2–0.4 in most open eyes, below 0.1 in shut ones."""
+    """Opening of the more open eye relative to its width: 0.2–0.4 in most open eyes, below 0.1 in shut ones."""
 
     mouth_width: float
     corners: float
-    """How far the mouth's corners lie above the line between its lips."""
+    """Height of the mouth's corners above the line between the lips."""
 
     gaze: tuple[float, float]
-    """x, y of the irises from the middle between the eye's corners, mean of both eyes, in eye widths."""
+    """x, y of the irises relative to the middle between the eye's corners, mean of both eyes, in eye widths."""
 
     yaw: float
-    """Radians that the face is turned to the viewer's right."""
+    """Yaw in radians, positive: towards the viewer's right."""
 
     pitch: float
-    """Radians that it is turned down, against an upright face of usual depth."""
+    """Pitch in radians, positive: downwards, relative to an upright face of typical depth."""
 
     sharpness: float
-    """Finest detail of the face at a common size, over its contrast: compares frames of a clip."""
+    """High-frequency detail relative to contrast, at a common size: for comparing frames of a clip."""
 
 
 def axes(fit: FaceFit) -> np.ndarray:
-    """[2, 2]: unit vectors to the face's right and down, by its eyes."""
+    """[2, 2]: unit vectors to the face's right and down, from its eyes."""
     across = fit.points[RIGHT_EYE_CORNERS[0], :2] - fit.points[LEFT_EYE_CORNERS[0], :2]
     x = across / max(float(np.hypot(*across)), 1e-6)
     return np.array([x, [-x[1], x[0]]])
 
 
 def expression(pixels: np.ndarray, fit: FaceFit) -> Expression:
-    """Of the face `fit` in a picture [H, W, 4] uint8 RGBA."""
+    """Measures the face `fit` in a picture [H, W, 4] uint8 RGBA."""
     frame, size = axes(fit), max(fit.eye_distance, 1e-6)
     lips = fit.points[list(INNER_LIPS), :2]
     corners = fit.points[list(LIP_CORNERS), :2]
@@ -86,7 +86,7 @@ def expression(pixels: np.ndarray, fit: FaceFit) -> Expression:
 
 
 def _opening(edge: np.ndarray) -> float:
-    """Of one eye's lids [16, 2], as a share of its width."""
+    """Opening of one eye's lids [16, 2], relative to its width."""
     across = edge[8] - edge[0]
     width = max(float(np.hypot(*across)), 1e-6)
     gap = edge[_LOWER].mean(0) - edge[_UPPER].mean(0)
@@ -104,7 +104,7 @@ def _gaze(fit: FaceFit, frame: np.ndarray) -> tuple[float, float]:
 
 
 def _turn(across: np.ndarray, axis: np.ndarray) -> float:
-    """Radians by which a line [3] that is flat in a face from the front leads away from the camera."""
+    """Angle (radians) at which a line [3] that is frontal in a frontal face recedes from the camera."""
     return math.atan2(float(across[2]), max(float(across[:2] @ axis), 1e-6))
 
 
@@ -117,7 +117,7 @@ def skin(pixels: np.ndarray, fit: FaceFit) -> np.ndarray:
 
 
 def median_colour(pixels: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray | None:
-    """[3] float: of a square of this radius round x, y in a picture [H, W, 4]; None outside and where it is clear."""
+    """[3] float: of a square of this radius around x, y in a picture [H, W, 4]; None outside or where transparent."""
     x, y = (int(v) for v in centre)
     reach = max(1, round(radius))
     part = pixels[max(0, y - reach) : max(0, y + reach + 1), max(0, x - reach) : max(0, x + reach + 1)]
@@ -139,7 +139,7 @@ def _teeth(pixels: np.ndarray, fit: FaceFit) -> float:
     if not len(inside):
         return 0.0
     light, tint = inside.max(-1), np.ptp(inside, axis=-1)
-    # Teeth have skin's lightness and less than half of its colour; lips and tongue have more, the cavity less light.
+    # Teeth are as light as skin with less than half its chroma; lips and tongue have more, the cavity is darker.
     own = skin(pixels, fit)
     bright = (light > 0.6 * own.max()) & (tint < 0.35 * light)
     return float(bright.mean())

@@ -1,9 +1,10 @@
-"""The one face of a picture: found, turned upright, chosen among several, or placed where a person marked it.
+"""Finds the one face of a picture: detects, rotates upright, chooses among several, or uses a user's marks.
 
-    picture ─▶ Landmarker ─▶ (where it is not sure) FaceDetector ─▶ turned upright ─▶ the one that is meant ─▶ notices
+    picture ─▶ Landmarker ─▶ (if uncertain) FaceDetector ─▶ rotated upright ─▶ the face to use ─▶ notices
 
-The landmarker knows people, photographed or drawn well; the project's own detector knows drawings. A mesh that is not
-sure is taken where the detector sees the same eyes and mouth; otherwise a mean face is laid on the detector's points.
+The landmarker handles people, photographed or drawn realistically; the project's own detector handles drawings. An
+uncertain mesh is used if the detector finds the same eyes and mouth; otherwise a mean face is fitted to the detector's
+points.
 """
 
 import math
@@ -22,60 +23,60 @@ from streamer.faces.pose import face_of, placed, turned
 from streamer.studio.face_fit import FaceFit
 
 MOST_YAW = math.radians(50)
-"""A face turned farther is seen from the side: an eye and half of the mouth are hidden. The mesh says less than it is:
-a profile measures 50° to 60°."""
+"""Maximum yaw: beyond it a face is in profile, with one eye and half of the mouth hidden. The mesh underestimates yaw:
+it measures 50° to 60° for a profile."""
 
-_SURE = 0.9  # of the mesh's score: no second opinion is asked for
-_FAIR = 0.5  # a mesh that counts although the detector sees nothing
-_DOUBTFUL = 0.2  # and one that counts where the detector sees the same face
-_WEAK = (0.35, 0.5)  # scores of the project's detector and of MediaPipe's that count where they see the same eyes
+_SURE = 0.9  # mesh score from which no second opinion is needed
+_FAIR = 0.5  # mesh score that is accepted even if the detector finds nothing
+_DOUBTFUL = 0.2  # mesh score that is accepted if the detector finds the same face
+_WEAK = (0.35, 0.5)  # scores of the project's detector and of MediaPipe's, accepted if both find the same eyes
 _SAME_EYES = 0.5  # distances between the eyes
-_AGREED = (0.25, 0.35)  # distances between the eyes: how far a mesh's eyes and mouth may lie off the detector's points
-_MARKED = (0.3, 0.4)  # and off what a person marked
-_LIKELY = 0.7  # of the surest face's score: beside a sure one, a doubtful one is none
-_BYSTANDER = 0.4  # of another face's size: smaller ones beside it are passed over
-_TURNED = 0.75  # of the detector's score, in a picture that was turned for it
+_AGREED = (0.25, 0.35)  # maximum distance of a mesh's eyes and mouth from the detector's points, in eye distances
+_MARKED = (0.3, 0.4)  # the same for a user's marks
+_LIKELY = 0.7  # faces scoring below this fraction of the best score are ignored
+_BYSTANDER = 0.4  # faces smaller than this fraction of another's size are ignored
+_TURNED = 0.75  # weight of the detector's score in a rotated picture
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A face that could be meant."""
+    """A candidate face."""
 
     fit: FaceFit
-    meshed: bool = True  # its landmarks were seen; otherwise a mean face was laid on eyes and mouth
+    meshed: bool = True  # its landmarks were detected; otherwise a mean face was fitted to eyes and mouth
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """What was found in a picture."""
+    """The faces found in a picture."""
 
     picture: np.ndarray
-    """[H, W, 4] uint8: the picture, turned by quarters so that its first face is upright."""
+    """[H, W, 4] uint8: the picture, rotated by quarter turns so that its first face is upright."""
 
     turns: int
-    """Quarters of a turn to the left (anticlockwise) that `picture` was given: 0 to 3."""
+    """Anticlockwise quarter turns applied to `picture`: 0 to 3."""
 
     candidates: list[Candidate]
-    """In pixels of `picture`, the largest first."""
+    """In pixels of `picture`, largest first."""
 
     def as_given(self) -> list[Face]:
-        """Their eyes and mouths in pixels of the picture as it was given."""
+        """Their eyes and mouths in pixels of the original picture."""
         matrix = quarter((-self.turns) % 4, self.picture)
         return [face_of(one.fit).moved(matrix) for one in self.candidates]
 
 
 @dataclass(frozen=True, eq=False)
 class FoundFace:
-    """The one face that is meant."""
+    """The one face to use."""
 
-    picture: np.ndarray  # [H, W, 4] uint8, turned as Faces.picture
+    picture: np.ndarray  # [H, W, 4] uint8, rotated like Faces.picture
     turns: int
     fit: FaceFit  # in pixels of `picture`
     notices: list[Notice]
 
 
 def find_faces(picture: np.ndarray, landmarker: Landmarker, detector: FaceDetector) -> Faces:
-    """All that might be faces in a picture [H, W, 4] uint8, which is turned where they lie on their side or head."""
+    """Finds all candidate faces in a picture [H, W, 4] uint8, rotating it if they lie sideways or upside down."""
     fits = [fit for fit in landmarker.find(picture, _DOUBTFUL) if not _misread(picture, fit)]
     if any(fit.score >= _SURE for fit in fits):
         return _upright(picture, [Candidate(fit) for fit in fits if fit.score >= _FAIR])
@@ -104,23 +105,23 @@ def find_face(
     at: tuple[float, float] | None = None,
 ) -> FoundFace:
     """
-    The one face in a picture [H, W, 4] uint8, or of several the one nearest to `at`: x, y in the picture as given.
+    Finds the one face in a picture [H, W, 4] uint8, or among several the one nearest to `at`: x, y in the original
+    picture.
 
-    Raises BadFace, with all faces that might be meant: `one_colour`, `no_face`, `several_faces`, `small_face`,
-    `from_the_side`.
+    Raises BadFace, with all candidates: `one_colour`, `no_face`, `several_faces`, `small_face`, `from_the_side`.
     """
     check_colours(picture)
     faces = find_faces(picture, landmarker, detector)
     if not faces.candidates:
-        raise BadFace("no_face", "no face was found in the picture (0 of 4 ways up show one): mark its eyes and mouth")
+        raise BadFace("no_face", "no face was found in the picture (in 4 orientations): mark its eyes and mouth")
     chosen = _chosen(faces, at)
     _check(face_of(chosen.fit), [faces.as_given()[faces.candidates.index(chosen)]])
     yaw, _ = turned(chosen.fit)
     if chosen.meshed and abs(yaw) > MOST_YAW:
         raise BadFace(
             "from_the_side",
-            f"the face is seen from the side (turned by {abs(math.degrees(yaw)):.0f}°, "
-            f"{math.degrees(MOST_YAW):.0f}° at most): take a picture from the front",
+            f"the face is in profile (turned by {abs(math.degrees(yaw)):.0f}°, at most "
+            f"{math.degrees(MOST_YAW):.0f}° are supported): use a picture taken from the front",
         )
     fit, notices = described(faces.picture, chosen.fit, chosen.meshed)
     return FoundFace(faces.picture, faces.turns, fit, notices)
@@ -128,8 +129,8 @@ def find_face(
 
 def marked_face(picture: np.ndarray, face: Face, landmarker: Landmarker) -> FoundFace:
     """
-    The face that a person marked (`streamer.faces.alignment.marked`) in a picture [H, W, 4] uint8: its own mesh where
-    one lies on the marks, otherwise a mean face laid on them.
+    The face that a user marked (`streamer.faces.alignment.marked`) in a picture [H, W, 4] uint8: the mesh detected at
+    the marks if there is one, otherwise a mean face fitted to them.
     """
     fit = landmarker.look(picture, face.box, face.roll, _FAIR)
     meshed = fit is not None and _agrees(fit, face, _MARKED)
@@ -138,7 +139,7 @@ def marked_face(picture: np.ndarray, face: Face, landmarker: Landmarker) -> Foun
 
 
 def quarter(turns: int, picture: np.ndarray) -> np.ndarray:
-    """[2, 3]: where points of a picture [H, W, ...] go when it is turned to the left this often, as np.rot90 does."""
+    """[2, 3]: maps points of a picture [H, W, ...] as `turns` anticlockwise quarter turns do, like np.rot90."""
     height, width = picture.shape[:2]
     return np.array(
         [
@@ -152,7 +153,7 @@ def quarter(turns: int, picture: np.ndarray) -> np.ndarray:
 
 
 def _upright(picture: np.ndarray, found: Sequence[Candidate]) -> Faces:
-    """Turned by quarters so that the largest is upright. Others may lie as they like."""
+    """Rotates by quarter turns so that the largest face is upright; the others may not be."""
     found = _largest_first(found)
     turns = round(roll_of(found[0].fit) / (math.pi / 2)) % 4
     if turns == 0:
@@ -167,7 +168,7 @@ def _largest_first(found: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _drawn(picture: np.ndarray, landmarker: Landmarker, detector: FaceDetector) -> list[Face]:
-    """What the project's detector sees, also doubtfully where MediaPipe's detectors see the same eyes."""
+    """The project's detector's faces, including weak ones where MediaPipe's detectors find the same eyes."""
     faces = detector.detect(picture, _WEAK[0])
     if not faces or faces[0].score >= FOUND:
         return [face for face in faces if face.score >= FOUND]
@@ -180,18 +181,18 @@ def _drawn(picture: np.ndarray, landmarker: Landmarker, detector: FaceDetector) 
 
 
 def _reduced(picture: np.ndarray) -> np.ndarray:
-    """A copy whose longest edge is 512 at most: a face that fills a part of it is still seen, much sooner."""
+    """A copy whose longest edge is at most 512: large faces are still found, much faster."""
     scale = 512 / max(picture.shape[:2])
     return picture if scale >= 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _misread(picture: np.ndarray, fit: FaceFit) -> bool:
-    """Whether a mesh that lies on its side is on a drawing, an animal's snout say: the detector knows those better."""
+    """Whether a sideways mesh lies on a drawing, such as an animal's snout, which the detector handles better."""
     return abs(roll_of(fit)) > math.pi / 4 and drawing_score(on_ground(picture), fit) > 0.5
 
 
 def _second_opinion(picture: np.ndarray, face: Face, fits: Sequence[FaceFit], landmarker: Landmarker) -> Candidate:
-    """What the project's detector saw: with a mesh that agrees with it, or a mean face."""
+    """The detector's face, with a mesh that agrees with it or with a mean face."""
     for fit in fits:
         if _agrees(fit, face, _AGREED):
             return Candidate(fit)
@@ -202,7 +203,7 @@ def _second_opinion(picture: np.ndarray, face: Face, fits: Sequence[FaceFit], la
 
 
 def _agrees(fit: FaceFit, face: Face, within: tuple[float, float]) -> bool:
-    """Whether eyes and mouth lie where the other says; `within` so many distances between the eyes."""
+    """Whether eyes and mouth of both lie within `within` eye distances of each other."""
     seen, size = face_of(fit), max(face.eye_distance, 1e-6)
     eyes = np.hypot(*(seen.eyes - face.eyes).T).max() / size
     mouth = np.hypot(*(seen.mouth - face.mouth)) / size
@@ -225,9 +226,7 @@ def _chosen(faces: Faces, at: tuple[float, float] | None) -> Candidate:
     largest = max(given[i].eye_distance for i in likely)
     kept = [i for i in likely if given[i].eye_distance >= _BYSTANDER * largest]
     if len(kept) > 1:
-        raise BadFace(
-            "several_faces", f"{len(kept)} faces were found: mark the one that is meant", [given[i] for i in kept]
-        )
+        raise BadFace("several_faces", f"{len(kept)} faces were found: mark the one to use", [given[i] for i in kept])
     return candidates[kept[0]]
 
 

@@ -1,4 +1,4 @@
-"""From pictures with faces to what the picture rig draws."""
+"""Prepares pictures with faces for the picture rig."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from streamer.studio.picture_rig import PreparedPicture
 
 
 def prepare(pack: Pack) -> PreparedPicture:
-    """A character's pictures, ready to be drawn. A photograph is split from its background. Takes some 0.4 s."""
+    """Prepares a character's pictures for rendering; a photograph is separated from its background. Takes 0.4 s."""
     person = matte(pack.neutral, pack.fit) if pack.fit.style == "photo" else None
     others: dict[str, tuple[np.ndarray, FaceFit]] = {
         role: (member.pixels, member.fit) for role, member in pack.others.items()

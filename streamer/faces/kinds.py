@@ -1,8 +1,8 @@
-"""What kind of picture a face is in, and what covers it: measured on its pixels, told to the user in plain sentences.
+"""Classifies the picture of a face (photograph or drawing) and what covers the face, with notices for the user.
 
-Each measure was set on 97 stock portraits (448 pixels and less) and on 97 drawings by others, of DiceBear, Fluent Emoji
-and the Open Clip Art Library; the figures stand beside each. They are hints, made to be right mostly and cheap
-(a few milliseconds), and none of them refuses a picture.
+The thresholds were set on 97 stock portraits (448 pixels and less) and 97 third-party drawings from DiceBear, Fluent
+Emoji and the Open Clip Art Library; the measured accuracy stands beside each. The results are hints that are mostly
+right and cheap (a few milliseconds); none of them rejects a picture.
 
 Letters used in shapes: H, W the picture's edges; h, w those of a view of the face; M points.
 """
@@ -19,25 +19,25 @@ from streamer.faces.pose import turned
 from streamer.studio.face_fit import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceFit
 
 TURNED = math.radians(25)
-"""Yaw from which on the far side of a face shows its limits."""
+"""Yaw from which the far side of a face shows artefacts."""
 
-_CLOSED_EYE = 0.10  # height of the open eye over its width: 0.13 and more in the portraits, whose eyes are all open
-_ASIDE = math.radians(30)  # yaw from which on the mouth's far half says nothing
+_CLOSED_EYE = 0.10  # opening relative to width: 0.13 and more in the portraits, where all eyes are open
+_ASIDE = math.radians(30)  # yaw from which the far half of the mouth is ignored
 _PARTED = 0.06  # lip gap, in distances between the eyes
-_TEETH = 0.12  # share of bright, colourless pixels between the lips
+_TEETH = 0.12  # fraction of bright, colourless pixels between the lips
 
-_VIEW = 160  # edge of what the test of drawings looks at
+_VIEW = 160  # edge of the view that the drawing test uses
 _DRAWING = (4.925, 6.776, 7.442, 5.35, 1.648, 19.097, -0.96, -0.901, 8.632, -1.335)  # logistic regression
 _DRAWING_BIAS = -16.636
 
-_UPRIGHT = (96, 112)  # width and height of the view that the other tests look at
-_CORNER, _CORNERS_APART = (16.0, 40.0), 64.0  # the left eye's outer corner in it, and the right one's distance from it
+_UPRIGHT = (96, 112)  # width and height of the view that the other tests use
+_CORNER, _CORNERS_APART = (16.0, 40.0), 64.0  # the left eye's outer corner in it, and its distance from the right one's
 
 
 _TEXTS = {
-    "drawing": "This looks like a drawing: mouth and eyes are moved as drawn ones.",
+    "drawing": "This looks like a drawing: mouth and eyes are animated in a drawing's style.",
     "glasses": "The face wears glasses: their rims move with the lids and brows behind them.",
-    "sunglasses": "The eyes are covered: they neither blink nor look anywhere.",
+    "sunglasses": "The eyes are covered: they will neither blink nor move.",
     "mouth_covered": "The mouth seems to be covered: the jaw moves, but the lips cannot part.",
     "turned": "The face is turned by {yaw:.0f}°: its far side is less sharp, and the head turns less far.",
     "eyes_closed": "The eyes are closed in the picture: open ones are made up; a picture with open eyes looks better.",
@@ -48,8 +48,8 @@ _TEXTS = {
 
 def described(picture: np.ndarray, fit: FaceFit, sure: bool = True) -> tuple[FaceFit, list[Notice]]:
     """
-    The face in a picture [H, W, 4] uint8 with its style and with what covers it, and what to tell of it; `sure`: that
-    its mesh was seen in the picture, not laid on a few points, so that its lids and lips can be measured.
+    Adds style and coverings to the fit of a face in a picture [H, W, 4] uint8, with notices for the user. `sure`: the
+    mesh was detected, not fitted to a few points, so that lids and lips can be measured.
     """
     rgb = on_ground(picture)
     drawn = drawing_score(rgb, fit) > 0.5
@@ -64,7 +64,7 @@ def described(picture: np.ndarray, fit: FaceFit, sure: bool = True) -> tuple[Fac
         eyes_covered = glasses and view.shaded_lenses() if drawn else view.dark_lenses()
         if eyes_covered or glasses:
             codes.append("sunglasses" if eyes_covered else "glasses")
-        # A drawn mouth may be a single line, and drawn lids are not where the network for irises thinks they are.
+        # A drawn mouth may be a single line, and the iris network misplaces drawn lids.
         mouth_covered = not drawn and abs(yaw) < _ASIDE and view.mouth_covered()
         if not drawn and not eyes_covered and max(openness(fit)) < _CLOSED_EYE:
             codes.append("eyes_closed")
@@ -77,7 +77,7 @@ def described(picture: np.ndarray, fit: FaceFit, sure: bool = True) -> tuple[Fac
 
 
 def openness(fit: FaceFit) -> tuple[float, float]:
-    """Mean height of the left and of the right eye's opening, as a share of its width."""
+    """Mean opening of the left and of the right eye, relative to its width."""
     heights = []
     for lids in fit.lids:
         width = max(float(np.hypot(*(lids[8] - lids[0]))), 1e-6)
@@ -90,9 +90,9 @@ def openness(fit: FaceFit) -> tuple[float, float]:
 
 def drawing_score(rgb: np.ndarray, fit: FaceFit) -> float:
     """
-    0..1: how sure it is that a face in [H, W, 3] uint8 is drawn, not photographed or rendered to look so. Ten-fold over
-    the pictures, each also halved, doubled and compressed as JPEG: right on 99 % of the photographs, on all rendered
-    people and on 98 % of the drawings; the others are shaded 3D emoji.
+    0..1: confidence that a face in [H, W, 3] uint8 is drawn rather than photographed or rendered realistically. In
+    ten-fold cross-validation, with each picture also halved, doubled and JPEG-compressed: right on 99 % of the
+    photographs, on all rendered people and on 98 % of the drawings; the others are shaded 3D emoji.
     """
     height, width = rgb.shape[:2]
     x0, y0, x1, y1 = box_of(fit)
@@ -109,7 +109,7 @@ def drawing_score(rgb: np.ndarray, fit: FaceFit) -> float:
 
 
 def _statistics(view: np.ndarray) -> np.ndarray:
-    """[10] of a view [h, w, 3]: how flat it is, how few its colours are, how hard its edges, how fine its grain."""
+    """[10] features of a view [h, w, 3]: flatness, number of colours, edge hardness, fineness of grain."""
     grey = cv2.cvtColor(view, cv2.COLOR_RGB2GRAY).astype(np.float32)
     around = np.ones((3, 3), np.uint8)
     spread = (cv2.dilate(view, around).astype(np.int16) - cv2.erode(view, around)).max(2)
@@ -148,7 +148,7 @@ _MOUTH = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """A face upright in a small view, in CIE L*a*b*."""
+    """An upright face in a small view, in CIE L*a*b*."""
 
     lab: np.ndarray  # [h, w, 3] float32
     points: np.ndarray  # [468, 2]: the landmarks in it
@@ -180,13 +180,13 @@ class _View:
         return max(float(self.skin[0]), 15.0)
 
     def _dip(self, start: np.ndarray, end: np.ndarray, inner: slice) -> float:
-        """How much darker than both its sides a line across the way between two points is, in shares of the skin's."""
+        """Darkness of a line crossing the segment between two points, relative to both sides and to the skin."""
         way = _sampled(self.lab, start + np.linspace(0, 1, 30)[:, None] * (end - start))[:, 0]
         left, right = np.maximum.accumulate(way), np.maximum.accumulate(way[::-1])[::-1]
         return float((np.minimum(left, right) - way)[inner].max()) / self._light
 
     def _rim(self) -> float:
-        """The rims of glasses below the eyes: darker than the skin on both sides."""
+        """Rims of glasses below the eyes: darker than the skin on both sides."""
         dips = []
         for lid, cheek in _BELOW_EYES:
             way = self.points[cheek] - self.points[lid]
@@ -194,7 +194,7 @@ class _View:
         return float(np.median(dips))
 
     def _bridge(self) -> float:
-        """Their bridge across the nose."""
+        """The bridge of glasses across the nose."""
         ways = []
         for share in np.linspace(-0.5, 0.5, 7):
             top = self.points[8] + share * (self.points[285] - self.points[55]) * 0.5
@@ -210,7 +210,7 @@ class _View:
         return rim > _RIM or (rim > _THIN_RIM and self._bridge() > _BRIDGE)
 
     def drawn_glasses(self) -> bool:
-        """In drawings lids and shadows are lines, too: both a rim and a bridge count."""
+        """Drawn lids and shadows are lines, too: both a rim and a bridge are required."""
         return self._rim() > _BRIDGE and self._bridge() > _BRIDGE
 
     def _lenses(self) -> np.ndarray:
@@ -219,14 +219,14 @@ class _View:
         return np.median(_sampled(self.lab, at), axis=0)
 
     def shaded_lenses(self) -> bool:
-        """In drawings: darker than the cheeks."""
+        """For drawings: darker than the cheeks."""
         return bool(self._lenses()[0] < 0.8 * self._light)
 
     def dark_lenses(self) -> bool:
         """
-        Whether the skin between lid and rim is much darker than the cheeks or of another colour. Right on the three
-        pairs of sunglasses and on the 14 clear ones: too few to be sure; light lenses are likely to be missed. Lenses
-        that are nearly black hide their own rims.
+        Whether the skin between lid and rim is much darker than the cheeks or of a different colour. Right on the three
+        pairs of sunglasses and on the 14 clear pairs, too few to be certain; light lenses are likely to be missed.
+        Nearly black lenses hide their own rims.
         """
         colour = self._lenses()
         apart = float(np.hypot(*(colour - self.skin)[1:]))
@@ -234,8 +234,8 @@ class _View:
 
     def mouth_covered(self) -> bool:
         """
-        Whether there are neither a line between the lips nor lips in another colour. Set on smooth masks, hands and
-        microphones painted over the portraits; what has folds of its own is missed.
+        Whether there is neither a line between the lips nor a lip colour. Tuned on smooth masks, hands and microphones
+        painted over the portraits; coverings with folds are missed.
         """
         ways = [(self.points[a], self.points[b]) for a, b in zip(_UPPER_LIP, _LOWER_LIP, strict=True)]
         line = float(np.median([self._dip(a, b, slice(5, 25)) for a, b in ways]))
@@ -247,7 +247,7 @@ class _View:
         return bool(line < 0.02 and np.hypot(apart[1], apart[2]) < 1.5 and abs(apart[0]) / self._light < 0.05)
 
     def teeth(self) -> float:
-        """Share of the open mouth that is bright and without colour."""
+        """Fraction of the open mouth that is bright and colourless."""
         inside = cv2.fillPoly(np.zeros(self.lab.shape[:2], np.uint8), [self.points[list(_MOUTH)].astype(np.int32)], 1)
         colours = self.lab[inside > 0]
         if len(colours) < 4:

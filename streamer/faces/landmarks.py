@@ -1,9 +1,9 @@
-"""All faces of a picture with their landmarks, by MediaPipe's networks.
+"""Finds all faces of a picture with their landmarks, using MediaPipe's networks.
 
-    picture ─▶ detectors on the whole and on tiles ─▶ mesh, cropped anew until it lies still ─▶ mean of several looks
+    picture ─▶ detectors on the whole and on tiles ─▶ mesh, re-cropped until stable ─▶ mean over several crops
             ─▶ iris and lids of each eye
 
-`streamer/weights/mediapipe/README.md` says what the networks are. Points are pixels of the picture, from its upper left
+`streamer/weights/mediapipe/README.md` describes the networks. Points are pixels of the picture, from its upper left
 corner; left and right are the viewer's.
 
 Letters used in shapes: H, W the picture's edges; N crops.
@@ -29,31 +29,31 @@ if TYPE_CHECKING:
 WEIGHTS = resources.WEIGHTS / "mediapipe"
 
 FOUND = 0.5
-"""The mesh's own score from which on what it lies on counts as a face."""
+"""Minimum mesh score of a face."""
 
-_LIKELY = 0.5  # of a detector's score: people have 0.6 and more, shelves of books up to 0.45 and a mesh that is sure
-_SURE = 0.95  # of the mesh's score: what a detector also makes of that place does not matter
-_MOST = 8  # places that the mesh looks at in one level of the pyramid
-_OVERLAP = 0.3  # shared area, over that of both: two boxes are of one face
-_SMALLEST = 240  # a tile's edge: eyes 12 pixels apart have 10 of the full-range detector's input in it
-_CERTAIN = 0.9  # of a detector's score: no face on its head reaches it
-_TURNED = 0.9  # what a score counts where the picture had to be turned for it
+_LIKELY = 0.5  # minimum detector score: people have 0.6 and more; bookshelves that fool the mesh have up to 0.45
+_SURE = 0.95  # mesh score from which the detectors' score is ignored
+_MOST = 8  # candidates passed to the mesh per level of the pyramid
+_OVERLAP = 0.3  # intersection over union from which two boxes belong to one face
+_SMALLEST = 240  # minimum edge of a tile: eyes 12 pixels apart are 10 pixels apart in the full-range detector's input
+_CERTAIN = 0.9  # detector score that no upside-down face reaches
+_TURNED = 0.9  # weight of a score in a rotated picture
 _GROUND = 128  # grey level behind cut-outs and beyond the picture
 
-_SHORT = 128  # the short-range detector's input; it knows faces of a fifth of that and more
+_SHORT = 128  # edge of the short-range detector's input; it finds faces of a fifth of that and more
 _FULL = 192
 _MESH = 192
 _IRIS = 64
-_MARGIN = 1.5  # of the face's box: what the mesh is shown
-_EYE_MARGIN = 2.3  # of the distance between an eye's corners: what the iris network is shown
-_CROPS = 3  # the mesh decides where it looks next
+_MARGIN = 1.5  # size of the mesh's crop relative to the face's box
+_EYE_MARGIN = 2.3  # size of the iris network's crop relative to the distance between the eye's corners
+_CROPS = 3  # iterations: the mesh determines the next crop
 _LOOKS = ((0, 0, 1), (0.02, 0, 1), (-0.02, 0, 1), (0, 0.02, 1.04), (0, -0.02, 0.96), (0, 0, 0.85), (0, 0, 1.12))
-"""Shift, in shares of the crop, and size of the crops whose meshes are averaged."""
+"""Shift, relative to the crop, and size of the crops over which the mesh is averaged."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Crop:
-    """A square of the picture, turned."""
+    """A rotated square of the picture."""
 
     centre: np.ndarray  # [2]: x, y
     edge: float  # pixels of the picture
@@ -66,13 +66,13 @@ class _Crop:
         return np.column_stack([turn, np.full(2, size / 2) - turn @ self.centre])
 
     def back(self, points: np.ndarray, size: int) -> np.ndarray:
-        """[..., 2]: points of the crop in the picture's pixels."""
+        """[..., 2]: maps points of the crop to the picture's pixels."""
         matrix = self.matrix(size)
         return (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
 
 
 class _Pyramid:
-    """A picture and its halves, made when needed: crops that shrink it are averages, not samples."""
+    """A mipmap of a picture, built on demand: minified crops are averaged, not aliased."""
 
     def __init__(self, picture: np.ndarray) -> None:
         """[H, W, 3] uint8."""
@@ -95,7 +95,7 @@ class _Pyramid:
             self._levels.append(cv2.resize(last, half, interpolation=cv2.INTER_AREA))
         source = self._levels[min(level, len(self._levels) - 1)]
         scale = np.array([self.size[0] / source.shape[1], self.size[1] / source.shape[0]])
-        # OpenCV's pixels are points at whole numbers, ours at whole numbers and a half.
+        # OpenCV's pixel centres are at integers, ours at half-integers.
         linear = matrix[:, :2] * scale
         shift = linear @ np.full(2, 0.5) + matrix[:, 2] - 0.5
         return cv2.warpAffine(
@@ -109,9 +109,9 @@ class _Pyramid:
 
 
 def on_ground(picture: np.ndarray) -> np.ndarray:
-    """[H, W, 4] uint8 straight RGBA to [H, W, 3], on grey where it is transparent."""
+    """Straight RGBA [H, W, 4] uint8 to [H, W, 3], on grey where transparent."""
     if picture.ndim != 3 or picture.shape[2] != 4 or picture.dtype != np.uint8:
-        raise ValueError(f"a picture is [H, W, 4] uint8, not {list(picture.shape)} {picture.dtype}")
+        raise ValueError(f"a picture must be [H, W, 4] uint8, not {list(picture.shape)} {picture.dtype}")
     if picture[..., 3].min() == 255:
         return np.ascontiguousarray(picture[..., :3])
     alpha = picture[..., 3:].astype(np.uint16)
@@ -119,8 +119,8 @@ def on_ground(picture: np.ndarray) -> np.ndarray:
 
 
 def _anchors(size: int, cells: Sequence[tuple[int, int]]) -> np.ndarray:
-    """[A, 2]: the middles of a detector's cells in pixels of its input; `cells` gives each layer's edge and how many
-    boxes a cell has."""
+    """[A, 2]: the centres of a detector's cells in pixels of its input; `cells` gives each layer's edge and its number
+    of boxes per cell."""
     layers = []
     for edge, boxes in cells:
         middles = (np.arange(edge) + 0.5) * size / edge
@@ -131,11 +131,11 @@ def _anchors(size: int, cells: Sequence[tuple[int, int]]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """Where a detector sees a face."""
+    """A detection."""
 
     score: float
     box: np.ndarray  # [4]: x0, y0, x1, y1
-    eyes: np.ndarray  # [2, 2]: the left and the right one's middle
+    eyes: np.ndarray  # [2, 2]: the centres of the left and the right eye
     mouth: np.ndarray  # [2]
 
     @property
@@ -146,7 +146,7 @@ class _Place:
 
 
 class _Detector:
-    """One of MediaPipe's two: a box and six points for each cell."""
+    """One of MediaPipe's two detectors: a box and six points per cell."""
 
     def __init__(self, session: "onnxruntime.InferenceSession", size: int, cells: Sequence[tuple[int, int]]) -> None:
         self._session = session
@@ -154,7 +154,7 @@ class _Detector:
         self._anchors = _anchors(size, cells)
 
     def detect(self, picture: _Pyramid, crops: Sequence[_Crop]) -> list[_Place]:
-        """The faces in these crops, in the picture's pixels; some of them several times."""
+        """The faces in these crops, in the picture's pixels; may contain duplicates."""
         size = self._size
         places = []
         for crop in crops:
@@ -172,7 +172,7 @@ class _Detector:
 
 
 def _shared(first: np.ndarray, second: np.ndarray) -> float:
-    """Area that two boxes share, over that of both."""
+    """Intersection over union of two boxes."""
     inside = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     if inside.min() <= 0:
         return 0.0
@@ -181,7 +181,7 @@ def _shared(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _distinct(places: Sequence[_Place]) -> list[_Place]:
-    """The likeliest first, without those that lie on a likelier one and are turned as it is."""
+    """Non-maximum suppression: best first, without those that overlap a better one of the same orientation."""
     kept: list[_Place] = []
     for place in sorted(places, key=lambda p: -p.score):
         roll = place.crop.angle
@@ -202,7 +202,7 @@ def box_of(fit: FaceFit) -> np.ndarray:
 
 
 class Landmarker:
-    """Finds faces and their landmarks. Thread-safe; a face takes some 80 ms of one core, a picture without one more."""
+    """Finds faces and their landmarks. Thread-safe; takes 80 ms of one core per face, more if there is no face."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         def opened(name: str, what: str, *gives: str) -> "onnxruntime.InferenceSession":
@@ -219,13 +219,13 @@ class Landmarker:
 
     @classmethod
     def load(cls, folder: Path = WEIGHTS, threads: int = 1) -> "Landmarker":
-        """Raises FileNotFoundError, or BadNetwork for weights that are damaged or another network's."""
+        """Raises FileNotFoundError, or BadNetwork for weights that are damaged or of a different network."""
         return cls(folder, threads)
 
     def find(self, picture: np.ndarray, least: float = FOUND) -> list[FaceFit]:
         """
-        [H, W, 4] uint8 straight RGBA to the faces in it, however turned and at least of this score, the largest first.
-        Smaller faces are looked for only where no larger one is.
+        Finds the faces in straight RGBA [H, W, 4] uint8, in any orientation, with at least this score, largest first.
+        Smaller faces are searched for only if no larger one is found.
         """
         pyramid = _Pyramid(on_ground(picture))
         for places in self._levels(pyramid):
@@ -241,14 +241,14 @@ class Landmarker:
         return []
 
     def _levels(self, pyramid: _Pyramid) -> Iterator[list[_Place]]:
-        """Places at the picture's whole size, then at that of ever smaller tiles."""
+        """Detections in the whole picture, then in ever smaller tiles."""
         width, height = pyramid.size
         middle = np.array([width / 2, height / 2])
         edge = float(max(width, height))
-        # A face that fills the picture, or is cut off at its edge, is seen with something round it.
+        # A face that fills the picture or is cut off at its edge needs some margin around it.
         both = [_Crop(middle, edge, 0.0), _Crop(middle, 1.7 * edge, 0.0)]
         places = self._short.detect(pyramid, both) + self._full.detect(pyramid, both)
-        # The detectors see a face on its side as one, and in one on its head a poor one that stands upright.
+        # The detectors recognise a sideways face as such, but report an upside-down one as a poor upright face.
         best = max((place.score for place in places), default=0.0)
         for turn in () if best >= _CERTAIN else (math.pi, math.pi / 2, -math.pi / 2):
             turned = [_Crop(middle, edge, turn)]
@@ -260,20 +260,20 @@ class Landmarker:
             yield _distinct(self._full.detect(pyramid, tiles))[:_MOST]
 
     def glimpses(self, picture: np.ndarray) -> list[Face]:
-        """What the detectors alone make of a picture [H, W, 4] uint8, at its whole size: the likeliest first."""
+        """The detectors' raw results for a whole picture [H, W, 4] uint8, best first."""
         places = next(iter(self._levels(_Pyramid(on_ground(picture)))))
         return [Face(place.score, place.eyes.astype(np.float32), place.mouth.astype(np.float32)) for place in places]
 
     def look(
         self, picture: np.ndarray, box: Sequence[float], roll: float = 0.0, least: float = FOUND
     ) -> FaceFit | None:
-        """The face in a picture [H, W, 4] uint8 that something else saw in a box x0, y0, x1, y1, tilted by `roll`."""
+        """The face in a picture [H, W, 4] uint8 that was detected elsewhere in a box x0, y0, x1, y1, with `roll`."""
         x0, y0, x1, y1 = box
         crop = _Crop(np.array([(x0 + x1) / 2, (y0 + y1) / 2]), _MARGIN * max(x1 - x0, y1 - y0, 1.0), roll)
         return self._fit(_Pyramid(on_ground(picture)), crop, least)
 
     def _fit(self, pyramid: _Pyramid, crop: _Crop, least: float) -> FaceFit | None:
-        """The face in a crop, or None where the mesh finds none there."""
+        """The face in a crop, or None if the mesh finds none there."""
         points, score = self._look(pyramid, [crop])
         for _ in range(_CROPS):
             if score < 0.5 * least:
@@ -283,14 +283,14 @@ class Landmarker:
         shifts = ((crop.edge * np.array(shift), size) for *shift, size in _LOOKS)
         looks = [_Crop(crop.centre + shift, crop.edge * size, crop.angle) for shift, size in shifts]
         points, score = self._look(pyramid, looks)
-        # A nonsensical mesh, of a network that saw none of a face.
+        # Rejects degenerate meshes, which the network returns where there is no face.
         if score < least or not np.isfinite(points).all():
             return None
         lids, irises = zip(*(self._eye(pyramid, points, side) for side in (0, 1)), strict=True)
         return FaceFit(points.astype(np.float32), np.array(lids, np.float32), np.array(irises, np.float32), score)
 
     def _look(self, pyramid: _Pyramid, crops: Sequence[_Crop]) -> tuple[np.ndarray, float]:
-        """[468, 3] and the score: the means over the crops."""
+        """[468, 3] and the score: means over the crops."""
         views = np.stack([pyramid.crop(crop, _MESH) for crop in crops])
         points, scores = self._mesh.run(["points", "score"], {"picture": views.astype(np.float32) / 255})
         meshes = points.reshape(-1, POINTS, 3).astype(np.float64)
@@ -301,7 +301,7 @@ class Landmarker:
         return np.mean(placed, axis=0), float(np.mean(1 / (1 + np.exp(-np.clip(scores, -50, 50)))))
 
     def _eye(self, pyramid: _Pyramid, points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """[16, 2] of the lids and [5, 2] of the iris. The network knows left eyes: the right one is shown mirrored."""
+        """[16, 2] of the lids and [5, 2] of the iris. The network was trained on left eyes: the right is mirrored."""
         corners = points[list((LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS)[side]), :2]
         across = (corners[1] - corners[0]) * (1 if side == 0 else -1)
         edge = max(_EYE_MARGIN * float(np.hypot(*across)), 1.0)
@@ -317,7 +317,7 @@ class Landmarker:
 
 
 def _middles(length: int, edge: float) -> np.ndarray:
-    """Middles of tiles that overlap by a third at least and cover the length."""
+    """Centres of tiles that cover the length and overlap by at least a third."""
     if length <= edge:
         return np.array([length / 2])
     count = math.ceil((length - edge) / (edge * 2 / 3)) + 1
@@ -325,7 +325,7 @@ def _middles(length: int, edge: float) -> np.ndarray:
 
 
 def _crop_of(points: np.ndarray) -> _Crop:
-    """What the mesh is shown next: the box round its points, upright to the eyes."""
+    """The mesh's next crop: the box around its points, upright with respect to the eyes."""
     across = points[RIGHT_EYE_CORNERS[0], :2] - points[LEFT_EYE_CORNERS[0], :2]
     angle = math.atan2(across[1], across[0])
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -335,7 +335,7 @@ def _crop_of(points: np.ndarray) -> _Crop:
 
 
 def _separate(fits: Sequence[FaceFit]) -> list[FaceFit]:
-    """The largest first; of those that came to lie on one face the surest."""
+    """Largest first; where several fits converged on one face, only the best of them."""
     kept: list[FaceFit] = []
     for fit in sorted(fits, key=lambda f: -f.score):
         if all(_shared(box_of(fit), box_of(other)) < _OVERLAP for other in kept):

@@ -1,9 +1,9 @@
-"""Which pixels of a photograph are the person: head, hair and shoulders.
+"""Mattes the person in a photograph: head, hair and shoulders.
 
-    picture, face ─▶ selfie segmentation, wide and close ─▶ the person of this face ─▶ guided filter
-                  ─▶ at the edge: how much of the local foreground's and background's colour each pixel has
+    picture, face ─▶ selfie segmentation, wide and close ─▶ the person with this face ─▶ guided filter
+                  ─▶ at the edge: alpha from the local foreground and background colours
 
-Letters used in shapes: H, W the picture's edges; h, w those that are worked at.
+Letters used in shapes: H, W the picture's edges; h, w those of the working size.
 """
 
 from functools import cache
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _INPUT = 256
-_WIDE, _CLOSE = 4.2, 2.4  # edges of what the network is shown, in heights of the face, brows to chin doubled
-_BELOW = 0.25  # of that edge: how far below the face's middle the square's middle lies
-_WORK = 1024  # longest edge at which the edge of the matte is worked out
-_SMOOTH = 1e-4  # of the guided filter: colours that differ by more than a hundredth part the matte
-_APART = 0.12  # distance of foreground and background, of 1: below it their colours say nothing
+_WIDE, _CLOSE = 4.2, 2.4  # edges of the network's crops, in face heights (brows to chin, doubled)
+_BELOW = 0.25  # offset of the crop's centre below the face's, relative to that edge
+_WORK = 1024  # longest edge at which the matte's edge is refined
+_SMOOTH = 1e-4  # regularisation of the guided filter: colour differences above a hundredth separate the matte
+_APART = 0.12  # minimum distance (of 1) between foreground and background for their colours to be informative
 
 
 class Matting:
-    """Makes mattes. Thread-safe; one takes some 0.3 s of one core at 1024 pixels."""
+    """Makes mattes. Thread-safe; takes 0.3 s of one core at 1024 pixels."""
 
     def __init__(self, session: "onnxruntime.InferenceSession") -> None:
         self._session = session
 
     @classmethod
     def load(cls, path: Path = WEIGHTS / "selfie_segmentation.onnx", threads: int = 1) -> "Matting":
-        """Raises FileNotFoundError, or BadNetwork for weights that are damaged or another network's."""
+        """Raises FileNotFoundError, or BadNetwork for weights that are damaged or of a different network."""
         return cls(
             load_onnx_session(path, "weights of MediaPipe's selfie segmentation", ["picture"], ["person"], threads)
         )
 
     def matte(self, picture: np.ndarray, fit: FaceFit) -> np.ndarray:
         """
-        [H, W] uint8: the person's share of each pixel of a picture [H, W, 4] uint8, from 0 to 255. A picture that is
-        cut out already keeps its own alpha.
+        [H, W] uint8: alpha of the person in a picture [H, W, 4] uint8, 0 to 255. A picture that is cut out already
+        keeps its own alpha.
         """
         if picture[..., 3].min() < 255:
             return picture[..., 3].copy()
@@ -61,7 +61,7 @@ class Matting:
         return np.clip(fine * 255 + 0.5, 0, 255).astype(np.uint8)
 
     def _coarse(self, rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """[h, w] float32: what the network says of the whole picture, of head and shoulders, and of the head."""
+        """[h, w] float32: the network's result for the whole picture, head and shoulders, and the head, merged."""
         height, width = rgb.shape[:2]
         middle, size = (points.min(0) + points.max(0)) / 2, float(np.ptp(points, axis=0).max())
         out = self._seen(rgb, np.array([width / 2, height / 2]), float(max(height, width)))[0]
@@ -74,11 +74,11 @@ class Matting:
         return out
 
     def _seen(self, rgb: np.ndarray, middle: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
-        """[h, w] each: the network's answer for a square, and its weight, 1 inside of it and 0 outside."""
+        """[h, w] each: the network's result for a square, and its weight, 1 inside and 0 outside."""
         height, width = rgb.shape[:2]
         scale = _INPUT / edge
         matrix = np.array([[scale, 0, _INPUT / 2 - scale * middle[0]], [0, scale, _INPUT / 2 - scale * middle[1]]])
-        matrix[:, 2] += 0.5 * scale - 0.5  # OpenCV's pixels are points at whole numbers
+        matrix[:, 2] += 0.5 * scale - 0.5  # OpenCV's pixel centres are at integers
         source, onto = rgb, matrix
         if scale < 0.5:
             factor = int(1 / scale)
@@ -102,14 +102,14 @@ def _default() -> Matting:
 
 
 def matte(picture: np.ndarray, fit: FaceFit) -> np.ndarray:
-    """[H, W] uint8: as Matting.matte, by weights that are loaded once."""
+    """[H, W] uint8: Matting.matte with weights that are loaded once."""
     return _default().matte(picture, fit)
 
 
 def cut_out(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
     """
-    [H, W, 4] uint8 straight RGBA: a picture [H, W, 4] with a matte [H, W] uint8 as its alpha, its edge in the person's
-    colours, without what shone through of the background.
+    [H, W, 4] uint8 straight RGBA: a picture [H, W, 4] with a matte [H, W] uint8 as its alpha; at the edge, the
+    background's contribution to the colour is removed.
     """
     if matte.shape != picture.shape[:2]:
         raise ValueError(f"a matte of {list(matte.shape)} does not fit a picture of {list(picture.shape[:2])}")
@@ -120,14 +120,14 @@ def cut_out(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
     behind = _spread(colours, (alpha < 0.05).astype(np.float32), radius)
     share = np.maximum(alpha, 0.05)[..., None]
     own = np.clip((colours - (1 - share) * behind) / share, 0, 1)
-    # Of what is nearly clear little is left of its own colour: there the person's beside it is surer.
+    # Nearly transparent pixels have little colour of their own: the person's colour beside them is more reliable.
     sure = np.clip((alpha - 0.2) / 0.6, 0, 1)[..., None]
     clean = np.where(alpha[..., None] > 0.98, colours, front + sure * (own - front))
     return np.dstack([np.clip(clean * 255 + 0.5, 0, 255).astype(np.uint8), matte])
 
 
 def _of_this_face(coarse: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Without other people, that is what does not hang together with the face; its own inside is always there."""
+    """Removes other people: regions not connected to the face. The face's own interior is always kept."""
     hull = cv2.convexHull(points.astype(np.int32))
     face = cv2.fillConvexPoly(np.zeros(coarse.shape, np.uint8), hull, 1)
     out: np.ndarray = np.maximum(coarse, face)
@@ -140,7 +140,7 @@ def _of_this_face(coarse: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _refined(rgb: np.ndarray, coarse: np.ndarray, size: float) -> np.ndarray:
-    """[h, w] float32: the edge as the picture [h, w, 3] in 0..1 has it; `size` is the face's, in pixels."""
+    """[h, w] float32: the matte's edge refined by the picture [h, w, 3] in 0..1; `size` is the face's, in pixels."""
     radius = max(2, round(size / 24))
     guided = np.clip(_guided(rgb, coarse, radius, _SMOOTH), 0, 1)
     band = max(3, round(size / 14))
@@ -153,10 +153,10 @@ def _refined(rgb: np.ndarray, coarse: np.ndarray, size: float) -> np.ndarray:
     apart = front - behind
     length = (apart**2).sum(2)
     share = np.clip(((rgb - behind) * apart).sum(2) / np.maximum(length, 1e-4), 0, 1)
-    # How far a pixel lies off the line between both colours: there the two do not explain it.
+    # Pixels far from the line between both colours are not explained by them.
     off = np.sqrt(((rgb - behind - share[..., None] * apart) ** 2).sum(2))
     trusted = np.clip(np.sqrt(length) / _APART - 1, 0, 1) * np.clip(1.5 - off / 0.08, 0, 1)
-    # Only where the network hesitates: a shirt in the wall's colour, well inside, stays.
+    # Only where the network is uncertain: a shirt in the wall's colour, well inside the person, is kept.
     hesitates = np.clip(4 * guided * (1 - guided) * 1.5, 0, 1)
     mixed = guided + 0.8 * trusted * hesitates * (share - guided)
     out = np.where(unclear, mixed, inside.astype(np.float32))
@@ -164,16 +164,16 @@ def _refined(rgb: np.ndarray, coarse: np.ndarray, size: float) -> np.ndarray:
 
 
 def _spread(rgb: np.ndarray, known: np.ndarray, radius: int) -> np.ndarray:
-    """[h, w, 3]: the colours where `known` [h, w] is 1, carried on smoothly to where it is 0."""
+    """[h, w, 3]: extends the colours where `known` [h, w] is 1 smoothly to where it is 0."""
     height, width = known.shape
-    # Such smooth colours are the same at a fraction of the size, and sooner there.
+    # Such smooth colours can be computed faster at a fraction of the size.
     factor = min(max(1, radius // 3), 8)
     size = (max(1, width // factor), max(1, height // factor))
     held = cv2.resize(rgb * known[..., None], size, interpolation=cv2.INTER_AREA)
     known = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
     radius = max(1, round(radius / factor))
     out, weight = np.zeros_like(held), np.zeros(known.shape, np.float32)
-    # From near to far: what a small window reaches is not mixed with what is farther.
+    # Small windows first, so that near colours are not mixed with distant ones.
     for times in (1, 2, 4, 8):
         window = (2 * times * radius + 1,) * 2
         share = cv2.blur(known, window)
@@ -187,7 +187,7 @@ def _spread(rgb: np.ndarray, known: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _guided(guide: np.ndarray, image: np.ndarray, radius: int, smooth: float) -> np.ndarray:
-    """[h, w]: He et al.'s guided filter of an image [h, w] by a picture in colours [h, w, 3]."""
+    """[h, w]: He et al.'s guided filter of an image [h, w], guided by a colour picture [h, w, 3]."""
     window = (2 * radius + 1,) * 2
 
     def mean(values: np.ndarray) -> np.ndarray:

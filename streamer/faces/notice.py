@@ -1,11 +1,11 @@
-"""What the user should know before a picture talks."""
+"""Notices to the user about a picture, before it is animated."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Notice:
-    """`code` for programs, `text` for people: a whole sentence."""
+    """`code` is for programs; `text` is a whole sentence for people."""
 
     code: str
     text: str

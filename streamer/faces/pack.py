@@ -1,10 +1,10 @@
-"""One character from several pictures: which is the neutral one, what the others lend it, and all of them aligned.
+"""One character from several pictures: selects the neutral one, assigns roles to the others, and aligns them all.
 
-    pictures with faces ─▶ roles: given, by file name, or by what the face does ─▶ the better where two have one
+    pictures with faces ─▶ roles: given, by file name, or by expression ─▶ the better of two with one role
                         ─▶ aligned to the neutral picture ─▶ Pack
 
-Nothing here is refused because of what a face looks like: whether two pictures show one person cannot be told well
-enough (`_SHAPE` has the figures), and drawings of one character differ more than photographs of two people.
+No picture is rejected for what the face looks like: whether two pictures show the same person cannot be determined
+reliably (see `_SHAPE`), and drawings of one character differ more than photographs of two people.
 
 Letters used in shapes: H, W the edges of the neutral picture; N points.
 """
@@ -29,30 +29,30 @@ from streamer.studio.face_fit import FaceFit
 MAX_PICTURES = 8
 
 STABLE = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 98, 327, 10, 109, 338, 127, 356, 116, 345)
-"""Landmarks that stay where they are while a face speaks, smiles and blinks: eye corners, nose, forehead, temples."""
+"""Landmarks that stay in place while a face speaks, smiles and blinks: eye corners, nose, forehead, temples."""
 
-_KEPT = 0.75  # share of them that an alignment trusts: those that agree best
-_NEAR = 0.08  # eye distances by which landmarks of two drawings on one canvas may differ
+_KEPT = 0.75  # fraction of them that an alignment uses: those that agree best
+_NEAR = 0.08  # maximum distance (eye distances) between landmarks of two drawings made on one canvas
 _LOOK_EDGE = 256  # pixels: pictures are compared at this size
-_NAMED = {"mouth_open", "eyes_shut"}  # roles whose absence in a photograph is told from its landmarks with certainty
+_NAMED = {"mouth_open", "eyes_shut"}  # roles that a photograph's landmarks can rule out with certainty
 
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A picture as it came: decoded, and its face if one was found."""
+    """An uploaded picture: decoded, with its face if one was found."""
 
     pixels: np.ndarray  # [H, W, 4] uint8, of any size
     fit: FaceFit | None  # in its pixels
-    name: str = ""  # of its file
-    role: Role | None = None  # where its user said so
+    name: str = ""  # file name
+    role: Role | None = None  # as assigned by the user
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A picture that lends something to the neutral one."""
+    """A picture whose parts are used in addition to the neutral one's."""
 
     pixels: np.ndarray
-    """[H, W, 4] uint8: as it lies on the neutral picture; clear where it does not reach."""
+    """[H, W, 4] uint8: aligned to the neutral picture; transparent where it does not reach."""
 
     fit: FaceFit
     """In these pixels."""
@@ -60,12 +60,12 @@ class Member:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a picture was taken for."""
+    """A picture's role."""
 
     role: Role
     name: str
     by: Literal["role", "name", "face"]
-    """Who said so: its user, its file's name, or the face in it."""
+    """What determined the role: the user, the file name, or the face."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Pack:
     chosen: tuple[Chosen, ...]  # the neutral one first
 
     def to_json(self) -> dict[str, Any]:
-        """What a page needs to show what was taken for what."""
+        """The assignment of pictures to roles, for display."""
         return {
             "size": [self.neutral.shape[1], self.neutral.shape[0]],
             "chosen": [{"role": chosen.role, "name": chosen.name, "by": chosen.by} for chosen in self.chosen],
@@ -90,7 +90,7 @@ class Pack:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A picture with a face, and what that does."""
+    """A picture with a face and its expression."""
 
     pixels: np.ndarray
     fit: FaceFit
@@ -101,7 +101,7 @@ class _Seen:
 
 
 def make_pack(pictures: Sequence[Given]) -> Pack:
-    """One character from 1 to 8 pictures of any sizes and crops. Raises BadPicture."""
+    """Makes one character from 1 to 8 pictures of any size and crop. Raises BadPicture."""
     if not 1 <= len(pictures) <= MAX_PICTURES:
         raise BadPicture(f"a pack has 1 to {MAX_PICTURES} pictures, not {len(pictures)}")
     notices: list[Notice] = []
@@ -133,13 +133,13 @@ def make_pack(pictures: Sequence[Given]) -> Pack:
 
 
 def calmest(seen: Sequence[Expression]) -> Expression:
-    """Least smile, median lids and gaze of several pictures of one face: what its rest may be like."""
+    """The expected rest of a face from several pictures of it: least smile, median lids and gaze."""
     lids, x, y = np.median([(one.lids, *one.gaze) for one in seen], axis=0)
     return replace(min(seen, key=smile_of), lids=float(lids), gaze=(float(x), float(y)))
 
 
 def _the_neutral(seen: Sequence[_Seen]) -> _Seen:
-    """The picture that is animated: one that is called so, else the calmest of those that are called nothing."""
+    """The picture to animate: one that is named neutral, otherwise the calmest one without a named role."""
     rest = calmest([one.expression for one in seen])
     for by in ("role", "name"):
         if named := [one for one in seen if one.role == "neutral" and one.by == by]:
@@ -175,7 +175,7 @@ def _others(seen: Sequence[_Seen], neutral: _Seen, notices: list[Notice]) -> dic
 
 
 def _worth(role: Role, neutral: _Seen, one: _Seen) -> tuple[bool, float]:
-    """What its user said counts most; then how well it shows the role, how sharp and how little turned it is."""
+    """Sort key: roles assigned by the user first; then expression strength, sharpness and little rotation."""
     turn = abs(one.expression.yaw - neutral.expression.yaw)
     sharp = one.expression.sharpness / max(neutral.expression.sharpness, 1e-6)
     shown = strength(role, one.expression, neutral.expression) * min(1.0, 0.5 + sharp / 2)
@@ -183,7 +183,7 @@ def _worth(role: Role, neutral: _Seen, one: _Seen) -> tuple[bool, float]:
 
 
 def _doubts(one: _Seen, role: Role, neutral: _Seen) -> list[Notice]:
-    """What may be wrong with a member."""
+    """Possible problems of a member."""
     doubts = []
     if reason := _other_person(one, neutral):
         text = f"{one.name} may show somebody else than {neutral.name}: {reason}."
@@ -191,7 +191,7 @@ def _doubts(one: _Seen, role: Role, neutral: _Seen) -> list[Notice]:
     turn = one.expression.yaw - neutral.expression.yaw
     if abs(turn) > TURN:
         degrees = abs(math.degrees(turn))
-        text = f"{one.name} is turned by {degrees:.0f}° against {neutral.name}: what it lends may not fit."
+        text = f"{one.name} is turned by {degrees:.0f}° against {neutral.name}: its parts may not fit."
         doubts.append(Notice("turned", text))
     if one.by != "face" and role in _NAMED and one.fit.style == "photo":
         if (shown := strength(role, one.expression, neutral.expression)) < 0.5:
@@ -202,9 +202,9 @@ def _doubts(one: _Seen, role: Role, neutral: _Seen) -> list[Notice]:
 
 
 def similarity_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """[2, 3]: shift, turn and scale, without mirroring, that bring points [N, 2] onto others best.
+    """[2, 3]: the similarity without reflection that fits points [N, 2] best onto others.
 
-    The quarter that agrees least is left out: a landmark on a drawing may lie on something else.
+    The quarter of the points that fits worst is ignored: landmarks on drawings may be misplaced.
     """
     kept = np.arange(len(source))
     for _ in range(3):
@@ -217,7 +217,7 @@ def similarity_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def _least_squares(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     source, target = source.astype(np.float64), target.astype(np.float64)
     middle, wanted = source.mean(0), target.mean(0)
-    # As complex numbers a similarity is one multiplication.
+    # In complex numbers, a similarity is one multiplication.
     a, b = (source - middle) @ [1, 1j], (target - wanted) @ [1, 1j]
     z = np.vdot(a, b) / max(float(np.vdot(a, a).real), 1e-12)
     turn = np.array([[z.real, -z.imag], [z.imag, z.real]])
@@ -225,13 +225,13 @@ def _least_squares(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _aligned(one: _Seen, neutral: _Seen) -> Member:
-    """The picture as it lies on the neutral one."""
+    """Aligns the picture to the neutral one."""
     height, width = neutral.pixels.shape[:2]
     points = list(STABLE)
     matrix = similarity_between(one.fit.points[points, :2], neutral.fit.points[points, :2])
     moved = _moved(one.pixels, matrix, width, height)
     if one.pixels.shape == neutral.pixels.shape:
-        # Pictures drawn on one canvas lie on each other already, more exactly than landmarks can say.
+        # Pictures drawn on one canvas are aligned already, more exactly than landmarks can be.
         off = np.hypot(*(one.fit.points[points, :2] - neutral.fit.points[points, :2]).T)
         near = float(np.median(off)) <= _NEAR * neutral.fit.eye_distance
         if near and _difference(one.pixels, neutral) <= _difference(moved, neutral):
@@ -240,13 +240,13 @@ def _aligned(one: _Seen, neutral: _Seen) -> Member:
 
 
 def _moved(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
-    """[H, W, 4] uint8: clear beyond the picture's edges."""
-    image = Image.fromarray(pixels).convert("RGBa")  # premultiplied: what is clear lends its edges no colour
+    """[H, W, 4] uint8: transparent beyond the picture's edges."""
+    image = Image.fromarray(pixels).convert("RGBa")  # premultiplied, so that transparent pixels do not tint the edges
     return np.array(sampled(image, matrix, (width, height)).convert("RGBA"))
 
 
 def _difference(pixels: np.ndarray, neutral: _Seen) -> float:
-    """Mean difference of two pictures of one size round the neutral one's face, 0..255."""
+    """Mean difference (0..255) of two pictures of one size around the neutral one's face."""
     points = neutral.fit.points[:, :2]
     low, high = points.min(0) - 0.3 * neutral.fit.eye_distance, points.max(0) + 0.3 * neutral.fit.eye_distance
     (x0, y0), (x1, y1) = np.maximum(low, 0).astype(int), high.astype(int) + 1
@@ -255,22 +255,22 @@ def _difference(pixels: np.ndarray, neutral: _Seen) -> float:
         view = Image.fromarray(np.ascontiguousarray(picture[y0:y1, x0:x1])).convert("RGBa")
         view.thumbnail((_LOOK_EDGE, _LOOK_EDGE))
         views.append(np.asarray(view, np.float32))
-    both = (views[0][..., 3] > 250) == (views[1][..., 3] > 250)  # what one of them does not reach says nothing
+    both = (views[0][..., 3] > 250) == (views[1][..., 3] > 250)  # ignores areas that only one of them covers
     return float(np.abs(views[0] - views[1])[both].mean()) if both.any() else 255.0
 
 
 _SKIN, _LIGHT, _HAIR, _SHAPE = 16.0, 32.0, 38.0, 0.065
-"""Differences from which on two pictures may show two people: of the skin's tint, its lightness and what is above the
-forehead, in CIE L*a*b*, and of the face's stable points, in eye distances.
+"""Thresholds above which two pictures may show two people: differences in skin tint, in skin lightness and in the area
+above the forehead (CIE L*a*b*), and of the face's stable points (eye distances).
 
-Set so that none of these pairs is suspected: 10 of photographs of one person, years, light and crops apart, and 96 of
-one drawn character in other poses. Of pairs of strangers 70 of 105 are seen then, of other characters 84 of 132.
-Proportions tell hardly anything: .05 between photographs of one person, and between strangers in the median.
+Set so that none of these pairs is flagged: 10 of photographs of one person, years, light and crops apart, and 96 of one
+drawn character in other poses. Of pairs of strangers 70 of 105 are then flagged, of other characters 84 of 132.
+Proportions are a weak cue: .05 between photographs of one person, and the same between strangers in the median.
 """
 
 
 def _other_person(one: _Seen, neutral: _Seen) -> str:
-    """Why two pictures may show two people, or nothing."""
+    """Why two pictures may show two people; empty if there is no indication."""
     first, second = (_lab(skin(seen.pixels, seen.fit)) for seen in (neutral, one))
     if (tint := float(np.hypot(*(first - second)[1:]))) > _SKIN:
         return f"the skin's colour differs by {tint:.0f} (up to {_SKIN:.0f} is one person in other light)"
@@ -294,7 +294,7 @@ def _above(fit: FaceFit) -> tuple[np.ndarray, float]:
 
 
 def _shape_difference(one: FaceFit, other: FaceFit) -> float:
-    """Root mean square distance, in eye distances, of the stable points after the best similarity in space."""
+    """Root mean square distance (eye distances) of the stable points after the best 3D similarity."""
     source, target = (fit.points[list(STABLE)].astype(np.float64) for fit in (one, other))
     source, target = source - source.mean(0), target - target.mean(0)
     left, values, right = np.linalg.svd(target.T @ source)

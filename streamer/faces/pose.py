@@ -1,7 +1,7 @@
-"""A mean face: how a face is turned against it, and what it looks like laid on three points.
+"""A mean face, used to measure a face's rotation and to reconstruct landmarks from three points.
 
-turned:  landmarks ─▶ rotation that brings the mean face onto them ─▶ yaw, pitch
-placed:  eyes and mouth of a drawing, or marks by hand ─▶ the mean face's 468 landmarks there
+turned:  landmarks ─▶ rotation that maps the mean face onto them ─▶ yaw, pitch
+placed:  eyes and mouth of a drawing, or a user's marks ─▶ the mean face's 468 landmarks there
 """
 
 import math
@@ -25,12 +25,12 @@ _STABLE = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 10, 109, 338, 127, 356,
            50, 280, 98, 327)  # fmt: skip
 """Landmarks that hardly move when a face speaks, smiles or blinks."""
 
-_IRIS = 0.2  # radius of an iris, as a share of the distance between the eye's corners
+_IRIS = 0.2  # radius of an iris, relative to the distance between the eye's corners
 
 
 @cache
 def mean_face() -> np.ndarray:
-    """[468, 3] float64: as FaceFit.points has them, the eyes' outer corners 1 apart and their middle at 0, 0, 0."""
+    """[468, 3] float64, as in FaceFit.points: the eyes' outer corners 1 apart, their midpoint at 0, 0, 0."""
     with np.load(WEIGHTS / "canonical.npz") as stored:
         points = stored["points"].astype(np.float64)
     if points.shape != (POINTS, 3):
@@ -39,7 +39,7 @@ def mean_face() -> np.ndarray:
 
 
 def rotation_of(fit: FaceFit) -> np.ndarray:
-    """[3, 3]: the rotation, nearest in the least squares, that turns the mean face as this one is turned."""
+    """[3, 3]: the least-squares rotation from the mean face to this one."""
     ours, theirs = (points[list(_STABLE)].astype(np.float64) for points in (mean_face(), fit.points))
     left, _, right = np.linalg.svd((theirs - theirs.mean(0)).T @ (ours - ours.mean(0)))
     sign = np.diag([1, 1, np.sign(np.linalg.det(left @ right))])
@@ -57,13 +57,13 @@ def turned(fit: FaceFit) -> tuple[float, float]:
 
 
 def face_of(fit: FaceFit) -> Face:
-    """Its eyes and its mouth."""
+    """Its eyes and mouth."""
     mouth = fit.points[list(INNER_LIPS), :2].mean(0)
     return Face(fit.score, fit.lids.mean(1).astype(np.float32), mouth.astype(np.float32))
 
 
 def placed(face: Face) -> FaceFit:
-    """The mean face with its eyes and its mouth on those of a drawn or marked one; its lips are closed."""
+    """The mean face with its eyes and mouth at those of a drawn or marked face; its lips are closed."""
     mean = mean_face()
     eyes = np.stack([mean[list(eye), :2].mean(0) for eye in (LEFT_EYE, RIGHT_EYE)])
     across, wanted = eyes[1] - eyes[0], (face.eyes[1] - face.eyes[0]).astype(np.float64)
@@ -73,7 +73,7 @@ def placed(face: Face) -> FaceFit:
     points = np.empty_like(mean)
     points[:, :2] = (mean[:, :2] - eyes.mean(0)) @ turn.T + face.eyes.mean(0)
     points[:, 2] = mean[:, 2] * scale
-    # What lies below the eyes follows the mouth to where it is, the more the lower; beyond the mouth all of it.
+    # Points below the eyes follow the mouth, in proportion to their height; beyond the mouth completely.
     mouth = points[list(INNER_LIPS), :2].mean(0)
     down = mouth - face.eyes.mean(0)
     along = (points[:, :2] - face.eyes.mean(0)) @ down / (down @ down)

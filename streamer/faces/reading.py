@@ -1,6 +1,6 @@
-"""Uploaded files become one character's pictures: decoded, their faces found, and what they are good for.
+"""Turns uploaded files into one character's pictures: decodes them, finds their faces and assigns roles.
 
-files ─▶ decode ─▶ the face meant in each ─▶ Pack (a single picture is a pack of one)
+files ─▶ decode ─▶ the right face in each ─▶ Pack (a single picture is a pack of one)
 a clip ─▶ frames ─▶ faces ─▶ Pack of the best frames
 """
 
@@ -25,7 +25,7 @@ from streamer.faces.roles import Role
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that a user gives."""
+    """An uploaded file."""
 
     data: bytes
     name: str = ""
@@ -33,7 +33,7 @@ class Upload:
 
 
 class PictureReader:
-    """Reads uploads. Thread-safe; the first one loads its networks. FileNotFoundError where they are missing."""
+    """Reads uploads. Thread-safe; loads its networks on first use. Raises FileNotFoundError if they are missing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,10 +52,10 @@ class PictureReader:
         marks: Sequence[float] | None = None,
         at: tuple[float, float] | None = None,
     ) -> Pack:
-        """One character from 1 to 8 pictures. Of the first, a person may have marked eyes and mouth (`marks`: six
-        numbers), or which of several faces is meant (`at`); both in pixels of that file.
+        """Makes one character from 1 to 8 pictures. In the first, the user may have marked eyes and mouth (`marks`: six
+        numbers) or one of several faces (`at`); both in pixels of the file.
 
-        Raises BadPicture and BadFace; faces that the latter holds are in the file's pixels.
+        Raises BadPicture and BadFace; the faces in the latter are in the file's pixels.
         """
         if not 1 <= len(uploads) <= MAX_PICTURES:
             raise BadPicture(f"a pack has 1 to {MAX_PICTURES} pictures, not {len(uploads)}")
@@ -64,17 +64,17 @@ class PictureReader:
             for first, upload in zip([True] + [False] * MAX_PICTURES, uploads, strict=False)
         ]
         pack = make_pack([given for given, _ in found])
-        # What a face does counts in the picture that is animated alone: in others shut eyes are what is wanted.
-        told = next(notices for given, notices in found if given.pixels is pack.neutral)
-        return replace(pack, notices=(*told, *pack.notices))
+        # Expression notices apply to the animated picture only: other pictures may be meant to have shut eyes.
+        own = next(notices for given, notices in found if given.pixels is pack.neutral)
+        return replace(pack, notices=(*own, *pack.notices))
 
     def read_clip(self, data: bytes, name: str = "") -> Pack:
-        """The best frames of a clip as a pack. Raises BadPicture."""
+        """Makes a pack of a clip's best frames. Raises BadPicture."""
         landmarker, _ = self._networks()
         clip = read_clip(data, name)
         pack = choose_frames(clip.frames, follow_face(clip.frames, landmarker))
-        fit, told = described(pack.neutral, pack.fit)
-        return replace(pack, fit=fit, notices=(*clip.notices, *told, *pack.notices))
+        fit, own = described(pack.neutral, pack.fit)
+        return replace(pack, fit=fit, notices=(*clip.notices, *own, *pack.notices))
 
     def _read(
         self, upload: Upload, marks: Sequence[float] | None, at: tuple[float, float] | None, alone: bool
@@ -82,7 +82,7 @@ class PictureReader:
         decoded = decode_picture(upload.data, upload.name)
         pixels, scale = decoded.pixels, decoded.scale
         landmarker, detector = self._networks()
-        told = [Notice("picture", note) for note in decoded.notes]
+        notices = [Notice("picture", note) for note in decoded.notes]
         try:
             if marks is not None:
                 height, width = (round(edge / scale) for edge in pixels.shape[:2])
@@ -93,10 +93,10 @@ class PictureReader:
                 )
         except BadFace as error:
             if not alone and error.reason == "no_face":
-                return Given(pixels, None, upload.name, upload.role), told
+                return Given(pixels, None, upload.name, upload.role), notices
             back = enlarged(1 / scale)
             raise BadFace(error.reason, str(error), [each.moved(back) for each in error.faces]) from None
-        return Given(face.picture, face.fit, upload.name, upload.role), told + face.notices
+        return Given(face.picture, face.fit, upload.name, upload.role), notices + face.notices
 
 
 def _meant(
@@ -106,7 +106,7 @@ def _meant(
     at: tuple[float, float] | None,
     alone: bool,
 ) -> FoundFace:
-    """The face that is meant; in one of several pictures, the largest where there is more than one."""
+    """The face to use; in packs of several pictures, the largest if there is more than one."""
     try:
         return find_face(pixels, landmarker, detector, at)
     except BadFace as error:
@@ -118,5 +118,5 @@ def _meant(
 
 
 def enlarged(scale: float) -> np.ndarray:
-    """[2, 3]: the matrix of an enlargement."""
+    """[2, 3]: the matrix of a scaling."""
     return np.array([[scale, 0, 0], [0, scale, 0]])

@@ -1,4 +1,4 @@
-"""What a picture of a pack is for: by its file's name, or by what the face in it does.
+"""Determines a picture's role in a pack: by its file name or by the expression of its face.
 
 Letters used in shapes: H, W the picture's edges.
 """
@@ -19,7 +19,7 @@ SAYS: dict[Role, str] = {
     "smile": "smile",
     "look_aside": "look aside",
 }
-"""What people call them."""
+"""Names of the roles for people."""
 
 _STATE = r"(open|opened|closed?|shut)"
 _PAIR = re.compile(rf"\b(eyes?|mouth|lips?) ?(?:is |are )?{_STATE}\b|\b{_STATE} ?(eyes?|mouth|lips?)\b")
@@ -33,19 +33,19 @@ _WORDS: tuple[tuple[Role, str], ...] = (
                 r"|quiet|silent|silence|mute|muted|calm|still"),
 )  # fmt: skip
 
-GAP = 0.05  # eye distances by which lips are farther apart than the neutral picture's: an open mouth
-SHOWN_GAP = 0.03  # below it nothing of the teeth is to be seen
-TEETH = 0.45  # share of the opening
-SHUT = 0.5  # of the neutral picture's opening of the lids
+GAP = 0.05  # how much farther apart than in the neutral picture (eye distances) lips of an open mouth are
+SHOWN_GAP = 0.03  # minimum gap that shows teeth
+TEETH = 0.45  # fraction of the opening
+SHUT = 0.5  # relative to the neutral picture's lid opening
 ASIDE = 0.075  # eye widths
 SMILE = 0.035
-TURN = 0.25  # radians: a face turned farther than this against the neutral one lends its parts badly
+TURN = 0.25  # radians: if turned farther than this relative to the neutral face, a face's parts do not fit well
 
 
 def role_by_name(name: str) -> Role | None:
-    """The role that a file's name says, or None.
+    """The role implied by a file name, or None.
 
-    PNG-tubers' words are known, whole, in any case, and with `_`, `-`, digits or capitals between them:
+    Recognises the usual terms of PNG-tubers, as whole words in any case, separated by `_`, `-`, digits or capitals:
 
     - eyes_shut: blink, blinking, eyes closed, eyes shut, closed eyes, asleep, sleep, sleeping
     - teeth: teeth, tooth, grin
@@ -54,12 +54,12 @@ def role_by_name(name: str) -> Role | None:
     - smile: smile, smiling, happy, joy
     - neutral: neutral, idle, rest, default, normal, base, closed, mouth closed, quiet, silent, mute, calm, still
 
-    Of several the first in this order counts: `talk_blink` has its eyes shut, `happy_idle` smiles.
+    If several match, the first in this order counts: `talk_blink` has its eyes shut, `happy_idle` smiles.
     """
     stem = re.sub(r"\.\w{2,5}$", "", name.replace("\\", "/").rsplit("/", 1)[-1])
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem)
     words = " ".join(re.sub(r"[^a-z]+", " ", words.lower()).split())
-    words = _PAIR.sub(_paired, words)  # from left to right: `mouth open eyes closed` has no open eyes
+    words = _PAIR.sub(_paired, words)  # left to right: `mouth open eyes closed` has no open eyes
     for role, pattern in _WORDS:
         if re.search(rf"\b(?:{pattern})\b", words):
             return role
@@ -72,12 +72,12 @@ def _paired(found: re.Match[str]) -> str:
 
 
 def smile_of(seen: Expression) -> float:
-    """How much a mouth smiles, against another of the same face: its corners rise and part. An open one is no smile."""
+    """Smile strength, comparable within one face: how far the corners rise and part. An open mouth is not a smile."""
     return seen.corners - 0.2 * seen.gap + 0.5 * seen.mouth_width
 
 
 def strength(role: Role, seen: Expression, neutral: Expression) -> float:
-    """How well a face does what its role asks for, against the neutral one of the same face; 1 is enough."""
+    """How strongly a face shows a role's expression, relative to the neutral picture; 1 is sufficient."""
     if role == "neutral":
         return -unrest(seen, neutral)
     if role == "eyes_shut":
@@ -93,7 +93,7 @@ def strength(role: Role, seen: Expression, neutral: Expression) -> float:
 
 
 def role_by_face(seen: Expression, neutral: Expression) -> Role | None:
-    """What a face is good for, against the neutral one, or None where it does nothing that the other does not."""
+    """The role that a face suits, relative to the neutral one; None if it shows nothing new."""
     if strength("eyes_shut", seen, neutral) >= 1:
         return "eyes_shut"
     if seen.gap - neutral.gap >= SHOWN_GAP and strength("teeth", seen, neutral) >= 1:
@@ -108,9 +108,9 @@ def role_by_face(seen: Expression, neutral: Expression) -> Role | None:
 
 
 def unrest(seen: Expression, calmest: Expression) -> float:
-    """How far a face is from neutral, 0 and up: mouth open, eyes less open, looking or turned aside, smiling.
+    """Distance of a face from neutral, 0 and up: mouth open, eyes less open, looking or turned aside, smiling.
 
-    `calmest` says what the face has of each at rest: its usual lids and gaze, its least smile.
+    `calmest` is the face's expected rest: its usual lids and gaze, its least smile.
     """
     return (
         8 * max(0.0, seen.gap - 0.02)

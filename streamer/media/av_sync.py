@@ -1,7 +1,8 @@
-"""When audio and video leave: pure rules on one clock. Times are seconds on the server's monotonic clock.
+"""Lip sync: decides when audio and video are sent. Pure; times are seconds on the server's monotonic clock.
 
-A frame leaves as soon as it is coded, for what it answers is already past, and sound is held back to be heard when its
-frame is seen. Where the receiver plays sound so late that holding it cannot help, frames wait for it, a little.
+A frame is sent as soon as it is encoded, because it corresponds to sound that is already past; sound is delayed so that
+it is heard when its frame is seen. If the receiver plays sound so late that delaying it cannot help, frames are held
+briefly instead.
 """
 
 from collections import deque
@@ -12,23 +13,23 @@ from statistics import median
 @dataclass(frozen=True)
 class LipSyncConfig:
     playout_difference: float = 0.055
-    """Seconds by which sound is heard later than a frame sent with it is seen, until the receiver says what it is:
-    the audio's jitter buffer is in it, and the output device."""
+    """Assumed delay (s) between seeing a frame and hearing sound sent with it, until the receiver reports the real one.
+    Includes the audio jitter buffer and the output device."""
     tolerated: float = 0.025
-    """Seconds that sound may be heard late before frames are held for it: half of what the aim of 40 ms leaves."""
+    """Seconds by which sound may be late before frames are held: half of the margin left by the 40 ms target."""
     longest_sound_hold: float = 0.250
     longest_frame_hold: float = 0.040
-    """A frame's age is what this project is about: beyond this, sound may be late."""
+    """Longest hold (s) of a frame. Latency has priority: beyond this, sound is allowed to be late."""
     window: int = 50
-    """Frames and packets over which their lateness is taken (its median)."""
+    """Number of frames and packets over which the median lateness is taken."""
     slew: float = 0.020
-    """Seconds of hold gained or lost in a second, so that playout is not jerked about."""
+    """Largest change of the hold per second, so that playout does not jerk."""
 
 
 class LipSync:
-    """Decides how long sound, or else frames, wait at the server so that both are perceived together.
+    """Decides how long sound, or else frames, are held at the server so that both are perceived together.
 
-    Lateness is the time between a sample's capture and the leaving of the packet, or of the frame, that answers it.
+    Lateness is the time from a sample's capture until the packet or frame that corresponds to it is sent.
     """
 
     def __init__(self, config: LipSyncConfig | None = None) -> None:
@@ -41,11 +42,11 @@ class LipSync:
         self._last_send = float("-inf")
 
     def measured(self, playout_difference: float) -> None:
-        """The receiver says by how much (s) it plays sound later than it shows frames that were sent together."""
+        """Records the receiver's report: sound is played `playout_difference` seconds after frames sent with it."""
         self.playout_difference = min(max(playout_difference, -0.1), 0.5)
 
     def hold_frame(self, captured: float, now: float, interval: float) -> float:
-        """Seconds that a frame, ready at `now`, waits; frames come each `interval` seconds."""
+        """Seconds to hold a frame that is ready at `now`; frames are `interval` seconds apart."""
         self._frames.append(now - captured)
         wanted = 0.0
         if self._sounds:
@@ -55,9 +56,9 @@ class LipSync:
         return self._frame_hold
 
     def send_sound_at(self, captured: float, duration: float, now: float) -> float:
-        """When a packet of sound leaves: its first sample was captured at `captured`, it lasts `duration` seconds.
+        """When to send an audio packet of `duration` seconds whose first sample was captured at `captured`.
 
-        Never before `now`, never before an earlier packet.
+        Never before `now`, and never before an earlier packet.
         """
         self._sounds.append(now - captured)
         wanted = 0.0

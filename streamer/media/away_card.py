@@ -1,4 +1,4 @@
-"""What is shown while somebody is away: the character at rest, dimmed, with a word; or a picture of the user's own.
+"""The picture shown while the user is away: the character at rest, dimmed, with a text; or the user's own picture.
 
 Letters used in shapes: S picture edge.
 """
@@ -8,19 +8,19 @@ from PIL import Image, ImageDraw, ImageFont
 
 WORDS = "Be right back"
 
-_GREY = 0.6  # of the colour, how much is taken out
+_GREY = 0.6  # fraction of the saturation to remove
 _DIM = 0.5
 _PLATE = (18, 19, 26, 225)
 
 
 def card(still: np.ndarray, words: str = WORDS) -> np.ndarray:
-    """A character at rest, straight RGBA [S, S, 4] uint8 -> the same dimmed, with words on a plate across its chest."""
+    """Dims a character at rest, straight RGBA [S, S, 4] uint8, and puts text on a plate across its chest."""
     size = still.shape[0]
     colour = still[..., :3].astype(np.float32)
     grey = colour @ np.array([[0.299], [0.587], [0.114]], np.float32)
     dimmed = np.dstack([_DIM * (colour + _GREY * (grey - colour)), still[..., 3]]).round().astype(np.uint8)
     image = Image.fromarray(dimmed)
-    fine = 4  # drawn larger, then averaged: even edges at small sizes
+    fine = 4  # supersampling factor: smooth edges at small sizes
     layer = Image.new("RGBA", (fine * size, fine * size))
     draw = ImageDraw.Draw(layer)
     font = ImageFont.load_default(fine * size / 11)
@@ -33,7 +33,7 @@ def card(still: np.ndarray, words: str = WORDS) -> np.ndarray:
 
 
 def fitted(picture: np.ndarray, size: int) -> np.ndarray:
-    """A picture [H, W, 4] uint8 straight RGBA, whole and in the middle of a transparent [S, S, 4]."""
+    """Fits straight RGBA [H, W, 4] uint8, uncropped and centred, into a transparent [S, S, 4]."""
     image = Image.fromarray(picture)
     scale = size / max(image.size)
     width, height = (max(1, round(edge * scale)) for edge in image.size)

@@ -1,4 +1,4 @@
-"""The stamp strip: in benchmark mode a frame carries its own number in its pixels (clients/PROTOCOL.md)."""
+"""The frame stamp: in benchmark mode each frame carries its number in its pixels (see clients/PROTOCOL.md)."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ _BITS = 24
 
 
 def checksum(frame: int) -> int:
-    """8 bits that tell a misread number."""
+    """8-bit checksum that detects a misread frame number."""
     return ((frame & 255) + 3 * ((frame >> 8) & 255) + 7 * ((frame >> 16) & 255) + 90) & 255
 
 
 def stamp(image: Picture, frame: int) -> None:
-    """Writes frame number k mod 2^24 into the lowest rows of a picture, in place."""
+    """Writes the frame number mod 2^24 into the lowest rows of a picture, in place."""
     size = image.size if isinstance(image, Yuv) else image.shape[0]
     number = frame & (2**_BITS - 1)
     word = number << 8 | checksum(number)
@@ -32,7 +32,7 @@ def stamp(image: Picture, frame: int) -> None:
 
 
 def read(luma: np.ndarray) -> int | None:
-    """Frame number from [S, S] uint8 luma or grey; None where the checksum does not hold."""
+    """Reads the frame number from [S, S] uint8 luma or grey; None if the checksum does not match."""
     size = luma.shape[0]
     cell = size // CELLS
     row = luma[size - cell]

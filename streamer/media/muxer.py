@@ -1,7 +1,7 @@
-"""A session's frames and sound into a container, on one timeline: each picture and packet lies where its pts says.
+"""Muxes a session's frames and sound into a container on one timeline: everything is placed at its pts.
 
-What records and what publishes share this. Sound stays the Opus that came where the container takes it (MP4, Matroska)
-and becomes AAC where it does not (FLV, MPEG-TS). Time zero is the first frame.
+Shared by recordings and publishers. Opus packets are copied if the container supports Opus (MP4, Matroska), and
+transcoded to AAC otherwise (FLV, MPEG-TS). Time zero is the first frame.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _RATIO = AUDIO_CLOCK // SAMPLE_RATE
 _AAC_BITRATE = 96_000
 
 _OPTIONS = {
-    # A fragment at each key frame, and at the latest each second: what a crash leaves plays up to the last one.
+    # A fragment per keyframe, and at least one per second: after a crash the file plays up to its last fragment.
     "mp4": {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"},
     "matroska": {"cluster_time_limit": "1000"},
     "flv": {"flvflags": "no_duration_filesize"},
@@ -39,29 +39,30 @@ _OPTIONS = {
 }
 
 _BUFFER = 2**21
-"""Bytes: more than a fragment has at the highest bitrate, so that it is one write, which a crash seldom cuts in two."""
+"""Write buffer (bytes), larger than a fragment at the highest bitrate: each fragment is a single write, so that a crash
+rarely truncates one."""
 
 BEHIND = 0.015
-"""Seconds after its drawing that a frame is taken. All who want a frame are given it at once, and the live viewers'
-encoder is to have the processor to itself then: without this, a recording costs them 3 ms."""
+"""Seconds after rendering at which a frame is taken. All consumers receive a frame at the same moment, and the live
+viewers' encoder should have the CPU to itself first: without this delay, a recording adds 3 ms to their latency."""
 
 TRAIL = SAMPLE_RATE // 10
-"""Samples by which sound may reach an outlet after the frame that it belongs to; then silence stands in its place."""
+"""Samples by which sound may arrive later than the frame it belongs to; after that, silence takes its place."""
 
 _SILENCE = tuple(
     (ticks, bytes((toc, 0xFF, 0xFE))) for ticks, toc in ((960, 0xF8), (480, 0xF0), (240, 0xE8), (120, 0xE0))
 )
-"""Opus packets of silence (CELT, mono; RFC 6716): 48 kHz ticks and payload, the longest first."""
+"""Opus packets of silence (CELT, mono; RFC 6716): duration in 48 kHz ticks and payload, longest first."""
 
 
 class Sink(Protocol):
-    """What a container is written to. `write` takes all of `data` or raises OSError."""
+    """The destination of a container. `write` writes all of `data` or raises OSError."""
 
     def write(self, data: bytes) -> int: ...
 
 
 class Intake:
-    """Frames and sound on their way to the thread that writes them. Where that is late, newest wins, and is counted."""
+    """Queues frames and sound for the writer thread. Overflow policy: newest wins; drops are counted."""
 
     def __init__(self, frames: int = FPS, sounds: int = 250) -> None:
         self._frames: Mailbox[Frame] = Mailbox(frames)
@@ -75,21 +76,21 @@ class Intake:
 
     @property
     def dropped(self) -> int:
-        """Frames."""
+        """Number of dropped frames."""
         return self._frames.dropped
 
     @property
     def sounds_dropped(self) -> int:
-        """Packets."""
+        """Number of dropped sound packets."""
         return self._sounds.dropped
 
     def close(self) -> None:
-        """Lets nothing more in; iteration ends when what waits was taken. Idempotent."""
+        """Rejects further input; iteration ends once the queue is empty. Idempotent."""
         self._frames.close()
         self._sounds.close()
 
     def __iter__(self) -> Iterator[tuple[Frame, list[Sound]]]:
-        """Each frame, BEHIND its drawing, with the sound that came before it was taken."""
+        """Yields each frame, BEHIND seconds after it was rendered, with the sound that arrived before it was taken."""
         for frame in self._frames:
             early = frame.times.drawn + BEHIND - clock.now()
             if early > 0:
@@ -99,7 +100,7 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An Opus packet's place in a container: 48 kHz ticks since the first frame."""
+    """An Opus packet with its place in the container: 48 kHz ticks since the first frame."""
 
     at: int
     duration: int
@@ -107,20 +108,20 @@ class Piece:
 
 
 class SoundLine:
-    """Decides which packets sound when: in order, none over another, silence where none came.
+    """Schedules audio packets: in order, without overlap, with silence in the gaps.
 
-    Sound waits until a frame reaches it, so that what an interruption cuts off before it was to be heard is left out.
-    Each packet keeps its own pts, so that nothing adds up over hours; silence leaves at most 2.5 ms of a gap open.
+    Sound waits until a frame reaches its time, so that sound cut off by an interruption is not written. Each packet
+    keeps its own pts, so that no drift accumulates over hours; silence fills a gap to within 2.5 ms.
     """
 
     def __init__(self, origin: int, waiting: int = 500) -> None:
-        """`origin`: the pts of time zero. At most `waiting` packets wait; beyond it the oldest is dropped."""
+        """`origin`: pts of time zero. At most `waiting` packets are queued; beyond that the oldest is dropped."""
         self._origin = origin
         self._bound = waiting
         self._waiting: deque[Sound] = deque()
-        self._position = 0  # ticks: all before it is told
+        self._position = 0  # ticks: everything before it has been written
         self.dropped = 0
-        """Packets that overlapped another, that did not fit, or that began before time zero."""
+        """Packets dropped because they overlapped another, exceeded the queue, or started before time zero."""
 
     def push(self, sound: Sound) -> None:
         if len(self._waiting) >= self._bound:
@@ -129,7 +130,7 @@ class SoundLine:
         self._waiting.append(sound)
 
     def reach(self, pts: int, epoch: int) -> list[Piece]:
-        """What is heard up to the end of the frame at `pts`, which is of `epoch`. Frames come in order."""
+        """The audio up to the end of the frame at `pts` of `epoch`. Frames must come in order."""
         kept = [sound for sound in self._waiting if sound.epoch >= epoch or sound.pts < pts]
         self._waiting = deque(kept)
         pieces: list[Piece] = []
@@ -154,7 +155,7 @@ class SoundLine:
 
 
 class KeyframeInterval:
-    """Which frames are key frames: the first, and each that comes `seconds` of frames or more after the last one."""
+    """Chooses keyframes: the first frame, and each frame at least `seconds` after the last keyframe."""
 
     def __init__(self, seconds: float) -> None:
         self._frames = round(seconds * FPS)
@@ -168,13 +169,13 @@ class KeyframeInterval:
 
 
 class Muxer:
-    """Encodes and writes one container to a sink. Not thread-safe: the thread that writes owns it.
+    """Encodes and writes one container to a sink. Not thread-safe: owned by the writer thread.
 
-    Raises what the sink raises (OSError), and av.FFmpegError. Nothing that it does waits for anything but the sink.
+    Raises the sink's errors (OSError) and av.FFmpegError. Blocks only on the sink.
     """
 
     def __init__(self, sink: Sink, format: str, size: int, keyframe_seconds: float) -> None:
-        """`format`: of FORMATS; frames are S×S with S = `size`."""
+        """`format` is one of FORMATS; frames are S×S with S = `size`."""
         self._encoder = VideoEncoder("H264", size)
         self._keyframes = KeyframeInterval(keyframe_seconds)
         self._valve = _Valve(sink)
@@ -198,18 +199,18 @@ class Muxer:
 
     @property
     def seconds(self) -> float:
-        """From the first frame's beginning to the last one's end."""
+        """Duration from the start of the first frame to the end of the last."""
         return (self._last - self._first + 1) / FPS if self.frames else 0.0
 
     def sound(self, sound: Sound) -> None:
-        """A packet of sound; it is written when a frame reaches it."""
+        """Queues an audio packet; it is written when a frame reaches its time."""
         if self._line is None:
             self._early.append(sound)
         else:
             self._line.push(sound)
 
     def frame(self, frame: Frame) -> None:
-        """Writes a frame and the sound up to its end. One that is not after the last is left out."""
+        """Writes a frame and the sound up to its end. Ignores a frame that is not after the last one."""
         if self._line is None:
             self._first = frame.frame
             self._line = SoundLine(frame.pts)
@@ -230,7 +231,7 @@ class Muxer:
         self.frames += 1
 
     def close(self) -> None:
-        """Writes what is left. Idempotent; after an error it writes nothing and raises nothing."""
+        """Writes what is buffered. Idempotent; after an error it writes and raises nothing."""
         if not self._open:
             return
         self._open = False
@@ -242,15 +243,15 @@ class Muxer:
         self._container.close()
 
     def abandon(self) -> None:
-        """Lets go of the container, and writes nothing more."""
+        """Releases the container without writing anything more."""
         self._open = False
         self._valve.broken = True
-        with contextlib.suppress(av.FFmpegError):  # it remembers that the sink failed, and says so again
+        with contextlib.suppress(av.FFmpegError):  # FFmpeg repeats the sink's earlier error on close
             self._container.close()
 
 
 class _Valve:
-    """Passes what FFmpeg writes to a sink, until it fails: from then on nothing, so that a container can be closed."""
+    """Forwards FFmpeg's writes to a sink until one fails, then discards them, so that the container can be closed."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -270,15 +271,15 @@ class _Valve:
 
 
 def _element(identity: str, body: bytes) -> bytes:
-    """A Matroska element of fewer than 127 bytes (RFC 8794)."""
+    """A Matroska element shorter than 127 bytes (RFC 8794)."""
     return bytes.fromhex(identity) + bytes((0x80 | len(body),)) + body
 
 
 def _opus_template() -> av.container.InputContainer:
-    """A container whose one stream is mono Opus that is played from its first sample on.
+    """A container with a single mono Opus stream that has no pre-skip.
 
-    An encoder of PyAV's would announce its own delay, to be skipped; these packets come from another, and the mouth was
-    drawn to what a decoder makes of them with nothing skipped.
+    An encoder of PyAV's would announce its own delay as pre-skip. These packets come from a different encoder, and the
+    mouth was animated to their decoded audio with nothing skipped.
     """
     head = b"OpusHead" + struct.pack("<BBHIhB", 1, 1, 0, AUDIO_CLOCK, 0, 0)  # RFC 7845, section 5.1
     form = _element("E1", _element("B5", struct.pack(">f", AUDIO_CLOCK)) + _element("9F", b"\x01"))
@@ -292,7 +293,7 @@ def _opus_template() -> av.container.InputContainer:
 
 
 class _OpusStream:
-    """Packets as they came."""
+    """Copies Opus packets unchanged."""
 
     def __init__(self, container: av.container.OutputContainer) -> None:
         with _opus_template() as template:
@@ -312,7 +313,7 @@ class _OpusStream:
 
 
 class _AacStream:
-    """Decodes Opus and codes AAC, each sample where its packet's place says."""
+    """Transcodes Opus to AAC, placing each sample at its packet's time."""
 
     def __init__(self, container: av.container.OutputContainer) -> None:
         self._stream: Any = container.add_stream("aac", rate=AUDIO_CLOCK, layout="mono")

@@ -1,8 +1,8 @@
-"""Transparency for video coders that know none: a picture twice as wide, colour at the left, alpha at the right.
+"""Alpha for video codecs without an alpha channel: a double-width picture, colour on the left, alpha on the right.
 
-The colour is straight, not premultiplied, and flows on under what is transparent: a coder halves the resolution of
-colour and blurs edges, and at the edge of a character it then mixes hair with more hair, not with black. Alpha is
-brightness of limited range, 16 where nothing is to be seen and 235 where all is.
+The colour is straight, not premultiplied, and extends beneath transparent areas: codecs subsample chroma and blur
+edges, and this way the outline of a character blends hair with hair colour, not with black. Alpha is limited-range
+luma: 16 is transparent, 235 opaque.
 
 Letters used in shapes: S picture edge.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from streamer.base.image import Picture, Yuv
 
 _FAINT = 16
-"""Straight colour of alpha below it is coarse, divided out of few levels: what surrounds it takes its place."""
+"""Below this alpha, straight colour is too coarsely quantised to use; the surrounding colour replaces it."""
 _COARSEST = 4
 
 _LUMA = np.array([16 + (219 * alpha + 127) // 255 for alpha in range(256)], np.uint8)
@@ -23,8 +23,8 @@ _FULL = np.array([min(max((255 * (luma - 16) + 109) // 219, 0), 255) for luma in
 
 def bled(picture: np.ndarray) -> Image.Image:
     """
-    Straight RGBA [S, S, 4] uint8 -> RGB: the same colour where there is one, and where there is none or hardly one,
-    that of what is near, ever coarser with the distance. Black where the whole picture is transparent.
+    Converts straight RGBA [S, S, 4] uint8 to RGB, filling transparent areas with the colour of their surroundings,
+    ever coarser with distance. Black if the whole picture is transparent.
     """
     image = Image.fromarray(picture)
     colour = image.convert("RGB")
@@ -36,11 +36,11 @@ def bled(picture: np.ndarray) -> Image.Image:
 
 
 def _filled(premultiplied: np.ndarray) -> Image.Image:
-    """[s, s, 4] -> RGB without holes: where alpha is low, from half the size, and that again from half of its own."""
+    """[s, s, 4] to RGB without holes: low-alpha areas are filled from the half-size picture, recursively."""
     alpha = premultiplied[..., 3:].astype(np.uint16)
     known = alpha[..., 0] >= _FAINT
     straight = np.minimum(255, premultiplied[..., :3] * np.uint16(255) // np.maximum(alpha, 1)).astype(np.uint8)
-    # What is known counts fully in the next level, however little of it there is: it is to reach far.
+    # Known pixels get full weight in the next level, however few they are, so that their colour spreads far.
     solid = np.concatenate([straight, np.full_like(straight[..., :1], 255)], -1) * known[..., None]
     size = len(premultiplied)
     image = Image.fromarray(np.ascontiguousarray(solid[..., :3]))
@@ -53,7 +53,7 @@ def _filled(premultiplied: np.ndarray) -> Image.Image:
 
 
 def _overlay(image: Image.Image, coarse: Image.Image, where: np.ndarray) -> None:
-    """Puts a coarser picture of the same, enlarged, where [S, S] bool says so."""
+    """Pastes an enlarged coarser version of the picture where `where` [S, S] bool is set."""
     image.paste(coarse.resize(image.size, Image.Resampling.BILINEAR), mask=_mask(where))
 
 
@@ -62,7 +62,7 @@ def _mask(where: np.ndarray) -> Image.Image:
 
 
 def pack(picture: Picture) -> av.VideoFrame:
-    """A picture of edge S to YUV 4:2:0 of 2 S x S, BT.601 limited range: colour left, alpha right."""
+    """Packs a picture of edge S into a YUV 4:2:0 frame of 2S×S (BT.601, limited range): colour left, alpha right."""
     if isinstance(picture, Yuv):
         alpha = picture.alpha
         planes = picture.planes
@@ -77,19 +77,19 @@ def pack(picture: Picture) -> av.VideoFrame:
     wide = np.full((3 * half, 2 * size), 128, np.uint8)
     wide[:size, :size] = planes[:size]
     wide[:size, size:] = _LUMA[255] if alpha is None else _LUMA[alpha]
-    # Both planes of colour follow, each of S / 2 rows of S; in memory a row of 2 S holds two of theirs.
+    # Then the two chroma planes, each S / 2 rows of S; in memory a row of 2S holds two of their rows.
     colours = wide[size:].reshape(2, half, size)
     colours[:, :, :half] = planes[size:].reshape(2, half, half)
     return av.VideoFrame.from_ndarray(wide, format="yuv420p")
 
 
 def _planes(rgb: Image.Image) -> np.ndarray:
-    """RGB of S x S -> planes [3 S / 2, S], BT.601 limited range."""
+    """RGB of S×S to planes [3 S / 2, S], BT.601 limited range."""
     return av.VideoFrame.from_ndarray(np.asarray(rgb), format="rgb24").to_ndarray(format="yuv420p")
 
 
 def unpack(frame: av.VideoFrame) -> np.ndarray:
-    """What `pack` packed, [S, S, 4] uint8 straight RGBA, its colour as it is, also under what is transparent."""
+    """The inverse of `pack`: straight RGBA [S, S, 4] uint8, keeping the colour beneath transparent areas."""
     size = frame.height
     rgb = frame.to_ndarray(format="rgb24")[:, :size]
     luma = frame.to_ndarray(format="yuv420p")[:size, size:]

@@ -1,4 +1,4 @@
-"""How much video may be sent, from the receiver's reports. Pure: times are seconds on one clock."""
+"""Video rate control from receiver reports. Pure; times are seconds on one clock."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class BitrateConfig:
     lowest: int = 80_000
-    """bit/s below which a picture is not worth sending."""
+    """Minimum bitrate (bit/s), below which a picture is not worth sending."""
     loss_backs_off: float = 0.05
-    """Share of packets lost above which the cap falls, by half the share."""
+    """Packet loss fraction above which the cap is reduced, by half the loss fraction."""
     loss_recovers: float = 0.02
-    """Share below which the cap grows again."""
+    """Packet loss fraction below which the cap grows again."""
     growth: float = 1.08
-    """Factor a report (about a second)."""
+    """Growth factor per report (about one per second)."""
     full: float = 10.0
-    """Seconds for which a path counts as full after the receiver's estimate has fallen."""
+    """Seconds for which a path counts as congested after the receiver's estimate has fallen."""
 
 
 class BitrateRule:
-    """How much video may be sent, from the receiver's reports.
+    """The bitrate cap of one receiver, computed from its reports.
 
-    A receiver's estimate (REMB) is bounded by what it was sent, so for a sender whose content needs little it says
-    little, and once a voice sets in and more is sent it takes seconds to follow, at 8 % a second. So it counts only
-    where it is below what is being sent, and while the path is full: an estimate falls when packets come ever later,
-    and rises, if slowly, where nothing is wrong. Loss counts always.
+    A receiver's estimate (REMB) is limited by what it was sent: it is low while the content needs little, and when
+    speech starts it takes seconds to catch up, at 8 % per second. So an estimate counts only if it is below the
+    current send rate while the path is congested: estimates fall when packets arrive ever later, and rise slowly when
+    nothing is wrong. Loss always counts.
     """
 
     def __init__(self, ceiling: int, config: BitrateConfig | None = None) -> None:
@@ -35,7 +35,7 @@ class BitrateRule:
         self.cap = ceiling
 
     def estimate(self, bitrate: int, sent: float, now: float) -> int:
-        """The receiver estimates `bitrate` (bit/s) while `sent` bit/s go out. Returns the new cap."""
+        """Handles an estimate of `bitrate` bit/s while `sent` bit/s are being sent. Returns the new cap."""
         if bitrate < self._estimated:
             self._full_until = now + self.config.full
         self._estimated = bitrate
@@ -44,7 +44,7 @@ class BitrateRule:
         return self.cap
 
     def report(self, loss: float) -> int:
-        """A receiver report with a share of packets lost since the last. Returns the new cap."""
+        """Handles a receiver report with the loss fraction since the last one. Returns the new cap."""
         if loss > self.config.loss_backs_off:
             self._set(self.cap * (1 - 0.5 * loss))
         elif loss < self.config.loss_recovers:
@@ -58,42 +58,43 @@ class BitrateRule:
 @dataclass(frozen=True)
 class KeyframeOnlyConfig:
     falls_short: float = 0.6
-    """Share of what is coded that the path must carry for all frames to be sent. An encoder that follows this viewer
-    alone never falls so far behind: see `_REBUILD_RATIO` in encode.py."""
+    """Fraction of the encoded bitrate that the path must carry for all frames to be sent. An encoder that serves only
+    this viewer never falls this far behind: see `_REBUILD_RATIO` in video_encoder.py."""
     suffices: float = 0.8
-    """Share from which all frames are sent again."""
+    """Fraction at which all frames are sent again."""
     patience: float = 1.0
-    """Seconds for which either must hold."""
+    """Seconds for which either condition must hold."""
     window: float = 2.0
-    """Seconds over which what is coded is measured."""
+    """Window (s) over which the encoded bitrate is measured."""
     key_share: float = 0.5
-    """Share of the cap that key frames alone may take."""
+    """Fraction of the cap that keyframes alone may use."""
     shortest: float = 1.0
-    """Seconds from one key frame to the next that may be sent."""
+    """Minimum interval (s) between keyframes that are sent."""
     first_try: float = 10.0
-    """Seconds for which a path is thinned out at least. Each time that it then falls short again they double, since the
-    little that a thinned path is sent cannot tell what it carries."""
+    """Minimum duration (s) of keyframe-only mode. It doubles each time the path falls short again afterwards, because
+    the little that is sent in this mode cannot reveal what the path carries."""
     last_try: float = 320.0
 
 
 class KeyframeOnlyMode:
-    """Whether a viewer is sent all frames, or, where its path carries clearly less, only a key frame now and then.
+    """Decides whether a viewer gets all frames or, if its path carries clearly less, only occasional keyframes.
 
-    A rate that others can take would fill a slow path's queues without end, and no frame would come through in time.
+    At a bitrate that suits the other viewers, a slow path's queues would grow without limit and no frame would arrive
+    in time.
     """
 
     def __init__(self, config: KeyframeOnlyConfig | None = None) -> None:
         self.config = config or KeyframeOnlyConfig()
         self.active = False
         self._coded: deque[tuple[float, int]] = deque()
-        self._since: float | None = None  # since when what would change `active` has held
+        self._since: float | None = None  # how long the condition to toggle `active` has held
         self._may_send = float("-inf")
         self._may_ask = float("-inf")
         self._changed = float("-inf")
         self._least = self.config.first_try
 
     def takes(self, now: float, size: int, keyframe: bool, cap: int) -> bool:
-        """Whether a frame of `size` bytes, coded at `now`, is to be sent over a path that carries `cap` bit/s."""
+        """Whether to send a frame of `size` bytes, encoded at `now`, over a path that carries `cap` bit/s."""
         config, bits = self.config, 8 * size
         self._coded.append((now, bits))
         while self._coded[0][0] <= now - config.window:
@@ -109,7 +110,7 @@ class KeyframeOnlyMode:
                 again = now - self._changed < self._least
                 self._least = min(2 * self._least, config.last_try) if again else config.first_try
             self.active, self._since, self._changed = short, None, now
-            self._wait(now, config.shortest)  # what fills the path may drain first
+            self._wait(now, config.shortest)  # lets the path's queues drain first
         if not self.active:
             return True
         if not keyframe or now < self._may_send:
@@ -118,10 +119,10 @@ class KeyframeOnlyMode:
         return True
 
     def may_ask(self, now: float) -> bool:
-        """Whether a key frame may be asked of the encoder for this viewer's sake.
+        """Whether to request a keyframe from the encoder on behalf of this viewer.
 
-        Later than one may be sent: key frames that were made for others mostly come first, so that several thinned
-        viewers share theirs.
+        Later than a keyframe may be sent: usually one that was made for others arrives first, so that several viewers
+        in this mode share keyframes.
         """
         return not self.active or now >= self._may_ask
 

@@ -1,8 +1,7 @@
-"""Frames to coded packets: H.264 or VP8 at the real frame rate, no B-frames, no denoiser, bitrate changed in place.
+"""Encodes frames as H.264 or VP8: real-time, no B-frames, no denoiser, bitrate changes without a new encoder.
 
-x264's `superfast` codes a 256² frame in under a millisecond, with the deblocking and adaptive quantisation that
-`ultrafast` lacks. libvpx's denoiser stays off: it leaves stale macroblocks,
-which would freeze fine motion of the mouth.
+x264's `superfast` encodes a 256×256 frame in under a millisecond, with the deblocking and adaptive quantisation that
+`ultrafast` lacks. libvpx's denoiser stays off because it leaves stale macroblocks, which freeze fine mouth motion.
 """
 
 import logging
@@ -27,21 +26,20 @@ log = logging.getLogger(__name__)
 
 TIME_BASE = Fraction(1, VIDEO_CLOCK)
 TICKS = VIDEO_CLOCK // FPS
-"""3600: RTP ticks a frame."""
+"""3600: RTP ticks per frame."""
 
-_REBUILD_RATIO = (
-    1.5  # libvpx cannot change its bitrate in place: rebuild, at the price of a key frame, only beyond this
-)
+_REBUILD_RATIO = 1.5
+"""libvpx cannot change its bitrate in place: it is rebuilt, at the cost of a keyframe, only for changes beyond this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How frames are coded. Who wants the same format can be sent the same packets."""
+    """How frames are encoded. Viewers with the same format can share packets."""
 
     codec: str
     """"H264" or "VP8"."""
     packed: bool = False
-    """Twice as wide: colour at the left, alpha at the right (`packed.py`)."""
+    """Double width: colour on the left, alpha on the right (`packed_alpha.py`)."""
 
     def __str__(self) -> str:
         return f"{self.codec}-packed" if self.packed else self.codec
@@ -49,33 +47,33 @@ class Format:
 
 def ceiling(size: int, packed: bool = False) -> int:
     """
-    The highest bitrate (bit/s) worth sending for S×S drawn pictures at 25 fps; content rarely needs it. Alpha packed
-    beside them is flat but for the outline: half as much again.
+    The highest useful bitrate (bit/s) for S×S pictures at 25 fps; content rarely needs it. Packed alpha adds half,
+    because it is flat except at the outline.
     """
     return int(min(8e6, max(600e3, (21.0 if packed else 14.0) * size * size)))
 
 
 def to_yuv(image: Picture) -> av.VideoFrame:
-    """To YUV 4:2:0, BT.601 limited range: planes as they are, RGBA converted, its alpha ignored."""
+    """Converts to YUV 4:2:0, BT.601 limited range: planes are copied, RGBA is converted ignoring its alpha."""
     if isinstance(image, Yuv):
         return av.VideoFrame.from_ndarray(image.planes, format="yuv420p")
     return av.VideoFrame.from_ndarray(image, format="rgba").reformat(format="yuv420p")
 
 
 def to_rgba(image: Picture) -> np.ndarray:
-    """[S, S, 4] uint8: RGBA as it is, planes converted to opaque RGBA."""
+    """Returns RGBA [S, S, 4] uint8: RGBA unchanged, planes converted to opaque RGBA."""
     return to_yuv(image).to_ndarray(format="rgba") if isinstance(image, Yuv) else image
 
 
 class VideoEncoder:
-    """One session's encoder. Not thread-safe: the thread that encodes owns it.
+    """One session's encoder. Not thread-safe: owned by the encoder thread.
 
     Raises ValueError for a codec other than "H264" or "VP8".
     """
 
     def __init__(self, codec: str, size: int, packed: bool = False) -> None:
         if codec not in ("H264", "VP8"):
-            raise ValueError(f"no encoder for {codec!r}: H264 and VP8 are at hand")
+            raise ValueError(f"no encoder for {codec!r}: H264 and VP8 are available")
         self.codec = codec
         self.size = size
         self.packed = packed
@@ -89,7 +87,7 @@ class VideoEncoder:
         return self._bitrate
 
     def set_bitrate(self, bitrate: int) -> None:
-        """Caps the rate (bit/s) from the next frame on, clamped to what is useful for the size."""
+        """Caps the bitrate (bit/s) from the next frame on, clamped to the useful range for the frame size."""
         bitrate = max(60_000, min(int(bitrate), self._ceiling))
         if self._context is not None and bitrate != self._bitrate:
             if self.codec == "H264":
@@ -99,12 +97,12 @@ class VideoEncoder:
         self._bitrate = bitrate
 
     def encode(self, image: Picture, frame: int, keyframe: bool = False) -> av.Packet:
-        """A picture of the encoder's size to one packet whose pts is 3600·k."""
+        """Encodes a picture of the encoder's size into one packet with pts 3600·frame."""
         if isinstance(image, Yuv):
             if image.size != self.size:
-                raise ValueError(f"planes of a picture of {image.size} pixels, encoder of {self.size}")
+                raise ValueError(f"planes of a picture of {image.size} pixels, but the encoder expects {self.size}")
         elif image.shape != (self.size, self.size, 4):
-            raise ValueError(f"frame of shape {image.shape}, encoder of ({self.size}, {self.size}, 4)")
+            raise ValueError(f"frame of shape {image.shape}, but the encoder expects ({self.size}, {self.size}, 4)")
         if self._context is None:
             self._context = self._open()
             keyframe = True
@@ -114,7 +112,7 @@ class VideoEncoder:
         picture.pict_type = PictureType.I if keyframe else PictureType.NONE
         packets = self._context.encode(picture)
         if len(packets) != 1:
-            raise RuntimeError(f"{self.codec} gave {len(packets)} packets for one frame: it must not delay frames")
+            raise RuntimeError(f"{self.codec} returned {len(packets)} packets for one frame: it must not delay frames")
         self.keyframes += packets[0].is_keyframe
         return packets[0]
 
@@ -126,10 +124,10 @@ class VideoEncoder:
         context.framerate = Fraction(FPS, 1)
         context.time_base = TIME_BASE
         context.thread_count = 1
-        context.gop_size = 1_000_000  # key frames only where a receiver asks for one
+        context.gop_size = 1_000_000  # keyframes only when a receiver requests one
         if self.codec == "H264":
-            # Opened at its ceiling with an equal buffer rate, x264 follows later changes of `bit_rate` in place; the
-            # quantizer's floor keeps the rate down to what the content needs.
+            # If opened at its maximum with an equal buffer rate, x264 follows later changes of `bit_rate` in place.
+            # The quantiser's lower limit keeps the rate at what the content needs.
             context.bit_rate = self._ceiling
             context.options = {
                 "preset": "superfast",
@@ -158,9 +156,9 @@ class VideoEncoder:
 
 
 class EncoderThread:
-    """Encodes one session's frames in a thread of its own; a frame that was overtaken while waiting is dropped.
+    """Encodes one session's frames in its own thread; a waiting frame is dropped when a newer one arrives.
 
-    `deliver` is called on that thread with each coded frame.
+    `deliver` is called on that thread with each encoded frame.
     """
 
     def __init__(self, encoder: VideoEncoder, deliver: Callable[[Encoded], None], name: str) -> None:
@@ -201,7 +199,7 @@ class EncoderThread:
         self._bitrate = bitrate
 
     def close(self) -> None:
-        """Ends the thread; idempotent, safe before `start`."""
+        """Stops the thread. Idempotent, safe before `start`."""
         self._mailbox.close()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(2.0)
@@ -215,7 +213,7 @@ class EncoderThread:
             except Exception:
                 self.failed += 1
                 self._keyframe = True
-                log.exception("frame %d could not be encoded", frame.frame)
+                log.exception("could not encode frame %d", frame.frame)
                 continue
-            times = replace(frame.times, encoded=clock.now())  # other encoders have the same frame
+            times = replace(frame.times, encoded=clock.now())  # copied: other encoders share the frame
             self._deliver(Encoded(frame.frame, frame.epoch, packet, packet.is_keyframe, times))

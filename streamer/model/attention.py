@@ -1,14 +1,14 @@
-"""Attention over a rolling context: the one place that decides how it is computed.
+"""Attention over a rolling context, with the choice of its implementation.
 
-A step's queries see the reference (the sink), the ring of context frames and their own frame. Keys are kept without
-their rotary position, because a frame's index changes as the ring turns: the reference is at -1, shifted aside in space
-so that it is never mistaken for a frame (HunyuanVideo-Avatar's mechanism c), the oldest context frame at 0, the current
-frame behind the newest. Positions never grow with time. Attention knows only their differences: here, where several
-frames of a session are drawn in one go, all of them count from the first one's oldest place, and each has a sink turned
-to its distance.
+A step's queries attend to the reference (the sink), the ring of context frames and their own frame. Keys are stored
+without rotary embedding, because a frame's index changes as the ring advances: the reference is at -1, shifted in space
+so that it is never mistaken for a frame (HunyuanVideo-Avatar's mechanism c), the oldest context frame is at 0, and the
+current frame follows the newest. Positions stay bounded. Attention depends only on differences of positions: if several
+frames of a session are generated in one pass, all of them count from the first one's oldest frame, and each has a sink
+rotated for its distance.
 
-Letters used in shapes: B rows (sessions, or frames in training), M frames drawn in one go, N tokens of a latent frame,
-H heads, D channels of a head, C context frames, R references, K keys.
+Letters used in shapes: B rows (sessions, or frames in training), M frames generated in one pass, N tokens of a latent
+frame, H heads, D channels of a head, C context frames, R references, K keys.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _BASE = 100.0
-"""Of the rotary frequencies: indices are small (a few frames, some tens of places)."""
+"""Base of the rotary frequencies: indices are small (a few frames, some tens of positions)."""
 
 
 def _angles(positions: Tensor, channels: int) -> Tensor:
@@ -30,9 +30,9 @@ def _angles(positions: Tensor, channels: int) -> Tensor:
 
 def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
     """
-    Rotary positions in 3D, what a channel and what its partner are multiplied by: [2, context + 2, N, 2, D]. First
-    frames 0 to context + 1, then references, shifted by `edge` in space, at -1 to context. A head's first half pairs
-    with its second.
+    3D rotary factors of each channel and its partner: [2, context + 2, N, 2, D]. The first half holds frames 0 to
+    context + 1; the second holds references, shifted by `edge` in space, at -1 to context. The first half of a head's
+    channels pairs with its second half.
     """
     row, column = torch.meshgrid(torch.arange(edge), torch.arange(edge), indexing="ij")
     space = (head - time) // 2
@@ -54,7 +54,7 @@ def rotation_table(edge: int, context: int, head: int, time: int) -> Tensor:
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """x [..., D] turned by `turns` [..., 2, D] of `rotation_table`."""
+    """x [..., D] rotated by `turns` [..., 2, D] of `rotation_table`."""
     own, partner = turns.to(x.dtype).unbind(-2)
     if torch.jit.is_tracing():  # OpenVINO's own roll takes a sixth of a step
         rolled = torch.cat(x.chunk(2, -1)[::-1], -1)
@@ -65,11 +65,11 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """
-    softmax(q k^T / sqrt(D)) v: q [..., H, N, D], k and v [..., H, K, D], `mask` bool [..., 1, 1 or N, K] of the keys
-    that are seen. Returns [..., H, N, D].
+    softmax(q k^T / sqrt(D)) v: q [..., H, N, D], k and v [..., H, K, D], `mask` bool [..., 1, 1 or N, K], True for keys
+    that are attended to. Returns [..., H, N, D].
     """
     if q.device.type != "cpu":
-        lead = q.shape[:-3]  # its fused forms want four dimensions
+        lead = q.shape[:-3]  # the fused kernels need four dimensions
 
         def flat(x: Tensor) -> Tensor:
             return x.expand(*lead, *x.shape[-3:]).reshape(-1, *x.shape[-3:])
@@ -93,10 +93,10 @@ def rolling_attention(
     table: Tensor,
 ) -> Tensor:
     """
-    q, k, v [B, M, N, H, D] of frames that follow each other, each of which sees itself and the C before it; sink keys
-    and values [B, R * N, H, D] (R may be 0); ring keys and values [B, C, N, H, D], newest last, of which row b has the
-    last `filled[b]` (int64 [B]); table of `rotation_table`. Queries are normed, keys too; none is rotated. Returns
-    [B, M, N, H, D].
+    Attention of consecutive frames; each sees itself and the C before it. q, k, v [B, M, N, H, D]; sink keys
+    and values [B, R * N, H, D] (R may be 0); ring keys and values [B, C, N, H, D], newest last, of which the last
+    `filled[b]` (int64 [B]) are valid in row b; table from `rotation_table`. Queries and keys are normalised and not
+    rotated. Returns [B, M, N, H, D].
     """
     rows, frames, tokens, heads, channels = q.shape
     context = ring[0].shape[1]
@@ -108,20 +108,20 @@ def rolling_attention(
         return torch.cat([of_ring.permute(0, 3, 1, 2, 4), new.permute(0, 3, 1, 2, 4)], 2)
 
     def windows(x: Tensor, sunk: Tensor) -> Tensor:
-        """What each new frame sees, the sink [B, M or 1, H, R * N, D] first: [B, M, H, K, D]."""
+        """Keys or values for each new frame, the sink [B, M or 1, H, R * N, D] first: [B, M, H, K, D]."""
         seen = x.unfold(2, context + 1, 1).permute(0, 2, 1, 5, 3, 4).flatten(3, 4)  # [B, M, H, (C + 1) N, D]
         return torch.cat([sunk.expand(-1, frames, -1, -1, -1), seen], 3) if sunk.shape[3] else seen
 
     q = rotate(q.permute(0, 1, 3, 2, 4), inside[context:, None])
     keys = rotate(heads_first(ring[0], k), inside)
-    # Frame m stands at C + m behind min(filled + m, C) others: that is how far its sink is moved from -1.
+    # Frame m is stored at C + m but has only min(filled + m, C) predecessors: its sink moves from -1 by the difference.
     moved = torch.maximum(context - filled[:, None], torch.arange(frames, device=q.device))  # [B, M]
     sunk = sink[0].transpose(1, 2).unflatten(2, (-1, tokens))  # [B, H, R, N, D]
     sunk = rotate(sunk[:, None], beside[moved][:, :, None, None]).flatten(3, 4)
     keys = windows(keys, sunk)
     values = windows(heads_first(ring[1], v), sink[1].transpose(1, 2)[:, None])
     mask = None
-    if context and (torch.jit.is_tracing() or int(filled.min()) < context):  # a traced step serves any ring
+    if context and (torch.jit.is_tracing() or int(filled.min()) < context):  # a traced step must handle any ring
         place = torch.arange(frames, device=q.device)[:, None] + torch.arange(context + 1, device=q.device)
         held = (place >= context - filled[:, None, None]).repeat_interleave(tokens, 2)  # [B, M, (C + 1) N]
         mask = torch.cat([held.new_ones(rows, frames, sunk.shape[3]), held], 2)[:, :, None, None]
@@ -130,9 +130,9 @@ def rolling_attention(
 
 def face_audio_attention(q: Tensor, k: Tensor, v: Tensor, faces: Tensor, strength: Tensor) -> Tensor:
     """
-    Each face hears its own voice, and only where it is (HunyuanVideo-Avatar's face-aware audio adapter).
+    Each face attends to its own voice, weighted by where it is (HunyuanVideo-Avatar's face-aware audio adapter).
 
-    q [B, N, H, D]; k, v [B, F, W, H, D] for F faces with W audio tokens each; faces [B, F, N], the share of a token
+    q [B, N, H, D]; k, v [B, F, W, H, D] for F faces with W audio tokens each; faces [B, F, N], the fraction of a token
     that shows the face; strength: alpha_A, a scalar. Returns [B, N, H, D].
     """
     count = k.shape[1]
@@ -144,30 +144,30 @@ def face_audio_attention(q: Tensor, k: Tensor, v: Tensor, faces: Tensor, strengt
 
 MOST_TOKENS = 1024
 """
-Of a latent frame, for the kernels: they save copies of keys and values, and with more tokens the products outweigh
-those (an estimate from the roofline in kernels/README.md, between `live` with 256 and networks with 1560).
+Limit of tokens per latent frame for the kernels: they save copies of keys and values, but with more tokens the matrix
+products dominate (estimated from the roofline in kernels/README.md, between `live` with 256 and networks with 1560).
 """
 
 
 class Choice(NamedTuple):
-    kernels: bool  # the project's Triton kernels; else PyTorch's scaled dot product attention
-    line: str  # which and why, to be said at start
+    kernels: bool  # whether to use the project's Triton kernels instead of PyTorch's scaled dot-product attention
+    line: str  # the choice and its reason, for the start-up log
 
 
 def choose(device: torch.device | str, dtype: torch.dtype, tokens: int, head: int, width: int) -> Choice:
     """
-    How a live step attends on that device, to be decided once: tokens N of a latent frame, channels D of a head, width
+    Chooses the attention of a live step on that device, once: tokens N of a latent frame, channels D of a head, width
     of a token.
     """
     reason = _objection(torch.device(device), dtype, tokens, head, width)
-    shape = f"{str(dtype).removeprefix('torch.')}, {tokens} tokens a frame, heads of {head} on {device}"
+    shape = f"{str(dtype).removeprefix('torch.')}, {tokens} tokens per frame, heads of {head} on {device}"
     if reason is None:
         return Choice(True, f"attention by the project's Triton kernels ({shape})")
     return Choice(False, f"attention by PyTorch's operators ({shape}): {reason}")
 
 
 def _objection(device: torch.device, dtype: torch.dtype, tokens: int, head: int, width: int) -> str | None:
-    """Why the kernels would not serve, or not well; None where they do."""
+    """Why the kernels cannot be used or would be slower; None if they are suitable."""
     if importlib.util.find_spec("avatar_kernels") is None:
         return "the package avatar_kernels is not installed"
     from avatar_kernels import why_not
@@ -177,24 +177,24 @@ def _objection(device: torch.device, dtype: torch.dtype, tokens: int, head: int,
     if reason := why_not(str(device)):
         return reason
     if dtype not in (torch.float16, torch.bfloat16):
-        return "the kernels reach the tensor cores in float16 and bfloat16 only"
+        return "the kernels use the tensor cores in float16 and bfloat16 only"
     if head % 2 or not 32 <= head <= MAX_HEAD:
-        return f"the kernels want heads of an even number of channels from 32 to {MAX_HEAD}"
+        return f"the kernels need heads of an even number of channels from 32 to {MAX_HEAD}"
     if width > MAX_WIDTH:
-        return f"the kernels want tokens at most {MAX_WIDTH} wide, these have {width}"
+        return f"the kernels need tokens of width {MAX_WIDTH} at most, these have {width}"
     if tokens > MOST_TOKENS:
-        return f"with more than {MOST_TOKENS} tokens a frame, products outweigh the copies that the kernels save"
+        return f"with more than {MOST_TOKENS} tokens per frame, matrix products outweigh the copies saved"
     return _trial(device, dtype)
 
 
 def _trial(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the smallest kernel does not run, as where Triton finds no C compiler; None where it does."""
+    """Why the smallest kernel does not run, for example if Triton finds no C compiler; None if it does."""
     from avatar_kernels.adaln import adaln
 
     try:
         x, level = torch.ones(1, 4, 32, device=device, dtype=dtype), torch.zeros(1, 1, 32, device=device, dtype=dtype)
         adaln(x, level, level)
         torch.cuda.synchronize(device)
-    except Exception as error:  # of Triton, of its compiler, of the driver
+    except Exception as error:  # from Triton, its compiler or the driver
         return f"the kernels do not run here: {(str(error) or repr(error)).splitlines()[0]}"
     return None

@@ -1,20 +1,20 @@
-"""The anchored autoencoder: a frame becomes a small latent, and a picture of the character turns it back into a frame.
+"""The anchored autoencoder: encodes a frame to a small latent, and decodes it using a picture of the character.
 
-The decoder never invents what the picture already shows. At each resolution it finds where every place came from (a
-flow, refined from coarse to fine), fetches the picture's own features from there, and adds to them what the latent says
-has changed. At full resolution it copies the picture's pixels along the flow, from between them where it leads there,
-and paints over them where they do not serve: an open mouth, a closed lid, a raised hand. So outlines, text and cloth
-stay nearly as sharp as the picture, and identity cannot drift (InfinityHuman's refiner with its first frame as anchor,
-made cheap). The encoder sees the picture too, so that latents hold motion and change and not the character.
+The decoder does not have to invent what the picture already shows. At each resolution it predicts where every position
+came from (a flow field, refined from coarse to fine), warps the picture's features accordingly, and adds the changes
+encoded in the latent. At full resolution it copies the picture's pixels along the flow, interpolating between them, and
+paints over them where they do not fit: an open mouth, a closed lid, a raised hand. So outlines, text and cloth stay
+nearly as sharp as the picture, and identity cannot drift (InfinityHuman's refiner with its first frame as anchor, at
+low cost). The encoder sees the picture too, so that latents encode motion and change, not the character.
 
-The flow serves a larger picture as well: then frames come out larger, as sharp as that in all that is copied, and only
-what is painted has the networks' own resolution.
+The flow also applies to a larger picture: the output is then larger, as sharp as the picture in all that is copied, and
+only painted areas have the networks' own resolution.
 
-Each frame is coded by itself: temporal stride 1, causal, no look-ahead.
+Each frame is encoded by itself: temporal stride 1, causal, no look-ahead.
 
-Where a decoder is traced to be compiled, some of its functions are written in another form, equal but for rounding,
-for which OpenVINO has faster code: in the forms that training uses, the decoder of `nano` takes a quarter longer in
-bfloat16, and half as long again in float32.
+When a decoder is traced for compilation, some of its functions use a different formulation, equal up to rounding, for
+which OpenVINO has faster code: in the form used for training, the decoder of `nano` takes a quarter longer in bfloat16,
+and half as long again in float32.
 
 Letters used in shapes: B frames, S picture edge, s latent edge (S / 16), Z latent channels.
 Pictures are premultiplied RGBA in -1..1, [B, 4, S, S].
@@ -44,14 +44,14 @@ def to_pixels(pictures: Tensor) -> np.ndarray:
 
 
 class Anchor(NamedTuple):
-    """What is computed once from a character's picture and seen by the decoder at every frame."""
+    """Computed once from a character's picture and used by the decoder for every frame."""
 
     picture: Tensor  # [B, 4, 2S - 1, 2S - 1]: `enlarged`; where `times` is more than 1, [B, 4, times S, times S]
     features: tuple[Tensor, ...]  # fine to coarse: [B, C_i, S / 2^(i+1), S / 2^(i+1)], i = 0..3
-    times: int = 1  # S: so many times as large are the frames
+    times: int = 1  # size of the frames relative to S
 
     def expand(self, frames: int) -> "Anchor":
-        """Each picture for `frames` frames in a row: [B, ...] -> [B * frames, ...]."""
+        """Repeats each picture for `frames` consecutive frames: [B, ...] -> [B * frames, ...]."""
         return Anchor(
             self.picture.repeat_interleave(frames, 0),
             tuple(f.repeat_interleave(frames, 0) for f in self.features),
@@ -61,15 +61,15 @@ class Anchor(NamedTuple):
 
 def enlarged(picture: Tensor) -> Tensor:
     """
-    A picture with one more place between each two, cubic: [B, 4, h, w] -> [B, 4, 2h - 1, 2w - 1]. Most places move by
-    fractions of a pixel, and what is fetched bilinearly from between the pixels of a picture loses its edges there.
+    Upsamples a picture by cubic interpolation: [B, 4, h, w] -> [B, 4, 2h - 1, 2w - 1]. Most positions move by fractions
+    of a pixel, and bilinear sampling between the original pixels would blur edges.
     """
     height, width = picture.shape[2:]
     return functional.interpolate(picture, (2 * height - 1, 2 * width - 1), mode="bicubic", align_corners=True)
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Initialised so that the signal keeps its size: most of the network has no norm."""
+    """Initialised to preserve the signal's variance: most of the network has no normalisation."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     if conv.bias is not None:
@@ -78,7 +78,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Con
 
 
 class Level(nn.Module):
-    """SiLU of a GroupNorm, which keeps how strong one place is beside another: a norm of each place would not."""
+    """SiLU of a GroupNorm, which preserves the relative strength of positions; a norm per position would not."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Level(nn.Module):
 
 
 def _half_norm(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
-    """By what to multiply [B, C, h, w] and what to add, [B, C, 1, 1] each, for half of what a norm gives."""
+    """Scale and offset, [B, C, 1, 1] each, for [B, C, h, w]: half of a norm's output."""
     groups, eps = norm.num_groups, norm.eps
     mean = x.mean((2, 3), keepdim=True)
     variance = ((x - mean) ** 2).mean((2, 3), keepdim=True)
@@ -151,7 +151,7 @@ class Descent(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A frame and the picture to a latent that says what moved and what changed between them."""
+    """Encodes a frame, given the picture, to a latent of the motion and changes between them."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -163,10 +163,10 @@ class Encoder(nn.Module):
         return self.latent(self.descent(torch.cat([frame, picture], 1))[-1])
 
 
-@cache  # never forgotten: a captured graph reads where they lie
+@cache  # never evicted: a captured CUDA graph reads these addresses
 def _places(height: int, width: int, device: torch.device) -> Tensor:
-    """x and y of each place: [2, h, w]."""
-    with torch.inference_mode(False):  # it serves training, too
+    """x and y of each position: [2, h, w]."""
+    with torch.inference_mode(False):  # also used in training
         x, y = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")
         return torch.stack([x, y]).float().to(device)
 
@@ -174,8 +174,8 @@ def _places(height: int, width: int, device: torch.device) -> Tensor:
 @cache
 def _pace(height: int, width: int, device: torch.device) -> Tensor:
     """
-    From a place to the next, where the first has -1 and the last 1. Made once: a step that is captured in a CUDA graph
-    cannot take it from the host.
+    Distance between positions when the first has -1 and the last 1. Created once: a step captured in a CUDA graph
+    cannot copy it from the host.
     """
     with torch.inference_mode(False):
         return torch.tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)], device=device)
@@ -183,12 +183,12 @@ def _pace(height: int, width: int, device: torch.device) -> Tensor:
 
 def warp(features: Tensor, flow: Tensor) -> Tensor:
     """
-    features [B, C, h, w], or enlarged ones, fetched from where `flow` [B, 2, h, w] points: x then y, in places of its
-    own resolution; beyond the border the border continues. Returns [B, C, h, w].
+    Samples features [B, C, h, w] (or enlarged ones) at the positions to which `flow` [B, 2, h, w] points: x then y, in
+    positions of its own resolution; the border is extended. Returns [B, C, h, w].
     """
-    height, width = map(int, flow.shape[2:])  # of a traced step, too: its shapes stay
+    height, width = map(int, flow.shape[2:])  # constants in a traced step, too
     at = _places(height, width, features.device) + flow
-    eager = not torch.is_grad_enabled() and not torch.jit.is_tracing()  # what is compiled has a faster grid_sample
+    eager = not torch.is_grad_enabled() and not torch.jit.is_tracing()  # compiled code has a faster grid_sample
     if eager and features.device.type == "cpu" and features.shape[1] > 4:
         return _fetched(features, at)
     grid = at.permute(0, 2, 3, 1) * _pace(height, width, at.device) - 1
@@ -198,8 +198,8 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
 
 def _fetched(features: Tensor, at: Tensor) -> Tensor:
     """
-    What `grid_sample` gives for features [B, C, h, w] at places [B, 2, h, w], channels last: as a weighted sum of four
-    rows of a table, which on a CPU takes an eighth of the time.
+    `grid_sample` of features [B, C, h, w] at positions [B, 2, h, w], channels last: as a weighted sum of four rows of a
+    table, which takes an eighth of the time on a CPU.
     """
     rows, channels, height, width = features.shape
     x, y = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
@@ -207,8 +207,8 @@ def _fetched(features: Tensor, at: Tensor) -> Tensor:
     right, below = x - left, y - top
     begin = torch.arange(rows).view(-1, 1, 1, 1) * (height * width)
     first = torch.add(left, top, alpha=width).long() + begin[..., 0]
-    # Where there is no neighbour, its weight is 0, and any place of the same row will do; none of another: what is no
-    # number there would come along. So it will where a flow is no number: then the weight is none either.
+    # A missing neighbour has weight 0, so any position of the same row can stand in for it; not one of another row,
+    # whose NaNs would propagate. The same holds where a flow is NaN: the weight is then NaN as well.
     index = torch.stack([first, first + 1, first + width, first + (width + 1)], -1)
     index = torch.minimum(torch.maximum(index, begin), begin + (height * width - 1))
     both = right * below
@@ -221,11 +221,11 @@ def _fetched(features: Tensor, at: Tensor) -> Tensor:
 
 
 _FLOW_STEP = 0.1
-"""Places that the flow moves for an output of 1: an optimiser's step must not throw the picture about."""
+"""Positions that the flow moves for an output of 1: an optimiser step must not displace the picture too far."""
 
 
 def _finer(x: Tensor, times: int = 2) -> Tensor:
-    """`times` as large, a power of 2, doubled bilinearly each time: [B, C, h, w] -> [B, C, times h, times w]."""
+    """Upsamples by `times`, a power of 2, bilinearly by 2 each time: [B, C, h, w] -> [B, C, times h, times w]."""
     while times > 1:
         x, times = _doubled(x), times // 2
     return x
@@ -236,19 +236,19 @@ def _doubled(x: Tensor) -> Tensor:
         return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     channels = x.shape[1]
     taps = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
-    one = torch.einsum("ay, bx -> abyx", taps, taps).view(4, 1, 3, 3)  # of the 2x2 places that each place becomes
+    one = torch.einsum("ay, bx -> abyx", taps, taps).view(4, 1, 3, 3)  # the 2x2 positions that each one becomes
     around = functional.pad(x, (1, 1, 1, 1), mode="replicate")
     return functional.pixel_shuffle(functional.conv2d(around, one.repeat(channels, 1, 1, 1), groups=channels), 2)
 
 
 class Stage(nn.Module):
-    """One step from coarse to fine: refines the flow, fetches the picture's features along it and merges them."""
+    """One step from coarse to fine: refines the flow, warps the picture's features and merges them."""
 
     def __init__(self, coarse: int, fine: int, anchored: bool) -> None:
         super().__init__()
         self.narrow = _conv(coarse, fine, 1)
         self.level = Level(fine)
-        self.motion = _conv(fine, 3)  # flow's refinement, and how much of the fetched features serves
+        self.motion = _conv(fine, 3)  # refinement of the flow, and a gate for the warped features
         self.merge = nn.Sequential(Level(2 * fine), _conv(2 * fine, fine, 1))
         self.refine = Residual(fine)
         self.anchored = anchored
@@ -258,7 +258,7 @@ class Stage(nn.Module):
         """x [B, coarse, h, w], flow [B, 2, h, w] or None, features [B, fine, 2h, 2w] -> the same at twice the size."""
         x = functional.interpolate(self.narrow(x), scale_factor=2, mode="nearest")
         motion = self.motion(self.level(x))
-        # fractions of a pixel count; two channels are resized sooner each by itself
+        # fractions of a pixel matter; two channels are resized faster one at a time
         finer = _FLOW_STEP * motion[:, :2].float().contiguous()
         flow = finer if flow is None else 2 * _finer(flow) + finer
         if self.anchored:
@@ -277,14 +277,14 @@ class Decoder(nn.Module):
         self.deep = nn.Sequential(Residual(c[-1]), Residual(c[-1]))
         self.stages = nn.ModuleList(Stage(c[i + 1], c[i], config.anchored) for i in (2, 1, 0))
         self.level = Level(c[0])
-        self.paint = _conv(c[0], 5 * 4)  # for each of 2x2 pixels: RGBA, and how much of the picture shows
+        self.paint = _conv(c[0], 5 * 4)  # for each of 2x2 pixels: RGBA, and the weight of the picture
         with torch.no_grad():
             self.paint.weight.mul_(0.1)
 
     def forward(self, latent: Tensor, anchor: Anchor) -> tuple[Tensor, list[Tensor]]:
         """
-        latent [B, Z, s, s], anchor of the same B -> [B, 4, S, S], not clamped, or larger where the anchor is, and each
-        stage's flow, coarse to fine: [B, 2, S / 8, S / 8] and on.
+        latent [B, Z, s, s], anchor of the same B -> [B, 4, S, S], not clamped, larger if the anchor is, and each
+        stage's flow, coarse to fine: [B, 2, S / 8, S / 8] and so on.
         """
         features = anchor.features
         x = self.deep(self.enter(torch.cat([latent, features[-1]], 1)))
@@ -293,7 +293,7 @@ class Decoder(nn.Module):
         for stage, fine in zip(self.stages, reversed(features[:-1]), strict=True):
             x, flow = stage(x, flow, fine)
             flows.append(flow)
-        said = self.paint(self.level(x)).float().split((16, 4), 1)  # split before they are shuffled: half the copies
+        said = self.paint(self.level(x)).float().split((16, 4), 1)  # splitting before the shuffle halves the copies
         painted, shows = (_finer(functional.pixel_shuffle(part, 2), anchor.times) for part in said)
         if not self.anchored:
             return painted, flows
@@ -302,12 +302,12 @@ class Decoder(nn.Module):
 
 
 def _mix(matrix: Tensor, latent: Tensor) -> Tensor:
-    """matrix [Z, Z] times each place of latent [B, Z, s, s]."""
+    """matrix [Z, Z] times each position of latent [B, Z, s, s]."""
     return functional.conv2d(latent, matrix[:, :, None, None])
 
 
 class Autoencoder(nn.Module):
-    """Encoder, anchor and decoder. Only the decoder runs at each frame of a live session."""
+    """Encoder, anchor and decoder. Only the decoder runs for each frame of a live session."""
 
     mean: Tensor
     whiten: Tensor
@@ -320,18 +320,18 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(config)
         self.pyramid = Descent(4, config.channels, (1, 1, 1, 2))
         self.decoder = Decoder(config)
-        # What the encoder says, less its mean, is whitened: its channels go together so much that a few directions
-        # would else rule the generator's error, and a lid or a lip counts among the small ones. `colour` undoes it.
+        # The encoder's output, minus its mean, is whitened: its channels are so correlated that a few directions would
+        # dominate the generator's error, and lids and lips are among the small ones. `colour` inverts the whitening.
         self.register_buffer("mean", torch.zeros(config.latent))
         self.register_buffer("whiten", torch.eye(config.latent))
         self.register_buffer("colour", torch.eye(config.latent))
-        # How much an error in each of the whitened channels shows in the picture, mean 1: the generator's loss.
+        # How visible an error in each whitened channel is in the picture, mean 1: weights of the generator's loss.
         self.register_buffer("shows", torch.ones(config.latent))
 
     def encode(self, frame: Tensor, picture: Tensor) -> Tensor:
         """
-        Frames and the pictures they are told apart from, [B, 4, S, S] -> whitened latents [B, Z, s, s]. Raises
-        ValueError for an edge that 16 does not divide.
+        Encodes frames relative to pictures, [B, 4, S, S] each -> whitened latents [B, Z, s, s]. Raises ValueError for
+        an edge that is not divisible by 16.
         """
         height, width = picture.shape[2:]
         if height % STRIDE or width % STRIDE:
@@ -339,13 +339,13 @@ class Autoencoder(nn.Module):
         return _mix(self.whiten, self.encoder(frame, picture) - self.mean.view(-1, 1, 1))
 
     def anchor(self, picture: Tensor) -> Anchor:
-        """[B, 4, S, S] -> what the decoder needs of it."""
+        """Computes the decoder's anchor of a picture [B, 4, S, S]."""
         return Anchor(enlarged(picture), tuple(self.pyramid(picture)))
 
     def decode(self, latent: Tensor, anchor: Anchor) -> Tensor:
-        """Whitened latent [B, Z, s, s] and the anchors of the same B -> [B, 4, times S, times S] in -1..1."""
+        """Whitened latent [B, Z, s, s] and anchors of the same B -> [B, 4, times S, times S] in -1..1."""
         return self.decode_with_flows(latent, anchor)[0]
 
     def decode_with_flows(self, latent: Tensor, anchor: Anchor) -> tuple[Tensor, list[Tensor]]:
-        """`decode`, and each stage's flow for the training's sake."""
+        """`decode`, and each stage's flow, which training needs."""
         return self.decoder(_mix(self.colour, latent) + self.mean.view(-1, 1, 1), anchor)

@@ -1,6 +1,6 @@
-"""Weights on disk: one safetensors file a preset, fp16, with what it is in its header.
+"""Weights on disk: one fp16 safetensors file per preset, with metadata in its header.
 
-Nothing is half-loaded: a file is checked whole before a single weight is used.
+Loading is all or nothing: a file is checked completely before any weight is used.
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ from streamer.model.config import ModelConfig, preset
 from streamer.model.transformer import Transformer
 
 VERSION = "2"
-"""Of the networks' layout: weights of another version do not fit."""
+"""Version of the networks' layout: weights of another version are incompatible."""
 
 
 class BadWeights(ValueError):
-    """Weights that cannot be used; the text says why."""
+    """Weights that cannot be used; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def _described(config: ModelConfig) -> str:
 
 
 def _fits(described: str | None, config: ModelConfig) -> bool:
-    """Whether weights of that description are of these sizes: how many frames they look back on belongs to neither."""
+    """Whether weights of that description have these sizes, ignoring the context length, which no weight depends on."""
     try:
         found, wanted = json.loads(described or ""), json.loads(_described(config))
         found["transformer"]["context"] = wanted["transformer"]["context"]
@@ -54,7 +54,7 @@ def _named(autoencoder: Autoencoder, transformer: Transformer) -> dict[str, nn.M
 
 
 def untrained(config: ModelConfig) -> Networks:
-    """Random weights, for tests and for timings of presets that ship none."""
+    """Random weights, for tests and for timings of presets without weights."""
     return _ready(config, Autoencoder(config.autoencoder), Transformer(config))
 
 
@@ -73,7 +73,7 @@ def save(path: Path, config: ModelConfig, autoencoder: Autoencoder, transformer:
         for name, value in module.state_dict().items():
             half = value.detach().cpu().half()
             if not half.isfinite().all():
-                raise BadWeights(f"{prefix}.{name} holds values that are not finite in fp16")
+                raise BadWeights(f"{prefix}.{name} contains values that are not finite in fp16")
             tensors[f"{prefix}.{name}"] = half.contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, {"version": VERSION, "preset": config.name, "config": _described(config), **notes})
@@ -81,8 +81,8 @@ def save(path: Path, config: ModelConfig, autoencoder: Autoencoder, transformer:
 
 def load(name: str = "nano", path: Path | None = None) -> Networks:
     """
-    The preset's networks in float32 with the weights at `path`, or with those that come with the package. Raises
-    FileNotFoundError, BadWeights, or ValueError for a preset that does not exist.
+    Loads the preset's networks in float32 from `path`, or from the weights shipped with the package. Raises
+    FileNotFoundError, BadWeights, or ValueError for an unknown preset.
     """
     config = preset(name)
     path = path or weights_path(name)
@@ -99,13 +99,13 @@ def load(name: str = "nano", path: Path | None = None) -> Networks:
     if about.get("version") != VERSION:
         raise BadWeights(f"{path} is of version {about.get('version', 'unknown')}, this program reads {VERSION}")
     if about.get("preset") != name:
-        raise BadWeights(f"{path} holds the preset {about.get('preset')!r}, not {name!r}")
+        raise BadWeights(f"{path} contains the preset {about.get('preset')!r}, not {name!r}")
     if not _fits(about.get("config"), config):
         raise BadWeights(f"{path} was trained with other sizes than the preset {name!r} has now")
     autoencoder, transformer = Autoencoder(config.autoencoder), Transformer(config)
     parts = _named(autoencoder, transformer)
     if strange := [key for key in tensors if key.split(".")[0] not in parts]:
-        raise BadWeights(f"{path}: {len(strange)} weights are of no part of the networks, {strange[0]} among them")
+        raise BadWeights(f"{path}: {len(strange)} weights belong to no part of the networks, such as {strange[0]}")
     for prefix, module in parts.items():
         wanted = module.state_dict()
         found = {key.removeprefix(f"{prefix}."): t for key, t in tensors.items() if key.startswith(f"{prefix}.")}
@@ -116,6 +116,6 @@ def load(name: str = "nano", path: Path | None = None) -> Networks:
             if tensor.shape != wanted[key].shape:
                 raise BadWeights(f"{path}: {prefix}.{key} is {list(tensor.shape)}, not {list(wanted[key].shape)}")
             if not tensor.isfinite().all():
-                raise BadWeights(f"{path}: {prefix}.{key} holds values that are not finite")
+                raise BadWeights(f"{path}: {prefix}.{key} contains values that are not finite")
         module.load_state_dict({key: tensor.float() for key, tensor in found.items()})
     return _ready(config, autoencoder, transformer)

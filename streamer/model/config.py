@@ -7,13 +7,13 @@ from streamer.motion.articulation import EMBEDDING, PROSODY
 from streamer.motion.controls import CONTROLS, MOUTH
 
 STRIDE = 16
-"""Pixels of the picture to an edge of a latent."""
+"""Pixels of the picture per edge of a latent cell."""
 
 HEARD = len(MOUTH) + len(PROSODY) + EMBEDDING
-"""Numbers that the articulation network says of a frame: mouth, prosody, embedding, in this order."""
+"""Size of the articulation network's output for a frame: mouth, prosody, embedding, in this order."""
 
 PLAN = len(CONTROLS) - len(MOUTH)
-"""Numbers in a frame's motion plan: all controls but the mouth's, which the audio tells."""
+"""Size of a frame's motion plan: all controls except the mouth's, which follow the audio."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class AutoencoderConfig:
     latent: int = 32
     """Channels of a latent."""
     channels: tuple[int, ...] = (32, 48, 96, 128)
-    """Of the features at strides 2, 4, 8 and 16."""
+    """Channels of the features at strides 2, 4, 8 and 16."""
     encoder_blocks: tuple[int, ...] = (0, 1, 1, 2)
-    """Of the encoder at the same strides. It only works in training: its depth costs nothing in live use."""
+    """Blocks of the encoder at the same strides. It runs only in training: its depth costs nothing in live use."""
     anchored: bool = True
     """Whether the decoder warps and copies from the picture; without it, it only sees its features (an ablation)."""
 
@@ -50,17 +50,17 @@ class TransformerConfig:
     hidden: int = 768
     """Width of the feed-forward layers."""
     modulation: int = 96
-    """Width through which the conditions reach each block's modulation."""
+    """Width of the conditions' input to each block's modulation."""
     emotion_width: int = 64
     """Width of the emotion's cross-attention."""
     patch: int = 2
-    """A token is this many latent places squared."""
+    """Edge of a token's patch, in latent cells."""
     context: int = 3
-    """t_c: latent frames that a step sees beside its own and the picture. No weight depends on it."""
+    """t_c: latent frames that a step sees besides its own and the picture. No weight depends on it."""
     window: int = 5
-    """Frames of audio that a latent frame attends to: its own and those before it. Look-ahead is the encoder's."""
+    """Frames of audio that a latent frame attends to: its own and those before it. The encoder adds the look-ahead."""
     rope_time: int = 16
-    """Channels of a head that encode time; the rest encode the place, half each way."""
+    """Channels of a head that encode time; the rest encode the position, half for each direction."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -93,7 +93,7 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A preset: what is drawn, and by what."""
+    """A preset: the picture size, and the networks' sizes."""
 
     name: str
     size: int
@@ -108,7 +108,7 @@ class ModelConfig:
 
     @property
     def edge(self) -> int:
-        """Tokens to an edge of a latent frame."""
+        """Tokens per edge of a latent frame."""
         return self.size // (STRIDE * self.transformer.patch)
 
     @property
@@ -118,17 +118,17 @@ class ModelConfig:
 
     @property
     def token_width(self) -> int:
-        """Numbers that a token holds."""
+        """Values per token."""
         return self.autoencoder.latent * self.transformer.patch**2
 
     @property
     def reference_width(self) -> int:
-        """Numbers that a token of the reference holds: the picture's coarsest features."""
+        """Values per token of the reference: the picture's coarsest features."""
         return self.autoencoder.channels[-1] * self.transformer.patch**2
 
 
 PRESETS: Mapping[str, ModelConfig] = {
-    # Context would cost a second pass, which remembers the frame before, and frames are nearer to the truth without.
+    # Context would cost a second pass to store the previous frame, and frames are closer to the truth without it.
     "nano": ModelConfig("nano", 256, AutoencoderConfig(encoder_blocks=(1, 3, 4, 6)), TransformerConfig(context=0)),
     "tiny": ModelConfig(
         "tiny",
@@ -150,7 +150,7 @@ PRESETS: Mapping[str, ModelConfig] = {
 
 
 def preset(name: str) -> ModelConfig:
-    """Raises ValueError naming the presets there are."""
+    """Raises ValueError, which lists the presets, for an unknown name."""
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]

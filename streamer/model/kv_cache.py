@@ -1,4 +1,4 @@
-"""The state of streams: for each session a ring of context frames' keys and values, and its pinned reference.
+"""Stream state: for each session, a ring of context frames' keys and values, and its pinned reference.
 
 Letters used in shapes: L layers, B sessions, C context frames, N tokens of a latent frame, H heads, D channels of a
 head, R references.
@@ -14,7 +14,7 @@ from streamer.model.config import ModelConfig
 
 @dataclass
 class Cache:
-    """The ring's keys are normed and not rotated: their place in it tells their position at each step."""
+    """Keys are normalised and not rotated: their position in the ring determines their rotation at each step."""
 
     ring_keys: Tensor  # [L, B, C, N, H, D]
     ring_values: Tensor  # [L, B, C, N, H, D]
@@ -24,7 +24,7 @@ class Cache:
 
     @classmethod
     def empty(cls, config: ModelConfig, sinks: tuple[Tensor, Tensor], context: int | None = None) -> "Cache":
-        """Nothing remembered; `sinks` holds the reference's keys and values [L, B, R * N, H, D]."""
+        """An empty cache; `sinks` holds the reference's keys and values [L, B, R * N, H, D]."""
         size = config.transformer.context if context is None else context
         keys, values = sinks
         layers, rows = keys.shape[:2]
@@ -38,11 +38,11 @@ class Cache:
 
     @property
     def filled(self) -> Tensor:
-        """[B]: frames of the ring that hold something."""
+        """[B]: number of valid frames in the ring."""
         return self.written.clamp(max=self.context)
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """Keys and values [L, B, C, N, H, D], newest last; what is not filled comes first."""
+        """Keys and values [L, B, C, N, H, D], newest last; unfilled entries come first."""
         if self.context == 0:
             return self.ring_keys, self.ring_values
         order = (self.written[:, None] + torch.arange(self.context, device=self.written.device)) % self.context
@@ -50,7 +50,7 @@ class Cache:
         return self.ring_keys[:, rows, order], self.ring_values[:, rows, order]
 
     def append(self, keys: Tensor, values: Tensor) -> None:
-        """Puts a frame's keys and values, [L, B, N, H, D], where the oldest frame was."""
+        """Replaces the oldest frame by a frame's keys and values [L, B, N, H, D]."""
         if self.context == 0:
             return
         rows = torch.arange(len(self.written), device=self.written.device)
@@ -60,7 +60,7 @@ class Cache:
         self.written += 1
 
     def row(self, b: int) -> "Cache":
-        """One session's part: a copy."""
+        """A copy of one session's part."""
         only = slice(b, b + 1)
         return Cache(
             self.ring_keys[:, only].clone(),
@@ -71,13 +71,13 @@ class Cache:
         )
 
     def reset(self) -> None:
-        """Forgets the context, not the reference. What is masked is still multiplied: no NaN may be left."""
+        """Clears the context, not the reference. Masked values still enter products, so no NaN may remain."""
         for part in (self.ring_keys, self.ring_values, self.written):
             part.zero_()
 
 
 def stack(caches: list[Cache]) -> Cache:
-    """Several sessions' caches as one: a copy. `row` takes one out again."""
+    """A copy of several sessions' caches as one; `row` is the inverse."""
     return Cache(
         torch.cat([c.ring_keys for c in caches], 1),
         torch.cat([c.ring_values for c in caches], 1),

@@ -1,4 +1,4 @@
-"""From noise to the next latent frame: one step, or many; live with a ring, or a whole passage at once for training.
+"""From noise to the next latent frame: in one step or many; live with a ring, or a whole passage at once in training.
 
 Flow matching: z_t = (1 - t) z + t noise, t from 1 to 0. The transformer predicts z, from which the velocity at t is
 (z_t - z) / t. One step from t = 1 is its prediction itself.
@@ -18,7 +18,7 @@ from streamer.model.transformer import Conditions, LookBack, Reference, Transfor
 
 
 def times(steps: int) -> tuple[float, ...]:
-    """n times from 1 downwards, evenly spaced: the last step ends at 0."""
+    """n evenly spaced times from 1 downwards: the last step ends at 0."""
     if steps < 1:
         raise ValueError(f"want at least one step, got {steps}")
     return tuple(1 - i / steps for i in range(steps))
@@ -28,7 +28,7 @@ ONE_STEP = times(1)
 
 
 def solve(predict: Callable[[Tensor, float], Tensor], noise: Tensor, at: Sequence[float]) -> Tensor:
-    """Euler's steps from noise through the times `at` to 0; `predict` gives the clean latent from z at a time."""
+    """Euler steps from noise through the times `at` to 0; `predict` gives the clean latent from z at a time."""
     z = noise
     for here, following in zip(at, [*at[1:], 0.0], strict=True):
         clean = predict(z, here)
@@ -37,7 +37,7 @@ def solve(predict: Callable[[Tensor, float], Tensor], noise: Tensor, at: Sequenc
 
 
 def _look_back(cache: Cache, table: Tensor, frames: int = 1) -> LookBack:
-    """The self-attention of rows that are `frames` frames of each session, session by session."""
+    """Self-attention of rows that are `frames` frames of each session, grouped by session."""
     ring_keys, ring_values = cache.read()
     filled = cache.filled
 
@@ -58,7 +58,7 @@ def generate(
     cache: Cache,
     at: Sequence[float] = ONE_STEP,
 ) -> Tensor:
-    """The next frame of each session: noise [B, Z, s, s] -> its clean latent. The cache stays as it is."""
+    """Generates the next frame of each session: noise [B, Z, s, s] -> clean latent. The cache is unchanged."""
     look_back = _look_back(cache, model.table)
 
     def predict(z: Tensor, t: float) -> Tensor:
@@ -68,7 +68,7 @@ def generate(
 
 
 def remember(model: Transformer, latent: Tensor, conditions: Conditions, added: Tensor, cache: Cache) -> None:
-    """Appends a drawn frame [B, Z, s, s] to the context, by a clean pass under the conditions it was drawn from."""
+    """Appends a generated frame [B, Z, s, s] to the context, by a clean pass under its own conditions."""
     if cache.context == 0:
         return
     t = torch.zeros(len(latent), device=latent.device)
@@ -85,15 +85,15 @@ def advance(
     cache: Cache,
 ) -> Tensor:
     """
-    `remember` of the frame drawn before, [B, Z, s, s] with its conditions, and one-step `generate` of the next, in one
-    pass: in each layer the next frame looks back on what the previous one leaves there. Returns [B, Z, s, s].
+    `remember` for the previous frame [B, Z, s, s] and one-step `generate` of the next, in one pass: in each layer the
+    next frame attends to the keys and values that the previous one stores there. Returns [B, Z, s, s].
     """
     if cache.context == 0:
         return generate(model, noise, conditions, added, cache)
     rows, device = len(noise), noise.device
 
     def in_turn(before: Tensor, now: Tensor) -> Tensor:
-        """Each session's two rows, one after the other."""
+        """Interleaves the two rows of each session."""
         return torch.stack([before, now], 1).flatten(0, 1)
 
     both = Conditions(*(in_turn(*pair) for pair in zip(previous[1], conditions, strict=True)))
@@ -116,13 +116,13 @@ def passage(
     sink: bool = True,
 ) -> Tensor:
     """
-    All frames of a passage at once, each from its own noise and from the clean frames before it: what `generate` and
-    `remember` give one frame at a time.
+    All frames of a passage at once, each from its own noise and from the clean frames before it: equivalent to
+    `generate` and `remember` frame by frame.
 
     clean and noisy [B, T, Z, s, s]; t [B, T]; conditions of B * T rows, passage by passage. Returns [B, T, Z, s, s].
     """
     batch, frames = clean.shape[:2]
-    kept = frames - 1 if context else 0  # the last frame is nobody's context
+    kept = frames - 1 if context else 0  # the last frame is never context
     device = clean.device
     # Rows of a passage: its clean frames 0..kept-1, then its noisy frames 0..T-1.
     latent = torch.cat([clean[:, :kept], noisy], 1).flatten(0, 1)

@@ -1,16 +1,16 @@
-"""The generator: a diffusion transformer that draws the next latent frame from noise, context and conditions.
+"""The generator: a diffusion transformer that predicts the next latent frame from noise, context and conditions.
 
-It sees [reference | last t_c frames | this frame]: the reference's tokens are a pinned sink, and they are also
-added to every frame (HunyuanVideo-Avatar's token + add injection); context frames are clean latents, kept as keys and
-values (InfiniteTalk's context frames without decoding and encoding again). Each block attends to those, then, side by
-side, to the audio (InfinityHuman's multimodal conditional attention) through the face mask and to the emotion's
-reference. Time and motion plan modulate every block. It predicts the clean latent, not the velocity.
+Its sequence is [reference | last t_c frames | this frame]: the reference's tokens are a pinned sink and are also added
+to every frame (HunyuanVideo-Avatar's token + add injection); context frames are clean latents, stored as keys and
+values (InfiniteTalk's context frames without decoding and re-encoding). Each block attends to these and, in parallel,
+to the audio (InfinityHuman's multimodal conditional attention) through the face mask and to the emotion's reference.
+Time and motion plan modulate every block. It predicts the clean latent, not the velocity.
 
 A pass over a clean latent at t = 0 gives a frame's keys and values for the ring; a pass over noise gives the frame.
 
 Letters used in shapes: B rows, N tokens of a latent frame, W width, H heads, D channels of a head, Z latent channels,
-s latent edge, F faces, R references, A frames of audio in the window, P the plan's numbers, E emotions, Q numbers
-that the articulation network says.
+s latent edge, F faces, R references, A frames of audio in the window, P values of the plan, E emotions, Q outputs of
+the articulation network.
 """
 
 import math
@@ -27,30 +27,30 @@ from streamer.motion.articulation import EMBEDDING, PROSODY
 from streamer.motion.controls import CONTROLS, EMOTIONS, HEAD, MOUTH
 
 _SPREAD = {**dict.fromkeys(HEAD, 0.08), **dict.fromkeys(MOUTH, 0.18)}
-"""Standard deviations of a plan's or a voice's numbers in training, about; a network that gets a head's small angles as
-they are takes long to tell them apart."""
+"""Approximate standard deviations of plan and voice values in training. Without this scaling, a network takes long to
+learn the head's small angles."""
 _PLAN_SPREAD = tuple(_SPREAD.get(name, 0.25) for name in CONTROLS[len(MOUTH) :])
 _HEARD_SPREAD = (*(_SPREAD[name] for name in MOUTH), *(0.3,) * len(PROSODY), *(1.2,) * EMBEDDING)
 
 
 class Conditions(NamedTuple):
-    """What a frame is drawn from beside its context. Each has a mask of what is given: 0 where it was left out."""
+    """A frame's conditions besides its context. Each has a mask: 0 where the condition was dropped."""
 
     plan: Tensor  # [B, 2, P]: the motion plan of the frame before and of this one
     plan_given: Tensor  # [B]
-    heard: Tensor  # [B, F, A, Q]: what the articulation network said in the window, oldest frame first, for each face
+    heard: Tensor  # [B, F, A, Q]: articulation outputs in the window, oldest frame first, for each face
     heard_given: Tensor  # [B]
-    faces: Tensor  # [B, F, N]: the share of each token that shows the face
+    faces: Tensor  # [B, F, N]: the fraction of each token that shows the face
     emotion: Tensor  # [B, R, E]: strength of each emotion, as a reference
     emotion_given: Tensor  # [B]
 
     def rows(self, index: Tensor) -> "Conditions":
-        """The conditions of the rows that `index` names."""
+        """The conditions of the rows in `index`."""
         return Conditions(*(part[index] for part in self))
 
     @classmethod
     def stack(cls, several: Sequence["Conditions"]) -> "Conditions":
-        """All rows of several, in their order."""
+        """Concatenates the rows of several conditions."""
         return cls(*(torch.cat(part) for part in zip(*several, strict=True)))
 
 
@@ -72,8 +72,8 @@ def to_latent(tokens: Tensor, patch: int) -> Tensor:
 
 def face_tokens(face: Tensor, edge: int) -> Tensor:
     """
-    face [..., s, s], the share of each latent's place that shows it -> [..., N] tokens. One token's margin is added:
-    the head moves, and the mask is that of the picture at rest.
+    face [..., s, s], the fraction of each latent cell that shows it -> [..., N] tokens, dilated by one token
+    because the head moves while the mask is that of the picture at rest.
     """
     shape = face.shape[:-2]
     grid = functional.adaptive_max_pool2d(face.reshape(-1, 1, *face.shape[-2:]), edge)
@@ -81,7 +81,7 @@ def face_tokens(face: Tensor, edge: int) -> Tensor:
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LayerNorm without parameters, then an affine change: x [B, N, W], shift and scale [B, 1, W]."""
+    """LayerNorm without parameters, then an affine transformation: x [B, N, W], shift and scale [B, 1, W]."""
     return torch.addcmul(shift, functional.layer_norm(x, x.shape[-1:], eps=1e-6), scale)
 
 
@@ -105,14 +105,14 @@ class HeadNorm(nn.Module):
 
 
 class Branch(NamedTuple):
-    """What a layer's cross-attention looks at: keys, normed, and values."""
+    """Keys (normalised) and values of a layer's cross-attention."""
 
     keys: Tensor  # audio [B, F, A, H, D]; emotion [B, R, H, D]
     values: Tensor
 
 
 class Block(nn.Module):
-    """One layer. Its three attentions stand side by side: one projection feeds them, one gathers what they saw."""
+    """One layer. Its three attentions run in parallel: one projection for their inputs, one for their outputs."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -147,13 +147,13 @@ class Block(nn.Module):
         seen = look_back(layer, self.q_norm(q), k, v)
         audio_q = self.audio_norm(audio_q.unflatten(-1, (self.heads, -1)))
         heard = face_audio_attention(audio_q, audio.keys, audio.values, faces, self.audio_strength)
-        felt = self._felt(emotion_q, emotion) * self.emotion_strength.to(x.dtype)
+        felt = self._attend_emotion(emotion_q, emotion) * self.emotion_strength.to(x.dtype)
         x = torch.addcmul(x, gate, self.answer(torch.cat([seen.flatten(2), heard.flatten(2), felt], -1)))
         return torch.addcmul(x, gate2, self.feed(_modulated(x, shift2, scale2))), k, v
 
-    def _felt(self, q: Tensor, emotion: Branch) -> Tensor:
-        """q [B, N, emotion_width] -> the same: what its tokens take of the references."""
-        if emotion.keys.shape[1] == 1:  # nothing to choose from
+    def _attend_emotion(self, q: Tensor, emotion: Branch) -> Tensor:
+        """q [B, N, emotion_width] -> the same shape: what its tokens read from the references."""
+        if emotion.keys.shape[1] == 1:  # softmax over one key is 1
             return emotion.values.flatten(2).expand_as(q)
         q = self.emotion_norm(q.unflatten(-1, emotion.keys.shape[-2:]))
         seen = attend(q.transpose(1, 2), emotion.keys.transpose(1, 2), emotion.values.transpose(1, 2))
@@ -167,7 +167,7 @@ class LookBack(Protocol):
 
 
 class Reference(NamedTuple):
-    """What is computed once from a character's picture."""
+    """Computed once from a character's picture."""
 
     added: Tensor  # [B, N, W]: added to every frame's tokens
     sinks: tuple[Tensor, Tensor]  # keys, not rotated, and values [L, B, N, H, D]
@@ -178,7 +178,7 @@ class Reference(NamedTuple):
 
 
 class Transformer(nn.Module):
-    """See the module's text. Latents are normalised: mean 0 and variance 1 a channel."""
+    """See the module's docstring. Latents are normalised to mean 0 and variance 1 per channel."""
 
     table: Tensor
     plan_gain: Tensor
@@ -194,7 +194,7 @@ class Transformer(nn.Module):
         self.place = nn.Parameter(0.02 * torch.randn(config.tokens, c.width))
         self.plan = nn.Sequential(nn.Linear(2 * PLAN, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
         self.no_plan = nn.Parameter(torch.zeros(c.width))
-        # A turn of the head moves each place another way. What modulates all tokens alike is slow to learn that.
+        # A head rotation moves each position differently, which modulation shared by all tokens learns slowly.
         self.motion = nn.Linear(PLAN, config.tokens * c.width, bias=False)
         self.time = nn.Sequential(nn.Linear(c.width, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
         self.condition = nn.Linear(c.width, c.modulation)
@@ -203,7 +203,7 @@ class Transformer(nn.Module):
         self.no_audio = nn.Parameter(0.02 * torch.randn(c.width))
         self.emotion = nn.Linear(len(EMOTIONS), c.emotion_width)
         self.no_emotion = nn.Parameter(0.02 * torch.randn(c.emotion_width))
-        # Of all layers at once: a step is many small products, and fewer larger ones take less time.
+        # For all layers at once: a step is many small products, and fewer larger ones take less time.
         self.modulations = nn.Linear(c.modulation, 6 * c.width * c.depth)
         self.audio_memory = nn.Linear(c.width, 2 * c.width * c.depth)
         self.emotion_memory = nn.Linear(c.emotion_width, 2 * c.emotion_width * c.depth)
@@ -224,8 +224,8 @@ class Transformer(nn.Module):
 
     def reference(self, features: Tensor) -> Reference:
         """
-        The picture's coarsest features [B, C, s, s] of the autoencoder's anchor: their tokens pass through all blocks
-        alone, at t = 0. Latents tell frames apart from the picture, so it is the features that say who this is.
+        From the autoencoder's anchor, the picture's coarsest features [B, C, s, s]: their tokens pass through all
+        blocks alone, at t = 0. Latents are relative to the picture, so its features carry the identity.
         """
         tokens = to_tokens(features, self.config.transformer.patch)
         x = self.enter_reference(functional.layer_norm(tokens, tokens.shape[-1:]))
@@ -270,7 +270,7 @@ class Transformer(nn.Module):
         return functional.silu(self.condition(functional.silu(time + plan)))
 
     def _entered(self, latent: Tensor, given: Conditions, reference: Tensor) -> Tensor:
-        """Tokens [B, N, W] of latents [B, Z, s, s], their place, the picture and what the plan says added."""
+        """Tokens [B, N, W] of latents [B, Z, s, s], with their position, the picture and the plan added."""
         motion = self.motion(given.plan[:, 1] * self.plan_gain)
         motion = motion * given.plan_given[:, None].to(motion.dtype)
         tokens = self.enter(to_tokens(latent, self.config.transformer.patch))
@@ -288,8 +288,8 @@ class Transformer(nn.Module):
         self, latent: Tensor, t: Tensor, conditions: Conditions, reference: Tensor, look_back: LookBack
     ) -> tuple[Tensor, Tensor, Tensor]:
         """
-        latent [B, Z, s, s], noised to t [B] (0: clean, 1: noise), `reference` the picture's `Reference.added` for each
-        row. Returns the clean latent that the rows show, and the keys and values [L, B, N, H, D] of all layers.
+        latent [B, Z, s, s], noised to t [B] (0: clean, 1: noise); `reference` is the picture's `Reference.added` for
+        each row. Returns the predicted clean latent, and the keys and values [L, B, N, H, D] of all layers.
         """
         patch = self.config.transformer.patch
         c, audio, emotion = self._conditions(t, conditions)

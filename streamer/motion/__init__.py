@@ -1,1 +1,1 @@
-"""From a voice to controls: articulation, idle motion, gestures, a user's own moves."""
+"""From a voice to controls: articulation, idle motion, gestures, and the user's motion commands."""

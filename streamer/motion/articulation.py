@@ -1,10 +1,10 @@
-"""Audio to articulation: from each 40 ms of speech, how the mouth stands, how the voice stresses, and an embedding.
+"""Audio to articulation: for each 40 ms of speech, the mouth's shape, prosody, and an embedding.
 
 Letters used in shapes: P prosody channels (`len(PROSODY)`), E embedding channels (`EMBEDDING`), B mel bands.
 
-Frame k answers sample 640·k. Whoever turns audio into curves hears `lookahead` samples beyond that, so step k is given
-the samples [640·(k-1) + lookahead, 640·k + lookahead); what came before the first call counts as silence. Weights and
-the state of a stream are apart: one loaded object serves many sessions, each with its own `ArticulationState`.
+Frame k corresponds to sample 640·k. A model needs `lookahead` samples beyond that, so step k receives the samples
+[640·(k-1) + lookahead, 640·k + lookahead); anything before the first call counts as silence. Weights and stream state
+are separate: one loaded model serves many sessions, each with its own `ArticulationState`.
 """
 
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 WEIGHTS = resources.WEIGHTS / "articulation.onnx"
 
 PROSODY = (
-    "energy",  # 0..1: loudness of the voice, relative to the speaker's own
-    "voiced",  # 0..1: the vocal folds vibrate
+    "energy",  # 0..1: loudness of the voice, relative to the speaker's range
+    "voiced",  # 0..1: whether the vocal folds vibrate
     "beat",  # 0..1: a stressed syllable's peak, for nods and hands
-    "nod",  # -1..1: what the head's pitch does with the voice's energy, positive: up
-    "brow",  # -1..1: what the brows do with the voice's pitch, positive: up
+    "nod",  # -1..1: head pitch that accompanies the voice's energy, positive: up
+    "brow",  # -1..1: brow motion that accompanies the voice's pitch, positive: up
 )
 EMBEDDING = 64
 
@@ -43,7 +43,7 @@ SILENT_MEL = float(np.log(_QUIETEST) / 2.5 + 2.45)
 
 @dataclass(frozen=True)
 class ArticulationFrame:
-    """What one frame's audio says."""
+    """The articulation of one frame."""
 
     mouth: np.ndarray  # [7] float32, in the order of controls.MOUTH
     prosody: np.ndarray  # [P] float32, in the order of PROSODY
@@ -52,19 +52,19 @@ class ArticulationFrame:
 
 @dataclass
 class ArticulationState:
-    """One session's past: the audio still inside the window, and what the network or the meter remembers."""
+    """One session's state: audio still inside the window, and the model's recurrent state."""
 
     samples: np.ndarray = field(default_factory=lambda: np.zeros(WINDOW - HOP, np.float32))
     memory: dict[str, np.ndarray] = field(default_factory=dict)
 
     def reset(self) -> None:
-        """Forgets everything, as before the first step."""
+        """Restores the state before the first step."""
         self.samples = np.zeros_like(self.samples)
         self.memory = {}
 
 
 class ArticulationModel(Protocol):
-    """What the pipeline needs of anything that turns audio into curves."""
+    """The interface of models that turn audio into articulation frames."""
 
     lookahead: int
 
@@ -82,7 +82,7 @@ def _mel_filters() -> np.ndarray:
     rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     filters = np.clip(np.minimum(rising, falling), 0, None)
-    # The lowest filters are narrower than a bin: without this floor they could be empty.
+    # The lowest filters are narrower than a bin: without this minimum width they could be empty.
     nearest = np.abs(bins[:, None] - edges[1:-1]).argmin(0)
     filters[nearest, np.arange(BANDS)] = np.maximum(filters[nearest, np.arange(BANDS)], 0.5)
     return filters.astype(np.float32)
@@ -102,7 +102,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:
-    """[640] float32, or a ValueError that says what came instead."""
+    """[640] float32; raises ValueError with the shape otherwise."""
     samples = np.asarray(samples)
     if samples.shape != (SAMPLES_PER_FRAME,):
         raise ValueError(f"a step takes {SAMPLES_PER_FRAME} samples, got an array of shape {samples.shape}")
@@ -110,28 +110,28 @@ def _checked(samples: np.ndarray) -> np.ndarray:
 
 
 def _extended(state: ArticulationState, samples: np.ndarray) -> np.ndarray:
-    """The new samples behind those still inside the window; the state then holds the next ones."""
+    """The buffered samples followed by the new ones; updates the buffer."""
     heard = np.concatenate([state.samples, samples])
     state.samples = heard[-(WINDOW - HOP) :]
     return heard
 
 
 class Loudness:
-    """A mouth that opens with loudness: no weights, no phones; the baseline that the network has to beat."""
+    """A mouth that opens with loudness: no weights, no phones; the baseline that the network must beat."""
 
     lookahead = SAMPLES_PER_FRAME // 2
-    """The 640 samples of a step then lie evenly round the sample that the frame answers."""
+    """Centres the 640 samples of a step on the sample that the frame corresponds to."""
 
     def state(self) -> ArticulationState:
         return ArticulationState()
 
     def step(self, state: ArticulationState, samples: np.ndarray) -> ArticulationFrame:
-        """[640] samples -> the frame's curves."""
+        """[640] samples -> the articulation frame."""
         samples = _checked(samples)
         mel = log_mel(_extended(state, samples))  # [4, B]
         decibels = 10 * np.log10(float(np.mean(np.square(samples, dtype=np.float64))) + 1e-9)
         quiet, loud, before = state.memory.get("level", np.array([-60.0, -25.0, 0.0]))
-        # The speaker's range follows fast outwards and slowly inwards, so that level and noise do not matter.
+        # The range adapts fast outwards and slowly inwards, which makes it independent of level and noise.
         quiet += (decibels - quiet) * (0.3 if decibels < quiet else 0.004)
         loud += (decibels - loud) * (0.3 if decibels > loud else 0.004)
         energy = float(np.clip((decibels - quiet - 8) / max(loud - quiet - 8, 18), 0, 1))
@@ -147,21 +147,21 @@ _SAID = "mouth", "prosody", "embedding"
 
 
 class Articulation:
-    """The articulation network: log-mel bands through an onnxruntime session, which runs without the GIL."""
+    """The articulation network: log-mel bands through an onnxruntime session, which releases the GIL."""
 
     def __init__(self, session: "onnxruntime.InferenceSession") -> None:
         self._session = session
         about = session.get_modelmeta().custom_metadata_map
         self.lookahead = int(about["lookahead"])
-        """Samples heard beyond the one that the frame answers."""
+        """Look-ahead in samples beyond the one that the frame corresponds to."""
         self._states = {i.name: tuple(i.shape) for i in session.get_inputs() if i.name != "mel"}
         self._outputs = [*_SAID, *(f"{name}_next" for name in self._states)]
 
     @classmethod
     def load(cls, path: Path | None = None, threads: int = 1) -> "Articulation":
         """
-        The network with the weights at `path`, or those that come with the package. Raises FileNotFoundError, or
-        BadNetwork for weights that are damaged or another network's.
+        Loads the network from `path`, or from the weights shipped with the package. Raises FileNotFoundError, or
+        BadNetwork for weights that are damaged or of a different network.
         """
         return cls(load_onnx_session(path or WEIGHTS, "weights of the articulation network", ["mel"], _SAID, threads))
 
@@ -172,18 +172,18 @@ class Articulation:
         return state.memory or {name: np.zeros(shape, np.float32) for name, shape in self._states.items()}
 
     def step(self, state: ArticulationState, samples: np.ndarray) -> ArticulationFrame:
-        """[640] samples -> the frame's curves."""
+        """[640] samples -> the articulation frame."""
         mouth, prosody, embedding = self._run(state, _extended(state, _checked(samples)))
         return ArticulationFrame(mouth[0], prosody[0], embedding[0])
 
     def whole(self, audio: np.ndarray) -> ArticulationFrame:
-        """[n] float32 at 16 kHz -> the curves of its n // 640 + 1 frames at once, with a leading axis of frames."""
+        """[n] float32 at 16 kHz -> all n // 640 + 1 articulation frames at once, with a leading axis of frames."""
         state = self.state()
         fed = feed(audio, self.lookahead)
         return ArticulationFrame(*self._run(state, _extended(state, fed)))
 
     def _run(self, state: ArticulationState, heard: np.ndarray) -> list[np.ndarray]:
-        """Samples with those still inside the window before them -> mouth [T, 7], prosody [T, P], embedding [T, E]."""
+        """Samples preceded by the window's buffer -> mouth [T, 7], prosody [T, P], embedding [T, E]."""
         inputs = {"mel": log_mel(heard)[None], **self._memory(state)}
         out = self._session.run(self._outputs, inputs)
         state.memory = dict(zip(self._states, out[3:], strict=True))
@@ -191,7 +191,7 @@ class Articulation:
 
 
 def feed(audio: np.ndarray, lookahead: int) -> np.ndarray:
-    """What the steps of a whole recording, [n], are given one after the other: [(n // 640 + 1) * 640]."""
+    """The concatenated input of all steps of a recording [n]: [(n // 640 + 1) * 640]."""
     frames = len(audio) // SAMPLES_PER_FRAME + 1
     before = SAMPLES_PER_FRAME - lookahead
     audio = np.concatenate([np.zeros(max(before, 0), np.float32), audio[max(-before, 0) :].astype(np.float32)])
@@ -199,7 +199,7 @@ def feed(audio: np.ndarray, lookahead: int) -> np.ndarray:
 
 
 def stepped(listener: ArticulationModel, audio: np.ndarray) -> ArticulationFrame:
-    """A whole recording, [n] float32 at 16 kHz, a step at a time: curves with a leading axis of n // 640 + 1 frames."""
+    """Processes a recording [n] float32 at 16 kHz step by step: frames with a leading axis of n // 640 + 1."""
     state = listener.state()
     steps = [
         listener.step(state, samples) for samples in feed(audio, listener.lookahead).reshape(-1, SAMPLES_PER_FRAME)

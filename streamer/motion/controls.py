@@ -1,8 +1,8 @@
-"""The rig's controls: one float32 vector a frame says all that moves in a character.
+"""The rig's controls: one float32 vector per frame describes a character's entire pose.
 
 Letters used in shapes: T frames, C controls (`len(CONTROLS)`).
 
-The articulation network predicts the first group from audio, `animate` adds the rest, the illustrator draws it, and the
+The articulation network predicts the first group from audio, `idle` adds the rest, the illustrator draws it, and the
 neural generator is conditioned on it. Right and left are the viewer's.
 """
 
@@ -43,7 +43,7 @@ BODY = (
     "breath",  # -1..1: chest and shoulders fall to rise
     "shrug",  # 0..1: shoulders raised
     "lean",  # -1..1: torso leans to the viewer's left to right
-    "sway_x",  # -1..1: what hair and loose cloth lag behind the head's motion, sideways
+    "sway_x",  # -1..1: lag of hair and loose cloth behind the head's motion, sideways
     "sway_y",  # -1..1: the same, up and down
 )
 _HAND = (
@@ -62,21 +62,21 @@ INDEX: Mapping[str, int] = {name: i for i, name in enumerate(CONTROLS)}
 EMOTIONS = ("neutral", "happy", "sad", "angry", "surprised", "shy")
 
 ATTENTIONS = ("idle", "listening", "thinking")
-"""What a character does while it does not speak: nothing, listens to the viewer, or thinks of an answer."""
+"""What a character does while it does not speak: nothing, listen to the viewer, or think of an answer."""
 
-# What can be drawn well; values beyond are drawn at the limit.
+# Ranges that render well; values beyond are clamped.
 _LIMITS = {"yaw": 0.55, "pitch": 0.40, "roll": 0.45, "left_turn": 1.6, "right_turn": 1.6}
 _SIGNED = {"smile", *HEAD, "gaze_x", "gaze_y", "breath", "lean", "sway_x", "sway_y"}
 _SIGNED |= {name for name in CONTROLS if name.startswith("brow_") or name.endswith("_turn")}
 _SIGNED |= {f"{side}_{axis}" for side in ("left", "right") for axis in "xy"}
 
 HIGHEST = np.array([_LIMITS.get(name, 1.0) for name in CONTROLS], np.float32)
-"""[C]: the ends of the controls' ranges; `LOWEST` likewise."""
+"""[C]: upper limits of the controls' ranges; `LOWEST` holds the lower limits."""
 LOWEST = np.array([-high if name in _SIGNED else 0.0 for name, high in zip(CONTROLS, HIGHEST, strict=True)], np.float32)
 
 
 def limited(controls: np.ndarray) -> np.ndarray:
-    """[C] float32 within LOWEST and HIGHEST. Raises ValueError for another shape, ArithmeticError for NaN or Inf."""
+    """[C] float32 clamped to LOWEST..HIGHEST. Raises ValueError for another shape, ArithmeticError for NaN or Inf."""
     controls = np.asarray(controls, np.float32)
     if controls.shape != (len(CONTROLS),):
         raise ValueError(f"the control vector has shape {controls.shape}, not ({len(CONTROLS)},)")
@@ -93,7 +93,7 @@ def rest() -> np.ndarray:
 
 
 def controls(**values: float) -> np.ndarray:
-    """[C] float32 from named values; the others rest. Raises KeyError with the name for one that does not exist."""
+    """[C] float32 from named values; the others are at rest. Raises KeyError with the name if it does not exist."""
     vector = rest()
     for name, value in values.items():
         vector[INDEX[name]] = value

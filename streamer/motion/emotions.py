@@ -29,7 +29,7 @@ _OFFSETS = {
 
 
 def expression(emotion: str, strength: float = 1.0) -> np.ndarray:
-    """[C] float32 to be added to a control vector; ValueError names the emotions there are."""
+    """[C] float32 to be added to a control vector. Raises ValueError, which lists the emotions, for an unknown one."""
     if emotion not in _OFFSETS:
         raise ValueError(f"there is no emotion {emotion!r}; there are {', '.join(EMOTIONS)}")
     return controls(**_OFFSETS[emotion]) * np.float32(strength)

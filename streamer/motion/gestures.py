@@ -1,7 +1,7 @@
-"""Gestures by name: short scripts of moves, played on top of the motion plan.
+"""Named gestures: short scripts of motion commands, played on top of the motion plan.
 
-A gesture's moves are moves like a user's (`plan.py`): they come in softly and lapse by themselves. Hands take the
-place of what they do by themselves, all else is added to it. Pure: time is counted in frames.
+A gesture's commands work like a user's (`plan.py`): they ease in and expire by themselves. For hands they replace the
+idle motion, for everything else they are added to it. Pure: time is counted in frames.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ Pose = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Gesture:
-    """What is done when: poses by their seconds from the beginning, and how long all of it takes."""
+    """A script: poses by their time in seconds, and the total duration."""
 
     seconds: float
     poses: Mapping[float, Pose]
@@ -25,7 +25,7 @@ class Gesture:
     """Controls without which it cannot be told what is meant."""
 
     def moves(self, pose: Pose, at: float) -> list[MotionCommand]:
-        """A pose as moves that last until the gesture's end, or until another pose says otherwise."""
+        """A pose as commands that last until the gesture's end or until another pose overrides them."""
         hands = {name: value for name, value in pose.items() if name in HANDS}
         rest = {name: value for name, value in pose.items() if name not in HANDS}
         asked = ((hands, "replace"), (rest, "add"))
@@ -33,7 +33,7 @@ class Gesture:
 
 
 def _hand(side: str, **values: float) -> dict[str, float]:
-    """A raised hand. What it does not say of itself is at rest, not where it was by chance."""
+    """A raised hand. Unspecified values are at rest, independent of the hand's previous state."""
     open_hand = {"raise": 1.0, "x": 0.0, "y": 0.0, "turn": 0.0, "curl": 0.0, "point": 0.0}
     return {f"{side}_{name}": value for name, value in (open_hand | values).items()}
 
@@ -110,7 +110,7 @@ GESTURES: Mapping[str, Gesture] = {
 
 
 class GesturePlayer:
-    """The gesture that a character makes. `ask` alone may be called from elsewhere."""
+    """Plays a character's gestures. Only `ask` may be called from other threads."""
 
     def __init__(self) -> None:
         self._asked: deque[str] = deque(maxlen=1)  # the newest wins
@@ -119,11 +119,11 @@ class GesturePlayer:
         self._began = 0
 
     def ask(self, name: str) -> None:
-        """Begins a gesture of GESTURES with the next frame; what is left of the one before is left out."""
+        """Starts a gesture of GESTURES with the next frame, replacing the current one."""
         self._asked.append(name)
 
     def due(self, frame: int) -> list[MotionCommand]:
-        """What is to be asked of the plan before `frame`. Frames only rise, and may leave some out."""
+        """Commands to pass to the plan before `frame`. Frame numbers increase, possibly with gaps."""
         while self._asked:
             self._gesture = GESTURES[self._asked.popleft()]
             self._left, self._began = deque(sorted(self._gesture.poses)), frame

@@ -11,7 +11,7 @@ from streamer.motion.controls import ATTENTIONS, CONTROLS, EMOTIONS, INDEX, MOUT
 _DT = 1 / FPS
 _SUBSTEPS = 4
 
-# What an emotion at full strength adds to the controls.
+# Control offsets of an emotion at full strength.
 _FEELINGS: dict[str, dict[str, float]] = {
     "neutral": {},
     "happy": {"smile": 0.75, "brow_left": 0.22, "brow_right": 0.22, "squint": 0.30, "blush": 0.18, "pitch": 0.03,
@@ -25,16 +25,16 @@ _FEELINGS: dict[str, dict[str, float]] = {
     "shy": {"smile": 0.32, "blush": 0.85, "brow_inner": 0.40, "brow_left": 0.08, "brow_right": 0.08, "pitch": -0.08,
             "roll": 0.08, "gaze_x": 0.22, "gaze_y": -0.20, "shrug": 0.28, "lean": 0.10},
 }  # fmt: skip
-# How much livelier or calmer than neutral an emotion moves.
+# Liveliness of each emotion's motion, relative to neutral.
 _TEMPER = {"neutral": 1.0, "happy": 1.25, "sad": 0.6, "angry": 1.15, "surprised": 1.1, "shy": 0.85}
 
-# What listening and thinking add to the controls at full strength, where the character does not speak.
+# Control offsets of listening and thinking at full strength, while the character does not speak.
 _LISTENS = {"brow_left": 0.20, "brow_right": 0.20, "eye_wide": 0.10, "smile": 0.12, "pitch": 0.02}
 _THINKS = {"brow_inner": 0.22, "smile": -0.16, "squint": 0.12}
-_HOLDS_STILL = 0.85  # share of its own motion that a listener's head leaves out
-_NOD = 0.40  # seconds of one dip of the head
+_HOLDS_STILL = 0.85  # fraction of the idle head motion that a listener suppresses
+_NOD = 0.40  # seconds per nod
 
-_BLINK = (0.5, 1.0, 0.95, 0.6, 0.28, 0.08)  # how far the lids close, frame by frame
+_BLINK = (0.5, 1.0, 0.95, 0.6, 0.28, 0.08)  # lid closure, frame by frame
 _SLOW_BLINK = (0.3, 0.7, 0.95, 1.0, 1.0, 0.9, 0.65, 0.4, 0.2, 0.07)
 _SIGNED = frozenset(
     ("smile", "brow_left", "brow_right", "brow_inner", "gaze_x", "gaze_y", "breath", "lean", "sway_x", "sway_y")
@@ -43,7 +43,7 @@ _REACH = {"yaw": 0.5, "pitch": 0.35, "roll": 0.35}
 
 
 class _Spring:
-    """Follows a target smoothly: `speed` in radians a second, `damping` 1 without overshoot, less with."""
+    """Follows a target smoothly: `speed` in rad/s; `damping` 1 gives no overshoot, less gives some."""
 
     def __init__(self, speed: float, damping: float = 1.0) -> None:
         self.speed, self.damping = speed, damping
@@ -59,10 +59,10 @@ class _Spring:
 
 
 class _Hand:
-    """One hand: out of sight, or raised for a while in a gesture that beats with the voice."""
+    """One hand: out of sight, or raised for a while in a gesture that follows the voice's beat."""
 
     def __init__(self) -> None:
-        self.left = 0.0  # seconds that the gesture still lasts
+        self.left = 0.0  # remaining seconds of the gesture
         self.goal: dict[str, float] = {}
         self.springs = {name: _Spring(7.5, 0.85) for name in ("raise", "x", "y", "turn", "curl", "point")}
         self.beat = _Spring(16.0, 0.6)
@@ -76,7 +76,7 @@ class _Hand:
         bob = self.beat.follow(beat if raised else 0.0)
         out = {}
         for name, spring in self.springs.items():
-            # Where it is held stays while it sinks, so that it leaves the way it came.
+            # It keeps its sideways position while sinking, so that it leaves the way it came.
             goal = self.goal.get(name, 0.0) if raised or name != "raise" else 0.0
             out[name] = spring.follow(goal)
         visible = min(max(out["raise"], 0.0), 1.0)
@@ -87,15 +87,15 @@ class _Hand:
 
 class IdleMotion:
     """
-    All controls of each frame from its mouth and prosody: the mouth as it is, and round it blinks, gaze, head, brows,
-    breath, hair, hands and emotion. A stream: the same seed and the same inputs give the same controls. Silence is
-    ordinary input: the character breathes, looks about and listens.
+    Computes all controls of a frame from mouth and prosody: adds blinks, gaze, head, brows, breath, hair, hands and
+    emotion. A stream: equal seeds and inputs give equal controls. Silence needs no special treatment: the character
+    breathes, looks around and listens.
     """
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng([seed, 0x11FE])
         self._time = 0.0
-        self._talk = 0.0  # how much the character is speaking, 0..1
+        self._talk = 0.0  # speaking activity, 0..1
         self._was_talking = False
         self._drift = [(self._rng.uniform(0.06, 0.42), self._rng.uniform(0, 2 * np.pi)) for _ in range(9)]
         self._blink: list[float] = []
@@ -117,7 +117,7 @@ class IdleMotion:
         self._eyes = _Spring(42.0), _Spring(42.0)
         self._hair = _Spring(8.5, 0.28), _Spring(10.5, 0.3)
         self._hands = {"left": _Hand(), "right": _Hand()}
-        # Of its own, so that a character which nobody asks to attend moves as it would without.
+        # A separate generator, so that characters whose attention is never set move as without this feature.
         self._whim = np.random.default_rng([seed, 0xA77E])
         self._attention = "idle"
         self._listens, self._thinks = _Spring(6.0), _Spring(6.0)
@@ -130,7 +130,7 @@ class IdleMotion:
         self._cocked = _Spring(3.5)
 
     def emotion(self, name: str, strength: float) -> None:
-        """Turns towards an emotion of controls.EMOTIONS within about half a second; 0 is neutral, 1 all of it."""
+        """Blends to an emotion of controls.EMOTIONS within about half a second; 0 is neutral, 1 full strength."""
         if name not in _FEELINGS:
             raise ValueError(f"no emotion {name!r}; there are {', '.join(EMOTIONS)}")
         if not 0 <= strength <= 1:
@@ -138,7 +138,7 @@ class IdleMotion:
         self._feeling, self._strength = name, strength
 
     def set_attention(self, state: str) -> None:
-        """Turns softly to one of controls.ATTENTIONS. It shows where the character does not speak itself."""
+        """Blends to one of controls.ATTENTIONS, which shows while the character does not speak."""
         if state not in ATTENTIONS:
             raise ValueError(f"no attention {state!r}; there are {', '.join(ATTENTIONS)}")
         if state == "thinking" and self._attention != "thinking":
@@ -146,7 +146,7 @@ class IdleMotion:
         self._attention = state
 
     def nod(self) -> None:
-        """The viewer has paused: a listener nods now, or not, as it comes."""
+        """Signals that the viewer has paused: a listener may nod now."""
         if self._attention == "listening" and self._whim.random() < 0.75:
             self._until_nod = min(self._until_nod, self._whim.uniform(0.0, 0.2))
 
@@ -182,7 +182,7 @@ class IdleMotion:
         self._swing(out)
         for name, value in zip(MOUTH, mouth, strict=True):
             out[name] = float(value)
-        # Rounded or pressed lips leave less of a smile, a tucked lip least.
+        # Rounded or pressed lips reduce a smile, a tucked lip most of all.
         held = max(out["round"], 0.5 * out["press"], out["tuck"])
         out["smile"] *= 1 - 0.55 * min(held, 1.0)
         for name, value in out.items():
@@ -198,7 +198,7 @@ class IdleMotion:
     def _move_head(
         self, out: dict[str, float], talk: float, nod: float, stressed: bool, temper: float, own: float
     ) -> None:
-        """`own`: the share of its motion that it makes, 1 where it does not hold still."""
+        """`own`: fraction of the idle motion, 1 unless it holds still."""
         rng = self._rng
         self._until_pose -= _DT
         if self._until_pose <= 0:
@@ -222,7 +222,7 @@ class IdleMotion:
         out["lean"] += self._lean.follow(own * lean + 0.8 * out["yaw"])
 
     def _attend(self, out: dict[str, float], listens: float, thinks: float) -> None:
-        """A listener looks at whom it listens to and nods now and then; one who thinks looks away, head to one side."""
+        """A listener looks at the viewer and nods now and then; a thinker looks away with the head tilted."""
         for name, value in _LISTENS.items():
             out[name] += listens * value
         for name, value in _THINKS.items():
@@ -273,7 +273,7 @@ class IdleMotion:
         if thinks > 1e-3:
             aside = [spring.follow(at) for spring, at in zip(self._ponders, self._aside, strict=False)]
             x, y = ((1 - thinks) * own + thinks * at for own, at in zip((x, y), aside, strict=True))
-        # The eyes stay on what they look at while the head moves under them.
+        # The eyes stay on their target while the head moves.
         out["gaze_x"] += x - 0.9 * out["yaw"]
         out["gaze_y"] += y - 0.9 * out["pitch"]
 
@@ -289,7 +289,7 @@ class IdleMotion:
             self._until_blink = 0.35 if rng.random() < 0.08 else 0.9 + rng.gamma(2.2, 0.85 if talking else 1.1)
         lids = self._blink.pop(0) if self._blink else 0.0
         out["blink_left"] = out["blink_right"] = lids
-        if lids > 0.3:  # shut lids neither squint nor stare
+        if lids > 0.3:  # closed lids neither squint nor widen
             out["squint"] *= 1 - lids
             out["eye_wide"] *= 1 - lids
 
@@ -304,7 +304,7 @@ class IdleMotion:
 
     def _breathe(self, out: dict[str, float], talk: float) -> None:
         self._breath += 2 * np.pi * _DT * (0.24 + 0.04 * self._wander(2) - 0.05 * talk)
-        # In is quicker than out.
+        # Inhaling is faster than exhaling.
         out["breath"] += 0.7 * np.sin(self._breath + 0.35 * np.sin(self._breath))
 
     def _gesture(self, out: dict[str, float], talk: float, beat: float, stressed: bool, temper: float) -> None:
@@ -330,7 +330,7 @@ class IdleMotion:
                 out[f"{side}_{name}"] = value
 
     def _swing(self, out: dict[str, float]) -> None:
-        """Hair hangs on to where the head was, and swings past it."""
+        """Hair lags behind the head and overshoots."""
         x = out["yaw"] + 0.7 * out["roll"] + 0.15 * out["lean"]
         y = out["pitch"] + 0.06 * out["breath"]
         sideways, upright = self._hair

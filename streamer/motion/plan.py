@@ -1,8 +1,7 @@
-"""The motion plan that a user gives: head, eyes, brows, body and hands, added to what `IdleMotion` makes up or in its
-place.
+"""The user's motion plan: head, eyes, brows, body and hands, added to the idle motion or replacing it.
 
-Pure: time is counted in frames. What is asked comes in and goes out within about 0.2 s, and lapses by itself, so that
-nothing jumps and a lost connection freezes no pose. The mouth follows the voice and cannot be planned.
+Pure: time is counted in frames. Commands ease in and out within about 0.2 s and expire by themselves, so that nothing
+jumps and a lost connection freezes no pose. The mouth follows the voice and cannot be planned.
 
 Letters used in shapes: C controls.
 """
@@ -26,39 +25,39 @@ _ONE_SIDED |= {name for name in HANDS if name.endswith(("_raise", "_curl", "_poi
 RANGES: Mapping[str, tuple[float, float]] = {
     name: (0.0 if name in _ONE_SIDED else -_REACH.get(name, 1.0), _REACH.get(name, 1.0)) for name in PLANNED
 }
-"""The least and the most that a control may be planned to be."""
+"""Range that a control may be planned within."""
 
 MODES = ("add", "replace")
 MAX_HOLD = 10.0
-_MOST_WAITING = 64  # moves between two frames; beyond it the oldest is dropped
-_MOST_FRAMES = 2 * FPS  # a longer pause between two frames counts as this long: by then everything is at rest
+_MOST_WAITING = 64  # commands between two frames; beyond it the oldest is dropped
+_MOST_FRAMES = 2 * FPS  # limit of the pause between two frames: by then everything is at rest
 
-_SPEED = 30.0  # rad/s: critically damped, 98 % there after 0.2 s
+_SPEED = 30.0  # rad/s: critically damped, 98 % after 0.2 s
 _SETTLED = 1e-4
-# Hair lags behind the head as it does in `animate.IdleMotion`: speed (rad/s), damping, how much of the lag is drawn.
+# Hair lags behind the head as in `idle.IdleMotion`: speed (rad/s), damping, amplitude of the lag.
 _SWAY = {"sway_x": (8.5, 0.28, 6.0), "sway_y": (10.5, 0.30, 5.0)}
 _SUBSTEPS = 4
 _HEAD = [INDEX[name] for name in ("yaw", "pitch", "roll", "lean")]
 
 
 class BadPlan(ValueError):
-    """A move that no plan can hold; its text names the control, the number and the range."""
+    """A motion command that no plan can hold. The message names the control, the number and the range."""
 
 
 def _is_number(value: object) -> bool:
-    """Of those that can be compared with others: not NaN, and no flag."""
+    """Whether it is an ordinary number: neither NaN nor a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 @dataclass(frozen=True)
 class MotionCommand:
-    """What is asked at once: a value for each named control, or None to let go of it. Raises BadPlan."""
+    """One command: a value for each named control, or None to release it. Raises BadPlan."""
 
     values: Mapping[str, float | None]
     mode: str = "add"
-    """`add`: the value is added to what the control does by itself. `replace`: it stands instead."""
+    """`add`: the value is added to the idle motion. `replace`: it replaces the idle motion."""
     hold: float = 1.0
-    """Seconds after which these values lapse unless they are asked again."""
+    """Seconds after which these values expire unless renewed."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -83,7 +82,7 @@ class MotionCommand:
 
 @dataclass
 class _Ease:
-    """Moves to its target without overshoot, exactly for any step of time."""
+    """Moves to its target without overshoot, exact for any time step."""
 
     at: float = 0.0
     velocity: float = 0.0
@@ -103,7 +102,7 @@ class _Ease:
 
 @dataclass
 class _Held:
-    """One control in the user's hand: control = (1 - share)·own + share·value + offset."""
+    """One planned control: control = (1 - share)·own + share·value + offset."""
 
     offset: _Ease = field(default_factory=_Ease)
     share: _Ease = field(default_factory=_Ease)
@@ -111,12 +110,12 @@ class _Held:
     wanted: float | None = None
     mode: str = "add"
     until: int = 0
-    """The first frame for which it has lapsed."""
+    """The first frame after it has expired."""
 
     def ask(self, value: float | None, mode: str, until: int) -> None:
         self.wanted, self.mode, self.until = value, mode, until
         if value is not None and mode == "replace" and self.share.spent:
-            self.value = _Ease(value)  # nothing of it shows yet: it need not travel
+            self.value = _Ease(value)  # not visible yet, so it needs no easing
 
     def step(self, own: float, frame: int, seconds: float) -> float:
         if frame >= self.until:
@@ -135,7 +134,7 @@ class _Held:
 
 @dataclass
 class _Hair:
-    """How far behind the head's planned part the hair is, as `IdleMotion` has it behind the rest."""
+    """The hair's lag behind the planned part of the head's motion, as in `IdleMotion`."""
 
     speed: float
     damping: float
@@ -156,7 +155,7 @@ class _Hair:
 
 
 class Plan:
-    """What a user asks of a character's motion, applied frame by frame. `ask` alone may be called from elsewhere."""
+    """A user's motion commands, applied frame by frame. Only `ask` may be called from other threads."""
 
     def __init__(self) -> None:
         self._asked: deque[MotionCommand] = deque(maxlen=_MOST_WAITING)
@@ -166,11 +165,11 @@ class Plan:
         self._frame = -1
 
     def ask(self, move: MotionCommand) -> None:
-        """From the next frame on. A control keeps what was asked of it before unless this names it."""
+        """Takes effect with the next frame. A control keeps its previous command unless this one names it."""
         self._asked.append(move)
 
     def apply(self, controls: np.ndarray, frame: int) -> np.ndarray:
-        """controls [C] float32 of `frame` without the plan -> [C] with it. Frames only rise, and may leave some out."""
+        """Applies the plan to controls [C] float32 of `frame`. Frame numbers increase, possibly with gaps."""
         if frame <= self._frame:
             raise ValueError(f"frame {frame} comes after frame {self._frame}: a plan goes forward only")
         frames = min(frame - self._frame, _MOST_FRAMES) if self._frame >= 0 else 1
@@ -192,17 +191,17 @@ class Plan:
                 self._held.setdefault(name, _Held()).ask(value, move.mode, until)
 
     def _step(self, names: list[str], out: np.ndarray, frames: int) -> None:
-        """Moves what is held of the out [C]."""
+        """Updates the planned controls in out [C]."""
         for name in names:
             held, (low, high) = self._held[name], RANGES[name]
             own = float(out[INDEX[name]])
-            # What the control does by itself may lie beyond the range: the plan then takes it no further.
+            # The idle motion may exceed the range: the plan must not push it further.
             out[INDEX[name]] = min(max(held.step(own, self._frame, frames / FPS), min(low, own)), max(high, own))
             if held.over:
                 del self._held[name]
 
     def _swing(self, out: np.ndarray, own: np.ndarray, frames: int) -> None:
-        """Adds to the sway in out [C] what the hair makes of the plan's part of the head's motion: out less own [C]."""
+        """Adds to the sway in out [C] the hair's response to the planned head motion: out minus own [C]."""
         yaw, pitch, roll, lean = (float(out[i] - own[i]) for i in _HEAD)
         head = {"sway_x": yaw + 0.7 * roll + 0.15 * lean, "sway_y": pitch}
         for name, hair in self._hair.items():

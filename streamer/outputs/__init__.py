@@ -1,1 +1,1 @@
-"""Where a session's frames go beside its viewers: recordings, RTMP, SRT."""
+"""Outputs of a session besides its viewers: recordings, RTMP, SRT."""

@@ -1,8 +1,8 @@
-"""`--publish URL`: the first live session to RTMP, SRT or a file, for as long as the server runs.
+"""`--publish URL`: publishes the oldest live session to RTMP, SRT or a file for as long as the server runs.
 
-While no session is live nothing is sent, and an RTMP connection is closed: the platform shows what it shows between
-broadcasts. A connection that fails is tried again, forever, later and later. What is on the network is written by a
-relay, a process of its own, so that a target that does not answer holds up nothing here.
+While no session is live nothing is sent and an RTMP connection is closed, so the platform shows its offline screen.
+Failed connections are retried indefinitely with exponential backoff. Network targets are written by a relay in a
+process of its own, so that an unresponsive target cannot block the server.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ from streamer.outputs.recording import WholeFile, discard
 log = logging.getLogger(__name__)
 
 KEYFRAME_SECONDS = 2.0
-"""What platforms ask for."""
+"""Keyframe interval that streaming platforms require."""
 
 STALL = 10.0
-"""Seconds that a target may take to connect, or to take what it was sent."""
+"""Seconds that a target may take to connect or to accept a write."""
 
 _SCHEMES = {"rtmp": "flv", "rtmps": "flv", "srt": "mpegts"}
 _SUFFIXES = {".mp4": "mp4", ".mkv": "matroska", ".flv": "flv"}
-_FAREWELL = 3.0  # seconds that a relay has to end its broadcast
+_CLOSE_TIMEOUT = 3.0  # seconds that a relay gets to finish its broadcast
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to publish, and how. `url` may hold a secret; `shown` does not."""
+    """Where and how to publish. `url` may contain a secret; `shown` does not."""
 
     url: str
     shown: str
@@ -53,12 +53,12 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """A target from `rtmp://`, `rtmps://`, `srt://`, or a file's path. Raises ValueError for anything else."""
+    """Parses an `rtmp://`, `rtmps://` or `srt://` URL or a file path. Raises ValueError for anything else."""
     if "://" not in text:
         suffix = Path(text).suffix.lower()
         if suffix not in _SUFFIXES:
             raise ValueError(
-                f"--publish {text}: a file is named {', '.join(_SUFFIXES)}, and a URL begins with a scheme"
+                f"--publish {text}: a file name must end in {', '.join(_SUFFIXES)}, a URL must begin with a scheme"
             )
         return Target(text, text, _SUFFIXES[suffix], True)
     scheme = text.partition("://")[0][:20]
@@ -69,30 +69,28 @@ def parse_target(text: str) -> Target:
     except ValueError as error:
         raise ValueError(f"--publish {scheme}://…: {error}") from None
     if parts.scheme not in _SCHEMES:
-        raise ValueError(
-            f"--publish: the scheme {parts.scheme[:20]!r} is none of {', '.join(_SCHEMES)}; or give a file's path"
-        )
+        raise ValueError(f"--publish: unknown scheme {parts.scheme[:20]!r}; use {', '.join(_SCHEMES)}, or a file path")
     try:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"--publish {parts.scheme}://…: {error}") from None
     if not host:
-        raise ValueError(f"--publish {parts.scheme}://…: no host is named")
+        raise ValueError(f"--publish {parts.scheme}://…: the host is missing")
     if parts.scheme == "srt" and port is None:
-        raise ValueError(f"--publish srt://{host}: SRT has no usual port, so name one")
-    # An RTMP path ends in the stream's key, an SRT query holds the passphrase.
+        raise ValueError(f"--publish srt://{host}: the port is missing, and SRT has no default port")
+    # An RTMP path ends in the stream key, and an SRT query contains the passphrase.
     where = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
     application = parts.path.strip("/").rpartition("/")[0]
     return Target(text, f"{where}/{application}/…" if application else where, _SCHEMES[parts.scheme], False)
 
 
 def relay_command(target: Target) -> tuple[list[str], dict[str, str]]:
-    """The process that sends to a target, and what its environment has beside this one's. Raises ValueError."""
+    """The command of the process that sends to a target, and extra environment variables. Raises ValueError."""
     if target.url.startswith("srt:") and not _pyav_speaks_srt():
         ffmpeg = _ffmpeg_with_srt()
         if ffmpeg is None:
             raise ValueError(
-                "--publish srt://…: neither PyAV's FFmpeg nor an `ffmpeg` on the path speaks SRT "
+                "--publish srt://…: neither PyAV's FFmpeg nor an `ffmpeg` on the PATH supports SRT "
                 "(Debian: apt-get install ffmpeg)"
             )
         options = ["-hide_banner", "-loglevel", "error", "-nostats", "-progress", "pipe:1", "-stats_period", "1"]
@@ -122,9 +120,9 @@ def _ffmpeg_with_srt() -> str | None:
 
 
 class Backoff:
-    """When to try again: after a second, then twice as long each time, up to half a minute; less a share by chance.
+    """Exponential backoff: 1 s after the first failure, doubling up to 30 s, with random jitter.
 
-    A connection that held for STEADY seconds makes the next failure the first one again.
+    A connection that lasted STEADY seconds resets the backoff.
     """
 
     FIRST, MOST, STEADY = 1.0, 30.0, 10.0
@@ -141,7 +139,7 @@ class Backoff:
         self._connected = now
 
     def failed(self, now: float, chance: float) -> float:
-        """A failure at `now`; returns the seconds until the next try. `chance`: 0..1, which takes off up to half."""
+        """Records a failure and returns the seconds until the next attempt. `chance` (0..1) takes off up to half."""
         if self._connected is not None and now - self._connected >= self.STEADY:
             self._failures = 0
         self._connected = None
@@ -152,7 +150,7 @@ class Backoff:
 
 
 class Lost(OSError):
-    """A target that refused, went away or stalled. `outcome` is for metrics, the text for people."""
+    """A target refused, disconnected or stalled. `outcome` is the metrics label, the message is for people."""
 
     def __init__(self, outcome: str, text: str) -> None:
         super().__init__(text)
@@ -160,7 +158,7 @@ class Lost(OSError):
 
 
 class Relay:
-    """A relay process, as what a container is written to. `write` waits while it is busy; `kill` ends that wait."""
+    """A relay process as a muxer's sink. `write` blocks while the relay is busy; `kill` unblocks it."""
 
     def __init__(self, command: list[str], environment: dict[str, str], on_connected: Callable[[], None]) -> None:
         """Raises OSError."""
@@ -175,7 +173,7 @@ class Relay:
         self._began = clock.now()
         self._writing_since: float | None = None
         self._stalled = False
-        self._said = ""
+        self._last_message = ""
         self._on_connected = on_connected
         self.connected = False
         self._reader = threading.Thread(target=self._read, name="publish-relay", daemon=True)
@@ -190,7 +188,7 @@ class Relay:
                     self.connected = True
                     self._on_connected()
             elif text and not (text.partition("=")[0].isidentifier() and "=" in text):
-                self._said = text[:200]
+                self._last_message = text[:200]
 
     def write(self, data: bytes) -> int:
         """Raises Lost."""
@@ -208,14 +206,16 @@ class Relay:
 
     def _lost(self) -> Lost:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_FAREWELL)
+            self._process.wait(_CLOSE_TIMEOUT)
         self._reader.join(1.0)
         if self._stalled:
             return Lost("stalled", "it did not answer in time")
-        return Lost("lost" if self.connected else "refused", self._said or f"exit status {self._process.returncode}")
+        return Lost(
+            "lost" if self.connected else "refused", self._last_message or f"exit status {self._process.returncode}"
+        )
 
     def stalls(self, now: float, most: float) -> bool:
-        """Whether it has been connecting, or busy with one write, for longer than `most` seconds."""
+        """Whether connecting, or a single write, has taken longer than `most` seconds."""
         since = self._writing_since if self.connected else self._began
         return since is not None and now - since > most
 
@@ -224,22 +224,22 @@ class Relay:
         self._process.kill()
 
     def close(self) -> None:
-        """Lets it end its broadcast, and sees that it does. Idempotent."""
+        """Lets the relay finish its broadcast, and kills it if it takes too long. Idempotent."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
-            self._process.wait(_FAREWELL)
+            self._process.wait(_CLOSE_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(_FAREWELL)
+        self._reader.join(_CLOSE_TIMEOUT)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
 
 class Feed:
-    """The outlet of one session to a publisher: passes on what is drawn and heard while it is that session's turn."""
+    """One session's outlet to a publisher: forwards frames and sound while that session is the one published."""
 
     def __init__(self, publisher: "Publisher", size: int) -> None:
         self.size = size
@@ -264,7 +264,7 @@ class Feed:
 
 
 class Publisher:
-    """Publishes the session that has been live the longest, in a thread and with an encoder of its own.
+    """Publishes the session that has been live the longest, in its own thread with its own encoder.
 
     `run` must be running for a stalled target to be noticed. `close` is idempotent.
     """
@@ -272,7 +272,7 @@ class Publisher:
     def __init__(
         self, target: Target, metrics: Metrics, stall: float = STALL, chance: Callable[[], float] = random.random
     ) -> None:
-        """Raises ValueError where nothing here can send to the target."""
+        """Raises ValueError if no tool on this machine can send to the target."""
         self.target = target
         self._command: tuple[list[str], dict[str, str]] = ([], {}) if target.file else relay_command(target)
         self._metrics = metrics
@@ -280,7 +280,7 @@ class Publisher:
         self._chance = chance
         self._backoff = Backoff()
         self._relay: Relay | None = None
-        self._live: list[Feed] = []  # in the order of their first frames
+        self._live: list[Feed] = []  # ordered by first frame
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
@@ -289,13 +289,13 @@ class Publisher:
         self._thread.start()
 
     def feed(self, size: int) -> Feed:
-        """An outlet for a session whose pictures are `size` pixels wide."""
+        """An outlet for a session with frames of `size`×`size` pixels."""
         return Feed(self, size)
 
     def began(self, feed: Feed) -> None:
-        """A session's first frame was drawn. Called on the engine's thread."""
+        """A session rendered its first frame. Called on the engine's thread."""
         with self._changed:
-            self._live = [*self._live, feed]  # another list: other threads look at the old one
+            self._live = [*self._live, feed]  # replaced, not mutated: other threads read the old list without the lock
             self._changed.notify()
 
     def ended(self, feed: Feed) -> None:
@@ -307,7 +307,7 @@ class Publisher:
         return bool(live) and live[0] is feed
 
     async def run(self) -> None:
-        """Ends relays whose target stalls; until cancelled."""
+        """Kills relays whose target stalls, until cancelled."""
         while True:
             await asyncio.sleep(self._stall / 20)
             if (link := self._relay) is not None and link.stalls(clock.now(), self._stall):
@@ -322,12 +322,12 @@ class Publisher:
             feed.intake.close()
         if self._thread.is_alive():
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, self._thread.join, 2 * _FAREWELL)
+            await loop.run_in_executor(None, self._thread.join, 2 * _CLOSE_TIMEOUT)
             if self._thread.is_alive() and (link := self._relay) is not None:
                 link.kill()
-                await loop.run_in_executor(None, self._thread.join, _FAREWELL)
+                await loop.run_in_executor(None, self._thread.join, _CLOSE_TIMEOUT)
 
-    # The thread
+    # The publisher's thread
 
     def _run(self) -> None:
         while True:
@@ -340,7 +340,7 @@ class Publisher:
             self.ended(feed)
 
     def _publish(self, feed: Feed) -> None:
-        """One session, over as many connections as it takes, until it ends."""
+        """Publishes one session, reconnecting as needed, until it ends."""
         counter = self._metrics.outlet_frames
         broadcast: _Broadcast | None = None
         counted = 0
@@ -372,7 +372,7 @@ class Publisher:
                 log.info("published to %s: the session has ended", self.target.shown)
 
     def _begin(self, size: int) -> "_Broadcast | None":
-        """None where that failed."""
+        """Opens a connection or file; None if that failed."""
         sink: Relay | WholeFile
         try:
             if self.target.file:
@@ -407,20 +407,20 @@ class Publisher:
         self._metrics.publish_attempts.labels(error.outcome if isinstance(error, Lost) else "lost").inc()
         wait = self._backoff.failed(clock.now(), self._chance())
         text = str(error).replace(self.target.url, self.target.shown)
-        log.warning("publishing to %s failed: %s; again in %.1f s", self.target.shown, text, wait)
+        log.warning("publishing to %s failed: %s; retrying in %.1f s", self.target.shown, text, wait)
 
 
 @dataclass
 class _Broadcast:
-    """One connection, or file, from its first frame to its last."""
+    """One connection or file, from first frame to last."""
 
     sink: Relay | WholeFile
     muxer: Muxer
 
 
 def _new_file(path: Path) -> WholeFile:
-    """`path`, or where that exists `name-2.mp4`, `name-3.mp4`, …: nothing is overwritten. Raises OSError."""
+    """Creates `path`, or `name-2.mp4`, `name-3.mp4`, … if it exists; never overwrites. Raises OSError."""
     for number in range(1, 10_000):
         with contextlib.suppress(FileExistsError):
             return WholeFile(path if number == 1 else path.with_stem(f"{path.stem}-{number}"), "x+b")
-    raise FileExistsError(f"{path} and 9999 more exist")
+    raise FileExistsError(f"{path} and 9999 numbered files beside it exist already")

@@ -1,4 +1,4 @@
-"""A session into a file: fragmented MP4, written each second, so that what a crash leaves plays up to the last one."""
+"""Records a session to fragmented MP4, one fragment per second, so that a crash leaves a playable file."""
 
 import asyncio
 import contextlib
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 
 KEYFRAME_SECONDS = 1.0
 
-_LEAST_FREE = 16 * 2**20  # bytes of disk below which a recording does not begin
+_MIN_FREE = 16 * 2**20  # bytes of free disk space required to start a recording
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_PATIENCE = 10.0  # seconds that the end of a recording waits for its disk
+_CLOSE_TIMEOUT = 10.0  # seconds to wait for the disk when a recording ends
 
 
 class WholeFile(io.FileIO):
-    """A file in which a write takes all or raises, unbuffered: what was written outlives the process."""
+    """An unbuffered file whose `write` writes everything or raises: written data survives a crash of the process."""
 
     written = 0
-    """Bytes, from the file's beginning on."""
+    """Bytes written so far."""
 
     def write(self, data: Any) -> int:
         rest = memoryview(data)
@@ -44,45 +44,45 @@ class WholeFile(io.FileIO):
         return len(data)
 
     def cut(self, length: int) -> None:
-        """Leaves the first `length` bytes."""
+        """Truncates the file to its first `length` bytes."""
         self.truncate(length)
         self.written = length
 
 
 def name_of(session_id: str, at: float, attempt: int = 0) -> str:
-    """A recording's file name: the UTC time at which it began, and which session it is of."""
+    """A recording's file name: the UTC time at which it started, and the session."""
     again = f"-{attempt + 1}" if attempt else ""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(at))}-{session_id[:6]}{again}.mp4"
 
 
 def create(folder: Path, session_id: str, at: float) -> WholeFile:
-    """A new file in `folder`. Raises `RequestError` (507 where the disk is full, else 500)."""
+    """Creates a file in `folder`. Raises `RequestError` (507 if the disk is full, otherwise 500)."""
     try:
         free = shutil.disk_usage(folder).free
-        if free < _LEAST_FREE:
+        if free < _MIN_FREE:
             raise RequestError(
-                507, "disk_full", f"{free} bytes are free: a recording begins with {_LEAST_FREE} at the least"
+                507, "disk_full", f"{free} bytes are free on the disk, and a recording needs at least {_MIN_FREE}"
             )
         for attempt in range(100):
             with contextlib.suppress(FileExistsError):
                 return WholeFile(folder / name_of(session_id, at, attempt), "x+b")
-        raise FileExistsError(errno.EEXIST, "100 recordings of one session began in one second")
+        raise FileExistsError(errno.EEXIST, "100 recordings of one session started within one second")
     except OSError as error:
         reason, detail = why(error)
         raise RequestError(
-            507 if reason == "disk_full" else 500, reason, f"the recording cannot begin: {detail}"
+            507 if reason == "disk_full" else 500, reason, f"the recording could not start: {detail}"
         ) from None
 
 
 def discard(file: WholeFile) -> None:
-    """Closes and removes a file that nothing was written to."""
+    """Closes and deletes a file to which nothing was written."""
     file.close()
     with contextlib.suppress(OSError):
         os.unlink(file.name)
 
 
 def why(error: Exception) -> tuple[str, str]:
-    """Reason and detail of a recording that failed; no path of the server's is in them."""
+    """Reason and detail of a failed recording; free of server paths."""
     if isinstance(error, OSError):
         detail = error.strerror or type(error).__name__
         return ("disk_full", f"the disk is full ({detail})") if error.errno in _FULL else ("recording_failed", detail)
@@ -90,7 +90,7 @@ def why(error: Exception) -> tuple[str, str]:
 
 
 def whole_fragments(file: io.RawIOBase, length: int) -> int:
-    """Bytes of an MP4 of `length` up to the end of its last whole fragment."""
+    """Length in bytes of the complete fragments of an MP4 of `length` bytes."""
     at = whole = 0
     while at + 8 <= length:
         file.seek(at)
@@ -105,10 +105,10 @@ def whole_fragments(file: io.RawIOBase, length: int) -> int:
 
 
 class Recording:
-    """An outlet that writes to a file, in a thread and with an encoder of its own. Begins with the next frame.
+    """An outlet that writes to a file, in its own thread with its own encoder, starting with the next frame.
 
-    Where writing fails it ends, cuts the file to what can be played, and calls `on_failed(reason, detail)` on the event
-    loop. `finish` is called with the path of a file that was ended, in a thread: to sign it, say.
+    If writing fails, the recording ends, truncates the file to its playable part, and calls `on_failed(reason, detail)`
+    on the event loop. `finish` is called with the path of a completed file, in a thread, for example to sign it.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Recording:
         self._loop = asyncio.get_running_loop()
         self._intake = Intake()
         self._muxer: Muxer | None = None
-        self._counted = 0  # dropped frames that metrics know of
+        self._counted = 0  # dropped frames already reported to the metrics
         self._signed: bool | None = None
         self._state = "recording"
         self._thread = threading.Thread(target=self._run, name=f"record-{self.path.stem[-6:]}", daemon=True)
@@ -149,16 +149,16 @@ class Recording:
         self._intake.sound(sound)
 
     async def close(self) -> None:
-        """Ends the file, and finishes it. Idempotent."""
+        """Ends and finishes the file. Idempotent."""
         if self._ending is None:
             self._ending = self._loop.create_task(self._end())
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
         self._intake.close()
-        await self._loop.run_in_executor(None, self._thread.join, _PATIENCE)
+        await self._loop.run_in_executor(None, self._thread.join, _CLOSE_TIMEOUT)
         if self._thread.is_alive():
-            self._fail("recording_failed", f"the disk did not answer within {_PATIENCE:.0f} s")
+            self._fail("recording_failed", f"the disk did not respond within {_CLOSE_TIMEOUT:.0f} s")
         elif self._state == "ended" and self._finish is not None:
             try:
                 await self._loop.run_in_executor(None, self._finish, self.path)
@@ -166,7 +166,7 @@ class Recording:
             except Exception as error:
                 self._signed = False
                 self.detail = f"the file could not be signed: {error}"
-                log.exception("%s could not be finished", self.path)
+                log.exception("could not finish recording %s", self.path)
 
     def to_json(self) -> dict[str, Any]:
         muxer, dropped = self._muxer, self._intake.dropped
@@ -182,13 +182,13 @@ class Recording:
             "detail": self.detail,
         }
 
-    # The thread
+    # The recording's thread
 
     def _run(self) -> None:
         try:
             with self._file:
                 self._write_all()
-        except OSError as error:  # of the close, or of cutting the file
+        except OSError as error:  # from closing or truncating the file
             self._fail(*why(error))
         if not self._file.written:
             discard(self._file)
@@ -226,5 +226,5 @@ class Recording:
         self._intake.close()
         self._metrics.recordings.labels(reason).inc()
         log.error("%s ended: %s", self.path, detail)
-        with contextlib.suppress(RuntimeError):  # the loop is gone at shutdown
+        with contextlib.suppress(RuntimeError):  # the loop is closed at shutdown
             self._loop.call_soon_threadsafe(self._on_failed, reason, detail)

@@ -1,10 +1,10 @@
-"""Takes a container on standard input and sends its packets, as they are, to the URL in LIPSTREAM_RELAY_URL.
+"""Copies the packets of a container from standard input to the URL in LIPSTREAM_RELAY_URL, without transcoding.
 
     python relay.py FORMAT
 
-A process of its own, because PyAV connects and ends with the interpreter's lock held and its outputs know no time-out:
-a target that does not answer would stop the server, while this can be ended. It says `connected` on standard output
-once it is, and else why not. The URL comes in the environment, where other users cannot read the key that is in it.
+Runs in its own process because PyAV holds the GIL while it connects and closes, and its outputs have no time-out: an
+unresponsive target would block the server, whereas this process can be killed. Prints `connected` once connected, or
+the reason of a failure. The URL is passed in the environment so that other users cannot read the stream key in it.
 """
 
 import os
@@ -15,8 +15,8 @@ import av
 
 
 def relay(url: str, format: str) -> None:
-    """Until standard input ends. Raises OSError and av.FFmpegError."""
-    # The first second tells the streams' forms: FFmpeg's default is five.
+    """Copies until standard input ends. Raises OSError and av.FFmpegError."""
+    # One second is enough to probe the streams; FFmpeg's default is five.
     options = {"analyzeduration": "1000000", "fflags": "nobuffer"}
     with av.open(sys.stdin.buffer, "r", format=format, options=options) as source:
         with av.open(url, "w", format=format, options={"flush_packets": "1"}) as target:
@@ -32,7 +32,7 @@ def relay(url: str, format: str) -> None:
 def main() -> int:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group: the server ends this by closing its input
+    )  # Ctrl-C reaches the whole process group: the server ends this process by closing its input
     try:
         relay(os.environ.pop("LIPSTREAM_RELAY_URL"), sys.argv[1])
     except (OSError, ValueError, av.FFmpegError) as error:

@@ -1,1 +1,1 @@
-"""Marks on synthetic video: label, watermark, content credentials."""
+"""Marks synthetic video: visible label, watermark, content credentials."""

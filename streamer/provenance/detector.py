@@ -1,11 +1,11 @@
 """`lipstream detect`: whether a video carries the watermark of `streamer/provenance/marker.py`.
 
-    frame ─grey, 128×128▶ differences from the surroundings, weighed and clipped ─mean over frames▶ 64×64 ─signs▶ score
+    frame ─grey, 128×128▶ local differences, normalised and clipped ─mean over frames▶ 64×64 ─signs▶ score
 
-The score is how far the evidence lies along the mark's signs, in standard deviations of what other signs would give. Of
-signs that know nothing of the video, the share that scores z or more is at most exp(-z²/2), whatever the video shows
-(Hoeffding's inequality): so scaling and coding cost evidence, but make no mark out of none. A video that was cropped,
-rotated or laid into a larger one does not match the cells until `--crop` says where it lies.
+The score is the projection of the evidence onto the mark's signs, in standard deviations of the projections onto random
+signs. For signs independent of the video, the probability of a score of z or more is at most exp(-z²/2), whatever the
+video shows (Hoeffding's inequality). So scaling and compression weaken the evidence but cannot create a mark. A video
+that was cropped, rotated or embedded in a larger one is not aligned with the cells; `--crop` says where it lies.
 """
 
 import argparse
@@ -23,29 +23,29 @@ from PIL import Image
 from streamer.provenance.marker import CELLS, signs
 
 THRESHOLD = 5.5
-"""Scores from here on say that a video is marked: by chance at most 2.7 of ten million do."""
+"""Scores at or above this mean that a video is marked; the false positive rate is at most 2.7e-7."""
 
-_FINE = 2  # looked at twice as finely as the cells lie: an outline then spoils a quarter of a cell, not all of it
-_FLOOR = 1.0  # levels²: the variance that surroundings have at least, from coding and rounding
-_MOST = 0.8  # a single frame's say about a place
-_BLACK = 22  # levels up to which nothing is marked: around a character alone there is only what coding left behind
+_FINE = 2  # samples per cell and axis: an outline then spoils a quarter of a cell, not all of it
+_FLOOR = 1.0  # levels²: minimum local variance, from compression and rounding
+_MOST = 0.8  # limit of a single frame's contribution to a cell
+_BLACK = 22  # luma up to which nothing is marked: around a cut-out there are only compression artefacts
 _AROUND = [(y, x) for y in (0, _FINE, 2 * _FINE) for x in (0, _FINE, 2 * _FINE) if (y, x) != (_FINE, _FINE)]
 
 
 def chance(score: float) -> float:
-    """The largest share of unmarked videos that may score as much."""
+    """Upper bound of the probability that an unmarked video reaches this score."""
     return math.exp(-0.5 * score * score) if score > 0 else 1.0
 
 
 class Detector:
-    """Gathers evidence frame by frame."""
+    """Accumulates evidence frame by frame."""
 
     def __init__(self) -> None:
         self.frames = 0
         self._sum = np.zeros((CELLS, CELLS))
 
     def add(self, grey: np.ndarray) -> None:
-        """A frame's brightness [H, W], uint8, of any size."""
+        """Adds a frame's luma [H, W], uint8, of any size."""
         edge = CELLS * _FINE
         small = Image.fromarray(grey).convert("F").resize((edge, edge), Image.Resampling.BOX)
         x = np.asarray(small, np.float32)
@@ -59,13 +59,13 @@ class Detector:
 
     @property
     def evidence(self) -> np.ndarray:
-        """[64, 64], of length 1; noughts where nothing was to be seen."""
+        """[64, 64], of length 1; all zero if nothing was visible."""
         length = float(np.sqrt(np.sum(self._sum**2)))
         return self._sum / length if length > 0 else self._sum
 
     @property
     def score(self) -> float:
-        """The evidence along the mark's signs."""
+        """The projection of the evidence onto the mark's signs."""
         return float(np.sum(self.evidence * signs()))
 
     @property
@@ -74,12 +74,12 @@ class Detector:
 
 
 class BadVideo(ValueError):
-    """A file without pictures to look at; the text says why."""
+    """A file without readable pictures; the message says why."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Where a session's picture lies in a larger one: its upper left corner and its size in pixels."""
+    """A session's picture within a larger one: its upper left corner and size in pixels."""
 
     x: int
     y: int
@@ -88,18 +88,18 @@ class Crop:
 
     @classmethod
     def parse(cls, text: str) -> "Crop":
-        """From "X,Y,WIDTH,HEIGHT"."""
+        """Parses "X,Y,WIDTH,HEIGHT"."""
         try:
             x, y, width, height = (int(number) for number in text.split(","))
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,WIDTH,HEIGHT in pixels") from None
         if x < 0 or y < 0 or width < CELLS or height < CELLS:
-            raise argparse.ArgumentTypeError(f"{text!r}: want no corner outside, and at least {CELLS} pixels each way")
+            raise argparse.ArgumentTypeError(f"{text!r}: X and Y must be 0 or more, WIDTH and HEIGHT at least {CELLS}")
         return cls(x, y, width, height)
 
 
 def pictures(path: Path, start: float = 0.0, seconds: float = 10.0) -> Iterator[np.ndarray]:
-    """Brightness [H, W] uint8 of each frame of a video's `seconds` from `start` on. Raises BadVideo."""
+    """Luma [H, W] uint8 of each frame of a video, for `seconds` from `start`. Raises BadVideo."""
     if not path.is_file():
         raise BadVideo(f"{path} is not a file")
     if path.stat().st_size == 0:
@@ -110,7 +110,7 @@ def pictures(path: Path, start: float = 0.0, seconds: float = 10.0) -> Iterator[
         with path.open("rb") as file, av.open(file, "r", metadata_errors="replace") as container:
             if not container.streams.video:
                 kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-                raise BadVideo(f"{path} holds no video, only {kinds}")
+                raise BadVideo(f"{path} contains no video, only {kinds}")
             stream = container.streams.video[0]
             first: Fraction | None = None
             for frame in _decoded(container, stream):
@@ -124,11 +124,11 @@ def pictures(path: Path, start: float = 0.0, seconds: float = 10.0) -> Iterator[
     except (av.FFmpegError, OSError) as error:
         raise BadVideo(f"{path} could not be read: {error.strerror or error}") from None
     if not found:
-        raise BadVideo(f"{path} holds no picture in the {seconds:g} s from {start:g} s on")
+        raise BadVideo(f"{path} contains no picture in the {seconds:g} s from {start:g} s on")
 
 
 def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """Frames; a damaged packet in the middle is skipped, not the end of the file."""
+    """Decodes all frames; up to 50 damaged packets are skipped."""
     broken = 0
     for packet in container.demux(stream):
         try:
@@ -140,7 +140,7 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> 
 
 
 def detect(path: Path, start: float = 0.0, seconds: float = 10.0, crop: Crop | None = None) -> Detector:
-    """What a video file shows. Raises BadVideo."""
+    """Analyses a video file. Raises BadVideo."""
     detector = Detector()
     for grey in pictures(path, start, seconds):
         if crop is not None:
@@ -163,13 +163,13 @@ def _seconds(text: str) -> float:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="lipstream detect",
-        description="Says whether a video carries lipstream's watermark.",
-        epilog="Exit status: 0 marked, 1 not marked, 2 the file could not be looked at.",
+        description="Checks whether a video carries lipstream's watermark.",
+        epilog="Exit status: 0 marked, 1 not marked, 2 the file could not be analysed.",
     )
-    parser.add_argument("video", type=Path, help="a video, in any format that PyAV reads")
-    parser.add_argument("--start", type=_seconds, default=0.0, metavar="S", help="from there on (default: 0)")
-    parser.add_argument("--seconds", type=_seconds, default=10.0, metavar="S", help="how much (default: 10)")
-    parser.add_argument("--crop", type=Crop.parse, metavar="X,Y,W,H", help="where the picture lies in a larger one")
+    parser.add_argument("video", type=Path, help="a video in any format that PyAV can read")
+    parser.add_argument("--start", type=_seconds, default=0.0, metavar="S", help="start time (default: 0)")
+    parser.add_argument("--seconds", type=_seconds, default=10.0, metavar="S", help="duration (default: 10)")
+    parser.add_argument("--crop", type=Crop.parse, metavar="X,Y,W,H", help="the picture's place in a larger video")
     options = parser.parse_args(arguments)
     try:
         found = detect(options.video, options.start, options.seconds, options.crop)
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     print(
         f"{'marked' if found.marked else 'not marked'}: score {found.score:.1f} over {found.frames} frames, threshold "
-        f"{THRESHOLD:g}; of unmarked videos at most 1 in {1 / chance(max(found.score, THRESHOLD)):.1g} scores "
-        f"{'as much' if found.marked else 'that threshold'}"
+        f"{THRESHOLD:g}; at most 1 in {1 / chance(max(found.score, THRESHOLD)):.1g} unmarked videos reaches "
+        f"{'this score' if found.marked else 'the threshold'}"
     )
     return 0 if found.marked else 1

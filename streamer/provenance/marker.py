@@ -1,8 +1,8 @@
-"""Marks on synthetic video: a small label that a person sees, a watermark that `streamer/provenance/detector.py` finds.
+"""Marks synthetic video: a small visible label, and a watermark that `streamer/provenance/detector.py` finds.
 
-The watermark is one fixed pattern for all of lipstream: a sign for each of 64×64 cells of the frame, whatever its size,
-laid over as one to three levels of 255. It says that a video was synthesized, and no more: the pattern is public, so it
-proves no origin, and who wants it gone can take it off.
+The watermark is the same for all of lipstream: a sign for each of 64×64 cells of the frame, at any frame size, added
+with an amplitude of one to three levels of 255. It says only that a video is synthetic: the pattern is public, so it
+proves no origin, and it can be removed deliberately.
 """
 
 import hashlib
@@ -15,56 +15,56 @@ from PIL import Image, ImageDraw, ImageFont
 from streamer.base.image import Picture, Yuv
 
 CELLS = 64
-"""Cells along an edge: small enough for thousands of signs, large enough (2 pixels of 128) to outlast coding."""
+"""Cells per edge: small enough for thousands of signs, large enough (2 pixels of 128) to survive compression."""
 
 _NAME = "lipstream synthetic video 1"
 STRENGTHS = (0.6, 1.0, 1.6)
-"""The pattern's root mean square in levels of 255, in 256×256: where it is dark, where it is even, and where edges and
-texture hide more."""
+"""Root mean square of the pattern in levels of 255, at 256×256: in dark areas, in flat areas, and where edges and
+texture mask more."""
 _SPARSE = 0.8
-"""Share of the frame below which what is shown bears more, for there is less of it."""
+"""Visible fraction of the frame below which the pattern is amplified, because less area carries it."""
 _SPARSE_TIMES = 1.4
 _DARK_BELOW = 56
-"""Levels of a cell below which eyes see smaller steps."""
+"""Levels of a cell below which the eye sees smaller steps."""
 _AS_BEFORE = 8
-"""Frames that keep to the strengths chosen for the first of them: they cost a third, and the pattern stays still."""
+"""Frames for which the chosen strengths are kept: choosing them costs a third, and the pattern stays stable."""
 _BAND = 1 << 16  # pixels
 _BUSY_FROM = 20
-"""Levels by which a cell's surroundings differ where the strongest pattern is laid over."""
+"""Local contrast (levels) at which the strongest pattern is used."""
 _LIMITED = 219 / 255
 _TEXT = "AI"
 _ALPHA = np.uint32(0xFF000000 if sys.byteorder == "little" else 0x000000FF)
 
 
 def signs(name: str = _NAME) -> np.ndarray:
-    """[64, 64] float32 of +1 and -1: the mark, or for another name one that stands for chance."""
+    """[64, 64] float32 of +1 and -1: the mark; any other name gives an independent pattern for comparison."""
     bits = np.unpackbits(np.frombuffer(hashlib.shake_256(name.encode()).digest(CELLS * CELLS // 8), np.uint8))
     return (2.0 * bits - 1).astype(np.float32).reshape(CELLS, CELLS)
 
 
 class Marker:
     """
-    Marks the frames of one session, of S×S pixels, in place. Not thread-safe. Raises ValueError for an S that 64 does
-    not divide, where there is to be a watermark.
+    Marks the S×S frames of one session in place. Not thread-safe. Raises ValueError if a watermark is requested and S
+    is not a multiple of 64.
     """
 
     def __init__(self, size: int, label: bool = True, watermark: bool = True) -> None:
         if watermark and (size % CELLS or size < 2 * CELLS):
-            raise ValueError(f"a watermark in frames of {size} pixels an edge: want a multiple of 64 from 128 on")
+            raise ValueError(f"a watermark needs frames of a multiple of 64 pixels, at least 128, not {size}")
         self.size = size
         self._label, self._watermark = label, watermark
         self._marks = np.zeros((2, 0, 0), np.uint8)
         self._frames = 0
 
     def apply(self, image: Picture) -> None:
-        """RGBA [S, S, 4] uint8 in C order, or planes; no colour changes where alpha is 0, but for the label's."""
+        """Marks C-contiguous RGBA [S, S, 4] uint8, or planes. Where alpha is 0 only the label changes the colour."""
         if self._watermark:
             if isinstance(image, Yuv):
-                # Black stays as it is: planes have no alpha, and where nothing was drawn they are black.
+                # Black is left unchanged: planes have no alpha, and they are black where nothing was drawn.
                 bright = image.brightness
                 self._mark(bright, bright, (16, 235), None if bright.min() > 16 else bright > 16)
             else:
-                words = image.reshape(self.size, -1).view(np.uint32)  # a pixel each: its channels are masked at once
+                words = image.reshape(self.size, -1).view(np.uint32)  # one word per pixel masks all its channels
                 seen = None if image[..., 3].min() > 0 else np.not_equal(words & _ALPHA, 0)
                 self._mark(words, image[..., 1], (0, 255), seen)
         if self._label:
@@ -74,7 +74,7 @@ class Marker:
                 _label_colours(image)
 
     def _mark(self, values: np.ndarray, grey: np.ndarray, limits: tuple[int, int], seen: np.ndarray | None) -> None:
-        """Lays the pattern over what is seen, in bands of rows that stay in the cache."""
+        """Adds the pattern to the visible area, in bands of rows that fit the cache."""
         if self._frames % _AS_BEFORE == 0 or self._marks.dtype != values.dtype:
             self._choose(values.dtype, grey, limits[0], seen)
         self._frames += 1
@@ -87,7 +87,7 @@ class Marker:
             _add(values[rows].view(np.uint8), plus.view(np.uint8), minus.view(np.uint8), *limits)
 
     def _choose(self, dtype: np.dtype, grey: np.ndarray, black: int, seen: np.ndarray | None) -> None:
-        """What is added and subtracted from now on: of each cell, the pattern of the strength that it bears."""
+        """Chooses the pattern's strength for each cell and prepares what is added and subtracted."""
         sparse = seen is not None and np.count_nonzero(seen) < _SPARSE * seen.size
         cell = self.size // CELLS
         bright, busy = (
@@ -108,7 +108,7 @@ class Marker:
 
 
 def _bears(grey: np.ndarray, black: int) -> tuple[np.ndarray, np.ndarray]:
-    """[64, 64] uint8, a sample of each cell, to two of bool: it bears the pattern of even areas; that of busy ones."""
+    """A sample of each cell, [64, 64] uint8, to two bool masks: the cell is at least flat; the cell is busy."""
     low, high = grey.copy(), grey.copy()
     for here, there in (
         (np.s_[1:], np.s_[:-1]),
@@ -123,7 +123,7 @@ def _bears(grey: np.ndarray, black: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _add(values: np.ndarray, plus: np.ndarray, minus: np.ndarray, least: int, most: int) -> None:
-    """values + plus - minus in place, all uint8, within the limits, never past them."""
+    """values + plus - minus in place, all uint8, clamped to [least, most]."""
     np.minimum(values, most - plus, out=values)
     np.add(values, plus, out=values)
     np.maximum(values, least + minus, out=values)
@@ -133,14 +133,14 @@ def _add(values: np.ndarray, plus: np.ndarray, minus: np.ndarray, least: int, mo
 @lru_cache(maxsize=8)
 def _fields(size: int, colours: bool, sparse: bool) -> np.ndarray:
     """
-    [2, 3, S, S]: what is added, and what is subtracted; of each, the weakest pattern and what the next two have beyond
-    it. uint32 of equal bytes for red, green and blue and 0 for alpha, or uint8 for brightness of limited range.
+    [2, 3, S, S]: what is added, and what is subtracted; for each, the weakest pattern and the increments to the next
+    two. uint32 with equal bytes for red, green and blue and 0 for alpha, or uint8 for limited-range luma.
     """
     soft = np.asarray(Image.fromarray(signs()).resize((size, size), Image.Resampling.BICUBIC))
     soft = soft / np.sqrt(np.mean(soft**2)) * (1.0 if colours else _LIMITED)
-    soft = soft * (256 / size) ** 0.35  # a larger cell is seen better, by eyes and by the detector
+    soft = soft * (256 / size) ** 0.35  # larger cells are more visible, to the eye and to the detector
     soft = soft * (_SPARSE_TIMES if sparse else 1.0)
-    chance = np.random.default_rng(0).random((size, size))  # rounds fractions of a level up or down: no contours
+    chance = np.random.default_rng(0).random((size, size))  # dithers fractions of a level, which avoids contours
     levels = [np.floor(soft * strength + chance).astype(np.int16) for strength in STRENGTHS]
     opened = np.zeros((2, len(levels), size, size, 4 if colours else 1), np.uint8)
     for field, sign in zip(opened, (1, -1), strict=True):
@@ -157,8 +157,8 @@ def _fields(size: int, colours: bool, sparse: bool) -> np.ndarray:
 @lru_cache(maxsize=8)
 def label(size: int) -> tuple[np.ndarray, slice, slice]:
     """
-    The label for frames of S×S pixels, white on a dark pill, in the lower right corner: [h, w, 4] float32, colours
-    multiplied by alpha, all 0..1, and the rows and columns where it lies. All even.
+    The label for S×S frames, white on a dark pill in the lower right corner: premultiplied [h, w, 4] float32 in 0..1,
+    and the rows and columns where it lies. All even.
     """
     height = 2 * round(max(14, 10 + size / 24) / 2)
     width, margin = 2 * round(0.82 * height), 2 * round(max(4, size / 40) / 2)
@@ -180,7 +180,7 @@ def label(size: int) -> tuple[np.ndarray, slice, slice]:
 
 
 def _label_colours(image: np.ndarray) -> None:
-    """Over straight RGBA: where nothing was, the label stands by itself."""
+    """Blends the label over straight RGBA; over transparent pixels it stands alone."""
     over, rows, columns = label(image.shape[0])
     patch = image[rows, columns]
     if patch[..., 3].min() == 255:
@@ -196,7 +196,7 @@ def _label_colours(image: np.ndarray) -> None:
 
 @lru_cache(maxsize=8)
 def _opaque(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is left of an opaque picture under the label [h, w, 1] and what the label adds [h, w, 3], in 256ths."""
+    """The factor for an opaque picture under the label [h, w, 1] and the label's addend [h, w, 3], in 256ths."""
     over, _, _ = label(size)
     return np.rint(256 * (1 - over[..., 3:])).astype(np.uint16), np.rint(255 * 256 * over[..., :3]).astype(np.uint16)
 

@@ -21,7 +21,7 @@ from streamer.avatar.backends import create
 from streamer.avatar.capacity import COMFORTABLE, frame_costs
 from streamer.avatar.characters import Characters
 from streamer.avatar.engine import Engine
-from streamer.avatar.renderer import RendererBackend, faster_than, in_words
+from streamer.avatar.renderer import RendererBackend, display_name, faster_than
 from streamer.base import resources
 from streamer.base.constants import DEFAULT_SIZES, FPS
 from streamer.base.errors import RequestError
@@ -220,7 +220,7 @@ def measure_costs(state: State) -> dict[tuple[str, int], float]:
         if typical > COMFORTABLE / FPS:
             log.warning(
                 "the %s takes %.0f ms a frame of %d pixels here, of %.0f at %d frames a second: %s%s",
-                in_words(renderer),
+                display_name(renderer),
                 1000 * typical,
                 size,
                 1000 / FPS,

@@ -98,9 +98,9 @@ class ServerConfig(SessionLimits):
                 "Give --token, or set LIPSTREAM_TOKEN."
             )
         if self.generator not in GENERATORS:
-            raise ValueError(f"generator {self.generator!r} is none of {', '.join(GENERATORS)}")
+            raise ValueError(f"generator {self.generator!r} is not one of {', '.join(GENERATORS)}")
         if self.device not in DEVICES:
-            raise ValueError(f"device {self.device!r} is none of {', '.join(DEVICES)}")
+            raise ValueError(f"device {self.device!r} is not one of {', '.join(DEVICES)}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together: only one of the two was given")
         if (self.c2pa_cert is None) != (self.c2pa_key is None):

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from streamer.avatar.engine import EngineSlot
-from streamer.avatar.renderer import faster_than, in_words
+from streamer.avatar.renderer import display_name, faster_than
 from streamer.base.constants import FPS
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ async def watch_load(
         was, behind = behind, skipped > _MAX_SKIPPED * frames
         if behind and not was:
             detail = (
-                f"{skipped} of {frames:.0f} frames were left out: the {in_words(renderer())} takes "
+                f"{skipped} of {frames:.0f} frames were left out: the {display_name(renderer())} takes "
                 f"{1000 * slot.cost:.0f} ms for one, and what else runs here its share of the processor"
                 + faster_than(renderer(), size)
             )

@@ -1,7 +1,7 @@
-"""A thin ctypes layer over ThorVG, the vector rasteriser inside the `thorvg-python` wheel.
+"""A thin ctypes layer over ThorVG, the vector rasteriser in the `thorvg-python` wheel.
 
 The wheel's own wrapper sets argument types on every call, which costs more than the drawing. Here they are set once,
-and `draw.sketch` hands whole paths over as numpy memory. ctypes releases the GIL during each call.
+and `draw.sketch` passes whole paths as numpy memory. ctypes releases the GIL during each call.
 """
 
 import ctypes
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 CLOSE, MOVE, LINE, CUBIC = 0, 1, 2, 3
-ROUND = 1  # of stroke caps and of stroke joins
-PREMULTIPLIED, STRAIGHT = 0, 2  # RGBA bytes, as ThorVG's ABGR8888 and ABGR8888S name them
+ROUND = 1  # for stroke caps and stroke joins
+PREMULTIPLIED, STRAIGHT = 0, 2  # RGBA bytes, ThorVG's ABGR8888 and ABGR8888S
 _LIBRARIES = {"win32": "thorvg-1.dll", "darwin": "libthorvg-1.dylib"}
 
 
@@ -27,25 +27,25 @@ class ColorStop(ctypes.Structure):
 
 
 class DrawingError(RuntimeError):
-    """ThorVG is missing or refused a call; the message carries its result number."""
+    """ThorVG is missing or a call failed; the message contains its result code."""
 
 
 def library_path() -> Path:
-    """Where the wheel keeps the shared library, found without importing its slow wrapper."""
+    """The wheel's shared library, located without importing its slow wrapper."""
     spec = importlib.util.find_spec("thorvg_python")
     if spec is None or not spec.submodule_search_locations:
         raise DrawingError("the package thorvg-python is not installed, and the studio draws with it")
     folder = Path(next(iter(spec.submodule_search_locations)))
     path = folder / _LIBRARIES.get(sys.platform, "libthorvg-1.so")
     if not path.is_file():
-        raise DrawingError(f"thorvg-python at {folder} carries no {path.name}")
+        raise DrawingError(f"thorvg-python at {folder} does not contain {path.name}")
     return path
 
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {}
 
-# ThorVG's canvases share scratch memory: two threads that rasterise at once crash it. Shapes may change meanwhile.
-_RASTERISER = threading.RLock()  # re-entrant: the garbage collector may close a canvas in the midst of drawing another
+# ThorVG's canvases share scratch memory: rasterising in two threads at once crashes. Editing shapes is safe meanwhile.
+_RASTERISER = threading.RLock()  # re-entrant: the garbage collector may close a canvas while another is drawn
 
 
 def _declare() -> None:
@@ -104,7 +104,7 @@ def library() -> ctypes.CDLL:
 
 
 def check(result: int, call: str) -> None:
-    """Raises DrawingError for a result other than success."""
+    """Raises DrawingError for any result other than success."""
     if result != 0:
         raise DrawingError(f"{call} returned {result}")
 
@@ -115,7 +115,7 @@ def color_stops(stops: list[tuple[float, tuple[int, ...]]]) -> ctypes.Array[Colo
 
 
 class Canvas:
-    """A square raster target. `pixels` [S,S,4] uint8 RGBA belongs to the canvas and is redrawn by `draw`."""
+    """A square raster target. `pixels` [S,S,4] uint8 RGBA belongs to the canvas and is overwritten by `draw`."""
 
     def __init__(self, size: int, straight: bool = False) -> None:
         self.lib = library()
@@ -133,11 +133,11 @@ class Canvas:
         )
 
     def add(self, paint: int) -> None:
-        """The canvas draws `paint` after all others, and owns it from now on."""
+        """Adds `paint` on top of the others; the canvas takes ownership."""
         check(self.lib.tvg_canvas_add(self._canvas, paint), "tvg_canvas_add")
 
     def draw(self, clear: bool = True) -> None:
-        """Draws all paints into `pixels`; without `clear`, over what is there."""
+        """Draws all paints into `pixels`; without `clear`, over the previous content."""
         if self._canvas is None:
             raise DrawingError("the canvas is closed")
         lib, canvas = self.lib, self._canvas
@@ -147,7 +147,7 @@ class Canvas:
             check(lib.tvg_canvas_sync(canvas), "tvg_canvas_sync")
 
     def close(self) -> None:
-        """Frees the canvas and its paints; safe to call twice."""
+        """Frees the canvas and its paints. Idempotent."""
         if self._canvas is not None:
             with _RASTERISER:
                 self.lib.tvg_canvas_destroy(self._canvas)

@@ -1,6 +1,6 @@
-"""Who a character is: traits by name, chosen or drawn from a seed so that they go together.
+"""Characters: named traits, chosen or generated from a seed so that they suit each other.
 
-`TRAITS` is the schema a character-builder page reads; `Character.traits` is plain JSON that `from_traits` takes back.
+`TRAITS` is the schema for a character builder's page; `Character.traits` is plain JSON that `from_traits` accepts.
 """
 
 import re
@@ -33,7 +33,7 @@ def _number(label: str, low: float, high: float) -> dict[str, Any]:
 
 _SKIN_SWATCHES = {name: palette.hexadecimal(skin.base) for name, skin in palette.SKINS.items()}
 
-# "custom": a colour trait also takes any '#rrggbb'. Skin does not: its shadows are painted by hand.
+# "custom": a colour trait that also accepts any '#rrggbb'. Skin does not: its shadows are painted by hand.
 TRAITS: dict[str, dict[str, Any]] = {
     "hair": _choice(
         "Hair",
@@ -102,19 +102,19 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Character:
-    """A character's name and traits. Equal traits draw equal pictures."""
+    """A character's name and traits. Equal traits give equal pictures."""
 
     name: str
     choices: tuple[tuple[str, Value], ...]
 
     @property
     def traits(self) -> dict[str, Value]:
-        """All traits by name, in TRAITS' order: what `from_traits` takes back."""
+        """All traits by name, in TRAITS' order: the argument of `from_traits`."""
         return dict(self.choices)
 
     @classmethod
     def from_traits(cls, traits: Mapping[str, Value], name: str = "") -> "Character":
-        """A character with these traits, the others at their defaults. ValueError names what does not exist."""
+        """A character with these traits and defaults for the others. Raises ValueError for unknown names or values."""
         for trait, value in traits.items():
             check_trait(trait, value)
         chosen = {**_DEFAULTS, **traits}
@@ -122,13 +122,13 @@ class Character:
 
     @classmethod
     def from_seed(cls, seed: int) -> "Character":
-        """The character number `seed`: traits that go together, the same ones each time."""
+        """The character of a seed: matching traits, the same for equal seeds."""
         traits, presentation = _imagine(np.random.default_rng([seed % 2**63, 2]))
         return cls(_name(seed, presentation), tuple((t, traits[t]) for t in TRAITS))
 
 
 def check_trait(trait: str, value: Any) -> None:
-    """Raises ValueError, with the choices, for a trait or a value that does not exist."""
+    """Raises ValueError, with the choices, for an unknown trait or value."""
     if trait not in TRAITS:
         raise ValueError(f"there is no trait {trait!r}; the traits are {', '.join(TRAITS)}")
     schema = TRAITS[trait]
@@ -167,7 +167,7 @@ def _presentation(traits: Mapping[str, Value]) -> str:
     return "feminine" if traits["lashes"] in ("long", "winged") else "androgynous"
 
 
-# What goes together ---------------------------------------------------------------------------------------------------
+# Matching traits ------------------------------------------------------------------------------------------------------
 
 _HAIRS = {
     "feminine": "hime cut,long waves,long straight,wavy bob,sleek bob,pixie,twin tails,high ponytail,side braid,"

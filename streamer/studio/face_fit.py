@@ -1,4 +1,4 @@
-"""A fitted face: what the picture rig has to know of a picture. `streamer/faces` fills it.
+"""A fitted face: what the picture rig needs to know about a picture. `streamer/faces` produces it.
 
 Letters used in shapes: H, W the picture's edges.
 """
@@ -17,39 +17,39 @@ LEFT_EYE_CORNERS = (33, 133)
 RIGHT_EYE_CORNERS = (263, 362)
 
 LEFT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173)
-"""Landmarks on the lids' edges: lower edge from corner to corner, then upper edge without the corners."""
+"""Landmarks on the edges of the lids: lower edge from corner to corner, then upper edge without the corners."""
 
 RIGHT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398)
 
 INNER_LIPS = (13, 14)
-"""Middle of the upper and of the lower lip's inner edge."""
+"""Midpoints of the inner edges of the upper and the lower lip."""
 
 Style = Literal["photo", "drawing"]
 
 
 @dataclass(frozen=True, eq=False)
 class FaceFit:
-    """One face in a picture. Left and right are the viewer's; x, y are pixels of the picture, from its upper left."""
+    """One face in a picture. Left and right are the viewer's; x, y are pixels from the picture's upper left."""
 
     points: np.ndarray
-    """[468, 3] float32: x, y and, in the same unit, depth; what is nearer to the camera has the smaller depth."""
+    """[468, 3] float32: x, y and depth in the same unit; smaller depth is nearer to the camera."""
 
     lids: np.ndarray
-    """[2, 16, 2] float32: the lids' edges of the left and the right eye, in the order of LEFT_EYE and RIGHT_EYE."""
+    """[2, 16, 2] float32: lid edges of the left and the right eye, in the order of LEFT_EYE and RIGHT_EYE."""
 
     irises: np.ndarray
-    """[2, 5, 2] float32: of the left and the right eye: centre, then four points of the rim."""
+    """[2, 5, 2] float32: centre and four rim points of the iris, for the left and the right eye."""
 
     score: float = 1.0
-    """How sure it is, 0..1; 1 where a person marked it."""
+    """Confidence, 0..1; 1 for a user's marks."""
 
     style: Style = "photo"
 
     eyes_covered: bool = False
-    """By sunglasses, hair or a line that stands for them: no lid is moved."""
+    """Eyes covered by sunglasses or hair, or drawn as lines: the lids are not moved."""
 
     mouth_covered: bool = False
-    """By a mask, a hand or a microphone: the lower face moves, the lips do not part."""
+    """Mouth covered by a mask, a hand or a microphone: the lower face moves, the lips do not part."""
 
     @property
     def eye_distance(self) -> float:
@@ -59,12 +59,12 @@ class FaceFit:
 
     @property
     def lip_gap(self) -> float:
-        """Distance between the inner lips, as a share of `eye_distance`."""
+        """Distance between the inner lips, relative to `eye_distance`."""
         gap = self.points[INNER_LIPS[0], :2] - self.points[INNER_LIPS[1], :2]
         return float(np.hypot(*gap)) / max(self.eye_distance, 1e-6)
 
     def moved(self, matrix: np.ndarray) -> "FaceFit":
-        """The face as it lies after a similarity [2, 3] has been applied to the picture."""
+        """The face after a similarity [2, 3] of the picture."""
         linear, shift = matrix[:, :2], matrix[:, 2]
         scale = float(np.sqrt(abs(np.linalg.det(linear))))
         points = np.empty_like(self.points)

@@ -1,4 +1,4 @@
-"""The rig: a character that is drawn from a control vector, frame by frame, with exact truth beside the picture.
+"""The rig: draws a character from a control vector, frame by frame, with exact ground truth.
 
 Letters used in shapes: S picture size, C controls, K key points.
 """
@@ -18,7 +18,7 @@ from streamer.studio.draw.portrait import portrait
 __all__ = ["BODY_KEYPOINTS", "FACE_KEYPOINTS", "HAND_KEYPOINTS", "KEYPOINTS", "Rig", "Truth", "expression"]
 
 SIZES = (32, 2048)
-FINE_BELOW = 192  # smaller pictures are drawn twice as large and averaged: lines thinner than a pixel stay even
+FINE_BELOW = 192  # smaller pictures are drawn at twice the size and averaged, so that thin lines stay even
 
 _SIDES = ("left", "right")  # the viewer's
 FINGERS = ("thumb", "index", "middle", "ring", "little")
@@ -44,18 +44,18 @@ Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 @dataclass(frozen=True)
 class Truth:
-    """What is exactly where in one frame."""
+    """Exact positions of a frame's parts."""
 
-    face_mask: np.ndarray  # [S,S] bool: the face's skin and features where nothing is in front of them
-    mouth_box: Box  # lips and lines included
-    eye_boxes: tuple[Box, Box]  # lashes included; the viewer's left eye first
-    keypoints: np.ndarray  # [K,3] float32: x, y in pixels and 1 where visible, else 0 (KEYPOINTS names them)
-    inner_lip: float  # distance of the inner lips' middles in pixels
-    inner_lip_share: float  # the same as a share of this character's widest opening, without the head's foreshortening
+    face_mask: np.ndarray  # [S,S] bool: the face's skin and features where unoccluded
+    mouth_box: Box  # including lips and lines
+    eye_boxes: tuple[Box, Box]  # including lashes; the viewer's left eye first
+    keypoints: np.ndarray  # [K,3] float32: x, y in pixels and 1 if visible, else 0 (KEYPOINTS names them)
+    inner_lip: float  # distance between the midpoints of the inner lips in pixels
+    inner_lip_share: float  # the same relative to this character's widest opening, without foreshortening
 
 
 class Rig:
-    """Draws one character. Use it from one thread at a time; as many rigs as you like may live side by side."""
+    """Draws one character. Not thread-safe; any number of rigs may exist."""
 
     name = "studio_rig"
 
@@ -77,9 +77,9 @@ class Rig:
         )
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
-        """The picture for `controls` [C] at `t` seconds: [S,S,4] uint8 straight RGBA.
+        """Draws `controls` [C] at `t` seconds: [S,S,4] uint8 straight RGBA.
 
-        The next call reuses the buffer: copy what must last. Controls beyond their range are drawn at its end.
+        The next call overwrites the buffer: copy it to keep it. Controls are clamped to their ranges.
         """
         controls = np.asarray(controls, np.float32)
         if controls.shape != (len(CONTROLS),):
@@ -108,7 +108,7 @@ class Rig:
         return self._averaged
 
     def draw_with_truth(self, controls: np.ndarray, t: float = 0.0) -> tuple[np.ndarray, Truth]:
-        """The picture as `draw` gives it, and what is where in it."""
+        """The picture as from `draw`, with its ground truth."""
         image = self.draw(controls, t)
         with self._lock:
             if self._closed:
@@ -127,8 +127,8 @@ class Rig:
 
     def points(self) -> np.ndarray:
         """
-        Where all control points are in the last picture drawn: [N, 3] float32, x, y in pixels and 1 where their shape
-        is painted, else 0. The n-th is the same point of the character in every picture.
+        All control points of the last picture: [N, 3] float32, x, y in pixels and 1 if their shape is painted, else 0.
+        The n-th is the same point of the character in every picture.
         """
         with self._lock:
             sketch = self._sketch
@@ -150,12 +150,12 @@ class Rig:
             [~green & ~blue, red & blue & ~green, green],
             ~green & ~blue,
         )
-        lowered = (self._kind == "hand") & ~shown  # such a hand is nowhere, not where it was last seen
+        lowered = (self._kind == "hand") & ~shown  # a lowered hand has no position, not its last one
         x[lowered] = y[lowered] = 0.0
         return np.stack([x, y, inside & free], -1).astype(np.float32)
 
     def _shown(self) -> np.ndarray:
-        """[K] whether the part is drawn at all: a lowered hand and a closed eye's iris are not."""
+        """[K] whether the part is drawn at all: lowered hands and the irises of closed eyes are not."""
         shown = np.ones(len(KEYPOINTS), bool)
         for prefix, visible in self._anatomy.shown.items():
             if not visible:
@@ -168,7 +168,7 @@ class Rig:
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
     def close(self) -> None:
-        """Frees the rasteriser's memory; safe to call twice, and while another thread draws: that frame is finished."""
+        """Frees the rasteriser's memory. Idempotent; if another thread is drawing, its frame is finished first."""
         with self._lock:
             self._closed = True
             self._sketch.close()

@@ -1,6 +1,6 @@
-"""A picture that moves as a whole, as PNG-tubers do: for pictures in which there is no face to move.
+"""A picture that moves as a whole, like a PNG-tuber: for pictures without a face.
 
-The rig has no parts of such a picture to move, so it bobs, tilts and stretches it with the voice.
+Such a picture has no parts to move, so it bobs, tilts and stretches with the voice.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from streamer.motion.controls import INDEX
 
 
 class StillRig:
-    """Draws a picture [H, W, 4] on a square, moved by the controls. One rig per thread at a time."""
+    """Draws a picture [H, W, 4] on a square, moved by the controls. Not thread-safe."""
 
     name = "still"
 
@@ -21,13 +21,13 @@ class StillRig:
         edge = min(height, width)
         opaque = picture[..., 3].min() == 255
         image = Image.fromarray(picture)
-        if opaque:  # fills the frame: the middle square, a little enlarged so that moving shows no border
+        if opaque:  # fills the frame: the middle square, slightly enlarged so that motion shows no border
             left, top = (width - edge) // 2, (height - edge) // 3
             self._image = image.crop((left, top, left + edge, top + edge)).resize(
                 (size, size), Image.Resampling.LANCZOS
             )
             self._zoom = 1.10
-        else:  # a cut-out stands whole on the background
+        else:  # a cut-out is shown whole on the background
             scale = size / max(height, width)
             resized = image.resize(
                 (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS
@@ -46,7 +46,7 @@ class StillRig:
         angle = 0.22 * float(controls[INDEX["roll"]])
         shift_x = 0.045 * self.size * float(controls[INDEX["yaw"]])
         shift_y = -self.size * (0.012 * opening + 0.05 * float(controls[INDEX["pitch"]]))
-        # Output pixel to source pixel: undo the shift, turn and stretch about the picture's foot.
+        # Maps output to source pixels: inverts the shift, rotation and stretch about the picture's lower edge.
         cos, sin = np.cos(angle) / self._zoom, np.sin(angle) / self._zoom
         foot = self.size
         a, b = cos * np.sqrt(stretch), sin * np.sqrt(stretch)
@@ -62,4 +62,4 @@ class StillRig:
         return np.array(Image.alpha_composite(self._background, moved))
 
     def close(self) -> None:
-        """Nothing is held beyond memory."""
+        """Nothing to release but memory."""

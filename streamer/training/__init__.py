@@ -1,4 +1,4 @@
-"""Recipes: `lipstream train NAME` is a whole one in one command."""
+"""Training recipes: `lipstream train NAME` runs a complete one."""
 
 import importlib
 import sys
@@ -9,7 +9,7 @@ RECIPES = ("articulation", "face", "tiny", "nano", "live")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the recipe that the first argument names, with the rest as its options."""
+    """Runs the recipe named by the first argument; the remaining arguments are its options."""
     if not arguments or arguments[0] not in RECIPES:
         print(f"lipstream train: name one of {', '.join(RECIPES)}", file=sys.stderr)
         return 2

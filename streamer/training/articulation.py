@@ -1,8 +1,8 @@
-"""Trains the articulation network: `lipstream train articulation SET` from the set that `lipstream data` built.
+"""Trains the articulation network: `lipstream train articulation SET`, from the set that `lipstream data` built.
 
-The network hears log-mel bands at 100 Hz through causal convolutions, four hops of which become one frame, and
-remembers through two GRU layers at 25 Hz. Its heads tell the mouth, whether the lips are closed (which gates the
-opening), prosody, and, for training only, the phones, which are read from the embedding that the generator later gets.
+The network takes log-mel bands at 100 Hz through causal convolutions, reduces four hops to one frame, and has two GRU
+layers at 25 Hz. Its heads predict the mouth, whether the lips are closed (which gates the opening), prosody, and, only
+for training, the phones, which are predicted from the embedding that the generator later uses.
 
 Letters used in shapes: B rows, T frames, H hops (4 T), F mel bands, M mouth channels, P prosody channels, E embedding.
 """
@@ -31,7 +31,7 @@ from streamer.training.data.phones import INDEX, NAMES, PHONES, TimedPhone
 
 OPEN = MOUTH.index("open")
 LOOKAHEADS = (0, 20, 40, 60, 80)
-"""Milliseconds that the network can be trained to hear ahead; it is told which."""
+"""Look-aheads (ms) that the network can be trained for; it is conditioned on the one in use."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Log-mel hops to curves, with the state of the stream as an argument."""
+    """Log-mel hops to articulation frames, with the stream's state as an argument."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -81,12 +81,12 @@ class Network(nn.Module):
         self.voice = nn.Linear(2 * h, len(PROSODY))
         self.phones = nn.Linear(EMBEDDING, 2 * len(NAMES))
         self.drop = nn.Dropout(config.dropout)
-        # An opening that the network is this sure is closed becomes 0; calibrated on validation after training.
+        # Openings that the network considers closed with this confidence become 0; calibrated on validation data.
         self.gate: Tensor
         self.register_buffer("gate", torch.tensor([0.35, 0.65]))
 
     def initial(self, rows: int) -> list[Tensor]:
-        """The state before anything was heard: silence."""
+        """The initial state, after silence."""
         c = self.config
         past = [torch.zeros(rows, BANDS, c.kernel - 1)]
         past += [torch.zeros(rows, c.channels, (c.kernel - 1) * d) for d in c.dilations]
@@ -117,7 +117,7 @@ class Network(nn.Module):
         }, following
 
     def mouth(self, out: dict[str, Tensor]) -> Tensor:
-        """The mouth as it is shown, [B, T, M]: within 0..1, its opening gated by the certainty that the lips meet."""
+        """The final mouth, [B, T, M]: within 0..1, its opening gated by the confidence that the lips are closed."""
         raw = out["raw"].clamp(0, 1)
         low, high = self.gate[0], self.gate[1]
         shut = ((torch.sigmoid(out["closed"]) - low) / (high - low)).clamp(0, 1)
@@ -125,7 +125,7 @@ class Network(nn.Module):
 
 
 class Runtime(nn.Module):
-    """What is exported: the network at one look-ahead, with only the outputs that a live session reads."""
+    """The exported network, at one look-ahead, with only the outputs that a live session uses."""
 
     def __init__(self, network: Network, lookahead: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Runtime(nn.Module):
     def forward(self, mel: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """mel [1, H, F] -> mouth [1, T, M], prosody [1, T, P], embedding [1, T, E], next state."""
         out, following = self.network(mel, self.index, list(state))
-        # energy, voiced and beat are shares; nod and brow have a sign
+        # energy, voiced and beat are in 0..1; nod and brow are signed
         prosody = torch.cat([out["prosody"][..., :3].clamp(0, 1), out["prosody"][..., 3:].clamp(-1, 1)], -1)
         return self.network.mouth(out), prosody, out["embedding"], *following
 
@@ -145,7 +145,7 @@ class Runtime(nn.Module):
 
 @dataclass(frozen=True)
 class Heard:
-    """A clip as the network is trained on it."""
+    """A training clip."""
 
     line: dict
     mel: np.ndarray  # [H, F] float16, H = 4 T; hop h ends at sample 160·(h + 1)
@@ -179,7 +179,7 @@ def heard(line: dict, arrays: dict[str, np.ndarray]) -> Heard:
 
 
 class Clips:
-    """The clips of a growing folder, by split; `refresh` reads the shards that have come since."""
+    """The clips of a growing folder, by split; `refresh` reads newly added shards."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -187,7 +187,7 @@ class Clips:
         self._seen: set[str] = set()
 
     def refresh(self, at_most: int | None = None) -> int:
-        """Reads new shards, `at_most` so many; returns how many there are now."""
+        """Reads at most `at_most` new shards; returns the total."""
         fresh = [p for p in sorted(self.folder.glob("shard_*.npz")) if p.name not in self._seen]
         for path in fresh[:at_most]:
             self._seen.add(path.name)
@@ -197,7 +197,7 @@ class Clips:
 
 
 def offset_hops(mel: np.ndarray, lookahead: int) -> np.ndarray:
-    """[H, F] -> [H, F] as steps of this look-ahead (ms) hear it: row 4 k is the first hop that is new to frame k."""
+    """[H, F] -> [H, F] as seen at this look-ahead (ms): row 4 k is the first hop that is new to frame k."""
     shift = HOPS_PER_FRAME - lookahead // 10
     silence = np.full((abs(shift), mel.shape[1]), SILENT_MEL, mel.dtype)
     if shift > 0:
@@ -209,8 +209,8 @@ def batch(
     clips: list[Heard], rows: int, frames: int, lookaheads: list[int], rng: np.random.Generator
 ) -> dict[str, Tensor]:
     """
-    `rows` rows of `frames` frames, each of clips one after the other, at a random level and colour, from a vocal tract
-    a little longer or shorter, and with some bands missing.
+    `rows` rows of `frames` frames, each of consecutive clips, with augmentation: random level and equalisation, vocal
+    tract length, and masked bands.
     """
     made: dict[str, list[np.ndarray]] = {name: [] for name in ("mel", "mouth", "prosody", "phones", "closed", "ahead")}
     for _ in range(rows):
@@ -227,7 +227,7 @@ def batch(
         for _ in range(2):
             first = int(rng.integers(BANDS))
             mel[:, first : first + int(rng.integers(8))] -= rng.uniform(0, 2)
-        # Full silence stays so: only sound has a level.
+        # Digital silence is left unchanged: only sound has a level.
         mel = SILENT_MEL + np.logaddexp((mel - SILENT_MEL + colour) * 2.5, rng.uniform(-3, 1)) / 2.5
         made["mel"].append(offset_hops(mel, lookahead)[: frames * HOPS_PER_FRAME].astype(np.float32))
         for name in ("mouth", "prosody", "phones", "closed"):
@@ -243,15 +243,15 @@ _CHANNEL_WEIGHTS = torch.tensor([4.0, 1.0, 1.5, 1.0, 1.0, 0.6, 0.8])  # in the o
 
 
 def loss(network: Network, out: dict[str, Tensor], truth: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum, and its parts."""
+    """The weighted sum of the losses, and its parts."""
     closed = truth["closed"].float()
     error = out["raw"] - truth["mouth"]
-    # While the lips are closed the gate opens or shuts the mouth; the raw opening is then free to be the vowels' own.
+    # While the lips are closed only the gate matters; the raw opening may then interpolate between vowels.
     weight = torch.ones_like(error)
     weight[..., OPEN] = 1 + 2 * closed
     place = (error.square() * weight * _CHANNEL_WEIGHTS).mean()
     velocity = (error.diff(dim=1).square() * _CHANNEL_WEIGHTS).mean()
-    # Never quite sure of a closure: alignments err by a frame.
+    # Label smoothing: alignments are off by up to a frame.
     certain = 0.02 + 0.94 * closed
     shut = functional.binary_cross_entropy_with_logits(out["closed"], certain, pos_weight=torch.tensor(3.0))
     prosody = functional.mse_loss(out["prosody"], truth["prosody"])
@@ -264,24 +264,24 @@ def loss(network: Network, out: dict[str, Tensor], truth: dict[str, Tensor]) -> 
 
 @torch.no_grad()
 def outputs(network: Network, clip: Heard, lookahead: int) -> dict[str, Tensor]:
-    """What the network says of a whole clip, with a leading axis of one row."""
+    """The network's outputs for a whole clip, with a leading axis of one row."""
     mel = torch.from_numpy(offset_hops(clip.mel.astype(np.float32), lookahead))[None]
     out, _ = network(mel, torch.tensor([LOOKAHEADS.index(lookahead)]), network.initial(1))
     return out
 
 
 def predict(network: Network, clip: Heard, lookahead: int) -> np.ndarray:
-    """The mouth of a whole clip, [T, M]."""
+    """The predicted mouth of a whole clip, [T, M]."""
     return network.mouth(outputs(network, clip, lookahead))[0].numpy()
 
 
 def evaluate(network: Network, clips: list[Heard], lookahead: int) -> dict[str, float]:
-    """The numbers of `measure` for these clips."""
+    """The metrics of `measure` for these clips."""
     return measure([(predict(network, clip, lookahead), clip) for clip in clips])
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson's, and 0 where one of them never changes."""
+    """Pearson correlation; 0 if either input is constant."""
     x, y = x.astype(np.float64) - np.mean(x, dtype=np.float64), y.astype(np.float64) - np.mean(y, dtype=np.float64)
     spread = math.sqrt(float(np.sum(x * x)) * float(np.sum(y * y)))
     return float(np.sum(x * y)) / spread if spread > 0 else 0.0
@@ -289,8 +289,8 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 def measure(pairs: list[tuple[np.ndarray, Heard]]) -> dict[str, float]:
     """
-    Predicted mouths [T, M] against their clips: the opening's correlation, how often p, b and m are closed, how often
-    the mouth shuts that should be open, and the lag in ms (positive: the prediction is late).
+    Metrics of predicted mouths [T, M] against their clips: correlation of the opening, how often p, b and m are closed,
+    how often the mouth is wrongly closed, and the lag in ms (positive: the prediction is late).
     """
     if not pairs:
         raise ValueError("no clips to measure")
@@ -345,7 +345,7 @@ def train(
     start: Path | None = None,
     frames: int = 200,
 ) -> Network:
-    """Trains for `steps`, continuing from the checkpoint in `work` if there is one; returns the averaged network."""
+    """Trains for `steps`, resuming from the checkpoint in `work` if there is one; returns the averaged network."""
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network, averaged = Network(config), Network(config)
@@ -364,7 +364,7 @@ def train(
         step = saved["step"]
     clips = Clips(folder)
     if clips.refresh() == 0 or not clips.splits["train"]:
-        raise ValueError(f"{folder} holds no shards to train on: build them with `lipstream data {folder}`")
+        raise ValueError(f"{folder} contains no shards to train on: build them with `lipstream data {folder}`")
     rng = np.random.default_rng(step)
     began, running = time.monotonic(), dict[str, float]()
     while step < steps:
@@ -410,8 +410,8 @@ def train(
 
 def calibrate(network: Network, clips: list[Heard], lookahead: int, wanted: float) -> None:
     """
-    Sets the gate, on clips that were not trained on: as high as it can be while p, b and m are still closed as often as
-    wanted, so that as few openings as possible are shut by mistake.
+    Sets the gate's threshold on validation clips: as high as possible while the wanted fraction of p, b and m is still
+    closed, so that as few open mouths as possible are closed by mistake.
     """
     said = [outputs(network, clip, lookahead) for clip in clips]
     for middle in np.arange(0.80, 0.04, -0.025):
@@ -423,7 +423,7 @@ def calibrate(network: Network, clips: list[Heard], lookahead: int, wanted: floa
 
 
 def export(network: Network, lookahead: int, path: Path) -> None:
-    """Writes the network at one look-ahead as ONNX with float16 weights, for features.Articulation."""
+    """Writes the network at one look-ahead as ONNX with float16 weights, for motion.articulation.Articulation."""
     import onnx  # only training needs it
     from onnx import helper
 
@@ -432,7 +432,7 @@ def export(network: Network, lookahead: int, path: Path) -> None:
     names = [f"state{i}" for i in range(len(state))]
     part = path.with_suffix(".part")
     with warnings.catch_warnings():
-        # The exporter warns of its own retirement and of batches of other sizes, which are never run.
+        # The exporter warns of its deprecation and of other batch sizes, which are never used.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             runtime,
@@ -457,10 +457,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("articulation"), help="folder for checkpoints")
     parser.add_argument("--out", type=Path, help="where the weights go (default: WORK/articulation.onnx)")
     parser.add_argument("--lookahead", type=int, default=40, choices=LOOKAHEADS, help="ms")
-    parser.add_argument("--steps", type=int, default=1000, help="steps at all look-aheads, to compare them")
-    parser.add_argument("--more-steps", type=int, default=2550, help="steps at the chosen look-ahead, after those")
+    parser.add_argument("--steps", type=int, default=1000, help="steps with all look-aheads, to compare them")
+    parser.add_argument("--more-steps", type=int, default=2550, help="further steps with the chosen look-ahead")
     parser.add_argument("--rows", type=int, default=20, help="rows of 8 s in a batch")
-    parser.add_argument("--closed", type=float, default=0.93, help="share of p, b and m to close, on validation")
+    parser.add_argument("--closed", type=float, default=0.93, help="fraction of p, b and m to close, on validation")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

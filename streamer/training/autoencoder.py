@@ -1,10 +1,11 @@
-"""The first stage: the anchored autoencoder, trained on crops of drawn frames.
+"""The first stage: the anchored autoencoder, trained on crops of rendered frames.
 
-Each sample is a picture of a character and frames of the same one. The picture is mostly the neutral one, as in live
-use, else any other frame of the scene, since an uploaded picture may smile or look aside. Crops of the same place in
-both are a third of the work of whole frames; places near a crop's border, whose origin may lie outside, count less.
+Each sample is a picture of a character and frames of the same one. The picture is usually the neutral one, as in live
+use, otherwise any frame of the scene, since an uploaded picture may smile or look aside. Crops at the same position in
+both take a third of the compute of whole frames; positions near a crop's border, whose source may lie outside, have
+less weight.
 
-The encoder sees what the studio drew, the decoder draws it in the scene's style: latents hold no looks.
+The encoder sees the studio's rendering, the decoder reproduces it in the scene's style: latents encode no style.
 
 Letters used in shapes: B scenes, T frames of each, S picture edge, Z latent channels.
 """
@@ -23,16 +24,16 @@ from streamer.training.common import Kept, Log, Progress, Training
 from streamer.training.scenes import WEIGHT_STRIDE, Scene, Scenes
 
 LATENT_NOISE = 0.002
-"""Added to latents before they are decoded, as a share of their own spread: enough that no detail hides in their last
-digits. More of it makes channels repeat each other: 0.03 left eight of 32 that said anything of their own."""
+"""Noise added to latents before decoding, relative to their standard deviation: enough that no detail is hidden in
+their last digits. More makes channels redundant: with 0.03, only eight of 32 carried information of their own."""
 DECODER_NOISE = 0.12
-"""At most, when the encoder is held and latents are white: the generator is never exact."""
+"""Maximum noise once the encoder is frozen and latents are whitened: the generator is never exact."""
 _LATENT_PENALTY = 1e-5
 _SHARPNESS_WEIGHT = 0.2
 _FLOW_WEIGHT = 0.5
 _PAINTED_FROM, _FLOW_WHERE_PAINTED = 4.0, 0.1
-"""Weight from which on a place is a mouth's or an eye's, and how much a flow's error counts there: an open mouth and a
-closed lid come from nowhere in the picture, and a flow that must explain them fetches smudges."""
+"""Weight from which a position counts as mouth or eye, and the weight of a flow error there: an open mouth and a closed
+lid have no source in the picture, and a flow that tries to explain them fetches smudges."""
 _MATCH_WEIGHT = 0.03
 _LIKENESS_WEIGHT = 0.05
 _LEAST_SHOWN = 0.02
@@ -41,7 +42,7 @@ _BORDER_WEIGHT = 0.2
 
 
 def loss(painted: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
-    """painted and wanted [B, 4, h, w], weights [B, 1, h, w]: absolute error and that of its gradients, weighted."""
+    """Weighted absolute error of [B, 4, h, w] and of its gradients, with weights [B, 1, h, w]."""
     error = painted.float() - wanted
     total = weights.sum() * wanted.shape[1]
     plain = (torch.sqrt(error**2 + 1e-6) * weights).sum() / total
@@ -52,9 +53,9 @@ def loss(painted: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
 
 def sharpness_loss(painted: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     """
-    How far the strength of edges in [B, 4, h, w], root mean square over windows of 8 pixels, is from what is wanted,
-    weighted by [B, 1, h, w]. An edge that is a little out of place costs `loss` less where it is blurred; here it costs
-    nothing, and a blurred one does.
+    Error of the local edge strength of [B, 4, h, w] (root mean square over windows of 8 pixels), weighted by
+    [B, 1, h, w]. With `loss` alone, blurring a slightly misplaced edge reduces its cost; here the misplacement costs
+    nothing and the blur does.
     """
 
     def strength(pictures: Tensor) -> Tensor:
@@ -68,8 +69,8 @@ def sharpness_loss(painted: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
 
 def likeness(latent: Tensor) -> Tensor:
     """
-    latent [B, Z, s, s]: the mean squared correlation of different channels (VICReg's covariance term). Left alone, most
-    channels repeat what a few say, which makes the latent robust and the picture soft.
+    latent [B, Z, s, s]: the mean squared correlation of different channels (VICReg's covariance term). Without it, most
+    channels are redundant, which makes the latent robust and the picture soft.
     """
     of_channels = torch.corrcoef(latent.transpose(0, 1).flatten(1))
     return (of_channels - torch.diag(of_channels.diag())).square().mean()
@@ -77,9 +78,9 @@ def likeness(latent: Tensor) -> Tensor:
 
 def flow_loss(flows: list[Tensor], picture: Tensor, frames: Tensor, weights: Tensor) -> Tensor:
     """
-    How far the picture, shrunk and moved along each stage's flow [B, 2, h, h], is from the frame [B, 4, S, S], of which
-    `weights` [B, 1, S, S] say what is mouth and eyes. Where outlines are thin only a coarse picture tells a flow that
-    is far off which way to go.
+    Difference between the downscaled picture, warped by each stage's flow [B, 2, h, h], and the frame [B, 4, S, S];
+    `weights` [B, 1, S, S] mark mouth and eyes. Where outlines are thin, only a coarse picture gives a flow that is far
+    off a useful gradient.
     """
     total = frames.new_zeros(())
     counts = torch.where(weights < _PAINTED_FROM, 1.0, _FLOW_WHERE_PAINTED)
@@ -91,7 +92,7 @@ def flow_loss(flows: list[Tensor], picture: Tensor, frames: Tensor, weights: Ten
 
 
 class Crops(NamedTuple):
-    """Of one place in a picture and some frames of each scene, as they were drawn and as the scene's style has them."""
+    """Crops at one position of a picture and some frames of each scene, as rendered and in the scene's style."""
 
     picture: Tensor  # [B, 4, h, h]
     frames: Tensor  # [B * T, 4, h, h]
@@ -99,14 +100,14 @@ class Crops(NamedTuple):
     styled_frames: Tensor
     weights: Tensor  # [B * T, 1, h, h]
     places: Tensor  # [B * T, P, 2]: points in the frames' crops, x and y in pixels
-    origins: Tensor  # [B * T, P, 2]: where the same points are in the picture's crop
-    known: Tensor  # [B * T, P]: 1 where both are seen, else 0
+    origins: Tensor  # [B * T, P, 2]: the same points in the picture's crop
+    known: Tensor  # [B * T, P]: 1 if visible in both, else 0
 
 
 def match_loss(flows: list[Tensor], crops: Crops) -> Tensor:
     """
-    How far, in pixels, the stages' flows [B, 2, h, h] at known points lead from where those points are in the picture.
-    Colours alone never teach a flow that is several outlines off; what the studio moved, it knows.
+    Endpoint error, in pixels, of the stages' flows [B, 2, h, h] at points with known correspondence. Colours alone
+    cannot correct a flow that is several outlines off; the studio knows the true motion.
     """
     edge = crops.frames.shape[-1]
     wanted = crops.origins - crops.places
@@ -121,7 +122,7 @@ def match_loss(flows: list[Tensor], crops: Crops) -> Tensor:
 
 
 def corner(mouth: np.ndarray, size: int, edge: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Where a crop of a picture begins, x and y in pixels: mostly round the face, of which `mouth` [4] is the box."""
+    """Position of a crop in a picture, x and y in pixels: usually around the face, given the `mouth` box [4]."""
     most = (size - edge) // STRIDE
     if rng.random() >= 0.65:
         x, y = rng.integers(most + 1, size=2)
@@ -132,7 +133,7 @@ def corner(mouth: np.ndarray, size: int, edge: int, rng: np.random.Generator) ->
 
 
 def weights_at(part: np.ndarray, edge: int, size: int) -> np.ndarray:
-    """[..., edge / 4, edge / 4] of a scene's weights -> [..., edge, edge] float32; a crop's border counts less."""
+    """[..., edge / 4, edge / 4] of a scene's weights -> [..., edge, edge] float32; a crop's border has less weight."""
     whole = part.astype(np.float32).repeat(WEIGHT_STRIDE, -2).repeat(WEIGHT_STRIDE, -1)
     if edge < size:
         border = np.full((edge, edge), _BORDER_WEIGHT, np.float32)
@@ -142,7 +143,7 @@ def weights_at(part: np.ndarray, edge: int, size: int) -> np.ndarray:
 
 
 def crops(scenes: list[Scene], targets: int, edge: int, rng: np.random.Generator) -> Crops:
-    """Of `targets` frames of each scene, `edge` pixels wide and high."""
+    """Crops of `targets` frames of each scene, `edge` pixels wide and high."""
     parts: list[list[np.ndarray]] = [[] for _ in Crops._fields]
     size = scenes[0].picture.shape[0]
     step = WEIGHT_STRIDE
@@ -197,9 +198,9 @@ def train(
     seed: int = 0,
 ) -> Autoencoder:
     """
-    Trains all of it (stage "autoencoder"), or with the encoder held as it is (stage "decoder": the generator may learn
-    meanwhile), continuing from the stage's checkpoint in `work` if there is one. Returns the averaged network, whose
-    latents are white.
+    Trains everything (stage "autoencoder"), or with the encoder frozen (stage "decoder": the generator may be trained
+    meanwhile), resuming from the stage's checkpoint in `work` if there is one. Returns the averaged network with
+    whitened latents.
     """
     model = model.to(device).to(memory_format=torch.channels_last).requires_grad_(True)  # type: ignore[call-overload]
     model.encoder.requires_grad_(stage == "autoencoder")
@@ -243,8 +244,8 @@ def train(
 @torch.no_grad()
 def normalise(model: Autoencoder, scenes: list[Scene], device: torch.device) -> None:
     """
-    Sets the whitening of the latents from some scenes: mean 0, covariance 1. Of all bases that do so, the one in which
-    errors of different channels show in different ways (see `sensitivity`), strongest first.
+    Computes the whitening of the latents from some scenes: mean 0, covariance 1. Among all such bases, it chooses the
+    one in which errors of different channels are visually uncorrelated (see `sensitivity`), strongest first.
     """
     identity = torch.eye(model.config.latent, device=device)
     model.mean.zero_()
@@ -269,8 +270,8 @@ def normalise(model: Autoencoder, scenes: list[Scene], device: torch.device) -> 
 @torch.no_grad()
 def sensitivity(model: Autoencoder, scenes: list[Scene], device: torch.device, push: float = 0.3) -> Tensor:
     """
-    [Z, Z]: how much a small error in a latent's channels shows in the picture, and how alike two channels' errors look.
-    With J the decoder's Jacobian and W the weights of places: J^T W J, the mean over places and scenes.
+    [Z, Z]: visibility of small errors in a latent's channels, and the similarity of two channels' errors. With J the
+    decoder's Jacobian and W the weights of positions: J^T W J, averaged over positions and scenes.
     """
     count = model.config.latent
     total = torch.zeros(count, count, device=device)
@@ -289,6 +290,6 @@ def sensitivity(model: Autoencoder, scenes: list[Scene], device: torch.device, p
 
 @torch.no_grad()
 def encode(model: Autoencoder, scene: Scene, device: torch.device) -> Tensor:
-    """The scene's latents against its neutral picture: [T, Z, s, s]."""
+    """The scene's latents relative to its neutral picture: [T, Z, s, s]."""
     frames = to_tensor(scene.frames).to(device)
     return model.encode(frames, to_tensor(scene.picture).to(device).expand_as(frames))

@@ -1,4 +1,4 @@
-"""What every stage of training shares: checkpoints that continue, averaged weights, learning-rate schedules, logs."""
+"""Shared by all training stages: resumable checkpoints, weight averaging, learning-rate schedules, logs."""
 
 import copy
 import json
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 def save_checkpoint(path: Path, **parts: Any) -> None:
-    """Written beside and renamed, so that an interruption leaves the last whole checkpoint."""
+    """Writes a temporary file and renames it, so that an interruption keeps the last complete checkpoint."""
     part = path.with_suffix(".part")
     torch.save(parts, part)
     part.replace(path)
 
 
 class Average(Generic[M]):
-    """Exponential moving average of a module's weights; young averages forget faster."""
+    """Exponential moving average of a module's weights; forgets faster at the start."""
 
     def __init__(self, module: M, decay: float = 0.999) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
@@ -47,8 +47,8 @@ class Average(Generic[M]):
 
 class Progress:
     """
-    How far a stage is, by steps or by minutes, whichever comes first: a stage that is short of time still ends with a
-    small learning rate. Minutes spent before an interruption count.
+    Progress of a stage by steps or minutes, whichever is further: a stage that runs out of time still ends with a small
+    learning rate. Minutes spent before an interruption count.
     """
 
     def __init__(self, steps: int, minutes: float | None) -> None:
@@ -56,12 +56,12 @@ class Progress:
         self.resume(0, 0.0)
 
     def resume(self, step: int, spent: float) -> None:
-        """Goes on from where `step` steps and `spent` minutes had led."""
+        """Continues after `step` steps and `spent` minutes."""
         self.step, self._began = step, time.monotonic() - 60 * spent
 
     @property
     def spent(self) -> float:
-        """Minutes."""
+        """Minutes spent so far."""
         return (time.monotonic() - self._began) / 60
 
     @property
@@ -75,12 +75,12 @@ class Progress:
         return self.share >= 1.0
 
     def rate(self, peak: float, warm_up: int = 200, floor: float = 0.02) -> float:
-        """The learning rate: a linear rise, then half a cosine down to `floor` times the peak."""
+        """The learning rate: a linear warm-up, then half a cosine down to `floor` times the peak."""
         return peak * min(1.0, (self.step + 1) / warm_up) * max(floor, 0.5 * (1 + math.cos(math.pi * self.share)))
 
 
 class Log:
-    """Lines of JSON in a file, and the same to the terminal, with running means between them."""
+    """Writes JSON lines to a file, and to the terminal with running means."""
 
     def __init__(self, path: Path, every: int = 100) -> None:
         self._path, self._every = path, every
@@ -105,9 +105,9 @@ class Log:
 
 class Training(Generic[M]):
     """
-    A stage under way: the network, the average of its weights, its optimiser and how far it is, all of which `path`
-    keeps. Iterate over it: each turn is one step, for which the body leaves gradients; the last one ends with `average`
-    as the result. Goes on from `path` if that exists.
+    A running stage: the network, the average of its weights, its optimiser and its progress, all saved to `path`.
+    Iterate over it: each iteration is one step, for which the body computes gradients; afterwards `average` is the
+    result. Resumes from `path` if it exists.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Training(Generic[M]):
             self._optimizer.load_state_dict(saved["optimizer"])
             progress.resume(saved["step"], saved["minutes"])
         self.rng = np.random.default_rng([seed, progress.step])
-        """For the body's own choices: other ones after a resumption, not the same again."""
+        """For the body's own choices: after a resumption it does not repeat the same ones."""
 
     def __iter__(self) -> Iterator[int]:
         saved_at = self.progress.spent
@@ -163,7 +163,7 @@ class Training(Generic[M]):
         self.save()
 
     def save(self) -> None:
-        """Writes all of it to the path."""
+        """Saves everything to the path."""
         save_checkpoint(
             self._path,
             model=self.network.state_dict(),
@@ -175,7 +175,7 @@ class Training(Generic[M]):
 
 
 class Kept(Generic[T]):
-    """Things that were drawn lately, each used some times over: drawing is dearer than learning from one anew."""
+    """A buffer of recent samples, each used several times: rendering costs more than training on one again."""
 
     def __init__(self, draw: Callable[[], list[T]], capacity: int, reuse: float) -> None:
         self._draw, self._reuse = draw, reuse
@@ -183,7 +183,7 @@ class Kept(Generic[T]):
         self._due = 0.0
 
     def sample(self, count: int, rng: np.random.Generator) -> list[T]:
-        """`count` of them; draws anew what keeps each used about `reuse` times."""
+        """Returns `count` samples; renders as many new ones as keep the reuse at about `reuse` times."""
         self._due += count / self._reuse
         while len(self._kept) < min(8 * count, self._kept.maxlen or 1) or self._due >= 1:
             drawn = self._draw()
@@ -192,14 +192,14 @@ class Kept(Generic[T]):
         return [self._kept[i] for i in rng.integers(len(self._kept), size=count)]
 
     def latest(self, count: int) -> list[T]:
-        """`count` of them, or as many as are kept at most, each once; draws what is missing."""
+        """Returns `count` distinct samples, or the capacity if that is less; renders what is missing."""
         while len(self._kept) < min(count, self._kept.maxlen or 1):
             self._kept.extend(self._draw())
         return list(self._kept)[-count:]
 
 
 def store_in_half(model: "onnx.ModelProto", path: Path) -> None:
-    """Writes an ONNX model whose weights are stored in half precision: onnxruntime casts them once, when it loads."""
+    """Writes an ONNX model with its weights in half precision: onnxruntime casts them once, when it loads."""
     import onnx  # only training needs it
     from onnx import helper, numpy_helper
 

@@ -1,10 +1,9 @@
 """`lipstream train face`: the face detector, trained on views composed from the studio's characters.
 
-    characters, cut out, and scribbled faces ─▶ views of backgrounds, faces and what is none ─▶ network ─▶ face.onnx
+    characters, cut out, and scribbled faces ─▶ views of backgrounds, faces and distractors ─▶ network ─▶ face.onnx
 
-A detector that has seen the studio's characters alone knows their palette and their proportions and little else. So a
-share of the faces is scribbled at random (`scribble`), and whatever is shown changes its colours, its proportions, its
-sharpness and its surroundings.
+A detector trained on the studio's characters alone knows little beyond their palette and proportions. So a fraction of
+the faces is scribbled at random (`scribble`), and colours, proportions, sharpness and surroundings are augmented.
 
 Letters used in shapes: V the view's edge, N views, h, w cells of the network's grid (V / 4), P the 3 points of a face.
 """
@@ -76,7 +75,7 @@ class Network(nn.Module):
 
 
 class Runtime(nn.Module):
-    """What is exported: scores in 0..1 and offsets in pixels."""
+    """The exported network: scores in 0..1 and offsets in pixels."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -88,12 +87,12 @@ class Runtime(nn.Module):
 
 
 def export(network: Network, path: Path) -> None:
-    """Writes the network as ONNX with float16 weights, for model.face.FaceDetector."""
+    """Writes the network as ONNX with float16 weights, for faces.detector.FaceDetector."""
     import onnx  # only training needs it
 
     part = path.with_suffix(".part")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own retirement
+        warnings.simplefilter("ignore")  # the exporter warns of its deprecation
         torch.onnx.export(
             Runtime(network).eval(),
             (torch.zeros(1, 3, VIEW, VIEW),),
@@ -113,7 +112,7 @@ def export(network: Network, path: Path) -> None:
 
 
 def targets(seen: View, edge: int) -> np.ndarray:
-    """[9, h, w] float32: score wanted, offsets / 16 [6], the offsets' weight, 0 where nothing is said of the score."""
+    """[9, h, w] float32: target score, offsets / 16 [6], the offsets' weight, 0 where the score is ignored."""
     cells = edge // CELL
     row, column = np.mgrid[:cells, :cells]
     middles = CELL * (np.stack([column, row], -1) + 0.5)  # [h, w, 2]
@@ -135,7 +134,7 @@ def targets(seen: View, edge: int) -> np.ndarray:
         out[0] = np.maximum(out[0], heat)
         offsets = (face.points - middles[..., None, :]).reshape(cells, cells, 6) / _REACH
         out[1:7][:, nearest] = np.moveaxis(offsets, -1, 0)[:, nearest]
-        # Small faces need their points as exactly as large ones, in their own measure.
+        # Small faces need accuracy relative to their size.
         out[7][nearest] = ((heat > 0.25) * heat * 16 / face.eye_distance)[nearest]
         out[8][heat > 0.02] = 1
     return out
@@ -150,7 +149,7 @@ def batch(stock: Stock, count: int, rng: np.random.Generator) -> tuple[Tensor, T
 
 
 def losses(out: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the scores (focal, as CenterNet has it) and of the points (absolute, in 16 pixels)."""
+    """Losses of the scores (CenterNet's focal loss) and of the points (absolute, in units of 16 pixels)."""
     logits, heat, said = out[:, 0].float(), wanted[:, 0], wanted[:, 8]
     share = torch.sigmoid(logits)
     faces = (heat > 0.999).sum().clamp(min=1)
@@ -163,7 +162,7 @@ def losses(out: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train(work: Path, stock: Stock, minutes: float, steps: int, size: int, seed: int = 0) -> Network:
-    """Trains, continuing from the checkpoint in `work` if there is one; returns the averaged network."""
+    """Trains, resuming from the checkpoint in `work` if there is one; returns the averaged network."""
     torch.manual_seed(seed)
     network = Network()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
@@ -185,12 +184,12 @@ def train(work: Path, stock: Stock, minutes: float, steps: int, size: int, seed:
 
 
 def held_out(seed: int, edge: int, rng: np.random.Generator, scale: float | None = None) -> tuple[np.ndarray, Face]:
-    """A picture with one character whose seed was never trained on: [edge, edge, 4] uint8, and its face.
+    """A picture with one character of a held-out seed: [edge, edge, 4] uint8, and its face.
 
-    The character's own frame is `scale` (0.15 to 1.2 where not said) of the picture's edge.
+    The character's own frame is `scale` (default: 0.15 to 1.2) of the picture's edge.
     """
     if not 0 <= seed < FIRST_SEED:
-        raise ValueError(f"seed {seed} is trained on: those held out are 0 to {FIRST_SEED - 1}")
+        raise ValueError(f"seed {seed} is used for training: held-out seeds are 0 to {FIRST_SEED - 1}")
     with Rig(Character.from_seed(seed), 256, background=False) as rig:
         image, truth = rig.draw_with_truth(pose(rng))
         face, _ = face_of(truth)
@@ -207,12 +206,12 @@ def held_out(seed: int, edge: int, rng: np.random.Generator, scale: float | None
 
 
 def hit(found: list[Face], face: Face, edge: int, within: float = 0.04) -> bool:
-    """Whether exactly this face was found, each point within a share of the picture's edge."""
+    """Whether exactly this face was found, each point within a fraction of the picture's edge."""
     return len(found) == 1 and bool((np.hypot(*(found[0].points - face.points).T) <= within * edge).all())
 
 
 def measure(detector: FaceDetector, stock: Stock, count: int) -> dict[str, float]:
-    """On pictures of characters held out, and on backgrounds."""
+    """Metrics on pictures of held-out characters, and on backgrounds."""
     rng = np.random.default_rng(7)
     hits, errors, seconds, false = [], [], [], 0
     for i in range(count):
@@ -239,10 +238,10 @@ def measure(detector: FaceDetector, stock: Stock, count: int) -> dict[str, float
 def main(argv: list[str] | None = None) -> int:
     """`lipstream train face`: the whole recipe, resumable."""
     parser = argparse.ArgumentParser(prog="lipstream train face", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("face"), help="folder for drawn characters and checkpoints")
+    parser.add_argument("--work", type=Path, default=Path("face"), help="folder for characters and checkpoints")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go")
     parser.add_argument("--characters", type=int, default=1600)
-    parser.add_argument("--minutes", type=float, default=9.0, help="of training, the drawing of characters not counted")
+    parser.add_argument("--minutes", type=float, default=9.0, help="of training, excluding the rendering of characters")
     parser.add_argument("--steps", type=int, default=4000, help="at most")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)

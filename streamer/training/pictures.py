@@ -1,9 +1,9 @@
-"""The truth of a talking picture: a frame in any pose, and where everything in it comes from.
+"""Ground truth of an animated picture: a frame in any pose, and the source of everything in it.
 
-    PreparedPicture ─▶ Teacher: the picture at rest ─▶ show(controls): frame, flow, what is copied, parts, key points
+    PreparedPicture ─▶ Teacher: the picture at rest ─▶ show(controls): frame, flow, copied pixels, parts, key points
 
-What is copied can be had from the picture at rest by the flow alone; all else has to be made: the mouth's inside, shut
-lids, what lay behind the head.
+Copied pixels can be obtained from the picture at rest by the flow alone; everything else must be synthesized: the
+mouth's inside, closed lids, what was behind the head.
 
 Letters used in shapes: S the frame's edge; C controls.
 """
@@ -21,7 +21,7 @@ from streamer.studio.picture_rig.field import Grid, cover
 from streamer.studio.picture_rig.topology import topology
 
 BACKGROUND, PERSON, FACE, EYES, MOUTH = range(5)
-"""Parts: what stands still behind; hair, neck and body; the face's skin and features; lids and gaze painted anew; the
+"""Parts: the static background; hair, neck and body; the face's skin and features; repainted lids and irises; the
 mouth's inside."""
 
 _HALF = 128
@@ -29,42 +29,42 @@ _HALF = 128
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One frame. Places are pixels from the upper left corner; a pixel's middle lies at a half."""
+    """One frame. Positions are pixels from the upper left corner; pixel centres are at half-integers."""
 
     frame: np.ndarray
     """[S, S, 4] uint8 straight RGBA."""
 
     flow: np.ndarray
-    """[S, S, 2] float32: added to a pixel's place it gives where the pixel comes from in the picture at rest."""
+    """[S, S, 2] float32: offset from a pixel to its source in the picture at rest."""
 
     copied: np.ndarray
-    """[S, S] bool: the pixel is what lies there in the picture at rest. False where it was painted anew or shaded,
-    mixes person and background, comes from beyond the picture's border, or was hidden there by the person."""
+    """[S, S] bool: the pixel is a copy of its source in the picture at rest. False if it was repainted or shaded, mixes
+    person and background, comes from beyond the picture's border, or was occluded there by the person."""
 
     parts: np.ndarray
-    """[S, S] uint8: the part that each pixel belongs to, most of it."""
+    """[S, S] uint8: the part that covers most of each pixel."""
 
     keypoints: np.ndarray
-    """[478, 3] float32: MediaPipe's 468 landmarks, then the left and the right iris (the viewer's): middle and four
-    points of the rim. x, y; and depth in pixels, which grows away from the viewer and is 0 for irises. Lids and irises
-    follow blinks and gazes in photographs; in drawings, whose eyes the mesh does not fit, they only follow the head."""
+    """[478, 3] float32: MediaPipe's 468 landmarks, then the left and the right iris (the viewer's): centre and four rim
+    points. x, y; and depth in pixels, which increases away from the viewer and is 0 for irises. Lids and irises follow
+    blinks and gazes in photographs; in drawings, whose eyes the mesh does not fit, they only follow the head."""
 
 
 class Teacher:
-    """Shows one picture in any pose. One thread at a time."""
+    """Renders one picture in any pose. Not thread-safe."""
 
     def __init__(self, prepared: PreparedPicture, size: int = 512, background: bool = True) -> None:
         self.size = size
         self._rig = PictureRig(prepared, size, background)
         at_rest = self._rig.explain(rest())
         self.picture = at_rest.frame
-        """[S, S, 4] uint8 straight RGBA: the picture at rest, which `Shown.flow` leads to."""
+        """[S, S, 4] uint8 straight RGBA: the picture at rest, into which `Shown.flow` points."""
         self._behind = at_rest.person == 0
         places = np.arange(size, dtype=np.float32) + 0.5
         self._own = np.stack(np.meshgrid(places, places), -1)
 
     def show(self, controls: np.ndarray) -> Shown:
-        """The frame for controls [C], as PictureRig.draw has it. Raises ArithmeticError where they are not finite."""
+        """The frame for controls [C], as from PictureRig.draw. Raises ArithmeticError if they are not finite."""
         told = self._rig.explain(controls)
         still = told.person == 0
         flow = np.where(still[..., None], np.float32(0), told.places - self._own)
@@ -73,7 +73,7 @@ class Teacher:
         whole = np.where(still, self._behind, told.person == 255)
         parts = self._parts(told)
         copied = whole & within & ~(told.eyes | told.shaded | told.mouth)
-        if told.opening.any():  # else a mouth that is seen is the picture's own
+        if told.opening.any():  # otherwise a visible mouth is the picture's own
             copied &= parts != MOUTH
         irises = np.pad(told.irises.reshape(-1, 2), ((0, 0), (0, 1)))
         keypoints = np.concatenate([told.vertices[:POINTS], irises])
@@ -88,13 +88,13 @@ class Teacher:
         cv2.fillPoly(hole, [np.round(16 * lips - 8).astype(np.int32)], 1, cv2.LINE_8, 4)
         parts[face] = FACE
         parts[told.eyes] = EYES
-        # The mesh has a hole where the picture itself shows into the mouth.
+        # The mesh has a hole where the picture itself shows the mouth's inside.
         parts[(told.opening > 0.5) | (hole > 0) & ~face] = MOUTH
         return parts
 
 
 def warped(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """A picture [S, S, n] uint8 as a flow [S, S, 2] moves it: sampled bilinearly."""
+    """Warps a picture [S, S, n] uint8 by a flow [S, S, 2], sampled bilinearly."""
     x, y = np.meshgrid(*(np.arange(edge, dtype=np.float32) for edge in flow.shape[1::-1]))
     places = x + flow[..., 0], y + flow[..., 1]
     return cv2.remap(picture, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -2,8 +2,8 @@
 
     speech set ─▶ voices ─▶ autoencoder ─▶ teacher ─▶ one step ─▶ rollout ─▶ weights
 
-Each stage logs a JSON line now and then and keeps a checkpoint in the working folder: the same command goes on where it
-was interrupted. `--minutes` shares out what time there is; without it each stage has its number of steps.
+Each stage logs JSON lines and keeps a checkpoint in the working folder: the same command resumes where it was
+interrupted. `--minutes` divides the available time; without it each stage has its number of steps.
 """
 
 import argparse
@@ -30,38 +30,38 @@ from streamer.training.scenes import Scenes, Shot
 
 @dataclass(frozen=True)
 class Stage:
-    """How one stage is trained."""
+    """The training parameters of one stage."""
 
     steps: int
     batch: int
     frames: int
     rate: float
     share: float
-    """Of the minutes."""
+    """Fraction of the total time."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a preset is trained."""
+    """The training parameters of a preset."""
 
     autoencoder: Stage
     decoder: Stage
-    """With the encoder held."""
+    """The same, with the encoder frozen."""
     crop: int
     """Edge in pixels of the autoencoder's crops."""
     teacher: Stage
     one_step: Stage
     rollout: Stage
     hours: float
-    """Of speech."""
+    """Hours of speech."""
     runs: int
-    """Of consecutive frames in each scene that the generator learns from."""
+    """Consecutive frames per run that the generator learns from."""
     spread: int
-    """Frames from the first of one run to the first of the next."""
+    """Frames from the start of one run to the start of the next."""
     kept: int
-    """Runs that are kept at a time."""
+    """Number of runs in the buffer."""
     reuse: float
-    """How often a drawn scene is used: 1 where drawing is cheap beside learning."""
+    """How often a rendered scene is used: 1 if rendering is cheap compared with training."""
 
 
 RECIPES = {
@@ -119,7 +119,7 @@ def train(
     processes: int,
     seed: int,
 ) -> None:
-    """Runs what is left of the recipe and writes fp16 weights to `out`."""
+    """Runs the remaining stages of the recipe and writes fp16 weights to `out`."""
 
     def time_for(stage: Stage) -> float | None:
         return None if minutes is None else minutes * stage.share
@@ -152,7 +152,7 @@ def train(
                               stage.batch, stage.frames, stage.rate, device,
                               teacher if name == "one_step" else None, seed)  # fmt: skip
         teacher = model if name == "teacher" else teacher
-        # Each stage's own weights, too: the quality benchmark sets the teacher beside the one-step generator.
+        # Each stage's own weights, too: the quality benchmark compares the teacher with the one-step generator.
         save(work / f"{name}.safetensors", config, autoencoder, model, stage=name)
     save(out, config, autoencoder, model, stage="rollout")
 
@@ -163,8 +163,8 @@ def main(preset: str, argv: list[str] | None = None) -> int:
     parser.add_argument("set", type=Path, help="the speech set that `lipstream data` built")
     parser.add_argument("--work", type=Path, default=Path(preset), help="folder for checkpoints and logs")
     parser.add_argument("--out", type=Path, default=weights_path(preset), help="file for the weights")
-    parser.add_argument("--minutes", type=float, help="time for all stages together; else each has its steps")
-    parser.add_argument("--processes", type=int, default=max((os.cpu_count() or 2) - 1, 1), help="that draw scenes")
+    parser.add_argument("--minutes", type=float, help="time for all stages together (default: each has its steps)")
+    parser.add_argument("--processes", type=int, default=max((os.cpu_count() or 2) - 1, 1), help="that render scenes")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     if args.minutes is not None and args.minutes <= 0:

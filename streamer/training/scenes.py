@@ -1,10 +1,10 @@
-"""What the generator is trained on: characters of the studio that speak, look about and gesture, drawn on the fly.
+"""Training scenes for the generator: studio characters that speak, look around and gesture, rendered on the fly.
 
-A scene is one character, its neutral picture, and some frames of it with all that is known of them. Characters of the
-seeds below `FIRST_SEED`, among them those that a server shows, are never drawn here: they are held out for testing.
+A scene is one character, its neutral picture, and some frames with full ground truth. Characters with seeds below
+`FIRST_SEED`, including those that a server offers, are never used here: they are held out for testing.
 
-Letters used in shapes: T frames, S picture edge, s latent edge (S / 16), C controls, A frames of audio that a frame
-knows, W numbers a frame that the articulation network says (voices.WIDTH), M mouth channels.
+Letters used in shapes: T frames, S picture edge, s latent edge (S / 16), C controls, A frames of audio per frame, W
+outputs of the articulation network per frame (voices.WIDTH), M mouth channels.
 """
 
 import multiprocessing
@@ -35,10 +35,10 @@ _MOUTH, _EYES, _FACE, _HANDS = 10.0, 9.0, 1.5, 2.5
 _HAND_POINTS = np.array([i for i, name in enumerate(KEYPOINTS) if name.startswith("hand_")])
 _POINTS = 400
 _ALIKE = 30.0
-"""Mean difference of colours, of 255, up to which a place counts as the same one in another frame."""
+"""Mean colour difference, of 255, up to which a point counts as visible in another frame."""
 _LOOK_ROUND = 2.0
-"""Seconds after which a worker that waits looks whether it is still wanted."""
-_WARM_UP = 2 * FPS  # frames that a life runs before its scene begins
+"""Seconds after which a waiting worker checks whether it is still needed."""
+_WARM_UP = 2 * FPS  # frames of idle motion before a scene begins
 
 
 @dataclass
@@ -46,19 +46,19 @@ class Scene:
     """One character's passage. Pictures are premultiplied RGBA."""
 
     seed: int
-    picture: np.ndarray  # [S, S, 4] uint8: neutral, as live use has it
+    picture: np.ndarray  # [S, S, 4] uint8: neutral, as in live use
     frames: np.ndarray  # [T, S, S, 4] uint8
-    weights: np.ndarray  # [T, S / 4, S / 4] float16: how much a place matters (mouth, eyes, face, hands)
-    face: np.ndarray  # [s, s] float16: the share of a latent's place that shows the face, in the picture
-    controls: np.ndarray  # [T, 2, C] float32: of the frame before and of this one
-    heard: np.ndarray  # [T, A, W] float32: the articulation network's last words, the mouth was drawn on the newest
-    truth: np.ndarray  # [T, M] float32: the mouth that the phones demand
+    weights: np.ndarray  # [T, S / 4, S / 4] float16: importance of each position (mouth, eyes, face, hands)
+    face: np.ndarray  # [s, s] float16: the fraction of a latent cell that shows the face, in the picture
+    controls: np.ndarray  # [T, 2, C] float32: of the previous frame and of this one
+    heard: np.ndarray  # [T, A, W] float32: recent articulation outputs; the mouth was drawn from the newest
+    truth: np.ndarray  # [T, M] float32: the mouth that the phones require
     emotion: np.ndarray  # [T, len(EMOTIONS)] float32: strength of each
     mouths: np.ndarray  # [T, 4] float32: box of the mouth in pixels
-    openings: np.ndarray  # [T] float32: distance of the inner lips, as a share of the character's widest
-    points: np.ndarray  # [P, 2] float32: places in the picture, in pixels
-    followed: np.ndarray  # [T, P, 3] float32: where each is in the frame, and 1 where it is seen to be there, else 0
-    style: Style | None  # how another hand would have drawn it; pictures and frames are without it
+    openings: np.ndarray  # [T] float32: distance between the inner lips relative to the character's maximum
+    points: np.ndarray  # [P, 2] float32: points in the picture, in pixels
+    followed: np.ndarray  # [T, P, 3] float32: their positions in the frame, and 1 if visible there, else 0
+    style: Style | None  # a style to be applied; pictures and frames are stored without it
 
 
 def _weights(truth: Truth, size: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def _smooth_noise(frames: int, seconds: float, rng: np.random.Generator) -> np.n
     return noise[:frames]
 
 
-# How far a user who drives the plan by hand may go beyond what a life does.
+# How far a user's motion plan may exceed the idle motion.
 _REACH = {
     "yaw": 0.22, "pitch": 0.12, "roll": 0.14, "gaze_x": 0.5, "gaze_y": 0.4, "smile": 0.5, "brow_left": 0.5,
     "brow_right": 0.5, "brow_inner": 0.5, "lean": 0.4, "breath": 0.4,
@@ -105,7 +105,7 @@ _REACH = {
 
 
 def _ask_for_more(controls: np.ndarray, rng: np.random.Generator) -> None:
-    """In place: a plan as a user gives it, [T, C]: poses, glances and winks of their own."""
+    """In place: a plan [T, C] as a user gives it, with poses, glances and winks of its own."""
     frames = len(controls)
     for name, reach in _REACH.items():
         if rng.random() < 0.5:
@@ -126,7 +126,7 @@ def _ask_for_more(controls: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _mouthing(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """[T, M]: a mouth that goes through all shapes and not only those of speech."""
+    """[T, M]: a mouth that takes all shapes, not only those of speech."""
     mouth = np.stack([np.clip(0.45 * _smooth_noise(frames, 0.25, rng), 0, 1) for _ in MOUTH], 1)
     mouth[:, 0] = np.clip(0.35 + 0.45 * _smooth_noise(frames, 0.25, rng), 0, 1)
     mouth[:, MOUTH.index("press")] *= mouth[:, 0] < 0.05
@@ -134,7 +134,7 @@ def _mouthing(frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blinking(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """[T, 2]: lids at any height, both alike in most passages: a life shuts them in one frame of thirty."""
+    """[T, 2]: lids at any height, mostly equal: idle motion closes them in one frame of thirty."""
     left, right = (np.clip(0.5 + 0.6 * _smooth_noise(frames, 0.25, rng), 0, 1) for _ in range(2))
     return np.stack([left, left if rng.random() < 0.75 else right], 1).astype(np.float32)
 
@@ -143,8 +143,8 @@ def perform(
     frames: int, voices: Voices, silence: np.ndarray, wide: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """
-    A passage that a character speaks: controls [T, C], heard [T, W], truth [T, M], emotion [T, E]. A share `wide` of
-    the passages has a mouth and lids that go through all shapes instead.
+    A passage of a speaking character: controls [T, C], heard [T, W], truth [T, M], emotion [T, E]. In a fraction `wide`
+    of the passages, mouth and lids take all shapes instead.
     """
     total = frames + _WARM_UP
     heard, truth = voices.passage(total, silence, rng)
@@ -173,14 +173,14 @@ def perform(
 
 
 def _patches(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Colours [P, 9, 3] of a premultiplied picture [S, S, 4] on and round points [P, 2]."""
+    """Colours [P, 9, 3] of a premultiplied picture [S, S, 4] at and around points [P, 2]."""
     edge = len(picture) - 2
     x, y = np.floor(points).astype(int).clip(1, edge).T
     return np.stack([picture[y + j, x + i, :3] for j in (-1, 0, 1) for i in (-1, 0, 1)], 1).astype(np.int16)
 
 
 def follow(picture: np.ndarray, points: np.ndarray, frame: np.ndarray, now: np.ndarray) -> np.ndarray:
-    """[P, 3]: where points [P, 2] of the picture are `now` [P, 2] in a frame, and 1 where it looks the same there."""
+    """[P, 3]: positions `now` [P, 2] in a frame of points [P, 2] of the picture, and 1 if it looks the same there."""
     inside = ((now >= 0) & (now < len(frame))).all(1)
     alike = np.abs(_patches(picture, points) - _patches(frame, now)).mean((1, 2)) < _ALIKE
     return np.concatenate([now, (inside & alike)[:, None]], 1).astype(np.float32)
@@ -189,7 +189,7 @@ def follow(picture: np.ndarray, points: np.ndarray, frame: np.ndarray, now: np.n
 def draw(
     seed: int, size: int, controls: np.ndarray, background: bool, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """The character of `seed` under controls [T, C]: a Scene's arrays, as the studio draws them."""
+    """Renders the character of `seed` with controls [T, C]: a Scene's arrays."""
     with Rig(Character.from_seed(seed), size, background) as rig:
         image, truth = rig.draw_with_truth(rest())
         picture, face = premultiplied(image), _face(truth, size)
@@ -214,24 +214,24 @@ def draw(
 
 @dataclass(frozen=True)
 class Shot:
-    """How scenes are taken."""
+    """Parameters of scenes."""
 
     size: int
     frames: int
     run: int = 1
-    """Consecutive frames that are drawn at a time."""
+    """Consecutive frames per run."""
     spread: int = 1
-    """Frames of the passage from the first of one run to the first of the next."""
+    """Frames of the passage from the start of one run to the start of the next."""
     window: int = 5
-    """Frames, its own and those before it, of which a frame knows what was heard."""
+    """Number of frames, including its own, whose audio a frame sees."""
     wide: float = 0.1
-    """Share of the scenes whose mouth and lids go through all shapes and not only those of speech and life."""
+    """Fraction of scenes in which mouth and lids take all shapes, not only those of speech and idle motion."""
     opaque: float = 0.8
-    """Share of the scenes with a painted background."""
+    """Fraction of scenes with a painted background."""
     styled: float = 0.35
-    """Share of the scenes that come with a style which is not the studio's."""
+    """Fraction of scenes with a style other than the studio's."""
     bent: float = 0.5
-    """Share of the scenes moved, stretched and bent a little."""
+    """Fraction of scenes that are slightly moved, stretched and bent."""
 
     def __post_init__(self) -> None:
         if min(self.frames, self.run, self.window) < 1 or self.frames % self.run or self.spread < self.run:
@@ -239,7 +239,7 @@ class Shot:
 
     @property
     def drawn(self) -> np.ndarray:
-        """[T]: which frames of the passage are drawn."""
+        """[T]: indices of the passage's frames that are rendered."""
         k = np.arange(self.frames)
         return k // self.run * self.spread + k % self.run
 
@@ -283,14 +283,14 @@ def _work(job: tuple, out: "multiprocessing.Queue[Scene]", number: int) -> None:
             try:
                 out.put(taken, timeout=_LOOK_ROUND)
                 break
-            except queue.Full:  # a training that was killed leaves nobody to end this
+            except queue.Full:  # if the training process was killed, nothing else ends this worker
                 if not parent.is_alive():
-                    out.cancel_join_thread()  # nor anybody to read what is on its way
+                    out.cancel_join_thread()  # and nothing reads the remaining data
                     return
 
 
 class Scenes:
-    """Scenes drawn by other processes, without end. Close it, or use it in a `with`."""
+    """An endless stream of scenes rendered by other processes. Close it, or use it as a context manager."""
 
     def __init__(self, shot: Shot, voices: Voices, silence: np.ndarray, seed: int, processes: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -307,14 +307,14 @@ class Scenes:
             yield self.take()
 
     def take(self) -> Scene:
-        """The next scene. Raises RuntimeError where a worker has died."""
+        """The next scene. Raises RuntimeError if a worker has died."""
         while True:
             try:
                 return self._queue.get(timeout=5.0)
             except queue.Empty:
                 dead = [worker for worker in self._workers if not worker.is_alive()]
                 if dead:
-                    raise RuntimeError(f"{len(dead)} of {len(self._workers)} workers that draw have died") from None
+                    raise RuntimeError(f"{len(dead)} of {len(self._workers)} rendering workers have died") from None
 
     def close(self) -> None:
         for worker in self._workers:

@@ -1,4 +1,4 @@
-"""Scribbled faces for the face detector to learn from: of any shape and colour, as emoji, toys and comics have them."""
+"""Scribbled faces for training the face detector: of any shape and colour, like emoji, toys and comics."""
 
 import math
 
@@ -63,7 +63,7 @@ def scribble(rng: np.random.Generator) -> tuple[Image.Image, Face]:
                   for a in np.concatenate([angles, np.linspace(0, 2 * math.pi, 8)])]  # fmt: skip
         points.sort(key=lambda p: math.atan2(p[1] - (top + bottom) / 2, p[0] - centre))
         pen.polygon(points, fill=skin, outline=outline)
-    if rng.random() < 0.3:  # shade, as painted heads have it
+    if rng.random() < 0.3:  # shading, as on painted heads
         light = Image.linear_gradient("L").resize((edge, edge)).rotate(float(rng.uniform(0, 360)))
         shade = Image.merge("RGBA", (*(Image.new("L", (edge, edge), c) for c in dark), light.point(lambda v: v // 3)))
         shade.putalpha(Image.fromarray(np.minimum(np.asarray(shade.getchannel("A")), np.asarray(image)[..., 3])))
@@ -98,7 +98,7 @@ def scribble(rng: np.random.Generator) -> tuple[Image.Image, Face]:
         pen.polygon(comb, fill=hair)
     eyes = np.array([[left, eye_y], [right, eye_y]], np.float32)
     face = Face(1.0, eyes, np.array([middle, mouth_y], np.float32))
-    if rng.random() < 0.12:  # a drawing of lines only
+    if rng.random() < 0.12:  # a line drawing
         pixels = np.asarray(image.convert("L").filter(ImageFilter.FIND_EDGES))
         flat = np.repeat((255 - np.minimum(2 * pixels.astype(int), 255)).astype(np.uint8)[..., None], 3, 2)
         image = Image.fromarray(np.concatenate([flat, np.asarray(image)[..., 3:]], 2), "RGBA")
@@ -141,7 +141,7 @@ def _scribble_eyes(
         else:
             pen.line([(x - wide, y), (x + wide, y)], fill=dark, width=line + 2)
     size = max(2.0, wide * 0.25)
-    if kind < 0.75 and rng.random() < 0.5:  # a light in it
+    if kind < 0.75 and rng.random() < 0.5:  # a highlight
         for x in places:
             pen.ellipse((x - wide * 0.3, y - high * 0.5, x - wide * 0.3 + size, y - high * 0.5 + size), fill="white")
     if rng.random() < 0.5:  # brows
@@ -165,7 +165,7 @@ def _scribble_mouth(
     dark: tuple[int, ...],
     line: int,
 ) -> None:
-    """The mouth's middle, of whatever it is made, is at x, y."""
+    """Draws a mouth of any kind with its centre at x, y."""
     kind = rng.random()
     wide = apart * float(rng.uniform(0.12, 0.8))
     high = min(apart * float(rng.uniform(0.05, 0.4)), wide)

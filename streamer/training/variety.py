@@ -1,10 +1,10 @@
 """
-Studio characters made to look as others would draw them, so that pictures from elsewhere are not all that foreign.
+Augmentation of studio characters, so that pictures from elsewhere are less out of distribution.
 
-A `Bend` moves, stretches and bends a scene's pictures, all alike: the studio's mouths are in one place, its faces of
-one build. A `Style` changes how they look and moves nothing: colours, tones, softness, how strong outlines are. Latents
-say what moves and not how it looks. So they are told from the scene as it was drawn, and a style only changes the
-picture that generator and decoder see, and what the decoder has to draw.
+A `Bend` moves, stretches and bends all pictures of a scene alike: the studio's mouths are in one place, its faces of
+one build. A `Style` changes appearance without motion: colours, tones, softness, outlines. Latents encode motion, not
+appearance, so they are encoded from the scene as rendered; a style only changes the picture that generator and decoder
+see, and the decoder's target.
 
 Letters used in shapes: h a picture's edge.
 """
@@ -22,15 +22,15 @@ _KNOTS = 5
 
 @dataclass(frozen=True)
 class Bend:
-    """Where the places of a bent picture come from. Places are x, y in -1..1 from border to border."""
+    """Source positions of a bent picture. Positions are x, y in -1..1 from border to border."""
 
-    zoom: np.ndarray  # [2]: x and y, round the middle
-    shift: np.ndarray  # [2]: as a share of the edge
-    knots: np.ndarray  # [2, n, n]: how far places on a grid over the picture come from elsewhere, share of the edge
+    zoom: np.ndarray  # [2]: x and y, about the centre
+    shift: np.ndarray  # [2]: relative to the edge
+    knots: np.ndarray  # [2, n, n]: displacement on a grid over the picture, relative to the edge
 
     @staticmethod
     def random(rng: np.random.Generator) -> "Bend":
-        """Sizes of 0.86 to 1.15, proportions within 5 %, moved by up to 5 %, most of them faces of another build."""
+        """Sizes of 0.86 to 1.15, proportions within 5 %, shifts of up to 5 %, most of them faces of another build."""
         return Bend(
             rng.uniform(0.86, 1.15) * rng.uniform(0.95, 1.05, 2),
             rng.normal(0, 0.02, 2).clip(-0.05, 0.05),
@@ -46,8 +46,7 @@ class Bend:
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """
-        Premultiplied pictures [..., h, h, 4] uint8, or maps [..., h, h] of another type, bent; beyond the border the
-        border continues.
+        Bends premultiplied pictures [..., h, h, 4] uint8, or maps [..., h, h] of another type; the border is extended.
         """
         colour = pictures.dtype == np.uint8
         shape = pictures.shape
@@ -65,16 +64,16 @@ class Bend:
         return np.concatenate([np.minimum(pixels[..., :3], pixels[..., 3:]), pixels[..., 3:]], -1).reshape(shape)
 
     def places(self, places: np.ndarray, edge: int) -> np.ndarray:
-        """Places [P, 2] in pixels of a picture, x and y, to where they are in the bent one: float32."""
+        """Maps points [P, 2] in pixels of a picture, x and y, to the bent one: float32."""
         wanted = torch.from_numpy(places).float()[None, None] * 2 / edge - 1
         found = wanted
-        for _ in range(8):  # a bend is smooth and small: the places whose sources are wanted are soon found
+        for _ in range(8):  # a bend is smooth and small, so the inversion converges fast
             found = found + wanted - self.sources(found)
         return ((found[0, 0] + 1) * edge / 2).numpy()
 
 
 def colour_mix(rng: np.random.Generator) -> np.ndarray:
-    """[3, 3] float32: hues turned round the greys, more or less of all colour."""
+    """[3, 3] float32: rotates hues about the grey axis and scales saturation."""
     angle = rng.normal(0, 0.6)
     third, root = (1 - np.cos(angle)) / 3, np.sin(angle) / np.sqrt(3)
     turn = np.full((3, 3), third) + np.cos(angle) * np.eye(3)
@@ -85,7 +84,7 @@ def colour_mix(rng: np.random.Generator) -> np.ndarray:
 
 
 def tone_curve(rng: np.random.Generator) -> np.ndarray:
-    """[256] uint8: darker or lighter, more or less contrast, black that may be raised and white that may be lowered."""
+    """[256] uint8: random brightness and contrast, raised black and lowered white."""
     x = np.linspace(0, 1, 256)
     x = x ** np.exp(rng.normal(0, 0.35))
     x = x + rng.uniform(-0.6, 0.6) * x * (1 - x) * (2 * x - 1)  # an S, or its inverse
@@ -95,22 +94,22 @@ def tone_curve(rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Style:
-    """How a scene looks: the same for the picture and all frames."""
+    """A scene's appearance, the same for the picture and all frames."""
 
     mix: np.ndarray  # [3, 3]: of colours
     tones: np.ndarray  # [256] uint8
-    blur: float  # pixels; 0: as sharp as it was
-    outlines: int  # 1: dark lines a pixel wider on each side; -1: thinner; 0: as they were
+    blur: float  # pixels; 0 for none
+    outlines: int  # 1: dark lines a pixel wider on each side; -1: thinner; 0: unchanged
 
     @staticmethod
     def random(rng: np.random.Generator) -> "Style":
-        """Any of them, most of them at once."""
+        """Random changes, usually several at once."""
         blur = rng.uniform(0.4, 1.3) if rng.random() < 0.3 else 0.0
         outlines = int(rng.choice((0, 1, -1), p=(0.65, 0.2, 0.15)))
         return Style(colour_mix(rng), tone_curve(rng), float(blur), outlines)
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Premultiplied [..., h, w, 4] uint8 -> the same; alpha stays but for the blur, and no colour exceeds it."""
+        """Premultiplied [..., h, w, 4] uint8 -> the same; only the blur changes alpha, and no colour exceeds it."""
         colour = (pictures[..., :3] @ self.mix.T).clip(0, 255).round().astype(np.uint8)
         out = np.concatenate([np.minimum(self.tones[colour], pictures[..., 3:]), pictures[..., 3:]], -1)
         if self.outlines or self.blur:

@@ -1,7 +1,7 @@
-"""The speech that drives the generator in training: what the articulation network says of every clip of the speech set.
+"""Speech for training the generator: the articulation network's output for every clip of the speech set.
 
-The generator is trained on what it will hear live, so its curves are the network's own and not the truth: the pictures
-are drawn from the very curves that condition them. The truth is kept beside them, to measure against.
+The generator is trained on what it receives live, so its articulation frames are the network's and not the truth: the
+pictures are drawn from the same values that condition them. The truth is stored with them for measurements.
 
 Letters used in shapes: T frames, M mouth channels, P prosody channels, E embedding.
 """
@@ -18,15 +18,15 @@ from streamer.motion.controls import MOUTH
 from streamer.training.data.dataset import read_shard
 
 WIDTH = len(MOUTH) + len(PROSODY) + EMBEDDING
-"""Numbers a frame that the network says: mouth, prosody, embedding, in this order."""
+"""Outputs of the network per frame: mouth, prosody, embedding, in this order."""
 
 
 @dataclass(frozen=True)
 class Voices:
-    """Clips one after the other, at 25 frames a second."""
+    """Concatenated clips, at 25 frames per second."""
 
-    heard: np.ndarray  # [N, M + P + E] float16: what the articulation network says
-    truth: np.ndarray  # [N, M] float16: the mouth that the phones demand
+    heard: np.ndarray  # [N, M + P + E] float16: output of the articulation network
+    truth: np.ndarray  # [N, M] float16: the mouth that the phones require
     starts: np.ndarray  # [clips + 1]: where each clip begins, and the end
     speakers: tuple[str, ...]  # of each clip
 
@@ -40,18 +40,18 @@ class Voices:
 
     def passage(self, frames: int, silence: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """
-        `frames` frames of speech with pauses, begun anywhere: heard [frames, M + P + E], truth [frames, M].
-        Pauses are `silence` [T, M + P + E], what the network says of a room without a voice, some as long as the whole.
+        `frames` frames of speech with pauses, starting anywhere: heard [frames, M + P + E], truth [frames, M]. Pauses
+        are from `silence` [T, M + P + E], the network's output for a room without a voice; some fill the whole passage.
         """
         parts: list[tuple[np.ndarray, np.ndarray]] = []
         have = 0
         begins = rng.random()
-        if begins < 0.2:  # with a pause, which at times is all there is
+        if begins < 0.2:  # starts with a pause, which may fill the passage
             parts.append(self._pause(silence, frames if begins < 0.06 else int(rng.integers(frames)) + 1, rng))
             have = len(parts[0][0])
         while have < frames:
             heard, truth = self.clip(int(rng.integers(len(self))))
-            if not parts:  # the first is already being spoken
+            if not parts:  # the first clip starts in the middle
                 begin = int(rng.integers(max(len(heard) - frames // 2, 1)))
                 heard, truth = heard[begin:], truth[begin:]
             parts.append((heard, truth))
@@ -69,7 +69,7 @@ class Voices:
 
 
 def silence(articulation: Articulation, seconds: float = 60.0, seed: int = 0) -> np.ndarray:
-    """[T, M + P + E] float32: what the network says of digital silence and of faint room noise."""
+    """[T, M + P + E] float32: the network's output for digital silence and faint room noise."""
     rng = np.random.default_rng(seed)
     samples = int(seconds * 16_000)
     level = np.repeat(rng.choice([0.0, 1e-4, 5e-4, 2e-3], samples // 32_000 + 1), 32_000)[:samples]
@@ -79,12 +79,12 @@ def silence(articulation: Articulation, seconds: float = 60.0, seed: int = 0) ->
 
 def listen(folder: Path, split: str, hours: float, articulation: Articulation, seed: int = 0) -> Voices:
     """
-    Up to `hours` of a split ("train", "val", "test") of the speech set in `folder`, in an order of `seed`, heard by the
-    network. Raises FileNotFoundError where there is no set.
+    Processes up to `hours` of a split ("train", "val", "test") of the speech set in `folder`, shuffled by `seed`.
+    Raises FileNotFoundError if there is no set.
     """
     shards = sorted(folder.glob("shard_*.npz"))
     if not shards:
-        raise FileNotFoundError(f"no speech set in {folder}: `lipstream data {folder}` builds it")
+        raise FileNotFoundError(f"no speech set in {folder}: build it with `lipstream data {folder}`")
     order = np.random.default_rng(seed).permutation(len(shards))
     heard, truth, speakers, lengths = [], [], [], []
     frames = 0
@@ -109,7 +109,7 @@ def listen(folder: Path, split: str, hours: float, articulation: Articulation, s
 
 
 def load(path: Path, folder: Path, split: str, hours: float, articulation: Articulation) -> Voices:
-    """`listen`, kept at `path` so that it is heard once."""
+    """`listen`, cached at `path`."""
     if path.exists():
         with np.load(path) as packed:
             speakers = tuple(json.loads(str(packed["speakers"])))

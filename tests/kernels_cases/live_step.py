@@ -18,7 +18,7 @@ SMALL = ModelConfig(
     AutoencoderConfig(latent=4, channels=(4, 4, 8, 8)),
     TransformerConfig(width=64, depth=2, heads=2, hidden=64, modulation=16, emotion_width=16, context=2, rope_time=16),
 )
-"""Heads of 32 channels, the least that the kernels take, and 9 tokens a frame."""
+"""Heads of 32 channels, the least that the kernels take, and 9 tokens per frame."""
 
 EDGE = SMALL.size // 16
 

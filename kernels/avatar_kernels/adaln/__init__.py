@@ -12,8 +12,8 @@ from avatar_kernels.adaln.configs import MAX_WIDTH
 
 
 class Adaln(NamedTuple):
-    x: Tensor  # [B, M, W]: with the branch added; the input itself where there is none
-    level: Tensor | None  # [B, M, W]: normalised and modulated; None where that was not asked for
+    x: Tensor  # [B, M, W]: with the branch added; the input itself without a branch
+    level: Tensor | None  # [B, M, W]: normalised and modulated; None if not requested
 
 
 def adaln(
@@ -29,9 +29,9 @@ def adaln(
     """
     x' = x + gate * branch, then level = LayerNorm(x') * scale + shift.
 
-    x, branch [B, M, W]; shift, scale, gate [B, 1, W] (slices of one projection may be given as they lie). Without a
-    branch, x' is x. Without shift and scale, the level is normalised only; with `norm=False` there is none. Whoever
-    counts scale or gate from 1 adds it to the bias of the projection. Sums are in float32. Forward only.
+    x, branch [B, M, W]; shift, scale, gate [B, 1, W] (may be slices of one projection). Without a branch, x' is x.
+    Without shift and scale, the level is only normalised; with `norm=False` there is none. To use 1 + scale or 1 +
+    gate, add the 1 to the bias of the projection. Sums are in float32. Forward only.
     """
     _check(x, shift, scale, branch, gate, norm, eps)
     checks.offered("adaln", x.device)
@@ -57,7 +57,7 @@ def _check(
     checks.eps(eps)
     rows, _, width = x.shape
     if width > MAX_WIDTH:
-        raise ValueError(f"width {width} is above {MAX_WIDTH}: a token has to fit into the registers of a program")
+        raise ValueError(f"width {width} is above {MAX_WIDTH}: a token must fit into the registers of a program")
     if (shift is None) != (scale is None):
         raise ValueError("shift and scale go together: one was given without the other")
     if (branch is None) != (gate is None):

@@ -1,4 +1,4 @@
-"""The kernel of `adaln`: a program holds a few whole tokens of one row in registers, and reads everything once."""
+"""The kernel of `adaln`: a program holds a few whole tokens of one row in registers and reads everything once."""
 
 import torch
 import triton
@@ -74,7 +74,7 @@ def plan(
     norm: bool,
     eps: float,
 ) -> tuple[Launch, Adaln]:
-    """Inputs as `adaln` checked them -> the launch, and the result that it will have written."""
+    """Inputs checked by `adaln` -> the launch, and the result that it will write."""
     rows, tokens, width = x.shape
     config = choose(width)
     total = x if branch is None else torch.empty(x.shape, dtype=x.dtype, device=x.device)

@@ -1,4 +1,4 @@
-"""The truth of `adaln`, in plain PyTorch."""
+"""The reference of `adaln`, in plain PyTorch."""
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ def adaln_reference(
     precision: torch.dtype | None = None,
 ) -> Adaln:
     """
-    x, branch [B, M, W]; shift, scale, gate [B, 1, W]. Computed, and returned, in `precision`: torch.float64 for the
-    truth, None for the dtype of the input.
+    x, branch [B, M, W]; shift, scale, gate [B, 1, W]. Computed and returned in `precision`: torch.float64 for the
+    reference, None for the dtype of the input.
     """
     dtype = precision or x.dtype
     x = x.to(dtype)

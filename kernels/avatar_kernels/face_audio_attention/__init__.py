@@ -20,13 +20,13 @@ def face_audio_attention(
     residual: Tensor | None = None,
 ) -> Tensor:
     """
-    residual + strength * sum over faces f of faces[f] * softmax(q k[f]^T / sqrt(D)) v[f]: each face hears its own
-    voice, and only where it is.
+    residual + strength * sum over faces f of faces[f] * softmax(q k[f]^T / sqrt(D)) v[f]: each face attends to its own
+    voice, weighted by where it is.
 
-    q [B, N, H, D]; k, v [B, F, W, H, D], of which B, F and W may have any stride, so that the overlapping windows of
-    one stream need not be copied apart; faces [B, F, N], the share of a token that shows the face, in q's dtype or
-    float32; strength [] (alpha_A); residual [B, N, H, D] or None for none. Returns [B, N, H, D]. Tiles of tokens that
-    show no face are not computed. Forward only.
+    q [B, N, H, D]; k, v [B, F, W, H, D], of which B, F and W may have any stride, so that overlapping windows of one
+    stream need no copy; faces [B, F, N], the fraction of a token that shows the face, in q's dtype or float32; strength
+    [] (alpha_A); residual [B, N, H, D] or None. Returns [B, N, H, D]. Tiles of tokens without a face are not computed.
+    Forward only.
     """
     _check(q, k, v, faces, strength, residual)
     checks.offered("face_audio_attention", q.device)

@@ -1,4 +1,4 @@
-"""The kernel of `face_audio_attention`: a program takes one head of one tile of tokens, and all faces in turn."""
+"""The kernel of `face_audio_attention`: a program processes one head of one tile of tokens, and all faces in turn."""
 
 import torch
 import triton
@@ -73,7 +73,7 @@ def face_audio_attention_kernel(
                 # [BD, BN]
                 p_keys = p_k + row * k_row + face * k_face + head * D + o_n[None, :] * k_token + o_d[:, None]
                 b_k = tl.load(p_keys, mask=m_n[None, :] & m_d[:, None], other=0.0)
-                # [BM, BN], in units of which exp2 is wanted
+                # [BM, BN], scaled for exp2
                 b_s = dot(b_q, b_k, tl.zeros((BM, BN), tl.float32), PRECISION, WIDEN) * score_scale
                 b_s = tl.where(m_n[None, :], b_s, float("-inf"))
                 b_new = tl.maximum(b_top, tl.max(b_s, 1))
@@ -97,7 +97,7 @@ def face_audio_attention_kernel(
 def plan(
     q: Tensor, k: Tensor, v: Tensor, faces: Tensor, strength: Tensor, residual: Tensor | None
 ) -> tuple[Launch, Tensor]:
-    """Inputs as `face_audio_attention` checked them -> the launch, and the output that it will have written."""
+    """Inputs checked by `face_audio_attention` -> the launch, and the output that it will write."""
     rows, tokens, heads, head = q.shape
     count, window = k.shape[1:3]
     config = choose(head, window, q.dtype)

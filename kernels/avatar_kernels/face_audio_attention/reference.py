@@ -1,4 +1,4 @@
-"""The truth of `face_audio_attention`, in plain PyTorch."""
+"""The reference of `face_audio_attention`, in plain PyTorch."""
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ def face_audio_attention_reference(
     precision: torch.dtype | None = None,
 ) -> Tensor:
     """
-    q, residual [B, N, H, D]; k, v [B, F, W, H, D]; faces [B, F, N]; strength []. Returns [B, N, H, D]. Computed, and
-    returned, in `precision`: torch.float64 for the truth, None for the dtype of q.
+    q, residual [B, N, H, D]; k, v [B, F, W, H, D]; faces [B, F, N]; strength []. Returns [B, N, H, D]. Computed and
+    returned in `precision`: torch.float64 for the reference, None for the dtype of q.
     """
     dtype = precision or q.dtype
     q, k, v, faces, strength = (part.to(dtype) for part in (q, k, v, faces, strength))

@@ -1,7 +1,7 @@
 """RMSNorm of queries and keys, RoPE on the queries, and the write of keys and values into the ring, in one pass.
 
 Letters used in shapes: G sessions, B rows (one for each session, or several), M current tokens (T frames of N), H
-heads, D channels of a head, S slots of the ring, C context frames (`avatar_kernels.ring` says how a ring is read).
+heads, D channels of a head, S slots of the ring, C context frames (see `avatar_kernels.ring`).
 """
 
 import torch
@@ -27,13 +27,13 @@ def qk_norm_rope_cache(
     eps: float = 1e-6,
 ) -> tuple[Tensor, Tensor]:
     """
-    q, k, v [B, M, H, D] as projected (slices of one projection may be given as they lie); q_weight, k_weight [D] of
-    the norms; ring keys and values [G, S, N, H, D]; written [B] int64; table [>= 1 + C + T, N, D / 2, 2];
-    scales, each [H] float32, where the ring holds e4m3 numbers of which one stands for its head's scale.
+    q, k, v [B, M, H, D] as projected (may be slices of one projection); q_weight, k_weight [D] of the norms; ring keys
+    and values [G, S, N, H, D]; written [B] int64; table [>= 1 + C + T, N, D / 2, 2]; scales, each [H] float32, if the
+    ring holds e4m3: the value of 1 in each head.
 
-    Returns q [B, M, H, D], normed and turned to the current frames' position, and k [B, M, H, D], normed and not
-    turned. With `write`, that k, and v, of the first G rows are put into slots written % S and following, where the
-    oldest frames were; `written` itself is not counted up, so that all layers find the same. Forward only.
+    Returns q [B, M, H, D], normalised and rotated to the current frames' position, and k [B, M, H, D], normalised and
+    not rotated. With `write`, this k, and v, of the first G rows replace the oldest frames in slots written % S and
+    following; `written` itself is not incremented, so that all layers see the same. Forward only.
     """
     context = _check(q, k, v, q_weight, k_weight, ring, written, table, scales, context, write, eps)
     checks.offered("qk_norm_rope_cache", q.device)

@@ -1,4 +1,4 @@
-"""The kernel of `qk_norm_rope_cache`: a program takes some lines (one head of one token each) of one row."""
+"""The kernel of `qk_norm_rope_cache`: a program processes some lines (one head of one token each) of one row."""
 
 import torch
 import triton
@@ -25,7 +25,7 @@ def _normed(p_x, p_weight, o_x, o_h, m_x, m_h, eps, D: tl.constexpr, HALF: tl.co
 
 @triton.jit
 def _keep(p_ring, p_scale, o_ring, o_head, b_x, m_x, QUANTISED: tl.constexpr, WIDEN: tl.constexpr):
-    """b_x [BL, BH] into the ring, at o_ring, divided by its head's scale where the ring is e4m3."""
+    """Writes b_x [BL, BH] into the ring at o_ring, divided by its head's scale if the ring is e4m3."""
     if QUANTISED:
         # [BL]
         b_scale = tl.load(p_scale + o_head)
@@ -127,7 +127,7 @@ def plan(
     write: bool,
     eps: float,
 ) -> tuple[Launch, tuple[Tensor, Tensor]]:
-    """Inputs as `qk_norm_rope_cache` checked them -> the launch, and the outputs that it will have written."""
+    """Inputs checked by `qk_norm_rope_cache` -> the launch, and the outputs that it will write."""
     rows, count, heads, head = q.shape
     slots, tokens = ring[0].shape[1:3]
     config = choose(head)

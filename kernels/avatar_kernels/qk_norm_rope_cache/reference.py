@@ -1,4 +1,4 @@
-"""The truth of `qk_norm_rope_cache`, in plain PyTorch."""
+"""The reference of `qk_norm_rope_cache`, in plain PyTorch."""
 
 import torch
 from torch import Tensor
@@ -24,8 +24,8 @@ def qk_norm_rope_cache_reference(
     precision: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """
-    Shapes and meaning as of `qk_norm_rope_cache`; writes into the ring. Computed, and returned, in `precision`:
-    torch.float64 for the truth, None for the dtype of q.
+    Shapes and meaning as in `qk_norm_rope_cache`; writes into the ring. Computed and returned in `precision`:
+    torch.float64 for the reference, None for the dtype of q.
     """
     dtype = precision or q.dtype
     _, count, _, head = q.shape

@@ -1,8 +1,7 @@
-"""Attention of one step's queries over [reference sink | ring of context | current tokens], each read where it lies.
+"""Attention of one step's queries over [reference sink | ring of context | current tokens], each read in place.
 
 Letters used in shapes: G sessions, B rows (one for each session, or several), M current tokens (T frames of N), H
-heads, D channels of a head, R references, S slots of the ring, C context frames (`avatar_kernels.ring` says how a ring
-is read).
+heads, D channels of a head, R references, S slots of the ring, C context frames (see `avatar_kernels.ring`).
 """
 
 from torch import Tensor
@@ -29,17 +28,17 @@ def rolling_attention(
     splits: int | None = None,
 ) -> Tensor:
     """
-    q, k, v [B, M, H, D] of the current frames, q and k normed; sink keys and values [G, R * N, H, D] (R may be 0); ring
-    keys and values [G, S, N, H, D]; written [B] int64, frames that each row's session has appended so far; table
-    [>= 1 + C + T, N, D / 2, 2], for 16-bit inputs best in float16. All keys are given unrotated, and turned as they are
-    loaded: the sink's to index -1, the ring's to 0 and following from its oldest frame, the current ones to `filled`
-    and following. So are the queries, unless they are turned already (`q_turned`: `qk_norm_rope_cache` does it); and a
-    sink whose keys were turned once, as they never change their place, is left alone (`sink_turned`).
+    q, k, v [B, M, H, D] of the current frames, q and k normalised; sink keys and values [G, R * N, H, D] (R may be 0);
+    ring keys and values [G, S, N, H, D]; written [B] int64, frames that each row's session has appended so far; table
+    [>= 1 + C + T, N, D / 2, 2], for 16-bit inputs best in float16. All keys are given unrotated and rotated on load:
+    the sink's to index -1, the ring's to 0 and following from its oldest frame, the current ones to `filled` and
+    following. So are the queries, unless they are already rotated (`q_turned`: `qk_norm_rope_cache` does it). A sink
+    whose keys were rotated once, because their position never changes, is left unchanged (`sink_turned`).
 
-    scales, each [H] float32, where the ring holds e4m3 numbers of which one stands for its head's scale. context C: how
-    many of the ring's frames are seen, all S unless given. splits: into how many parts the keys are dealt, whose
-    results are then combined; chosen by the number of multiprocessors unless given. Current tokens all see each other.
-    Returns [B, M, H, D]. Forward only.
+    scales, each [H] float32, if the ring holds e4m3: the value of 1 in each head. context C: number of visible frames
+    of the ring, by default all S. splits: number of parts into which the keys are split, whose results are then
+    combined; by default chosen from the number of multiprocessors. All current tokens see each other. Returns [B, M, H,
+    D]. Forward only.
     """
     context = _check(q, k, v, sink, ring, written, table, scales, context, splits)
     checks.offered("rolling_attention", q.device)
@@ -69,7 +68,7 @@ def _check(
     sessions, _, tokens = ring[0].shape[:3]
     checks.dimensions("sink keys", sink[0], "G R*N H D")
     if sink[0].shape[1] % tokens:
-        raise ValueError(f"{sink[0].shape[1]} tokens of the sink are no whole number of frames of {tokens} tokens")
+        raise ValueError(f"{sink[0].shape[1]} tokens of the sink are not a whole number of frames of {tokens} tokens")
     for name, tensor in (("sink keys", sink[0]), ("sink values", sink[1])):
         checks.shape(name, tensor, sessions, sink[0].shape[1], heads, head)
         checks.dtype(name, tensor, q.dtype)

@@ -1,4 +1,4 @@
-"""Sizes of `rolling_attention`'s programs, and into how many parts the keys are split."""
+"""Program sizes of `rolling_attention`, and the number of parts into which the keys are split."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,19 +9,19 @@ from avatar_kernels.launch import Gpu, power_of_two
 
 
 class Config(NamedTuple):
-    queries: int  # of a program's tile
-    keys: int  # of a tile, taken at a time
+    queries: int  # per program: a tile
+    keys: int  # per tile, processed at a time
     warps: int
-    stages: int  # tiles of keys and values that are under way
-    registers: int | None = None  # of a thread, at most
+    stages: int  # pipelined tiles of keys and values
+    registers: int | None = None  # maximum per thread
 
 
 def choose(head: int, dtype: torch.dtype, lines: int, tokens: int, gpu: Gpu) -> Config:
     """
-    lines: rows x heads; tokens: queries of each. Tiles of 128 queries reuse keys, and their rotation, best; where they
-    would leave multiprocessors idle, tiles are smaller. Sizes are the largest that do not spill registers: before
-    sm_90, both factors of a product lie in registers, so wide heads get smaller tiles or more warps. float32 is
-    multiplied without tensor cores, out of registers.
+    lines: rows x heads; tokens: queries of each. Tiles of 128 queries reuse keys, and their rotation, best; if that
+    leaves multiprocessors idle, tiles are smaller. Sizes are the largest that do not spill registers: before sm_90 both
+    factors of a product are in registers, so wide heads get smaller tiles or more warps. float32 is multiplied without
+    tensor cores, from registers.
     """
     wide = power_of_two(head) > 64
     if dtype == torch.float32:
@@ -33,7 +33,7 @@ def choose(head: int, dtype: torch.dtype, lines: int, tokens: int, gpu: Gpu) -> 
     elif tokens <= 64 or lines * -(-tokens // 128) < gpu.multiprocessors or (wide and not gpu.holds_products_in_memory):
         config = Config(64, 64, 8, 2) if wide else Config(64, 64, 4, 3)
     else:
-        # A few registers less let two programs share a multiprocessor of sm_90, one's dots with the other's exponents.
+        # Slightly fewer registers let two programs share a multiprocessor of sm_90 and overlap dots with exponentials.
         most = 128 if gpu.holds_products_in_memory else None
         config = Config(128, 64, 8, 2) if wide else Config(128, 64, 8, 3, most)
     while config.stages > 1 and shared_memory(head, config) > gpu.shared_memory:
@@ -43,8 +43,8 @@ def choose(head: int, dtype: torch.dtype, lines: int, tokens: int, gpu: Gpu) -> 
 
 def parts(programs: int, tiles: int, multiprocessors: int, most: int) -> int:
     """
-    Splits of the keys' `tiles`: one where the programs fill the multiprocessors, else as many as fill them once, with
-    two tiles or more for each, since what a part saves has to pay for the combination.
+    Number of splits of the keys' `tiles`: one if the programs fill the multiprocessors, otherwise as many as fill them
+    once, with at least two tiles each, since each split must pay for the combination.
     """
     if programs >= multiprocessors:
         return 1
@@ -52,7 +52,7 @@ def parts(programs: int, tiles: int, multiprocessors: int, most: int) -> int:
 
 
 def candidates(head: int, dtype: torch.dtype, gpu: Gpu) -> Iterator[Config]:
-    """What the benchmark tries when it is told to tune: few enough for minutes."""
+    """What the benchmark tries when tuning: few enough for minutes."""
     if dtype == torch.float32:
         yield from (Config(queries, 16, warps, 1) for queries in (16, 32) for warps in (4, 8))
         return
@@ -65,6 +65,6 @@ def candidates(head: int, dtype: torch.dtype, gpu: Gpu) -> Iterator[Config]:
 
 
 def shared_memory(head: int, config: Config) -> int:
-    """At most so many bytes a program of 16-bit numbers shares: its queries; keys, values and table for each stage."""
+    """Upper bound of shared memory (bytes) of a 16-bit program: its queries; keys, values and table for each stage."""
     channels = power_of_two(head)
     return 2 * config.queries * channels + config.stages * 8 * config.keys * channels

@@ -1,10 +1,10 @@
 """The kernels of `rolling_attention`.
 
-A program takes one tile of queries of one head of one row, and walks over its part of three runs of keys: the sink, the
-context's frames from the oldest on, the current tokens. Keys come in halves [BN, BH], are turned in registers, and are
-multiplied half by half: q k^T = q1 k1^T + q2 k2^T, so that nothing is put together again. Weights are kept as powers of
-two, relative to the greatest so far (online softmax). Where the keys are split, each part leaves its sum, normed to its
-own weights, and the logarithm of those; `combine_kernel` weighs them.
+A program processes one tile of queries of one head of one row, and its part of three runs of keys: the sink, the
+context's frames from the oldest on, the current tokens. Keys are loaded in halves [BN, BH], rotated in registers, and
+multiplied half by half: q k^T = q1 k1^T + q2 k2^T, so that nothing needs to be concatenated. Weights are powers of two
+relative to the running maximum (online softmax). If the keys are split, each part stores its normalised sum and the
+logarithm of its weights; `combine_kernel` merges them.
 """
 
 import torch
@@ -44,7 +44,7 @@ def _tile(
     WIDEN: tl.constexpr,
     BH: tl.constexpr,
 ):
-    """One tile of keys at o_key [BN], values at o_value [BN], positions at o_turn [BN], of which m_n [BN] exist."""
+    """One tile of keys at o_key [BN], values at o_value [BN], positions at o_turn [BN], of which m_n [BN] are valid."""
     HALF: tl.constexpr = D // 2
     o_h = tl.arange(0, BH)
     o_d = tl.arange(0, 2 * BH)
@@ -67,7 +67,7 @@ def _tile(
     b_s = dot(b_q2, tl.trans(b_r2.to(b_q1.dtype)), b_s, PRECISION, WIDEN)
     b_s = tl.where(m_n[None, :], b_s, float("-inf"))
     b_new = tl.maximum(b_top, tl.max(b_s, 1))
-    # The scale, which is positive, is taken in with the subtraction: one instruction a score.
+    # The scale, which is positive, is fused with the subtraction: one instruction per score.
     b_p = tl.exp2(b_s * score_scale - (b_new * score_scale)[:, None])
     b_keep = tl.exp2((b_top - b_new) * score_scale)
     b_total = b_total * b_keep + tl.sum(b_p, 1)
@@ -156,7 +156,7 @@ def rolling_attention_kernel(
     b_top = tl.full((BM,), float("-inf"), tl.float32)
     b_total = tl.zeros((BM,), tl.float32)
 
-    # This program's part of the tiles of sink, context and current tokens, which are numbered through.
+    # This program's part of the tiles of sink, context and current tokens, which are numbered consecutively.
     SINK_TILES: tl.constexpr = (SINK + BN - 1) // BN
     past_tiles = SINK_TILES + tl.cdiv(filled * TOKENS, BN)
     tiles = past_tiles + tl.cdiv(COUNT, BN)
@@ -200,7 +200,7 @@ def rolling_attention_kernel(
         for i in range(tl.maximum(first, SINK_TILES) - SINK_TILES, tl.minimum(last, past_tiles) - SINK_TILES):
             o_t = i * BN + o_n
             m_n = o_t < filled * TOKENS
-            # Index and place tell the position, the slot tells where it lies.
+            # Index and position give the rotation, the slot gives the address.
             o_slot = (start + o_t // TOKENS) % SLOTS
             o_line = (o_slot * TOKENS + o_t % TOKENS) * (HEADS * D)
             b_acc, b_top, b_total = _tile(
@@ -260,7 +260,7 @@ def rolling_attention_kernel(
         b_out = b_acc / b_total[:, None]
         tl.store(p_out + o_line[:, None] * D + o_d[None, :], b_out.to(p_out.dtype.element_ty), mask=m_out)
     else:
-        # A part without a tile weighs nothing: 2 to the power of minus infinity.
+        # A part without a tile has weight zero: 2 to the power of minus infinity.
         b_total = tl.where(b_total > 0, b_total, 1.0)
         b_out = b_acc / b_total[:, None]
         o_part = split.to(tl.int64) * rows * (COUNT * HEADS) + o_line
@@ -289,7 +289,7 @@ def combine_kernel(
     b_acc = tl.zeros((BL, BD), tl.float32)
     o_part = o_line
     for _ in range(SPLITS):
-        # [BL]; a part without a tile has minus infinity, and the first part is never without
+        # [BL]; a part without a tile has minus infinity, and the first part always has one
         b_weight = tl.load(p_weight + o_part, mask=m_line, other=0.0)
         b_new = tl.maximum(b_top, b_weight)
         b_keep = tl.exp2(b_top - b_new)
@@ -321,8 +321,8 @@ def plan(
     config: Config | None = None,
 ) -> tuple[list[Launch], Tensor]:
     """
-    Inputs as `rolling_attention` checked them -> the launches, and the output that they will have written. `card` and
-    `config` are what the tensors' device is and asks for, unless they are given.
+    Inputs checked by `rolling_attention` -> the launches, and the output that they will write. `card` and `config`
+    default to the tensors' device and its configuration.
     """
     rows, count, heads, head = q.shape
     slots, tokens = ring[0].shape[1:3]

@@ -1,4 +1,4 @@
-"""The truth of `rolling_attention`, in plain PyTorch: one session after the other, what each sees laid side by side."""
+"""The reference of `rolling_attention`, in plain PyTorch: one session after another, with concatenated keys."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def rolling_attention_reference(
     precision: torch.dtype | None = None,
 ) -> Tensor:
     """
-    Shapes and meaning as of `rolling_attention`. Computed, and returned, in `precision`: torch.float64 for the truth,
+    Shapes and meaning as in `rolling_attention`. Computed and returned in `precision`: torch.float64 for the reference,
     None for the dtype of q.
     """
     dtype = precision or q.dtype

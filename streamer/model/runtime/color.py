@@ -1,7 +1,7 @@
-"""From what the decoder paints to what a video coder wants, on the device: opacity, size, YUV 4:2:0.
+"""Converts the decoder's output to the video encoder's input on the device: opacity, size, YUV 4:2:0.
 
-The same arithmetic as on the CPU (`neural.NeuralRig`, Pillow's resampling, swscale's conversion), to a level or two of
-255. Nothing here looks at a number on the host, so that a CUDA graph can hold it.
+The same arithmetic as on the CPU (`neural.NeuralRig`, Pillow's resampling, swscale's conversion), within one or two
+levels of 255. Nothing here reads a value on the host, so that it can be captured in a CUDA graph.
 
 Letters used in shapes: B pictures, S picture edge.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# BT.601, limited range: what 255 of red, green and blue give in brightness, and in the differences of blue and of red.
+# BT.601, limited range: contribution of 255 in red, green and blue to luma and to both chroma components.
 _BRIGHTNESS = (65.481, 128.553, 24.966)
 _BLUE = (-37.797, -74.203, 112.0)
 _RED = (112.0, -93.786, -18.214)
@@ -22,8 +22,8 @@ def eight_bit(painted: Tensor) -> Tensor:
 
 
 def scaled(pictures: Tensor, size: int) -> Tensor:
-    """Premultiplied [B, 4, S, S] in 0..255 at another size, bicubic as Pillow's: [B, 4, size, size]."""
-    for shape in ((pictures.shape[2], size), (size, size)):  # across, then down: between them Pillow rounds, too
+    """Resizes premultiplied [B, 4, S, S] in 0..255, bicubic like Pillow: [B, 4, size, size]."""
+    for shape in ((pictures.shape[2], size), (size, size)):  # across, then down: Pillow rounds in between, too
         pictures = functional.interpolate(pictures, shape, mode="bicubic", align_corners=False, antialias=True)
         pictures = pictures.clamp(0, 255).round()
     return pictures
@@ -31,13 +31,13 @@ def scaled(pictures: Tensor, size: int) -> Tensor:
 
 def shown(pictures: Tensor, opaque: Tensor, backed: Tensor, backdrop: Tensor) -> Tensor:
     """
-    What is to be seen of premultiplied pictures [B, 4, S, S] in 0..255: `opaque` [B] bool says that nothing shines
-    through, `backed` [B] bool that the backdrop [3, S, 1 or S] is behind; of the rest, which has none, its own colour,
-    not premultiplied. Returns [B, 3, S, S] in 0..255.
+    The visible colour of premultiplied pictures [B, 4, S, S] in 0..255. `opaque` [B] bool: alpha is ignored; `backed`
+    [B] bool: composited over the backdrop [3, S, 1 or S]; otherwise the picture's own straight colour. Returns
+    [B, 3, S, S] in 0..255.
     """
     colour, alpha = pictures[:, :3], pictures[:, 3:]
     alpha = alpha.masked_fill(opaque.view(-1, 1, 1, 1), 255)
-    colour = torch.minimum(colour, alpha)  # more would be brighter than white
+    colour = torch.minimum(colour, alpha)  # premultiplied colour must not exceed alpha
     before = colour + (1 - alpha / 255) * backdrop
     straight = colour * 255 / alpha.clamp(min=1)
     return torch.where(backed.view(-1, 1, 1, 1), before, straight).clamp(0, 255).round()
@@ -45,9 +45,9 @@ def shown(pictures: Tensor, opaque: Tensor, backed: Tensor, backdrop: Tensor) ->
 
 def to_planes(pictures: Tensor) -> Tensor:
     """
-    RGB [B, 3, S, S] in 0..255, S divisible by 4, -> planes of YUV 4:2:0, BT.601 in limited range, as `yuv.Yuv` has
-    them: [B, 3 S / 2, S] uint8. A place of colour lies amid four pixels, and takes from the 2 x 4 around it, as
-    swscale's does.
+    RGB [B, 3, S, S] in 0..255, S divisible by 4, -> YUV 4:2:0 planes, BT.601 limited range, as in `image.Yuv`:
+    [B, 3 S / 2, S] uint8. A chroma sample lies amid four pixels and is computed from the 2 x 4 around it, as in
+    swscale.
     """
     rows, _, size, _ = pictures.shape
     red, green, blue = pictures.unbind(1)

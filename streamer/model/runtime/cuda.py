@@ -1,19 +1,18 @@
-"""Live sessions on a device of their own, a CUDA GPU: what `stream.FrameRenderer` is on a CPU, over `Slots`.
+"""Live sessions on a CUDA GPU: the counterpart of `torch_cpu.FrameRenderer`, over `Slots`.
 
-A step is one CUDA graph: what the host says is unpacked, noise made, the next latent of every slot drawn and decoded,
-checked for numbers that are none, laid over its backdrop and turned to YUV. The host writes one pinned tensor, which is
-copied in, and gets one back, which is copied out; it waits for the event behind that copy, and for nothing else. There
-is a graph for each of a few batch sizes, and a step takes the smallest that reaches the last slot whose turn it is. All
-are captured at start, the largest first: a capture takes seconds in which nobody would be drawn, and while one runs no
-other thread may allocate.
+A step is one CUDA graph: it unpacks the host's inputs, makes noise, generates and decodes the next latent of every
+slot, checks for NaN and Inf, composites over the backdrop and converts to YUV. The host writes one pinned tensor that
+is copied in, and receives one that is copied out; it waits only for the event after that copy. There is a graph for
+each of a few batch sizes, and a step uses the smallest that includes the last slot that is due. All graphs are captured
+at start, the largest first: a capture takes seconds during which no session is rendered and no other thread may
+allocate.
 
-Without CUDA (`device="cpu"`) the same step runs without a graph: that is how it is tested, and slower than
-`FrameRenderer`.
+Without CUDA (`device="cpu"`) the same step runs without a graph: this is for tests, and slower than `FrameRenderer`.
 
-`draw` belongs to one thread. `still`, `stream` and `leave` may be called from others: the work of `still` goes to a
-stream of its own, and what changes slots is put on the steps' stream under a lock.
+`draw` belongs to one thread. `still`, `stream` and `leave` may be called from others: `still` runs on a CUDA stream of
+its own, and changes of slots are enqueued on the steps' stream under a lock.
 
-Letters used in shapes: P slots, S picture edge, s latent edge, Z latent channels, K numbers that the host says of a
+Letters used in shapes: P slots, S picture edge, s latent edge, Z latent channels, K values that the host passes for a
 session, b slots of a step.
 """
 
@@ -54,12 +53,12 @@ class Full(RuntimeError):
 
 @dataclass(kw_only=True, eq=False)
 class Seated(Hearing):
-    """One session: a seat among the slots, the size of its frames, and what it heard last."""
+    """One session: its slot, the size of its frames, and its latest conditions."""
 
     seat: Seat
     size: int
     transparent: bool = False
-    """Something may shine through its frames: they come with their alpha."""
+    """Whether its frames may be transparent: they then come with alpha."""
 
 
 def card() -> str:
@@ -68,8 +67,8 @@ def card() -> str:
 
 
 def why_no_cuda() -> str | None:
-    """Why CUDA cannot be used here; None where it can: something was computed on it."""
-    with warnings.catch_warnings(record=True) as said:  # of a driver that is too old, for one
+    """Why CUDA cannot be used here; None if a test computation succeeds."""
+    with warnings.catch_warnings(record=True) as said:  # for example of a driver that is too old
         warnings.simplefilter("always")
         if torch.version.cuda is None and torch.version.hip is None:
             return "this PyTorch is built without CUDA"
@@ -78,20 +77,20 @@ def why_no_cuda() -> str | None:
         try:
             if float(torch.ones(8, device="cuda", dtype=torch.float16).sum()) == 8:
                 return None
-            return "the CUDA device cannot add"
+            return "the CUDA device computes wrong sums"
         except RuntimeError as error:
             return f"the CUDA device does not work: {str(error).splitlines()[0]}"
 
 
 def buckets(capacity: int) -> tuple[int, ...]:
-    """Batch sizes that have a graph: powers of two below `capacity`, and that itself."""
+    """Batch sizes that have a graph: powers of two below `capacity`, and `capacity` itself."""
     return (*(2**i for i in range(capacity.bit_length()) if 2**i < capacity), capacity)
 
 
 def noise(seed: Tensor, frame: Tensor, shape: Sequence[int]) -> Tensor:
     """
-    Normal noise [b, *shape] from seeds and frame numbers, int64 [b], and nothing else: whoever is drawn along, and in
-    whichever slot, a session's is the same.
+    Normal noise [b, *shape] that depends only on seeds and frame numbers, int64 [b]: a session's noise is the same in
+    any slot and any batch.
     """
     count = int(np.prod(shape))
     place = torch.arange(2 * count, device=seed.device)
@@ -102,7 +101,7 @@ def noise(seed: Tensor, frame: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _hashed(x: Tensor) -> Tensor:
-    """The low 32 bits mixed so that neighbours have nothing in common: xor with a shifted copy, times something odd."""
+    """A hash of the low 32 bits (xor-shift and multiplication) that decorrelates neighbouring inputs."""
     low = 0xFFFFFFFF
     x = x & low
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & low
@@ -111,12 +110,12 @@ def _hashed(x: Tensor) -> Tensor:
 
 
 class CudaFrameRenderer:
-    """Draws frames of up to `capacity` sessions with a preset's networks, one step for as many as are due."""
+    """Renders frames of up to `capacity` sessions with a preset's networks, in one step for all that are due."""
 
     def __init__(
         self, networks: Networks, capacity: int, device: torch.device | str, dtype: torch.dtype = torch.float16
     ) -> None:
-        """float16 holds what the networks make a hundred times over, and errs a tenth of what bfloat16 errs."""
+        """float16 has a hundredfold range to spare for the networks' values, and a tenth of bfloat16's error."""
         c = networks.config
         self.config, self.dtype, self.device = c, dtype, torch.device(device)
         self.choice = choose(self.device, dtype, c.tokens, c.transformer.head, c.transformer.width)
@@ -132,9 +131,9 @@ class CudaFrameRenderer:
         self._steps = torch.cuda.Stream(self.device) if self._cuda else None
         self._aside = torch.cuda.Stream(self.device) if self._cuda else None
         self._pool = torch.cuda.graph_pool_handle() if self._cuda else None
-        self._made()
+        self._allocate()
         if self._cuda:
-            torch.cuda.synchronize(self.device)  # the streams above do not wait for what was copied and zeroed here
+            torch.cuda.synchronize(self.device)  # the streams above do not wait for copies and fills made here
 
     @property
     def capacity(self) -> int:
@@ -142,19 +141,19 @@ class CudaFrameRenderer:
 
     @property
     def line(self) -> str:
-        """Where it draws and what attends, to be said at start."""
+        """The device and the attention, for the start-up log."""
         name = torch.cuda.get_device_name(self.device) if self._cuda else "the CPU"
         graphs = f", a CUDA graph for {', '.join(map(str, self._graphs))} sessions" if self._graphs else ""
         return f"{self.device.type} ({name}){graphs}; {self.choice.line}"
 
-    def _made(self) -> None:
-        """What lies beside the slots, as long as they do, and a step's inputs and outputs."""
+    def _allocate(self) -> None:
+        """Allocates the tensors beside the slots, and a step's inputs and outputs."""
         c, capacity, size = self.config, self.capacity, self.config.size
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
-        with torch.inference_mode(False):  # what is made in that mode could not be written to outside of it
+        with torch.inference_mode(False):  # inference tensors cannot be written outside of inference mode
             self._picture = zeros(capacity, 4, 2 * size - 1, 2 * size - 1)  # its own pixels are copied in float32
             self._features = tuple(
                 zeros(capacity, channels, size >> i, size >> i, dtype=self.dtype).contiguous(
@@ -165,26 +164,26 @@ class CudaFrameRenderer:
             self._opaque, self._backed = (zeros(capacity, dtype=torch.bool) for _ in range(2))
             self._seed, self._frame = (zeros(capacity, dtype=torch.int64) for _ in range(2))
             self._backdrops: dict[int, Tensor] = {}
-            self._behind(size)
+            self._backdrop(size)
             self._widths = (2 * PLAN, c.transformer.window * HEARD, len(EMOTIONS), 1)  # the last: whether it is due
-            self._said = zeros(capacity, sum(self._widths))  # [P, K]
-            self._saying = self._pinned(capacity, sum(self._widths), dtype=torch.float32)
+            self._inputs = zeros(capacity, sum(self._widths))  # [P, K]
+            self._pinned_inputs = self._pinned(capacity, sum(self._widths), dtype=torch.float32)
             self._painted = zeros(capacity, 4, size, size)  # premultiplied, 0..255: for frames of another size
-            # Planes of YUV, alpha, and a row that begins with whether the frame is finite.
+            # Planes of YUV, alpha, and a row whose first value says whether the frame is finite.
             self._drawn = zeros(capacity, 5 * size // 2 + 1, size, dtype=torch.uint8)
             self._out = self._pinned(capacity, 5 * size // 2 + 1, size)
             self._others: dict[int, Tensor] = {}  # pinned planes of other sizes
 
     def _pinned(self, *shape: int, dtype: torch.dtype = torch.uint8) -> Tensor:
-        """On the host, where the device can read and write by itself."""
+        """Allocates pinned host memory, which the device accesses directly."""
         return torch.zeros(shape, dtype=dtype, pin_memory=self._cuda)
 
-    def _beside(self) -> list[Tensor]:
-        """What moves with a session from slot to slot, beside what `Slots` moves."""
+    def _session_tensors(self) -> list[Tensor]:
+        """Tensors that move with a session from slot to slot, in addition to those of `Slots`."""
         return [self._picture, *self._features, self._opaque, self._backed, self._seed, self._frame]
 
-    def _behind(self, size: int) -> Tensor:
-        """The backdrop [3, size, 1]: it is the same all along a row."""
+    def _backdrop(self, size: int) -> Tensor:
+        """The backdrop [3, size, 1], constant along each row."""
         if size not in self._backdrops:
             rows = torch.from_numpy(backdrop(size)[:, :1, :3].astype(np.float32))
             self._backdrops[size] = rows.permute(2, 0, 1).contiguous().to(self.device)
@@ -195,11 +194,11 @@ class CudaFrameRenderer:
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Captures the graphs, where there is CUDA: seconds. Before the first session."""
+        """Captures the graphs, if on CUDA; takes seconds. Call it before the first session."""
         if not self._cuda:
             return
         if len(self._slots):
-            raise RuntimeError(f"{len(self._slots)} sessions are seated: graphs are captured before the first")
+            raise RuntimeError(f"{len(self._slots)} sessions are open: graphs must be captured before the first")
         tries, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True  # shapes are fixed
         try:
             for count in reversed(self.buckets):
@@ -208,9 +207,9 @@ class CudaFrameRenderer:
             torch.backends.cudnn.benchmark = tries
 
     def _captured(self, count: int) -> torch.cuda.CUDAGraph:
-        """A step over `count` slots. All of them share a pool: one runs at a time, and leaves its results elsewhere."""
+        """Captures a step over `count` slots. All graphs share a memory pool: only one runs at a time."""
         with self._on_steps():
-            for _ in range(3):  # what is compiled or chosen on first use is not captured
+            for _ in range(3):  # warm-up: compilation and selection on first use must not be captured
                 self._compute(count)
         torch.cuda.synchronize(self.device)
         graph = torch.cuda.CUDAGraph()
@@ -221,7 +220,7 @@ class CudaFrameRenderer:
 
     @torch.no_grad()
     def still(self, picture: np.ndarray, face: np.ndarray) -> PreparedCharacter:
-        """As `Painter.still`; returns when the device is done with it."""
+        """Like `FrameRenderer.still`; returns when the device has finished."""
         size = self.config.size
         if picture.shape != (size, size, 4):
             raise ValueError(f"a picture of shape {picture.shape}: the preset {self.config.name} wants {size}x{size}x4")
@@ -246,15 +245,15 @@ class CudaFrameRenderer:
         backed: bool = True,
     ) -> Seated:
         """
-        A session of that character, at its beginning: its frames have `size` pixels an edge, the preset's where it is
-        None. `opaque`: nothing shines through its picture. `backed`: else the backdrop does. Raises Full.
+        Opens a session of that character. Its frames have `size` pixels per edge, by default the preset's. `opaque`:
+        its picture has no transparency. `backed`: otherwise the backdrop is behind it. Raises Full.
         """
         size = size or self.config.size
         if size % 4 or size < 16:
-            raise ValueError(f"frames of {size} pixels an edge: want a multiple of 4 from 16 on")
+            raise ValueError(f"frames of {size} pixels per edge: want a multiple of 4, at least 16")
         with self._lock, self._on_steps():
             if len(self._slots) == self.capacity:
-                raise Full(f"all {self.capacity} places on the device are taken")
+                raise Full(f"all {self.capacity} slots on the device are taken")
             seat = self._slots.seat(still.reference, still.faces)
             self._picture[seat.slot].copy_(still.anchor.picture[0])
             for place, level in zip(self._features, still.anchor.features, strict=True):
@@ -263,43 +262,43 @@ class CudaFrameRenderer:
             self._backed[seat.slot].fill_(backed)
             self._seed[seat.slot].fill_(seed)
             self._frame[seat.slot].zero_()
-            self._behind(size)
+            self._backdrop(size)
             seated = torch.cuda.Event() if self._cuda else None
             if seated is not None:
                 seated.record()
         if seated is not None:
-            seated.synchronize()  # then the still may be forgotten: nothing reads it any more
+            seated.synchronize()  # afterwards nothing reads the still, so it may be freed
         return Seated(seat=seat, size=size, transparent=not (opaque or backed))
 
     def hear(self, stream: Seated, cue: FrameConditions) -> None:
-        """Every frame's cue in order, also those of frames that are then not drawn. Raises NotFinite, ValueError."""
+        """Takes each frame's conditions in order, also of skipped frames. Raises NotFinite, ValueError."""
         stream.hear(cue, self.config.transformer.window)
 
     @torch.no_grad()
     def leave(self, stream: Seated) -> None:
-        """The session ends; its slot goes to the one seated last. Idempotent."""
+        """Ends the session; the last session moves into its slot. Idempotent."""
         with self._lock, self._on_steps():
             slot, last = stream.seat.slot, len(self._slots) - 1
             if slot < 0:
                 return
             self._slots.leave(stream.seat)
             if slot != last:
-                for part in self._beside():
+                for part in self._session_tensors():
                     part[slot].copy_(part[last])
 
     @torch.no_grad()
     def draw(self, streams: Sequence[Seated]) -> list[Yuv | NotFinite]:
         """
-        The next frame of each session, valid until the next call. A session whose frame is not finite is reset and told
-        so in its place; its neighbours do not notice.
+        Renders the next frame of each session, valid until the next call. A session whose frame is not finite is reset
+        and gets NotFinite in its place; other sessions are unaffected.
         """
         if not streams:
             return []
         with self._lock, self._on_steps():
-            slots = self._say(streams)
+            slots = self._write_inputs(streams)
             reach = max(slots) + 1
             bucket = next(count for count in self.buckets if count >= reach)
-            self._said[:bucket].copy_(self._saying[:bucket], non_blocking=True)
+            self._inputs[:bucket].copy_(self._pinned_inputs[:bucket], non_blocking=True)
             if bucket in self._graphs:
                 self._graphs[bucket].replay()
             else:
@@ -322,24 +321,24 @@ class CudaFrameRenderer:
             with self._lock, self._on_steps():
                 if stream.seat.slot >= 0:
                     self._slots.reset(stream.seat)
-            frames.append(NotFinite("the frame held values that are no numbers: the session's context was reset"))
+            frames.append(NotFinite("the session state contained NaN or Inf and was reset"))
         return frames
 
-    def _say(self, streams: Sequence[Seated]) -> list[int]:
-        """Writes what the sessions heard, and whose turn it is, to where it is copied from. Returns their slots."""
+    def _write_inputs(self, streams: Sequence[Seated]) -> list[int]:
+        """Writes the sessions' conditions and which are due into the pinned input. Returns their slots."""
         slots = [stream.seat.slot for stream in streams]
         if min(slots) < 0 or len(set(slots)) < len(slots):
-            raise ValueError(f"sessions in slots {slots}: each must be seated, and be drawn once")
-        rows = self._saying.numpy()
+            raise ValueError(f"sessions in slots {slots}: each must be open and occur only once")
+        rows = self._pinned_inputs.numpy()
         rows[:, -1] = 0
         for stream, slot in zip(streams, slots, strict=True):
             if not stream.heard:
-                raise ValueError(f"the session in slot {slot} has heard nothing yet")
+                raise ValueError(f"the session in slot {slot} has no conditions yet")
             rows[slot] = np.concatenate([*stream.plans, *stream.heard, stream.emotion, [1]])
         return slots
 
     def _rescale(self, streams: Sequence[Seated], slots: Sequence[int]) -> dict[int, np.ndarray]:
-        """By slot, planes and alpha of frames that have another size than the preset's: on their way to the host."""
+        """Planes and alpha, by slot, of frames whose size is not the preset's; starts their copy to the host."""
         found: dict[int, np.ndarray] = {}
         for size in {stream.size for stream in streams} - {self.config.size}:
             of_size = [slot for stream, slot in zip(streams, slots, strict=True) if stream.size == size]
@@ -347,7 +346,7 @@ class CudaFrameRenderer:
                 torch.stack([part[slot] for slot in of_size]) for part in (self._painted, self._opaque, self._backed)
             )
             pictures = scaled(picked, size)
-            planes = with_alpha(to_planes(shown(pictures, opaque, backed, self._behind(size))), pictures)
+            planes = with_alpha(to_planes(shown(pictures, opaque, backed, self._backdrop(size))), pictures)
             if len(self._others.get(size, ())) < len(of_size):
                 count = next(count for count in self.buckets if count >= len(of_size))
                 self._others[size] = self._pinned(count, 5 * size // 2, size)
@@ -356,9 +355,9 @@ class CudaFrameRenderer:
         return found
 
     def _compute(self, count: int) -> None:
-        """The whole step over the first `count` slots, from what was said to planes: all of it on the device."""
+        """The whole step over the first `count` slots, from inputs to planes, all on the device."""
         first, slots = slice(count), self._slots
-        plan, heard, emotion, due = self._said[first].split(self._widths, 1)
+        plan, heard, emotion, due = self._inputs[first].split(self._widths, 1)
         for place, new in zip(
             (slots.now.plan, slots.now.heard, slots.now.emotion), (plan, heard, emotion), strict=True
         ):
@@ -372,7 +371,9 @@ class CudaFrameRenderer:
         )
         finite = (latents.flatten(1).float().sum(1) + painted.flatten(1).float().sum(1)).isfinite()
         self._painted[first].copy_(eight_bit(painted))
-        pictures = shown(self._painted[first], self._opaque[first], self._backed[first], self._behind(self.config.size))
+        pictures = shown(
+            self._painted[first], self._opaque[first], self._backed[first], self._backdrop(self.config.size)
+        )
         self._drawn[first, :-1].copy_(with_alpha(to_planes(pictures), self._painted[first]))
         self._drawn[first, -1, 0].copy_(finite)
 
@@ -385,15 +386,15 @@ class CudaFrameRenderer:
 
 MOST_APART = (0.02, 0.25)
 """
-What a device may differ from the CPU: latents, whose variance is 1, and frames, in levels of 255; means. On a CPU,
-`nano` differs by 0.2 of it in float16, by 0.9 in bfloat16, and by 11 times with a last layer a tenth too weak.
+Tolerated mean deviations from the CPU: of latents, whose variance is 1, and of frames, in levels of 255. On a CPU,
+`nano` deviates by 0.2 of it in float16, by 0.9 in bfloat16, and by 11 times if its last layer is a tenth too weak.
 """
 
 
 def apart(frame_renderer: CudaFrameRenderer, networks: Networks) -> float:
     """
-    How far a painter is from the same step in float32 on the CPU, as a multiple of what it may be: the worst frame of
-    two sessions, past the seams of their rings. Infinite where one is not finite. Takes a second.
+    The deviation from the same step in float32 on the CPU, relative to the tolerance: the worst frame of two sessions,
+    beyond the wrap-around of their rings. Infinite if a frame is not finite. Takes a second.
     """
     plain = CudaFrameRenderer(networks, 2, "cpu", torch.float32)
     config, rng = networks.config, np.random.default_rng(0)

@@ -1,17 +1,17 @@
-"""One live step of the transformer for the sessions in the first slots: each one's last frame is remembered and its
-next one drawn, in one pass (`sampler.advance` over `Slots`).
+"""One live step of the transformer for the sessions in the first slots: stores each one's previous frame and generates
+its next one, in one pass (`sampling.advance` over `Slots`).
 
-`step` runs on the project's Triton kernels, `reference_step` on PyTorch's own operators; `attention.choose` says which.
-Both compute the same from the model's own weights, read no number of a tensor on the host and branch on none, so that
-either can be captured in a CUDA graph.
+`step` uses the project's Triton kernels, `reference_step` PyTorch's own operators; `attention.choose` selects one. Both
+compute the same result from the model's own weights. Neither reads a tensor's value on the host or branches on one, so
+that both can be captured in a CUDA graph.
 
-Rows of a step over b slots: the frames drawn before of all b sessions, then their next frames; without context only
-these. In each layer the first leave their keys and values in the rings, at `written`; the next frames see them there,
-if there was one: a session's first frame has none before it. What is written for a session without a previous frame, or
-whose turn it is not, lies in its ring's spare place, and is written over by and by: only `written` makes a frame of it.
+Rows of a step over b slots: the previous frames of all b sessions, then their next frames; without context only the
+latter. In each layer the former store their keys and values in the rings, at `written`; the next frames read them
+there, unless it is a session's first frame. What is stored for a session without a previous frame, or that is not due,
+goes to its ring's spare entry and is overwritten later: only advancing `written` makes it a context frame.
 
 Letters used in shapes: b slots of the step, B = 2 b rows, or b without context, N tokens of a latent frame, W width,
-H heads, D channels of a head, Z latent channels, s latent edge, S = C + 1 places of a ring, K keys.
+H heads, D channels of a head, Z latent channels, s latent edge, S = C + 1 entries of a ring, K keys.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ from streamer.model.runtime.slots import Slots
 from streamer.model.transformer import Block, Branch, Conditions, Transformer, to_latent
 
 Step = Callable[[Transformer, Slots, int], Tensor]
-"""Model, slots and b -> the latents drawn [b, Z, s, s]. Those of slots that are not due mean nothing."""
+"""Model, slots and b -> generated latents [b, Z, s, s]. Those of slots that are not due are undefined."""
 
 
 class _Rows(NamedTuple):
@@ -33,7 +33,7 @@ class _Rows(NamedTuple):
     time: Tensor  # [B]
     given: Conditions
     added: Tensor  # [B, N, W]
-    written: Tensor  # [B] int64: frames that each row looks back on, so far
+    written: Tensor  # [B] int64: number of frames before each row
 
 
 def _rows(model: Transformer, slots: Slots, count: int) -> _Rows:
@@ -57,8 +57,8 @@ def _rows(model: Transformer, slots: Slots, count: int) -> _Rows:
     )
 
 
-def _keep(slots: Slots, count: int, drawn: Tensor) -> None:
-    """What has been drawn [b, Z, s, s] is the previous frame of those whose turn it was."""
+def _store_previous(slots: Slots, count: int, drawn: Tensor) -> None:
+    """Stores the generated frames [b, Z, s, s] as the previous frames of the sessions that were due."""
     first = slice(count)
     due, previous = slots.due[first], slots.has_previous[first]
     slots.written[first] += due & previous
@@ -70,7 +70,7 @@ def _keep(slots: Slots, count: int, drawn: Tensor) -> None:
 
 @torch.no_grad()
 def step(model: Transformer, slots: Slots, count: int) -> Tensor:
-    """On the Triton kernels. The previous frames' rows end where their last keys and values are written."""
+    """On the Triton kernels. The previous frames' rows end once their last keys and values are stored."""
     from avatar_kernels.adaln import adaln
     from avatar_kernels.face_audio_attention import face_audio_attention
     from avatar_kernels.qk_norm_rope_cache import qk_norm_rope_cache
@@ -86,7 +86,7 @@ def step(model: Transformer, slots: Slots, count: int) -> Tensor:
     audio_keys = model.audio_norm(audio_memory[..., 0, :, :])
     emotion_keys = model.emotion_norm(emotion_memory[..., 0, :, :])
     x = model._entered(rows.latent, rows.given, rows.added)
-    branch: Tensor | None = None  # of the layer before, and its gate: added where the next norm reads x anyway
+    branch: Tensor | None = None  # of the layer before, with its gate: added when the next norm reads x anyway
     gate: Tensor | None = None
     for layer, block in enumerate(cast(Iterable[Block], model.blocks)):
         change = modulations[6 * layer : 6 * layer + 6]
@@ -97,11 +97,11 @@ def step(model: Transformer, slots: Slots, count: int) -> Tensor:
         q, k = qk_norm_rope_cache(
             *(q, k, v, block.q_norm.weight, block.k_norm.weight, ring, written, slots.table),
             context=slots.context,
-            write=slots.context > 0,  # without context nobody would read it
+            write=slots.context > 0,  # without context nothing would read it
         )
         heard = Branch(audio_keys[:, :, :, layer], audio_memory[:, :, :, layer, 1])
         felt = Branch(emotion_keys[:, :, layer], emotion_memory[:, :, layer, 1])
-        if layer == config.depth - 1:  # nobody asks what else the last layer makes of the previous frames
+        if layer == config.depth - 1:  # the last layer's other outputs for the previous frames are not needed
             x, q, k, v, audio_q, emotion_q, faces, written = (
                 part[-count:] for part in (x, q, k, v, audio_q, emotion_q, faces, written)
             )
@@ -113,26 +113,26 @@ def step(model: Transformer, slots: Slots, count: int) -> Tensor:
         )
         audio_q = block.audio_norm(audio_q.unflatten(-1, (config.heads, -1)))
         spoken = face_audio_attention(audio_q, *heard, faces, block.audio_strength)
-        feeling = block._felt(emotion_q, felt) * block.emotion_strength.to(x.dtype)
+        feeling = block._attend_emotion(emotion_q, felt) * block.emotion_strength.to(x.dtype)
         answer = block.answer(torch.cat([seen.flatten(2), spoken.flatten(2), feeling], -1))
         x, level = adaln(x, change[3], change[4], answer, change[2])
         branch, gate = block.feed(level), change[5]
     shift, scale = model.leave_modulation(c[-count:])[:, None].chunk(2, -1)
     drawn = to_latent(model.leave(adaln(x, shift, scale, branch, gate).level), config.patch)
-    _keep(slots, count, drawn)
+    _store_previous(slots, count, drawn)
     return drawn
 
 
 @torch.no_grad()
 def reference_step(model: Transformer, slots: Slots, count: int) -> Tensor:
-    """On PyTorch's own operators, which run anywhere: what a row sees is laid side by side, with a mask."""
+    """On PyTorch's own operators, which run anywhere: concatenates all keys of a row, with a mask."""
     rows = _rows(model, slots, count)
     places, context = slots.context + 1, slots.context
     each = len(rows.written) // count  # rows of a session
     session = torch.arange(count, device=slots.device)
     newest = slots.written[:count] % places
     filled = rows.written.clamp(max=context)
-    # Which index each place of the ring has to a row: 0 is its oldest frame, and the row itself stands at `filled`.
+    # The index of each ring entry for each row: 0 is its oldest frame, and the row itself is at `filled`.
     index = (torch.arange(places, device=slots.device) - (rows.written - filled)[:, None]) % places  # [B, S]
     frames = model.table[0].to(slots.dtype)
     around, own = frames[index][:, :, :, None], frames[filled][:, :, None]  # [B, S, N, 1, 2, D], [B, N, 1, 2, D]
@@ -154,10 +154,10 @@ def reference_step(model: Transformer, slots: Slots, count: int) -> Tensor:
         return attend(rotate(q, own).transpose(1, 2), keys, values, mask).transpose(1, 2)
 
     drawn = model(rows.latent, rows.time, rows.given, rows.added, look_back)[0][-count:]
-    _keep(slots, count, drawn)
+    _store_previous(slots, count, drawn)
     return drawn
 
 
 def chosen(choice: Choice) -> Step:
-    """The step that was chosen."""
+    """The implementation for this choice."""
     return step if choice.kernels else reference_step

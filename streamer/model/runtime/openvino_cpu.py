@@ -1,14 +1,14 @@
-"""The CPU's faster engine: what a `FrameRenderer` draws, with a step and a decoder that OpenVINO compiled.
+"""The faster CPU engine: a `FrameRenderer` whose step and decoder are compiled by OpenVINO.
 
-Torch runs a step operator by operator, and most of its time goes to calling them and to passing memory between them.
-Here the same functions are traced once, for one session, and compiled for this CPU; sessions are drawn one after the
-other. Their state is a `Stream`, as with a `FrameRenderer`. Where a preset has frames of context, a session's first
-frame, before which there is nothing to remember, is torch's: a step for it would be a third network to compile.
+Torch runs a step operator by operator, and spends most of its time on calls and on memory traffic between them. Here
+the same functions are traced once, for one session, and compiled for this CPU; sessions are rendered one after another.
+Their state is a `Stream`, as in `FrameRenderer`. For presets with context, a session's first frame, which has no
+predecessor to store, is rendered by torch: it would need a third compiled network.
 
-Tracing takes seconds. What comes of it is kept in the user's cache folder, under a digest of all that it depends on; a
-file that is not whole is passed over. A decoder for larger frames is traced when a character first comes in one.
+Tracing takes seconds. The result is cached in the user's cache folder, under a digest of everything it depends on;
+incomplete files are ignored. A decoder for larger frames is traced when the first character needs it.
 
-OpenVINO may be missing: nothing imports it before it is asked for. Its telemetry is kept out.
+OpenVINO is optional: it is imported only on request, with its telemetry disabled.
 
 Letters used in shapes: L layers, C context frames, N tokens of a latent frame, H heads, D channels of a head, Z latent
 channels, S picture edge, s latent edge.
@@ -58,13 +58,13 @@ PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 MOST_APART = {torch.float32: 0.05, torch.bfloat16: 1.0}
 """
-What frames may differ from those of torch in float32, in levels of 255, mean: with more, the engine errs here. With
-`nano` it is 0.0001 and 0.06 (benchmarks/results/engines.json).
+Tolerated mean deviation of frames from torch in float32, in levels of 255; more means that the engine computes wrongly
+on this machine. With `nano` it is 0.0001 and 0.06 (benchmarks/results/engines.json).
 """
 
 
 class Unavailable(RuntimeError):
-    """This engine cannot draw here; the text says why."""
+    """This engine cannot be used here; the message says why."""
 
 
 def openvino() -> Any:
@@ -72,8 +72,8 @@ def openvino() -> Any:
     try:
         package = importlib.import_module("openvino")
         package.convert_model  # noqa: B018  which the package leaves out where something that it needs is missing
-    except (ImportError, OSError, AttributeError) as error:  # OSError: a library that does not load
-        raise Unavailable(f"OpenVINO is not installed, or not whole: {_first_line(error)}") from None
+    except (ImportError, OSError, AttributeError) as error:  # OSError: a library that cannot be loaded
+        raise Unavailable(f"OpenVINO is not installed or incomplete: {_first_line(error)}") from None
     return package
 
 
@@ -85,7 +85,7 @@ def _first_line(error: Exception) -> str:
 
 
 class _Ring(Cache):
-    """One session's cache inside a traced step: a frame's keys and values are handed out, not written."""
+    """One session's cache in a traced step: a frame's keys and values are returned, not stored."""
 
     appended: tuple[Tensor, Tensor]
 
@@ -98,7 +98,7 @@ class _Ring(Cache):
 
 
 class _Alone(nn.Module):
-    """`generate` of one session that looks back on its picture only."""
+    """`generate` for one session without context."""
 
     def __init__(self, transformer: Transformer) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class _Alone(nn.Module):
 
 
 class _Step(nn.Module):
-    """`advance` of one session."""
+    """`advance` for one session."""
 
     def __init__(self, transformer: Transformer) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class _Step(nn.Module):
         heard: Tensor, heard_before: Tensor, emotion: Tensor, emotion_before: Tensor, *ring: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """
-        The next latent [1, Z, s, s], and keys and values [L, 1, N, H, D] of `latent`, the one before it; conditions as
+        The next latent [1, Z, s, s], and keys and values [L, 1, N, H, D] of the previous one, `latent`; conditions as
         in `Conditions`, `ring` as in `Cache`.
         """
         given = torch.ones(1)
@@ -139,7 +139,7 @@ class _Step(nn.Module):
 
 
 class _Picture(nn.Module):
-    """The decoder, and what follows it."""
+    """The decoder and its post-processing."""
 
     def __init__(self, autoencoder: Autoencoder, times: int) -> None:
         super().__init__()
@@ -147,32 +147,33 @@ class _Picture(nn.Module):
 
     def forward(self, latent: Tensor, picture: Tensor, *features: Tensor) -> tuple[Tensor, Tensor]:
         """
-        Pixels [times S, times S, 4] uint8 of a latent [1, Z, s, s], and their sum, which is a number where all of them
-        are.
+        Pixels [times S, times S, 4] uint8 of a latent [1, Z, s, s], and a sum that is finite only if all decoder
+        outputs are.
         """
         painted = self.autoencoder.decode(latent, Anchor(picture, features, self.times))
         return eight_bit(painted)[0].permute(1, 2, 0).to(torch.uint8), painted.sum()
 
 
 class Models(NamedTuple):
-    """Both networks as OpenVINO's models, for any precision."""
+    """Both networks as OpenVINO models, for any precision."""
 
     core: Any
     step: Any
     picture: Any
-    larger: Callable[[int], Any]  # `picture` for frames so many times as large: kept or traced as it is
+    larger: Callable[[int], Any]  # `picture` for frames this many times as large: also cached or traced
     name: str  # OpenVINO and its version
-    source: str  # how they were come by
+    source: str  # whether they were cached or compiled
 
     def precisions(self) -> list[torch.dtype]:
-        """Those that this CPU computes in, the one first that is likely the faster."""
+        """Precisions that this CPU supports, the one likely to be faster first."""
         able = self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return [*([torch.bfloat16] if "BF16" in able else []), torch.float32]
 
 
 def models(networks: Networks, folder: Path | None = None) -> Models:
     """
-    From the cache `folder`, by default the user's, or traced and put there where that can be done. Raises Unavailable.
+    Loads the models from the cache `folder` (default: the user's), or traces and caches them if possible. Raises
+    Unavailable.
     """
     package = openvino()
     version = package.__version__.partition("-")[0]
@@ -183,7 +184,7 @@ def models(networks: Networks, folder: Path | None = None) -> Models:
     def model(name: str, times: int = 1) -> Any:
         nonlocal source
         path = folder / f"{networks.config.name}-{name}{times if times > 1 else ''}-{key}.model"
-        with _refusals():
+        with _as_unavailable():
             found = _read(core, package, path)
             if found is None:
                 found = _traced(package, networks, name, times)
@@ -191,15 +192,15 @@ def models(networks: Networks, folder: Path | None = None) -> Models:
                 source = "compiled anew"
         return found
 
-    with _refusals():
+    with _as_unavailable():
         core = package.Core()
     step, picture = model("step"), model("picture")
     return Models(core, step, picture, partial(model, "picture"), f"OpenVINO {version}", source)
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """What OpenVINO raises becomes Unavailable: an operator that it does not know, a plug-in that does not load."""
+def _as_unavailable() -> Iterator[None]:
+    """Converts OpenVINO's exceptions to Unavailable: an unknown operator, a plug-in that does not load."""
     try:
         yield
     except Exception as error:
@@ -219,14 +220,14 @@ def _traced(package: Any, networks: Networks, name: str, times: int) -> Any:
         module, inputs = _Picture(networks.autoencoder, times), (noise, *_picture_inputs(session.still))
     inputs = tuple(x.clone() for x in inputs)
     with torch.no_grad(), warnings.catch_warnings():
-        # Shapes are those of one session and of this preset for good, and no value decides anything.
+        # Shapes are fixed by the preset and a single session, and no branch depends on a value.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        # torch.export, its successor, runs on stand-ins for tensors, which would stay in `autoencoder`'s caches.
+        # Its successor, torch.export, traces with fake tensors, which would remain in `autoencoder`'s caches.
         warnings.filterwarnings("ignore", "`torch.jit.trace", DeprecationWarning)
         traced = torch.jit.trace(module.eval(), inputs, check_trace=False)
         model = package.convert_model(traced, example_input=inputs, input=[tuple(x.shape) for x in inputs])
-    # Places to fetch from count hundreds and fractions, for which bfloat16 has too few digits. What leads to an output
-    # is computed in float32, from the last heavy operator on: so they are made outputs, too.
+    # Sampling positions have hundreds and fractions, which exceeds bfloat16's precision. Everything from the last heavy
+    # operator to an output is computed in float32: so they are made outputs, too.
     model.add_outputs([op.input_value(1) for op in model.get_ordered_ops() if op.get_type_name() == "GridSample"])
     return model
 
@@ -234,7 +235,7 @@ def _traced(package: Any, networks: Networks, name: str, times: int) -> Any:
 def _step_inputs(
     stream: Stream, noise: Tensor, now: Conditions, previous: tuple[Tensor, Conditions] | None
 ) -> tuple[Tensor, ...]:
-    """What `_Step` takes, or `_Alone` where there is no context."""
+    """Inputs of `_Step`, or of `_Alone` without context."""
     still, cache = stream.still, stream.cache
     if not cache.context:
         sink = cache.sink_keys, cache.sink_values
@@ -249,14 +250,14 @@ def _step_inputs(
 
 
 def _picture_inputs(still: PreparedCharacter) -> tuple[Tensor, ...]:
-    """What `_Picture` takes beside the latent."""
+    """Inputs of `_Picture` other than the latent."""
     return still.anchor.picture, *(level.contiguous() for level in still.anchor.features)
 
 
 class OpenVinoFrameRenderer(FrameRenderer):
-    """A `FrameRenderer` whose frames are drawn by what OpenVINO compiled, one session after the other."""
+    """A `FrameRenderer` on OpenVINO's compiled models, one session after another."""
 
-    max_batch_size = 1  # so that each frame leaves as soon as it is drawn
+    max_batch_size = 1  # so that each frame is sent as soon as it is rendered
 
     def __init__(
         self, networks: Networks, dtype: torch.dtype = torch.float32, made: Models | None = None, threads: int = 1
@@ -270,18 +271,18 @@ class OpenVinoFrameRenderer(FrameRenderer):
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # packets, encoding and perhaps a browser want the same cores
+            "ENABLE_CPU_PINNING": False,  # packets, encoding and perhaps a browser need the same cores
         }
         self._step, self._pictures = self._request(self._made.step), {1: self._request(self._made.picture)}
-        self._lock = threading.Lock()  # a request has one set of outputs
-        self._compiling = threading.Lock()  # a lock of its own: sessions go on meanwhile
+        self._lock = threading.Lock()  # a request has only one set of outputs
+        self._compiling = threading.Lock()  # separate, so that sessions continue meanwhile
 
     def _request(self, model: Any) -> Any:
-        with _refusals():
+        with _as_unavailable():
             return self._made.core.compile_model(model, "CPU", self._settings).create_infer_request()
 
     def still(self, picture: np.ndarray, face: np.ndarray) -> PreparedCharacter:
-        """As `FrameRenderer`'s. The first larger picture takes seconds: a decoder for its size is compiled."""
+        """Like `FrameRenderer.still`. The first larger picture takes seconds: a decoder for its size is compiled."""
         made = super().still(picture, face)
         times = made.anchor.times
         with self._compiling:
@@ -290,7 +291,7 @@ class OpenVinoFrameRenderer(FrameRenderer):
         return dataclasses.replace(made, anchor=Anchor(made.anchor.picture, _picture_inputs(made)[1:], times))
 
     def stream(self, still: PreparedCharacter, seed: int = 0, context: int | None = None) -> Stream:
-        """As `FrameRenderer`'s; raises ValueError for another context than the preset's, which is compiled in."""
+        """Like `FrameRenderer.stream`. Raises ValueError for a context other than the compiled one, the preset's."""
         if context not in (None, self.config.transformer.context):
             raise ValueError(f"a context of {context} frames: {self.config.transformer.context} are compiled in")
         return super().stream(still, seed)
@@ -315,7 +316,7 @@ class OpenVinoFrameRenderer(FrameRenderer):
             picture = self._pictures[stream.still.anchor.times]
             pixels, total, *_ = _infer(picture, (latent, *_picture_inputs(stream.still)))
             pixels = pixels.copy()
-            # Compiled operators may swallow what is no number: all that stays is asked, too.
+            # Compiled operators may suppress NaN: everything that is kept is checked, too.
             finite = np.isfinite(total).all() and np.isfinite(kept)
         if not finite:
             return stream.reset_nonfinite()
@@ -326,13 +327,13 @@ class OpenVinoFrameRenderer(FrameRenderer):
 
 class Fastest(NamedTuple):
     frame_renderer: FrameRenderer
-    line: str  # which it is, and why, to be said at start
+    line: str  # the choice and its reason, for the start-up log
 
 
 def fastest(networks: Networks, threads: int = 1, tries: int = 5) -> Fastest:
     """
-    The painter that draws a frame soonest on this CPU, of torch's and OpenVINO's, on so many `threads`, in float32 and
-    bfloat16: measured, which takes a few seconds, and more where nothing is in the cache yet.
+    Measures which renderer is fastest on this CPU: torch or OpenVINO, float32 or bfloat16, with `threads` threads.
+    Takes a few seconds, and more if the cache is empty.
     """
     painters: dict[str, FrameRenderer] = {}
     taken: dict[str, float] = {}
@@ -342,7 +343,7 @@ def fastest(networks: Networks, threads: int = 1, tries: int = 5) -> Fastest:
         painters[name], taken[name] = frame_renderer, tried.seconds
         return tried
 
-    # Each engine's frames are held against these: what does not compute here as elsewhere is noticed now.
+    # The reference for all engines' frames, which reveals an engine that computes wrongly on this machine.
     plain = enter("PyTorch in float32", FrameRenderer(networks)).frames.astype(np.float32)
     enter("PyTorch in bfloat16", FrameRenderer(networks, torch.bfloat16))
     passed = ""
@@ -355,10 +356,10 @@ def fastest(networks: Networks, threads: int = 1, tries: int = 5) -> Fastest:
             tried = enter(name, OpenVinoFrameRenderer(networks, dtype, made, threads))
             apart = float(np.abs(tried.frames - plain).mean())
             if not apart <= MOST_APART[dtype]:
-                passed += f"; {name} draws something else, {apart:.1f} of 255 levels apart"
+                passed += f"; {name} deviates by {apart:.1f} of 255 levels and is not used"
                 del painters[name], taken[name]
         passed += f"; {made.name} {made.source}"
-    except (RuntimeError, NotFinite) as error:  # OpenVINO's are RuntimeErrors
+    except (RuntimeError, NotFinite) as error:  # OpenVINO's exceptions are RuntimeErrors
         passed += f"; {_first_line(error)}"
     best = min(taken, key=taken.__getitem__)
     others = ", ".join(f"{name} {1000 * took:.0f}" for name, took in taken.items() if name != best)
@@ -375,10 +376,10 @@ def _infer(request: Any, inputs: Sequence[Tensor]) -> list[np.ndarray]:
 
 
 def _digest(networks: Networks, version: str) -> str:
-    """Of all that a traced model depends on: weights, sizes, versions, and the program's own text."""
+    """Of everything that a traced model depends on: weights, sizes, versions, and the program's source."""
     digest = hashlib.sha256(f"{__version__} {torch.__version__} {version} {networks.config}".encode())
     for module in (attention, autoencoder, kv_cache, color, sampling, transformer, sys.modules[__name__]):
-        with contextlib.suppress(OSError):  # where only compiled files are installed, the version stands for it
+        with contextlib.suppress(OSError):  # if only compiled files are installed, the version is used instead
             digest.update(inspect.getsource(module).encode())
     for part in (networks.transformer, networks.autoencoder):
         for name, value in part.state_dict().items():
@@ -388,7 +389,7 @@ def _digest(networks: Networks, version: str) -> str:
 
 
 def _read(core: Any, package: Any, path: Path) -> Any | None:
-    """The model of a file that `_keep` wrote: a digest of what follows, the text's length, text, weights."""
+    """Reads a file written by `_keep`: a digest of the rest, the text's length, text, weights."""
     try:
         data = path.read_bytes()
         body = memoryview(data)[32:]
@@ -402,7 +403,7 @@ def _read(core: Any, package: Any, path: Path) -> Any | None:
 
 
 def _keep(package: Any, model: Any, path: Path) -> None:
-    """Writes the model whole or not at all; that it cannot be written is no failure."""
+    """Writes the model atomically; failure to write is ignored."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix="making-") as place:
@@ -419,7 +420,7 @@ def _keep(package: Any, model: Any, path: Path) -> None:
 
 
 _MOST_KEPT = 8
-"""Files of the cache, two or three for a preset's weights, 5 and 31 MB with `nano`: older ones go."""
+"""Maximum number of cached files, two or three per set of weights (5 and 31 MB with `nano`): older ones are deleted."""
 
 
 def _forget_old(folder: Path) -> None:

@@ -1,16 +1,16 @@
 """Live sessions' state and a step's inputs on a device, in tensors that never move: a CUDA graph captured over them
 stays valid while sessions come and go.
 
-A session sits in a slot, and the first `len(slots)` slots are taken: whoever leaves, the last session moves into the
-gap. So a step over the first b slots computes next to nothing for nobody, and a graph of a small batch serves whenever
-there are few sessions. A move copies one session's state, a few dozen megabytes at most, and only when one leaves;
-a `Seat` says where its session sits now.
+Each session occupies a slot, and the first `len(slots)` slots are in use: when a session leaves, the last one moves
+into the gap. So a step over the first b slots wastes little work, and a graph of a small batch suffices whenever there
+are few sessions. A move copies one session's state, a few dozen megabytes at most, and only happens when a session
+leaves; a `Seat` tracks its session's slot.
 
-A step needs not be every session's turn. `due` says whose it is: the other slots are computed along, and keep their
-state (`streamer.model.runtime.cuda_step`). For that each ring has a spare place: what a step writes beside the context
-is not counted, and nobody sees it.
+Not every session is due in a step. `due` marks those that are: the other slots are computed too, but keep their state
+(`streamer.model.runtime.cuda_step`). For this each ring has a spare entry: what a step writes outside the context is
+neither counted nor read.
 
-On a GPU, seating, leaving and resetting belong on the stream that the steps run on.
+On a GPU, seating, leaving and resetting must run on the same stream as the steps.
 
 Letters used in shapes: P slots, L layers, C context frames, N tokens of a latent frame, W width, H heads, D channels of
 a head, Z latent channels, s latent edge, F faces, R references of the emotion.
@@ -31,22 +31,22 @@ from streamer.motion.controls import EMOTIONS
 
 @dataclass(eq=False)
 class Seat:
-    """A session's place among the slots, which changes when another session leaves."""
+    """A session's slot, which changes when another session leaves."""
 
     slot: int
 
 
 class Memory(NamedTuple):
-    """What one session remembers: copies."""
+    """A copy of one session's state."""
 
     written: int  # frames appended so far
     keys: Tensor  # [L, filled, N, H, D], oldest first
     values: Tensor  # [L, filled, N, H, D]
-    previous: tuple[Tensor, Conditions] | None  # the frame drawn last [1, Z, s, s], and what from; not in the ring yet
+    previous: tuple[Tensor, Conditions] | None  # the last frame [1, Z, s, s], not in the ring yet, and its conditions
 
 
 class Slots:
-    """State of up to `capacity` sessions. Tensors are written to in place, and never replaced."""
+    """State of up to `capacity` sessions. Tensors are written in place and never replaced."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Slots:
         faces: int = 1,
         emotions: int = 1,
     ) -> None:
-        """`dtype` is the transformer's. Raises ValueError for what no session would fit into."""
+        """`dtype` is the transformer's. Raises ValueError for sizes that cannot hold a session."""
         c = config.transformer
         context = c.context if context is None else context
         if not 0 <= context <= c.context:
@@ -86,32 +86,32 @@ class Slots:
                 zeros(capacity, dtype=torch.float32),
             )
 
-        with torch.inference_mode(False):  # what is made in that mode could not be written to outside of it
+        with torch.inference_mode(False):  # inference tensors cannot be written outside of inference mode
             self.ring_keys = zeros(*layer, context + 1, config.tokens, c.heads, c.head)  # normed, not rotated
             self.ring_values = zeros(*layer, context + 1, config.tokens, c.heads, c.head)
-            self.sink_keys = zeros(*layer, config.tokens, c.heads, c.head)  # rotated to -1, where they stay
+            self.sink_keys = zeros(*layer, config.tokens, c.heads, c.head)  # rotated to the fixed position -1
             self.sink_values = zeros(*layer, config.tokens, c.heads, c.head)
             self.written = zeros(capacity, dtype=torch.int64)  # frames appended so far
             self.added = zeros(capacity, config.tokens, c.width)  # `Reference.added`
-            self.latent = zeros(capacity, config.autoencoder.latent, edge, edge)  # of the frame drawn last
-            self.given = conditions()  # what it was drawn from
-            self.has_previous = zeros(capacity, dtype=torch.bool)  # whether there is such a frame
+            self.latent = zeros(capacity, config.autoencoder.latent, edge, edge)  # the previous frame
+            self.given = conditions()  # its conditions
+            self.has_previous = zeros(capacity, dtype=torch.bool)  # whether there is a previous frame
             # Inputs of a step:
             self.noise = zeros(capacity, config.autoencoder.latent, edge, edge)
-            self.now = conditions()  # what the next frame is drawn from; `seat` sets its faces
-            self.due = zeros(capacity, dtype=torch.bool)  # whose turn it is
-            # Angles exact, whatever the model's own table was rounded to.
+            self.now = conditions()  # conditions of the next frame; `seat` sets its faces
+            self.due = zeros(capacity, dtype=torch.bool)
+            # Exact angles, even if the model's own table was rounded.
             table = rotation_table(config.edge, context, c.head, c.rope_time).to(self.device)
             self._beside = table[1, 0]  # [N, 2, D]
             half = dtype if dtype == torch.float32 else torch.float16
             self.table = pairs(table).to(half)  # [C + 3, N, D / 2, 2], as the kernels read it
 
     def __len__(self) -> int:
-        """Sessions that are seated."""
+        """Number of sessions."""
         return len(self._seats)
 
     def _memory(self, slot: int) -> list[Tensor]:
-        """Views of what `reset` forgets."""
+        """Views of the tensors that `reset` clears."""
         rings = [part[:, slot] for part in (self.ring_keys, self.ring_values)]
         return [*rings, *(part[slot] for part in (self.written, self.latent, self.has_previous, *self.given))]
 
@@ -122,8 +122,8 @@ class Slots:
     @torch.no_grad()
     def seat(self, reference: Reference, faces: Tensor) -> Seat:
         """
-        A session at its beginning: `reference` of its character (one row) and faces [1, F, N]. Raises ValueError where
-        all slots are taken or something has another size.
+        Opens a session: `reference` of its character (one row) and faces [1, F, N]. Raises ValueError if all slots are
+        taken or a size does not match.
         """
         if len(self) == self.capacity:
             raise ValueError(f"all {self.capacity} slots are taken")
@@ -153,12 +153,12 @@ class Slots:
 
     def _known(self, seat: Seat) -> int:
         if not (0 <= seat.slot < len(self) and self._seats[seat.slot] is seat):
-            raise ValueError(f"no session sits on slot {seat.slot} by this seat; {len(self)} are seated")
+            raise ValueError(f"no session has this seat (slot {seat.slot}); {len(self)} sessions are open")
         return seat.slot
 
     @torch.no_grad()
     def leave(self, seat: Seat) -> None:
-        """The session ends; the last one moves into its slot."""
+        """Ends the session; the last one moves into its slot."""
         slot = self._known(seat)
         last = self._seats.pop()
         if last is not seat:
@@ -170,15 +170,15 @@ class Slots:
 
     @torch.no_grad()
     def reset(self, seat: Seat) -> None:
-        """Forgets the session's frames, not its character. What is masked is still multiplied: no NaN may be left."""
+        """Clears the session's frames, not its character. Masked values still enter products, so no NaN may remain."""
         for part in self._memory(self._known(seat)):
             part.zero_()
 
     @torch.no_grad()
     def take(self, noise: Tensor, given: Conditions, due: Tensor) -> None:
         """
-        The next step's inputs for the first b slots: noise [b, Z, s, s], conditions of b rows, and whose turn it is,
-        bool [b]. Nobody else is due. From pinned memory of the host the copies run on while the caller goes on.
+        Sets the next step's inputs for the first b slots: noise [b, Z, s, s], conditions of b rows, and `due`, bool
+        [b]. No other slot is due. Copies from pinned host memory run asynchronously.
         """
         count = len(noise)
         if not 1 <= count <= self.capacity:
@@ -195,7 +195,7 @@ class Slots:
         self.due[count:].zero_()
 
     def turn(self, seats: Collection[Seat]) -> Tensor:
-        """Whose turn it is, as `take` wants it for all who are seated: bool [len(self)], on the CPU."""
+        """`due` as `take` expects it for all sessions: bool [len(self)], on the CPU."""
         due = torch.zeros(len(self), dtype=torch.bool)
         for seat in seats:
             due[self._known(seat)] = True
@@ -217,8 +217,8 @@ class Slots:
 
 def pairs(table: Tensor) -> Tensor:
     """
-    `rotation_table`'s [2, C + 2, N, 2, D], factors of a channel and of its partner for frames and references, as the
-    kernels read it: [C + 3, N, D / 2, 2], cosine and sine of each pair, for the reference at -1 and frames from 0 on.
+    Converts `rotation_table`'s factors [2, C + 2, N, 2, D] to the kernels' layout [C + 3, N, D / 2, 2]: cosine and sine
+    of each pair, for the reference at -1 and frames from 0 on.
     """
     frames, references = table
     table, half = torch.cat([references[:1], frames]), table.shape[-1] // 2

@@ -1,10 +1,10 @@
-"""Live use of the networks: characters, sessions, and a step for many of them at once.
+"""Live use of the networks on the CPU: characters, sessions, and a step for several sessions at once.
 
 A `FrameRenderer` owns the weights, a `PreparedCharacter` what was computed from a character's picture, a `Stream` one
-session's state. None of them knows threads: whoever runs the steps owns them.
+session's state. None of them is thread-safe: the caller that runs the steps owns them.
 
-Letters used in shapes: B sessions, S picture edge, s latent edge, C controls, N tokens, Q numbers that the articulation
-network says.
+Letters used in shapes: B sessions, S picture edge, s latent edge, C controls, N tokens, Q outputs of the articulation
+network.
 """
 
 import copy
@@ -27,21 +27,21 @@ from streamer.model.transformer import Conditions, Reference, face_tokens
 from streamer.motion.controls import CONTROLS, EMOTIONS, MOUTH
 
 TIMES = (1, 2)
-"""So many times as large as the networks' own size a character's picture may be, and with it its frames."""
+"""Maximum size of a character's picture, and so of its frames, relative to the networks' own size."""
 
 
 @dataclass(frozen=True)
 class FrameConditions:
-    """What one frame is drawn from."""
+    """The conditions of one frame."""
 
-    controls: np.ndarray  # [C] float32: the motion plan; its mouth is not looked at
+    controls: np.ndarray  # [C] float32: the motion plan; its mouth controls are ignored
     heard: np.ndarray  # [Q] float32: the articulation network's mouth, prosody and embedding
     emotion: np.ndarray  # [len(EMOTIONS)] float32: strength of each
 
 
 @dataclass(frozen=True)
 class PreparedCharacter:
-    """A character, ready to be drawn."""
+    """A character, ready to be rendered."""
 
     anchor: Anchor
     reference: Reference
@@ -49,31 +49,31 @@ class PreparedCharacter:
 
 
 def silence() -> FrameConditions:
-    """A cue of nothing."""
+    """Conditions of silence and rest."""
     return FrameConditions(
         np.zeros(len(CONTROLS), np.float32), np.zeros(HEARD, np.float32), np.zeros(len(EMOTIONS), np.float32)
     )
 
 
 class NotFinite(ArithmeticError):
-    """A session's state held something that is no number; it was reset."""
+    """A session's state contained NaN or Inf; it was reset."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Hearing:
-    """What one session heard last, which its next frame is drawn from."""
+    """One session's recent conditions, from which its next frame is generated."""
 
     plans: list[np.ndarray] = field(default_factory=list)
     heard: list[np.ndarray] = field(default_factory=list)
     emotion: np.ndarray = field(default_factory=lambda: np.zeros(len(EMOTIONS), np.float32))
 
     def hear(self, cue: FrameConditions, window: int) -> None:
-        """The next frame's cue, of which the last `window` are kept. Raises NotFinite, ValueError."""
+        """Adds the next frame's conditions and keeps the last `window`. Raises NotFinite, ValueError."""
         wanted = (len(CONTROLS),), (HEARD,), (len(EMOTIONS),)
         if (shapes := (cue.controls.shape, cue.heard.shape, cue.emotion.shape)) != wanted:
-            raise ValueError(f"a cue of shapes {shapes}: want {wanted}")
+            raise ValueError(f"conditions of shapes {shapes}: want {wanted}")
         if not (np.isfinite(cue.controls).all() and np.isfinite(cue.heard).all() and np.isfinite(cue.emotion).all()):
-            raise NotFinite("a cue is not finite: the frame is not drawn from it")
+            raise NotFinite("a frame's conditions contain NaN or Inf and are ignored")
         plan = cue.controls[len(MOUTH) :]
         self.plans = [*(self.plans or [plan]), plan][-2:]
         self.heard = [*(self.heard or [cue.heard] * (window - 1)), cue.heard][-window:]
@@ -82,25 +82,25 @@ class Hearing:
 
 @dataclass
 class Stream(Hearing):
-    """One session's state: a small ring, the last cues, its noise."""
+    """One session's state: a small ring, recent conditions, its noise."""
 
     still: PreparedCharacter
     cache: Cache
     noise: torch.Generator
-    previous: tuple[Tensor, Conditions] | None = None  # the frame drawn last, not in the ring yet; None without a ring
+    previous: tuple[Tensor, Conditions] | None = None  # the last frame, not in the ring yet; None without a ring
 
     def reset_nonfinite(self) -> NotFinite:
-        """Resets all but the character after NaN or Inf in the state. Returns the error to report."""
+        """Clears everything but the character after NaN or Inf. Returns the error to report."""
         self.cache.reset()
         self.previous = None
-        return NotFinite("the frame contained NaN or Inf: the session's context was reset")
+        return NotFinite("the session state contained NaN or Inf and was reset")
 
 
 class FrameRenderer:
-    """Draws frames with a preset's networks in one precision."""
+    """Renders frames with a preset's networks in one precision."""
 
     max_batch_size = 8
-    """Sessions drawn at once, where each adds to the step's time: with more, the first would wait long for the last."""
+    """Maximum batch size where each session adds to the step's time: with more, the first would wait for the last."""
 
     def __init__(self, networks: Networks, dtype: torch.dtype = torch.float32, steps: int = 1) -> None:
         self.config: ModelConfig = networks.config
@@ -113,8 +113,8 @@ class FrameRenderer:
     @torch.inference_mode()
     def still(self, picture: np.ndarray, face: np.ndarray) -> PreparedCharacter:
         """
-        picture [S, S, 4] uint8 premultiplied RGBA, or twice as large, face [s, s]: the share of each latent's place
-        that shows the face. Frames will be as large as the picture. Raises ValueError for a picture of another size.
+        Prepares a picture [S, S, 4] uint8 premultiplied RGBA, or twice as large, with face [s, s]: the fraction of each
+        latent cell that shows the face. Frames get the picture's size. Raises ValueError for any other size.
         """
         size = self.config.size
         if picture.shape not in [(times * size, times * size, 4) for times in TIMES]:
@@ -129,24 +129,24 @@ class FrameRenderer:
         return PreparedCharacter(anchor, self._transformer.reference(features[-1]), faces.view(1, 1, -1).to(self.dtype))
 
     def stream(self, still: PreparedCharacter, seed: int = 0, context: int | None = None) -> Stream:
-        """A session of that character, at its beginning."""
+        """Opens a session of that character."""
         cache = Cache.empty(self.config, still.reference.sinks, context)
         return Stream(still, cache, torch.Generator().manual_seed(seed))
 
     def hear(self, stream: Stream, cue: FrameConditions) -> None:
-        """Every frame's cue in order, also those of frames that are then not drawn. Raises NotFinite, ValueError."""
+        """Takes each frame's conditions in order, also of skipped frames. Raises NotFinite, ValueError."""
         stream.hear(cue, self.config.transformer.window)
 
     def leave(self, stream: Stream) -> None:
-        """The session ends. Nothing is held for it beyond its own memory."""
+        """Ends the session, which holds nothing beyond its own memory."""
 
     @torch.inference_mode()
     def draw(self, streams: Sequence[Stream]) -> list[np.ndarray | NotFinite]:
         """
-        The next frame of each session: [S, S, 4] uint8 premultiplied RGBA, or as large as its picture was. A session
-        whose frame is not finite is reset and told so in its place; its neighbours do not notice.
+        Renders the next frame of each session: [S, S, 4] uint8 premultiplied RGBA, or of its picture's size. A session
+        whose frame is not finite is reset and gets NotFinite in its place; other sessions are unaffected.
         """
-        # A session's first frame has none before it to remember.
+        # A session's first frame has no predecessor to store.
         kinds = [(s.previous is None, s.still.anchor.times) for s in streams]
         if len(set(kinds)) > 1:
             groups = {kind: [s for s, its in zip(streams, kinds, strict=True) if its == kind] for kind in set(kinds)}
@@ -177,14 +177,14 @@ class FrameRenderer:
         return out
 
     def noise(self, stream: Stream) -> Tensor:
-        """[1, Z, s, s]: what the session's next frame is drawn from."""
+        """[1, Z, s, s]: the noise of the session's next frame."""
         edge = self.config.size // STRIDE
         return torch.randn(1, self.config.autoencoder.latent, edge, edge, generator=stream.noise)
 
     def _next(
         self, streams: Sequence[Stream], noise: Tensor, conditions: Conditions, added: Tensor, cache: Cache
     ) -> Tensor:
-        """The latents [B, Z, s, s] of the next frames; what was drawn before goes into the ring."""
+        """The latents [B, Z, s, s] of the next frames; stores the previous ones in the ring."""
         before = [s.previous for s in streams if s.previous is not None]
         if not before:
             return generate(self._transformer, noise, conditions, added, cache, self._times)
@@ -198,7 +198,7 @@ class FrameRenderer:
         return generate(self._transformer, noise, conditions, added, cache, self._times)
 
     def conditions(self, streams: Sequence[Stream]) -> Conditions:
-        """What the sessions heard last, a row each."""
+        """The sessions' recent conditions, one row each."""
         given = torch.ones(len(streams))
 
         def rows(parts: list[np.ndarray]) -> Tensor:
@@ -216,21 +216,21 @@ class FrameRenderer:
 
 
 def blocks(size: int, rng: np.random.Generator) -> np.ndarray:
-    """An opaque picture [size, size, 4] uint8 with edges, so that whatever moves is seen."""
+    """An opaque picture [size, size, 4] uint8 with edges that make any motion visible."""
     colours = rng.integers(0, 256, (size // 8, size // 8, 4))
     colours[..., 3] = 255
     return np.kron(colours, np.ones((8, 8, 1))).astype(np.uint8)
 
 
 def random_conditions(rng: np.random.Generator) -> FrameConditions:
-    """A cue of small random numbers."""
+    """Conditions of small random values."""
     return FrameConditions(
         *(0.3 * rng.standard_normal(n).astype(np.float32) for n in (len(CONTROLS), HEARD, len(EMOTIONS)))
     )
 
 
 def stand_in(frame_renderer: FrameRenderer, rng: np.random.Generator, times: int = 1) -> Stream:
-    """A session of `blocks`, all of which is face, in frames so many times as large as the networks': for trials."""
+    """A session of `blocks`, all of it face, in frames `times` times as large as the networks': for trials."""
     size = frame_renderer.config.size
     return frame_renderer.stream(
         frame_renderer.still(blocks(times * size, rng), np.ones((size // STRIDE, size // STRIDE)))
@@ -238,14 +238,14 @@ def stand_in(frame_renderer: FrameRenderer, rng: np.random.Generator, times: int
 
 
 class Trial(NamedTuple):
-    """What a painter makes of a few frames, the same for all painters of a preset."""
+    """A renderer's result for a few frames, the same for all renderers of a preset."""
 
-    seconds: float  # that a frame takes where nothing else is in its way: the least, but for two that warm up
+    seconds: float  # per frame, without interference: the minimum after two warm-up frames
     frames: np.ndarray  # [T, S, S, 4] uint8
 
 
 def probe(frame_renderer: FrameRenderer, tries: int) -> Trial:
-    """Draws `tries` + 2 frames. Raises NotFinite."""
+    """Renders `tries` + 2 frames. Raises NotFinite."""
     rng = np.random.default_rng(0)
     stream, taken, frames = stand_in(frame_renderer, rng), [], []
     for _ in range(tries + 2):
@@ -260,6 +260,6 @@ def probe(frame_renderer: FrameRenderer, tries: int) -> Trial:
 
 
 def fastest_dtype(networks: Networks, tries: int = 5) -> torch.dtype:
-    """float32 or bfloat16, whichever draws a frame sooner here: measured, which takes half a second."""
+    """float32 or bfloat16, whichever renders a frame faster here; measuring takes half a second."""
     taken = {dtype: probe(FrameRenderer(networks, dtype), tries).seconds for dtype in (torch.float32, torch.bfloat16)}
     return min(taken, key=taken.__getitem__)

@@ -1,1 +1,1 @@
-"""The illustrator's parts: each file draws one, on a `Sketch`."""
+"""The illustrator's parts: each module draws one, on a `Sketch`."""

@@ -1,6 +1,6 @@
-"""What a character wears on head, face, ears and neck: one function each, in the tables below.
+"""What a character wears on head, face, ears and neck: one function each, in the tables at the end.
 
-Each table belongs to a place in the order of painting: `HEADWEAR_BEHIND` behind the front hair, `HEADWEAR` over it,
+Each table belongs to a place in the painting order: `HEADWEAR_BEHIND` behind the front hair, `HEADWEAR` over it,
 `EYEWEAR` under the fringe, `NECKWEAR` over the clothes.
 """
 
@@ -21,7 +21,7 @@ GOLD, SILVER = cloth((222, 180, 92)), cloth((200, 204, 216))
 
 
 class Bench:
-    """Draws pieces in head space, as covers that hide the face behind them."""
+    """Draws pieces in head space, as covers that occlude the face behind them."""
 
     def __init__(self, a: Anatomy, skin: Skin = head, label: str | None = COVER) -> None:
         self.a, self.skin, self.label = a, skin, label
@@ -58,7 +58,7 @@ def _shell(a: Anatomy) -> Cloth:
 
 
 def ears_over(a: Anatomy) -> bool:
-    """Whether ears and horns stand in front of the hair: voluminous hair would hide them."""
+    """Whether ears and horns are in front of the hair, because voluminous hair would hide them."""
     return bool(a.marks["hair_top"] > 0.91)
 
 
@@ -466,7 +466,7 @@ NECKWEAR: dict[str, Callable[[Anatomy], None]] = {
 
 
 def wear(a: Anatomy, table: dict[str, Callable[[Anatomy], None]], trait: str) -> None:
-    """Draws what the trait names, if its place is in this table."""
+    """Draws the trait's item if this table contains it."""
     if str(a.traits[trait]) in table:
         table[str(a.traits[trait])](a)
 

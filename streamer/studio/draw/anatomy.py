@@ -1,4 +1,4 @@
-"""What every part needs to know of the others: the sketch, the colours, and the measures of a face."""
+"""Shared by all parts: the sketch, the colours, and the proportions of a face."""
 
 import zlib
 from dataclasses import dataclass, field
@@ -27,13 +27,13 @@ BUILDS = {"slim": 0.92, "medium": 1.0, "broad": 1.13}
 
 @dataclass
 class Anatomy:
-    """A character's measures and colours, and the sketch its parts draw on."""
+    """A character's proportions and colours, and the sketch that its parts draw on."""
 
     sketch: Sketch
     character: Character
     keypoints: dict[str, int] = field(default_factory=dict)  # name -> control point
     shown: dict[str, bool] = field(default_factory=dict)  # key points' prefix -> whether they are drawn in this frame
-    marks: dict[str, Any] = field(default_factory=dict)  # what one part leaves for another
+    marks: dict[str, Any] = field(default_factory=dict)  # passed from one part to another
 
     def __post_init__(self) -> None:
         traits = self.traits = self.character.traits
@@ -61,7 +61,7 @@ class Anatomy:
         return colour_of(trait, str(self.traits[trait]))
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """Randomness that depends on the traits and the purpose alone, so that equal traits draw equal pictures."""
+        """A generator that depends only on the traits and the purpose, so that equal traits give equal pictures."""
         return np.random.default_rng(zlib.crc32(f"{purpose} {sorted(self.traits.items())}".encode()))
 
 
@@ -71,7 +71,7 @@ def mirror(points: Points) -> list[Any]:
 
 
 def jaw_line(a: Anatomy, steps: int = 7) -> np.ndarray:
-    """[steps,3] the contour on the viewer's right, from the temple down to (not including) the chin's middle."""
+    """[steps,3] the contour on the viewer's right, from the temple down to (excluding) the middle of the chin."""
     p = np.array([(a.half_width, 0.08), a.jaw, (a.chin_x, a.chin_y), (0.0, a.chin_y)])
     t = np.linspace(0, 1, steps + 1)[:-1, None]
     xy = (1 - t) ** 3 * p[0] + 3 * t * (1 - t) ** 2 * p[1] + 3 * t**2 * (1 - t) * p[2] + t**3 * p[3]

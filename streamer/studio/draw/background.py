@@ -1,4 +1,4 @@
-"""Painted backgrounds, a little out of focus, drawn once for a rig: one function each, in BACKGROUNDS."""
+"""Painted backgrounds, slightly out of focus, drawn once per rig: one function each, in BACKGROUNDS."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from streamer.studio.draw.palette import Color, mix, tone
 
 
 def backdrop(size: int, stops: list[tuple[float, Color]], tilt: float = 0.15) -> np.ndarray:
-    """[S,S,3] float32: a gradient downwards, with a soft vignette."""
+    """[S,S,3] float32: a vertical gradient with a soft vignette."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / max(1, size - 1)
     v = np.clip(y + tilt * (x - 0.5), 0, 1)
     offsets = [o for o, _ in stops]
@@ -18,14 +18,14 @@ def backdrop(size: int, stops: list[tuple[float, Color]], tilt: float = 0.15) ->
 
 
 def span(low: float, high: float, size: int) -> slice:
-    """The pixels between two shares of the size, and one beyond each: all that a shape between them can touch."""
+    """The pixel range between two fractions of the size, plus one at each end."""
     return slice(min(max(0, int(low * size) - 1), size), min(max(0, int(high * size) + 2), size))
 
 
 def disc(
     image: np.ndarray, x: float, y: float, radius: float, color: Color, opacity: float, soft: float = 0.15
 ) -> None:
-    """Adds a soft disc, in shares of the size: bokeh."""
+    """Adds a soft disc for bokeh; lengths as fractions of the size."""
     size = len(image)
     rows, columns = span(y - radius, y + radius, size), span(x - radius, x + radius, size)
     v, u = np.mgrid[rows, columns].astype(np.float32) / size
@@ -44,7 +44,7 @@ def box(
     opacity: float = 1.0,
     blur: float = 0.012,
 ) -> None:
-    """Adds a rectangle with soft edges, in shares of the size."""
+    """Adds a rectangle with soft edges; lengths as fractions of the size."""
     size = len(image)
     g = (np.arange(size, dtype=np.float32) + 0.5) / size
 
@@ -75,7 +75,7 @@ def bokeh(a: Anatomy, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def soften(image: np.ndarray, radius: float) -> np.ndarray:
-    """Out of focus: three box blurs, which is nearly a Gaussian. `radius` as a share of the size."""
+    """Blurs by three box blurs, approximately Gaussian. `radius` as a fraction of the size."""
     r = max(1, round(radius * len(image)))
     for axis in (0, 1):
         for _ in range(3):

@@ -10,17 +10,17 @@ LINE = 0.0135
 
 
 def neck_skin(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Skin: the head's motion at the jaw, the torso's at the collar."""
+    """Skin weights: the head's motion at the jaw, the torso's at the collar."""
     return ramp(p[:, 1], 0.42, 0.84), np.zeros(len(p))
 
 
 def shoulder_x(a: Anatomy) -> float:
-    """Half the shoulders' width."""
+    """Half the width of the shoulders."""
     return 0.70 * a.build
 
 
 def torso_side(a: Anatomy, looseness: float = 0.0) -> list[tuple[float, ...]]:
-    """The torso's contour on the viewer's right, from the neck's foot down; `looseness` stands off the body."""
+    """The torso's contour on the viewer's right, from the base of the neck down; `looseness` widens it."""
     w = shoulder_x(a) + looseness
     return [(0.20, 0.795 - looseness * 0.3, 0.0), (0.33, 0.885 - looseness * 0.6, 0.0),
             (w - 0.14, 0.965 - looseness * 0.8, 0.0), (w - 0.01, 1.06, 0.0), (w + 0.055, 1.22, 0.0),
@@ -40,7 +40,7 @@ def neck_and_shoulders(a: Anatomy) -> None:
     outline = s.outline(side + mirror(side[::-1]), neck_skin)
     s.paint(outline, Linear((0, 0.7), (0, 1.4), [(0, skin.base), (1, skin.base)]), a.line, LINE)
     with s.group(outline):
-        # the chin's shadow falls on the neck
+        # the chin's shadow on the neck
         c = a.chin_y
         shadow = [
             (-0.30, 0.3, 0.0),

@@ -1,4 +1,4 @@
-"""Eyes and brows: lids that really close, layered irises, lashes with weight."""
+"""Eyes and brows: lids that close, layered irises, lashes with thickness."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ U = -np.cos(np.linspace(0, np.pi, 9))  # from the inner (-1) to the outer (1) co
 
 @dataclass(frozen=True)
 class EyeShape:
-    """Half width; heights of the upper and lower lid over the corners' line; corners' drops; where the peak is."""
+    """Half width; heights of the upper and lower lid above the corners' line; corner drops; peak position."""
 
     width: float
     upper: float
@@ -89,10 +89,10 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
     lower_lash = s.blank(5, closed=False)
     crease = s.blank(4, closed=False)
     shade = s.blank(2 * n)
-    # the upper lid's skin: lit, or painted where lashes are worn long; it is what shows when the eye closes
+    # the upper lid's skin: lit, or painted with long lashes; it is visible when the eye closes
     lid = s.blank(10)
     painted = {"winged": mix(a.skin.lip, a.skin.shadow, 0.3), "long": mix(a.skin.blush, a.skin.light, 0.5)}
-    dark_skin = luminance(a.skin.base) < 0.4  # there a lash alone would not show
+    dark_skin = luminance(a.skin.base) < 0.4  # on which a lash alone would be invisible
     lid_color = painted.get(str(a.traits["lashes"]), a.skin.light)
     if dark_skin:
         lid_color = mix(mix(lid_color, a.skin.light, 0.6), (255, 206, 160), 0.22)
@@ -157,7 +157,7 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
         s.fade(inside, 1.0 if is_open else 0.0)
         s.show(lower_ink, blink < 0.7)
         s.show(rim_ink, blink < 0.7)
-        # lash: over the lid, thick outwards, with a wing; a closed eye's lash hangs down
+        # lash: over the lid, thicker outwards, with a wing; on a closed eye it points down
         thick = weight * size * (0.28 + 0.72 * taper) * (0.8 + 0.2 * openness)
         reach = 0.030 if a.is_("lashes", "winged") else 0.018 if not a.masculine else 0.008
         wing_y = (
@@ -233,7 +233,7 @@ BROWS = {
 
 
 def brow_outlines(a: Anatomy) -> list[tuple[int, str, Color]]:
-    """Prepares both brows; `paint_brows` draws them, twice: under the fringe, and faintly over it."""
+    """Prepares both brows; `paint_brows` draws them twice: under the fringe, and faintly over it."""
     s = a.sketch
     shape = SHAPES[str(a.traits["eyes"])]
     length, thickness, arch, drop, head_share = BROWS[str(a.traits["brows"])]

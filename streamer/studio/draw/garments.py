@@ -1,4 +1,4 @@
-"""Clothes: one function a garment, in GARMENTS. `back` parts lie behind the neck, the rest over the body."""
+"""Clothes: one function per garment, in GARMENTS. `back` parts are behind the neck, the rest over the body."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -416,7 +416,7 @@ def leather_jacket(t: Tailor) -> None:
 
 @dataclass(frozen=True)
 class Garment:
-    """What lies over the body, what lies behind the neck, and the sleeve: its cloth and its cuff."""
+    """The part over the body, the part behind the neck, and the sleeve: its cloth and its cuff."""
 
     front: Callable[[Tailor], None]
     back: Callable[[Tailor], None] | None = None
@@ -424,7 +424,7 @@ class Garment:
     cuff: str = "cloth"  # "cloth", "accent" or "none"
 
     def sleeve_and_cuff(self, a: Anatomy) -> tuple[Cloth | None, Cloth | None]:
-        """The cloth of the forearm and of its cuff; None where there is none."""
+        """The cloth of the forearm and of its cuff; None for bare skin."""
         cloths: dict[str, Cloth | None] = {
             "cloth": a.cloth,
             "accent": a.accent,

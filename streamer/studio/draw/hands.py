@@ -12,7 +12,7 @@ from streamer.studio.draw.palette import Cloth, alpha, luminance, mix
 from streamer.studio.draw.sketch import HAND, Ink, Linear, Moment, Outline, ramp
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
-SCALE = 1.08  # of a hand against the plane's unit
+SCALE = 1.08  # of a hand relative to the plane's unit
 LINE = 0.0125
 
 
@@ -39,7 +39,7 @@ PALM = [(0.040, 0.03), (0.058, -0.03), (0.086, -0.085), (0.091, -0.15), (0.090, 
 
 
 def bend(finger: str, curl: float, point: float) -> np.ndarray:
-    """[4,2] a finger's joints from root to tip for `curl` 0..1; it bends towards the viewer, so it shortens."""
+    """[4,2] a finger's joints from root to tip for `curl` 0..1; bending towards the viewer shortens it."""
     f = HAND_BONES[finger]
     if finger == "index":
         curl = curl * (1 - point)
@@ -87,7 +87,7 @@ def hands(a: Anatomy, sleeve: Cloth | None, cuff: Cloth | None) -> None:
 
 def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | None) -> None:
     s, skin = a.sketch, a.skin
-    # palms are fairer than the back of the hand, the more so the darker the skin
+    # palms are lighter than the back of the hand, especially for dark skin
     fair = 0.34 * max(0.0, 1 - luminance(skin.base) / 0.62)
     palm_base, palm_light = mix(skin.base, (232, 172, 134), fair), mix(skin.light, (240, 186, 150), fair)
     inks: list[Ink] = []

@@ -1,4 +1,4 @@
-"""Face, ears, nose and what lies on the skin."""
+"""Face, ears, nose and marks on the skin."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def ears(a: Anatomy) -> None:
 
 
 def face(a: Anatomy) -> Outline:
-    """The face's skin with its soft shading; returns its outline, which clips what lies on it."""
+    """The face's skin with its soft shading; returns its outline, to which marks on it are clipped."""
     s, skin = a.sketch, a.skin
     right = jaw_line(a)
     top = np.array([(0.0, -0.74, 0.10), (0.28, -0.68, 0.08), (0.44, -0.48, 0.06), (a.half_width + 0.005, -0.2, 0.06)])
@@ -81,7 +81,7 @@ def face(a: Anatomy) -> Outline:
 
 
 def follow_jaw(a: Anatomy, o: Outline, points: np.ndarray) -> None:
-    """Lets an outline's points [n,3] sink with the chin when the mouth opens."""
+    """Moves an outline's points [n,3] down with the chin when the mouth opens."""
     drop = 0.050 * ramp(points[:, 1], 0.28, a.chin_y)
 
     def jaw(now: Moment) -> None:
@@ -93,7 +93,7 @@ def follow_jaw(a: Anatomy, o: Outline, points: np.ndarray) -> None:
 
 
 def contour(a: Anatomy, o: Outline) -> None:
-    """The face's line, over what lies on the skin."""
+    """The face's outline, drawn over the marks on its skin."""
     a.sketch.paint(o, line=a.line, width=LINE, least=0.8)
 
 
@@ -190,7 +190,7 @@ def _age(a: Anatomy) -> None:
 
 
 def beard(a: Anatomy) -> None:
-    """Hair of the lower face, under the mouth's drawing."""
+    """Facial hair, under the mouth."""
     kind = str(a.traits["beard"])
     if kind == "none":
         return

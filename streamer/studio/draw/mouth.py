@@ -37,7 +37,7 @@ def _surface(x: np.ndarray, y: np.ndarray, lift: float = 0.0) -> np.ndarray:
 
 
 def mouth(a: Anatomy) -> None:
-    """Everything of the mouth."""
+    """Draws the whole mouth."""
     s, skin = a.sketch, a.skin
     size = a.number("mouth_size")
     n = len(U)
@@ -110,7 +110,7 @@ def mouth(a: Anatomy) -> None:
         s.fade(inside, 1.0 if is_open else 0.0)
         if is_open:
             rest[hole.points] = band(x, up, low, 0.005)
-            # teeth: the upper row hangs from the lip; for hissing sounds both rows meet
+            # teeth: the upper row is attached to the lip; for sibilants both rows meet
             meet = min(1.0, teeth)
             height = min(0.30 * gap + 0.012, 0.048 * size) * (1 - 0.80 * rounded * (1 - meet))
             height = height + (0.56 * gap - height) * meet
@@ -141,7 +141,7 @@ def mouth(a: Anatomy) -> None:
             rest[tuck.points] = np.r_[
                 _surface(tx, ty, forward), _surface(tx, ty + reach * (1 - 0.35 * t**2), forward)[::-1]
             ]
-        # lines: the upper one carries the drawing, the lower one only where the mouth is open
+        # lines: the upper one is always visible, the lower one only when the mouth is open
         weight = (0.017 + 0.005 * min(1.0, 4 * opening)) * (1 + 0.15 * press)
         body = 0.45 + 0.55 * (1 - U**2)
         reach = 1.05

@@ -1,4 +1,4 @@
-"""Colours, picked by hand: every name a character may be given, with the tones a painter would mix beside it."""
+"""Colours, picked by hand: all named colours of a character's traits, with their light and shadow tones."""
 
 import colorsys
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ def alpha(color: Color, opacity: float) -> Color:
 
 
 def tone(color: Color, lightness: float, hue: float = 0.0, saturation: float = 1.0) -> Color:
-    """The colour with its lightness and saturation multiplied and its hue turned (in turns)."""
+    """The colour with its lightness and saturation scaled and its hue rotated (in turns)."""
     turn, light, strength = colorsys.rgb_to_hls(*(c / 255 for c in color[:3]))
     r, g, b = colorsys.hls_to_rgb((turn + hue) % 1, min(1.0, light * lightness), min(1.0, strength * saturation))
     return round(255 * r), round(255 * g), round(255 * b)
@@ -40,7 +40,7 @@ def luminance(color: Color) -> float:
 
 @dataclass(frozen=True)
 class Skin:
-    """A complexion: its lit and shaded tones lean warm, and lines, blush and lips belong to it."""
+    """A skin colour: warm lit and shaded tones, with matching line, blush and lip colours."""
 
     light: Color
     base: Color
@@ -85,7 +85,7 @@ class Hair:
 
 
 def hair(base: Color) -> Hair:
-    """The tones about a hair colour. Shadows turn towards violet-red, lights towards yellow: never merely darker."""
+    """The tones of a hair colour. Shadows shift towards violet-red, highlights towards yellow: never merely darker."""
     dark = luminance(base) < 0.22
     return Hair(
         shine=mix(base, (255, 246, 232), 0.30 if dark else 0.62),
@@ -187,7 +187,7 @@ class Cloth:
 
 
 def cloth(base: Color) -> Cloth:
-    """The tones about a cloth colour."""
+    """The tones of a cloth colour."""
     bright = luminance(base) > 0.75
     return Cloth(
         light=mix(base, (255, 250, 242), 0.22),

@@ -1,4 +1,4 @@
-"""Puts the parts together, back to front."""
+"""Assembles the parts, back to front."""
 
 from streamer.studio.character import Character
 from streamer.studio.draw import accessories, body, eyes, garments, hair, hands, head, mouth

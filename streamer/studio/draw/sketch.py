@@ -1,11 +1,11 @@
-"""A retained vector picture whose control points move: the paper every part of a character is drawn on.
+"""A retained vector picture with movable control points, on which every part of a character is drawn.
 
-Letters used in shapes: N control points, F points as the rasteriser reads them, S picture size in pixels.
+Letters used in shapes: N control points, F points of the rasteriser's curves, S picture size in pixels.
 
-Parts describe themselves once, in rest space: unit = half a face's width times two, x to the viewer's right, y down, z
-towards the viewer, the head's centre at 0. A frame then moves all control points at once (numpy, no loop), turns them
-into cubic curves at once, and hands each shape its slice. What changes otherwise (mouth, eyes, hands) writes its own
-control points beforehand, through an `animate` callback.
+Parts describe themselves once, in rest space: the unit is the width of a face, x to the viewer's right, y down, z
+towards the viewer, the head's centre at 0. A frame then moves all control points at once (numpy, no loop), converts
+them to cubic curves at once, and passes each shape its slice. Parts that change otherwise (mouth, eyes, hands) write
+their own control points beforehand, in an `animate` callback.
 
 Curves pass through their control points (Catmull-Rom). A point given twice in a row is a sharp corner.
 """
@@ -23,11 +23,11 @@ from streamer.studio import canvas as cv
 
 Color = tuple[int, ...]  # (r, g, b) or (r, g, b, a), 0..255
 Stops = list[tuple[float, Color]]
-Points = Any  # [n, 2] or [n, 3] array or list of tuples in rest space; without z the skull's surface is meant
+Points = Any  # [n, 2] or [n, 3] array or list of tuples in rest space; without z, points lie on the skull's surface
 Skin = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # [n,3] -> share of the body's motion [n], sway [n]
 
 UNIT = 0.352  # of the picture's height
-CENTRE = (0.5, 0.425)  # of the picture: where the head's centre rests
+CENTRE = (0.5, 0.425)  # of the picture: position of the head's centre at rest
 PIVOT_Y, PIVOT_Z = 0.52, -0.12  # the joint the head turns about
 PERSPECTIVE = 0.11
 
@@ -104,7 +104,7 @@ class Outline:
 
 @dataclass
 class Ink:
-    """One drawn shape, and where its gradient's two control points are."""
+    """One drawn shape, and its gradient's two control points."""
 
     shape: int
     outline: Outline
@@ -114,7 +114,7 @@ class Ink:
 
 @dataclass
 class Stroke:
-    """A description of one shape to be drawn later, for parts that must know of each other before they are drawn."""
+    """A shape to be drawn later, for parts that need each other before they are drawn."""
 
     paths: list[Points]
     fill: Fill | None = None
@@ -129,7 +129,7 @@ class Stroke:
 
 @dataclass
 class Moment:
-    """What an `animate` callback sees of a frame: controls by name, seconds, and the picture's unit in pixels."""
+    """A frame as seen by an `animate` callback: controls by name, seconds, and the picture's unit in pixels."""
 
     controls: np.ndarray
     t: float
@@ -159,7 +159,7 @@ class Sketch:
     # Building -------------------------------------------------------------------------------------------------------
 
     def place(self, points: Points, skin: Skin = head) -> slice:
-        """Registers control points and returns where they are in `rest`."""
+        """Registers control points and returns their slice of `rest`."""
         p = points3(points)
         weight, sway = skin(p)
         self._rest.append(p)
@@ -184,7 +184,7 @@ class Sketch:
         return Outline(slice(first, self._n), start, self._f - start, np.array(commands, np.uint8), skin)
 
     def blank(self, *counts: int, closed: bool = True, corners: Sequence[int] = (), skin: Skin = head) -> Outline:
-        """An outline of paths with these numbers of points, for an `animate` callback to write; `corners` are sharp."""
+        """An outline of paths with these numbers of points, written by an `animate` callback; `corners` are sharp."""
         first, start, commands = self._n, self._f, []
         for n in counts:
             corner = np.zeros(n, bool)
@@ -194,7 +194,7 @@ class Sketch:
         return Outline(slice(first, self._n), start, self._f - start, np.array(commands, np.uint8), skin)
 
     def _curves(self, base: int, n: int, corner: np.ndarray, closed: bool) -> list[int]:
-        """Gathers: point f = x[i] + k (x[j] - x[m]), so that a frame's curves are one numpy expression."""
+        """Coefficients of all points, f = x[i] + k (x[j] - x[m]), so that a frame's curves are one numpy expression."""
 
         def at(i: int) -> int:
             return base + i % n
@@ -221,7 +221,7 @@ class Sketch:
         even_odd: bool = False,
         least: float = 0.0,
     ) -> Ink:
-        """Draws an outline after all that was painted before. `width` in units, at least `least` pixels."""
+        """Draws an outline on top. `width` in units, but at least `least` pixels."""
         lib = self._lib
         shape = lib.tvg_shape_new()
         ink = Ink(shape, outline)
@@ -263,13 +263,13 @@ class Sketch:
         self._lib.tvg_shape_set_stroke_join(shape, cv.ROUND)
 
     def draw_stroke(self, stroke: Stroke, skin: Skin = head) -> Ink:
-        """Paints a description."""
+        """Paints a deferred stroke."""
         outline = self.outline(stroke.paths, stroke.skin or skin, stroke.closed)
         return self.paint(outline, stroke.fill, stroke.line, stroke.width, stroke.label, **stroke.more)
 
     @contextmanager
     def group(self, clip: Outline | None = None, opacity: float = 1.0) -> Iterator[int]:
-        """What is painted inside is drawn together: cut to `clip`, faded by `opacity`. Yields the group's handle."""
+        """Groups what is painted inside: clipped to `clip`, faded by `opacity`. Yields the group's handle."""
         lib = self._lib
         scene = lib.tvg_scene_new()
         if clip is not None:
@@ -287,11 +287,11 @@ class Sketch:
             self.canvas.add(scene)
 
     def animate(self, callback: Callable[[Moment], None]) -> None:
-        """`callback` runs before each frame: it may write `rest`, and call `show` and `fade`."""
+        """Registers a callback that runs before each frame; it may write `rest` and call `show` and `fade`."""
         self._callbacks.append(callback)
 
     def finish(self) -> None:
-        """Ends building: from now on `rest` [N,3] may be written by callbacks."""
+        """Ends building: from now on callbacks may write `rest` [N,3]."""
         self.rest = np.concatenate(self._rest)
         self.weight = np.concatenate(self._weight)
         self.sway = np.concatenate(self._sway)
@@ -301,7 +301,7 @@ class Sketch:
         self._flat = np.zeros((self._f, 2), np.float32)
         self._address = self._flat.ctypes.data
         self.x, self.y = np.zeros(self._n), np.zeros(self._n)
-        # Shapes of the torso's motion, from the rest pose: they do not change where callbacks write other points.
+        # Motion of the torso, from the rest pose: it does not change when callbacks write other points.
         r = self.rest
         self._shoulder = ramp(np.abs(r[:, 0]), 0.25, 0.55) * ramp(r[:, 1], 2.2, 1.1)
         self._chest = ramp(r[:, 1], 1.9, 1.0) * (r[:, 1] != 0)
@@ -350,7 +350,7 @@ class Sketch:
         sin_p, cos_p = math.sin(pitch), math.cos(pitch)
         sin_r, cos_r = math.sin(roll), math.cos(roll)
         zr, yr = z - PIVOT_Z, y - PIVOT_Y
-        # What is near the silhouette keeps its width, as the outline of a ball does when the ball turns.
+        # Near the silhouette, widths are preserved, like the outline of a turning ball.
         rim = np.clip(1.0 - np.abs(z) / 0.3, 0.0, 1.0)
         xh = x * (cos_y + 0.75 * (1 - cos_y) * rim) + zr * sin_y
         zh = zr * cos_y - x * sin_y
@@ -389,7 +389,7 @@ class Sketch:
         self.canvas.draw(clear)
 
     def draw_labels(self) -> np.ndarray:
-        """After `draw`: who is in front at each pixel, as LABEL_COLORS blended by coverage. [S,S,4] uint8."""
+        """After `draw`: which part is in front at each pixel, as LABEL_COLORS blended by coverage. [S,S,4] uint8."""
         lib, flat = self._lib, self._address
         for mark, _ in self._labelled:
             if mark.visible:
@@ -404,7 +404,7 @@ class Sketch:
             self._flat[:, column] = values[self._i] + self._k * (values[self._j] - values[self._m])
 
     def close(self) -> None:
-        """Frees both canvases; safe to call twice."""
+        """Frees both canvases. Idempotent."""
         self.canvas.close()
         self.truth_canvas.close()
 

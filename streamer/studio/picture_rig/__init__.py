@@ -1,4 +1,4 @@
-"""Any picture of a face talks, with its own pixels: a face mesh fitted to it moves them.
+"""Animates any picture of a face by warping its own pixels with a fitted face mesh.
 
 picture, FaceFit ─▶ framing ─▶ seam ─▶ geometry ─▶ motion ─┬▶ PictureRig.draw: flow ─▶ remap ─▶ eyes ─▶ mouth
                                                    eyes ───┘

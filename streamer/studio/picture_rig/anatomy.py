@@ -1,7 +1,7 @@
-"""A mean face: where the landmarks lie, how 52 expressions move them, and the teeth and the tongue behind the lips.
+"""The mean face: landmark positions, their displacement by 52 expressions, and the teeth and tongue behind the lips.
 
-`streamer/weights/face_rig.md` says where it comes from. Coordinates are MakeHuman's: decimetres of its mean head, x to
-the viewer's right, y up, z towards the viewer. "Left" in the name of a unit is the person's own left, as in ARKit: the
+`streamer/weights/face_rig.md` describes its origin. Coordinates are MakeHuman's: decimetres of its mean head, x to the
+viewer's right, y up, z towards the viewer. "Left" in the name of a unit is the person's own left, as in ARKit: the
 viewer's right, where x is positive.
 """
 
@@ -22,13 +22,13 @@ UPPER_TEETH, LOWER_TEETH, TONGUE = range(3)
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A coloured triangle mesh inside the mouth: what of it is seen from the front. N vertices, T triangles."""
+    """A coloured triangle mesh inside the mouth, as visible from the front. N vertices, T triangles."""
 
     vertices: np.ndarray
-    """[N, 3] float32: with the jaw shut."""
+    """[N, 3] float32: with the jaw closed."""
 
     normals: np.ndarray
-    """[N, 3] float32: of length 1, outwards."""
+    """[N, 3] float32: unit normals, outwards."""
 
     triangles: np.ndarray
     """[T, 3] int32: vertices, anticlockwise as seen from outside."""
@@ -37,20 +37,20 @@ class Part:
     """[N] uint8: UPPER_TEETH, LOWER_TEETH or TONGUE; gums belong to their teeth."""
 
     enamel: np.ndarray
-    """[N] float32, 0..1: 1 where it is enamel, 0 where it is gum or tongue."""
+    """[N] float32, 0..1: 1 for enamel, 0 for gum or tongue."""
 
     shade: np.ndarray
-    """[N] float32, 0..1: how much light its surroundings leave it: less between teeth, at gums' rims and in the
-    tongue's furrow. How deep it lies behind the lips is no part of it."""
+    """[N] float32, 0..1: ambient occlusion: less light between teeth, at the gums' rims and in the tongue's furrow.
+    Excludes the darkening with depth behind the lips."""
 
     colours: np.ndarray
     """[N, 3] uint8: sRGB in full light, `shade` included."""
 
     jaw: np.ndarray
-    """[N, 3] float32: what the unit jawOpen adds to `vertices`."""
+    """[N, 3] float32: displacement of `vertices` by the unit jawOpen."""
 
     out: np.ndarray
-    """[N, 3] float32: what the unit tongueOut adds to them; zero for teeth."""
+    """[N, 3] float32: displacement by the unit tongueOut; zero for teeth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,19 +58,19 @@ class Anatomy:
     """The mean face. Landmarks are MediaPipe's 468, in its order."""
 
     places: np.ndarray
-    """[468, 3] float32: where the landmarks lie on the face at rest, the same left and right."""
+    """[468, 3] float32: landmark positions of the face at rest, mirror-symmetric."""
 
     mirror: np.ndarray
-    """[468] int32: each landmark's counterpart on the other side; those of the middle are their own."""
+    """[468] int32: each landmark's mirror image; landmarks on the midline are their own."""
 
     triangles: np.ndarray
     """[852, 3] int32: landmarks, anticlockwise as the viewer sees them; the mouth and the eyes are holes."""
 
     units: Mapping[str, np.ndarray]
-    """ARKit's 52 names -> [468, 3] float32: what the expression, at full strength, adds to `places`."""
+    """ARKit's 52 names -> [468, 3] float32: displacement of `places` by the expression at full strength."""
 
     pivot: np.ndarray
-    """[3] float32: what the head turns about."""
+    """[3] float32: pivot of the head."""
 
     teeth: Part
     """Both rows and their gums."""
@@ -80,7 +80,7 @@ class Anatomy:
 
 @cache
 def load(path: Path = FILE) -> Anatomy:
-    """The anatomy in that file, read once. Its arrays are read-only. Raises FileNotFoundError or KeyError."""
+    """Loads the anatomy, once. Its arrays are read-only. Raises FileNotFoundError or KeyError."""
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     names = [str(name) for name in arrays["unit_names"]]

@@ -1,4 +1,4 @@
-"""The colours that a face gives to what its picture does not show: teeth, gums, the mouth's inside."""
+"""Derives colours for parts that a picture does not show, such as teeth, gums and oral cavity, from the face's own."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import numpy as np
 from streamer.studio.picture_rig.topology import LOWER_LIP_SKIN, SKIN
 
 _LUMA = np.array([0.299, 0.587, 0.114])
-_GREY_LIP = 14  # levels between a lip's channels below which it has no colour of its own
+_GREY_LIP = 14  # spread of a lip's channels (levels) below which it counts as colourless
 _DARK_LIP, _LIGHT_SKIN = 50, 110
 
 
 def luma(colour: np.ndarray) -> np.ndarray:
-    """[..., 3] to [...]: brightness."""
+    """[..., 3] to [...]: luma."""
     return colour @ _LUMA
 
 
@@ -29,7 +29,7 @@ class Colours:
 
 
 def read_colours(image: np.ndarray, landmarks: np.ndarray, eye_distance: float, drawing: bool) -> Colours:
-    """From the square at rest [FRAME, FRAME, 3] uint8 and its landmarks, in frame units."""
+    """Measures the square at rest [FRAME, FRAME, 3] uint8; landmarks in frame units."""
 
     def median(places: tuple[int, ...], radius: int) -> np.ndarray:
         patches = []

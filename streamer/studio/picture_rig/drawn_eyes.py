@@ -1,10 +1,10 @@
-"""Eyes as drawn: found round the mesh's, which lie beside them and have the wrong size on most drawings.
+"""Finds drawn eyes, which on most drawings differ from the mesh's eyes in position and size.
 
-    image ─▶ skin: smooth regions of one colour ─▶ what is not skin near the mesh's eye ─▶ DrawnEye, or None
+    image ─▶ skin: smooth regions of one colour ─▶ non-skin near the mesh's eye ─▶ DrawnEye, or None
                                                └▶ plate: the skin without the eye
 
-A drawn eye is a patch of what is not skin with skin all round it: a white with a pupil, an iris under lashes, a single
-dot. One that is a mere line is shut already. Where anything is doubtful nothing is found and the eyes stay as they are.
+A drawn eye is a patch of non-skin surrounded by skin: a white with a pupil, an iris under lashes, a single dot. A mere
+line is a closed eye. In doubtful cases nothing is detected and the eyes are left unchanged.
 
 Letters used in shapes: h, w rows and columns of an eye's patch, a pixel of which is a frame unit.
 """
@@ -19,8 +19,8 @@ from streamer.studio.picture_rig.colours import Colours, luma
 from streamer.studio.picture_rig.drawn_iris import Iris, find_iris
 from streamer.studio.picture_rig.drawn_patches import Patch, Regions, disc, divided, filled, find_pair, peak
 
-_WHITE = 0.1  # share of an eye that has to be light for it to have a white
-_TABLE = 65  # places along the eye
+_WHITE = 0.1  # minimum fraction of light pixels for an eye to have a white
+_TABLE = 65  # samples along the eye
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,50 +29,50 @@ class DrawnEye:
     """x, y of the patch's upper left pixel in frame units."""
 
     plate: np.ndarray
-    """[h, w, 4] float32: the skin without the eye, and where the eye has to be covered by it, 0..1."""
+    """[h, w, 4] float32: the skin without the eye, and how far it may cover the eye, 0..1."""
 
     origin: np.ndarray
-    """[2]: the eye's middle, frame units."""
+    """[2]: the eye's centre, frame units."""
 
     along: np.ndarray
-    """[2]: of length 1, to the eye's viewer's right."""
+    """[2]: unit vector along the eye, to the viewer's right."""
 
     width: float
     height: float
     upper: np.ndarray
-    """[65] float32: the upper edge's height over `origin` at places along the width, frame units upwards; `lower` and
-    `shut`, where both meet, likewise."""
+    """[65] float32: height of the upper edge above `origin` along the eye, in frame units; likewise `lower`, and
+    `shut`, where both meet."""
 
     lower: np.ndarray
     shut: np.ndarray
     line: np.ndarray
-    """[3] float32: colour of the lid's line."""
+    """[3] float32: colour of the lid line."""
 
     thick: float
-    """The shut lid's line, frame units."""
+    """Thickness of the closed lid's line, frame units."""
 
     below: float
-    """The outline below the eye, frame units; 0 where it has none."""
+    """Thickness of the outline below the eye, frame units; 0 if there is none."""
 
     solid: bool
-    """Without a white: the eye is squeezed to a line as a whole."""
+    """An eye without a white: it is squeezed to a line as a whole."""
 
     iris: Iris | None
     travel: float
-    """Frame units that a solid eye moves with a gaze of 1."""
+    """Displacement (frame units) of a solid eye for a gaze of 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class DrawnEyes:
     eyes: tuple[DrawnEye | None, DrawnEye | None]
-    """The viewer's left and right; None is shut in the picture."""
+    """The viewer's left and right eye; None if closed in the picture."""
 
 
 def prepare_drawn_eyes(
     image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, colours: Colours, enlargement: float
 ) -> DrawnEyes | None:
-    """From the square at rest [FRAME, FRAME, 3] uint8, landmarks [468, 3] and fit in frame units; how many frame units
-    a pixel of the file is. None where no pair of eyes is sure."""
+    """Analyses the square at rest [FRAME, FRAME, 3] uint8, with landmarks [468, 3] and fit in frame units and the
+    frame units per pixel of the file. None if no pair of eyes is certain."""
     if fit.eyes_covered:
         return None
     regions = divided(image, landmarks, fit, enlargement)
@@ -130,7 +130,7 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
     shape = whole if solid else _core(whole, unit)
     upper, lower, left, right = _profile(shape, patch.middle - regions.corner - low, along)
     origin = patch.middle + (left + right) / 2 * along
-    inset = 0.3 * soft  # of what was found, this much is the blur of its edge
+    inset = 0.3 * soft  # the part of the detected area that is its edge's blur
     wide = max(right - left - 2 * inset, 2.0)
     upper, lower = upper - inset, np.minimum(lower + inset, upper - inset)
     tall = float(upper.max() - lower.min())
@@ -153,7 +153,7 @@ def _measured(regions: Regions, patch: Patch, along: np.ndarray) -> DrawnEye:
 
 
 def _stroke(regions: Regions, colour: np.ndarray) -> float:
-    """Frame units: how thick lines of that colour are round the eyes; 0 where there are none."""
+    """Thickness (frame units) of lines of that colour around the eyes; 0 if there are none."""
     inked = cv2.inRange(regions.image, np.maximum(colour - 40, 0), np.minimum(colour + 40, 255))
     depth = cv2.distanceTransform(inked, cv2.DIST_L2, 5)
     ridge = (depth > 0.9) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))
@@ -172,7 +172,7 @@ def _core(mask: np.ndarray, unit: float) -> np.ndarray:
 
 
 def _profile(mask: np.ndarray, origin: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Heights [65] of the upper and the lower edge over `origin`, and the mask's ends along the eye."""
+    """Heights [65] of the upper and the lower edge above `origin`, and the mask's ends along the eye."""
     edge = 2 * int(np.hypot(*mask.shape) / 2) + 3
     turn = np.array([along, [-along[1], along[0]]])
     shift = (edge - 1) / 2 - turn @ (origin - 0.5)
@@ -193,7 +193,7 @@ def _profile(mask: np.ndarray, origin: np.ndarray, along: np.ndarray) -> tuple[n
 
 
 def _outline(light: np.ndarray, mask: np.ndarray, pale: np.ndarray, dark: float, bound: float, side: int) -> float:
-    """Frame units of the dark line between skin and white, above (side 1) or below the eye; 0 where there is none."""
+    """Thickness (frame units) of the dark line between skin and white, above (side 1) or below the eye; 0 if none."""
     columns = np.flatnonzero(pale.any(0))
     if side < 0:
         light, mask, pale = light[::-1], mask[::-1], pale[::-1]
@@ -209,7 +209,7 @@ def _outline(light: np.ndarray, mask: np.ndarray, pale: np.ndarray, dark: float,
 
 
 def _shut(upper: np.ndarray, lower: np.ndarray, wide: float, tall: float, thick: float) -> np.ndarray:
-    """[65]: the shut lid's line: it hangs between the eye's corners, in the lower part of the eye."""
+    """[65]: the closed lid's line, which sags between the eye's corners in the lower part of the eye."""
     corners = (upper + lower)[[2, -3]] / 2
     floor = float(lower.min())
     middle = floor + max(0.28 * tall, thick / 2)

@@ -1,4 +1,4 @@
-"""What a gaze moves in a drawn eye: the iris over its white, or a pupil that stands for it.
+"""The movable part of a drawn eye: the iris over its white, or a pupil in its place.
 
 Letters used in shapes: h, w rows and columns of an eye's patch, a pixel of which is a frame unit.
 """
@@ -10,38 +10,38 @@ import numpy as np
 
 from streamer.studio.picture_rig.drawn_patches import disc, filled, peak, without_holes
 
-_OTHER = 45  # levels from the white's colour from which on something lies on it
-_CLEAR = 30  # levels within which it is the bare white
-_SIZE = (0.04, 0.85)  # share of the eye that an iris takes
-_STUCK = 0.35  # share of the iris in the eye's outline from which on it cannot leave it
-_ROOM = (0.8, 0.6)  # of the white beside and above the iris that a gaze uses
-_TRAVEL = (0.04, 0.28)  # of the eyeball's width or height that it moves at least and at most
+_OTHER = 45  # minimum difference (levels) of something on the white from the white's colour
+_CLEAR = 30  # maximum difference (levels) of the bare white
+_SIZE = (0.04, 0.85)  # range of the iris's area relative to the eye's
+_STUCK = 0.35  # fraction of the iris within the eye's outline from which it cannot be moved
+_ROOM = (0.8, 0.6)  # usable fractions of the white beside and above the iris
+_TRAVEL = (0.04, 0.28)  # minimum and maximum displacement relative to the eyeball's width or height
 
 
 @dataclass(frozen=True, eq=False)
 class Iris:
     layer: np.ndarray
-    """[h, w, 4] float32: its colours, carried on beyond what a lid cuts off, and how much it covers, 0..1."""
+    """[h, w, 4] float32: its colours, extrapolated where a lid occludes it, and its coverage, 0..1."""
 
     own: np.ndarray
     """[h, w] float32, 0..1: where these colours are the picture's own."""
 
     white: np.ndarray
-    """[h, w, 4] float32: the white without it, and how much of a pixel belongs to the eyeball, 0..1."""
+    """[h, w, 4] float32: the white without the iris, and the eyeball's coverage of a pixel, 0..1."""
 
     ground: np.ndarray
-    """[h, w, 4] float32: what lies under the eyeball's blurred edge, and where anything may change, 0..1."""
+    """[h, w, 4] float32: what lies beneath the eyeball's blurred edge, and where changes are allowed, 0..1."""
 
     travel: tuple[float, float, float, float]
-    """Frame units that a gaze of 1 moves it: left, right, up, down."""
+    """Displacement (frame units) for a gaze of 1: left, right, up, down."""
 
 
 def find_iris(
     image: np.ndarray, mask: np.ndarray, pale: np.ndarray, plate: np.ndarray, outline: float, along: np.ndarray,
     soft: float,
 ) -> Iris | None:  # fmt: skip
-    """Of an eye `mask` [h, w] uint8 whose white is `pale` [h, w] bool, in `image` and on the skin of `plate`, both
-    [h, w, 3] float32; `outline` is 0 where it has none. None where a gaze would move nothing."""
+    """Finds the iris of an eye `mask` [h, w] uint8 with white `pale` [h, w] bool, in `image` and on the skin `plate`,
+    both [h, w, 3] float32; `outline` is 0 if there is none. None if a gaze would move nothing."""
     white = np.median(image[pale], 0)
     away = peak(np.abs(image - white))
     body = cv2.erode(mask, disc(outline + 0.5 if outline else 1 + 0.6 * soft))
@@ -58,7 +58,7 @@ def find_iris(
     cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
     iris = hull & (body if outline else mask)
 
-    # The eyeball is the white and the iris; between them and beside them lie blurred edges.
+    # The eyeball consists of the white and the iris, with blurred edges between and beside them.
     edge, wider = disc(0.6 + 0.5 * soft), disc(1.2 + 0.8 * soft)
     ball = cv2.morphologyEx(pale.astype(np.uint8) | iris, cv2.MORPH_CLOSE, disc(1 + soft)) & mask
     free = cv2.erode(ball, edge)
@@ -69,7 +69,7 @@ def find_iris(
         return None
     empty, inner = filled(image, clear), filled(image, kept)
 
-    # What the lids cut off, the iris goes on as the circle of which it is a part.
+    # Where the lids occlude the iris, it is completed to the circle of which it is a part.
     rows, columns = np.indices(mask.shape)
     (x, y), radius = cv2.minEnclosingCircle(points.astype(np.float32))
     cut = (iris > 0) & (free == 0)
@@ -79,7 +79,7 @@ def find_iris(
     colours = np.where(own[..., None], image, inner)
     layer = np.dstack([colours, cv2.GaussianBlur(shown.astype(np.float32), (0, 0), 0.7)])
 
-    # Where the eyeball touches skin, its blurred edge counts by how far it has come from the skin's colour.
+    # Where the eyeball touches skin, its blurred edge is weighted by the distance from the skin's colour.
     rim = cv2.dilate(ball, edge)
     bare = cv2.erode(cv2.dilate(mask, edge), np.ones((3, 3), np.uint8)) == 0
     skin = (cv2.dilate(bare.astype(np.uint8), disc(1.5 + 1.2 * soft)) > 0) & (outline == 0)
@@ -101,7 +101,7 @@ def _soft(mask: np.ndarray) -> np.ndarray:
 
 
 def _continued(cut: np.ndarray, iris: np.ndarray) -> np.ndarray:
-    """[h, w] bool: places above and below the iris in columns where a lid cuts it off."""
+    """[h, w] bool: pixels above and below the iris in columns where a lid occludes it."""
     out = np.zeros_like(cut)
     for column in np.flatnonzero(cut.any(0)):
         rows = np.flatnonzero(iris[:, column])
@@ -120,7 +120,7 @@ def _travel(
     upwards = (columns - middle[0]) * along[1] - (rows - middle[1]) * along[0]
 
     def room(values: np.ndarray, other: np.ndarray, share: float) -> tuple[float, float]:
-        """Before and behind the iris, in the strip that it lies in."""
+        """Room before and behind the iris, in its own strip."""
         strip = ball & (np.abs(other) < 0.35 * np.ptp(other[iris]) + 1)
         extent = float(np.ptp(values[ball]))
         before = float(values[iris].min() - values[strip].min()) if strip.any() else 0.0

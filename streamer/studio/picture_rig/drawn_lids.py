@@ -1,7 +1,8 @@
-"""Blinks and gazes of drawn eyes, painted over a frame that has already been moved.
+"""Paints blinks and gazes of drawn eyes over a frame that has already been warped.
 
-Every pixel of the frame near an eye knows where in the picture it comes from. There it is decided what it shows: the
-eye, its iris moved over the white; the skin without the eye, where a lid has come down; or the line of the lid's edge.
+For every frame pixel near an eye, its source position in the picture is known. There it is decided what to show: the
+eye, with its iris moved over the white; the skin without the eye, where a lid has closed; or the line of the lid's
+edge.
 """
 
 import cv2
@@ -12,17 +13,17 @@ from streamer.studio.picture_rig.drawn_eyes import DrawnEye, DrawnEyes
 from streamer.studio.picture_rig.drawn_iris import Iris
 from streamer.studio.picture_rig.framing import FRAME
 
-_LEAST = 0.01  # below which a blink or a gaze is none
-_OPEN = 0.15  # of a blink that moves no lid: a line that has hardly left the outline looks like a second one
-_LINED = 0.82  # of a dot's blink after which the line takes its place
-_LONG = 1.4  # times its height that a solid eye is wide from which on it has lashes, and keeps their shape
+_LEAST = 0.01  # blinks and gazes below this are ignored
+_OPEN = 0.15  # blinks below this move no lid: a line that has barely left the outline looks like a second one
+_LINED = 0.82  # blink of a dot eye from which a line replaces it
+_LONG = 1.4  # width-to-height ratio from which a solid eye is taken to have lashes, whose shape is preserved
 
 
 class DrawnEyePainter:
-    """Paints both eyes into frames of one size. The same calls as EyePainter."""
+    """Paints both eyes into frames of one size. The same interface as EyePainter."""
 
     def __init__(self, eyes: DrawnEyes, texture: np.ndarray, margin: int, size: int) -> None:
-        """`texture` as framing.enlarged gives it, with `margin` pixels of the frame on each side."""
+        """`texture` as from framing.enlarged, with `margin` frame pixels on each side."""
         self._texture = texture
         self._margin, self._scale, self._size = margin, size / FRAME, size
         self._eyes = [None if eye is None else _Painted(eye, texture, margin, self._scale) for eye in eyes.eyes]
@@ -32,8 +33,8 @@ class DrawnEyePainter:
         gaze: tuple[float, float],
     ) -> None:  # fmt: skip
         """
-        Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]: by how
-        much each eye has moved, in frame units.
+        Paints into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]:
+        each eye's displacement in frame units.
         """
         for eye, shift, asked in zip(self._eyes, shifts, blinks, strict=True):
             blink = max(0.0, (float(asked) - _OPEN) / (1 - _OPEN))
@@ -55,12 +56,12 @@ class _Painted:
         self._eye = eye
         self._texture = texture
         self._scale, self._offset = scale, margin - 0.5
-        per = 2 * scale  # texture pixels of a frame unit
+        per = 2 * scale  # texture pixels per frame unit
         rows, columns = eye.plate.shape[:2]
         self._first = np.floor(per * np.array(eye.corner) + 2 * self._offset).astype(int)
         last = np.ceil(per * (np.array(eye.corner) + [columns, rows]) + 2 * self._offset).astype(int)
         edges = tuple(int(edge) for edge in last - self._first + 1)
-        # Of a pixel of the texture, the place in the eye's patch; OpenCV's pixels are points at whole numbers.
+        # Maps texture pixels to the eye's patch; OpenCV's pixel centres are at integers.
         shift = (self._first - 2 * self._offset) / per - np.array(eye.corner) - 0.5
         matrix = np.array([[1 / per, 0, shift[0]], [0, 1 / per, shift[1]]])
 
@@ -74,7 +75,7 @@ class _Painted:
             layer, own, white, ground = (
                 enlarged(plane) for plane in (eye.iris.layer, eye.iris.own, eye.iris.white, eye.iris.ground)
             )
-            # Where the texture has more detail than the patch, it counts.
+            # Where the texture has more detail than the patch, the texture is used.
             (x0, y0), (x1, y1) = np.maximum(self._first, 0), np.minimum(last + 1, texture.shape[1::-1])
             rows, columns = (
                 slice(y0 - self._first[1], y1 - self._first[1]),
@@ -93,7 +94,7 @@ class _Painted:
         return x0, y0, x1, y1
 
     def _read(self, of: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """[h, w(, n)] of an enlarged patch at places of the texture [h, w, 2]."""
+        """[h, w(, n)]: samples an enlarged patch at texture positions [h, w, 2]."""
         local = (at - self._first).astype(np.float32)
         return cv2.remap(of, local, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
@@ -110,12 +111,12 @@ class _Painted:
         return self._lidded(self._looking(before, places, gaze), plate, u, v, blink)
 
     def _moved(self, x: float, y: float) -> np.ndarray:
-        """[2]: so many frame units along the eye and upwards, in the texture's pixels."""
+        """[2]: a displacement of frame units along the eye and upwards, in texture pixels."""
         along = self._eye.along
         return 2 * self._scale * (x * along + y * np.array([along[1], -along[0]]))
 
     def _looking(self, out: np.ndarray, places: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:
-        """The eyeball turned."""
+        """Paints the rotated eyeball."""
         iris = self._iris
         if iris is None or max(abs(gaze[0]), abs(gaze[1])) < _LEAST:
             return out
@@ -136,14 +137,14 @@ class _Painted:
         return index, at - index
 
     def _line(self, u: np.ndarray, v: np.ndarray, curve: np.ndarray, slope: np.ndarray, thick: float) -> np.ndarray:
-        """[h, w]: how much of each pixel a line along `curve` covers, which ends in points."""
+        """[h, w]: coverage of each pixel by a line along `curve` with pointed ends."""
         across = np.abs(v - curve) / np.sqrt(1 + slope**2)
         x = 2 * u / (self._eye.width + 0.7 * thick)
         half = thick / 2 * np.sqrt(np.clip(1 - x**4, 0, 1))
         return np.clip((half - across) * self._scale + 0.5, 0, 1) * (np.abs(x) < 1)
 
     def _lidded(self, out: np.ndarray, plate: np.ndarray, u: np.ndarray, v: np.ndarray, blink: float) -> np.ndarray:
-        """With the lids shut by that much."""
+        """Paints the lids, closed by `blink`."""
         if blink < _LEAST:
             return out
         eye = self._eye
@@ -168,14 +169,14 @@ class _Painted:
         self, out: np.ndarray, plate: np.ndarray, places: np.ndarray, u: np.ndarray, v: np.ndarray, blink: float,
         gaze: tuple[float, float],
     ) -> np.ndarray:  # fmt: skip
-        """Of an eye without a white: moved by the gaze and squeezed to a line."""
+        """Paints an eye without a white: moved by the gaze and squeezed to a line."""
         eye = self._eye
         if blink < _LEAST and eye.travel == 0:
             return out
         index, share = self._table(u)
         shut = eye.shut[index] + share * (eye.shut[index + 1] - eye.shut[index])
         slope = (eye.shut[index + 1] - eye.shut[index]) * ((len(eye.shut) - 1) / eye.width)
-        # What is at height v comes from where it was before: the eye shrinks towards the shut lid's line.
+        # The pixel at height v comes from its original height: the eye shrinks towards the closed lid's line.
         high = 1 - (1 - min(1.0, eye.thick / eye.height)) * blink
         middle = (eye.upper + eye.lower)[len(eye.upper) // 2] / 2
         dot = eye.width < _LONG * eye.height

@@ -1,9 +1,9 @@
-"""Where a drawing's eyes are: patches of what is not skin, near the mesh's eyes and with skin all round them.
+"""Locates a drawing's eyes: patches of non-skin near the mesh's eyes, surrounded by skin.
 
-    image ─▶ regions of one colour, the skin among them ─▶ pieces of what is no skin ─▶ the pair most like two eyes
+    image ─▶ regions of one colour, skin among them ─▶ non-skin components ─▶ the pair most like two eyes
 
-The mesh's own eyes lie beside drawn ones and have the wrong size, so that they only say where to look. What ties an eye
-to hair or to lines is cut off, thin ties first.
+The mesh's eyes differ from drawn ones in position and size, so they only say where to search. Connections between an
+eye and hair or lines are cut, thin ones first.
 
 Letters used in shapes: h, w rows and columns of the neighbourhood of both eyes, a pixel of which is a frame unit.
 """
@@ -17,17 +17,17 @@ import numpy as np
 from streamer.studio.face_fit import FaceFit
 from streamer.studio.picture_rig.colours import luma
 
-_EDGE = (6, 9, 16)  # levels within three pixels from which on there is an edge: above a picture's usual; least, most
-_SAME = (12, 30)  # levels up to which a region, small or large, has the colour of the skin round it
+_EDGE = (6, 9, 16)  # edge threshold (levels within three pixels): above the picture's typical value; minimum; maximum
+_SAME = (12, 30)  # maximum difference (levels) of a small or a large region from the surrounding skin's colour
 _LARGE = 0.05  # squared eye distances
-_OTHER = 22  # levels from which on a pixel is no skin
-_AROUND = (1.0, 0.7)  # eye distances beside and above the middle between the eyes that are searched
-_NEAR = 0.2  # eye distances up to which what is no skin may lie beside the mesh's eye
-_WIDE, _HIGH = (0.045, 0.72), (0.03, 0.72)  # eye distances: how wide and how high an eye may be
-_LINE = 0.36  # of its length that a patch is thick up to which it is a line: a shut eye
-_BULGE = (0.22, 1.8)  # but not one thicker than this that somewhere is so many times as thick as mostly
-_PATCH = 0.35  # eye distances: a dark patch higher than this with something in it is fur round an eye
-_RING, _BARE = 0.55, 0.35  # share of the eye's surroundings that has to be skin or hair, or skin alone
+_OTHER = 22  # minimum difference (levels) of non-skin
+_AROUND = (1.0, 0.7)  # search range (eye distances) beside and above the midpoint between the eyes
+_NEAR = 0.2  # maximum distance (eye distances) of a patch from the mesh's eye
+_WIDE, _HIGH = (0.045, 0.72), (0.03, 0.72)  # range of an eye's width and height (eye distances)
+_LINE = 0.36  # thickness relative to length up to which a patch is a line: a closed eye
+_BULGE = (0.22, 1.8)  # except patches thicker than this whose maximum thickness is this multiple of the typical one
+_PATCH = 0.35  # eye distances: a dark patch higher than this that contains something is fur around an eye
+_RING, _BARE = 0.55, 0.35  # minimum fraction of the eye's surroundings that is skin or hair, or skin alone
 _CUTS = (
     0.0,
     0.008,
@@ -36,35 +36,35 @@ _CUTS = (
     0.04,
     0.06,
     0.085,
-)  # eye distances: thickness of lines that are cut off where they tie eyes to hair
-_TRIED = 3  # pieces that are tried each time
-_GIVEN_BACK = 0.02  # eye distances of lashes that are given back to such an eye
+)  # eye distances: thickness of lines to cut where they connect eyes to hair
+_TRIED = 3  # components tried for each cut
+_GIVEN_BACK = 0.02  # eye distances of lashes that are restored to such an eye
 _CUT_COST, _SHUT_COST = 0.02, 0.12
-_SURE, _DOUBTFUL = 0.12, 0.75  # cost of a pair below which no other is looked for, and from which on it is none
-_BRIDGE = 0.14  # eye distances above and below the eyes' middle where glasses have their bridge
+_SURE, _DOUBTFUL = 0.12, 0.75  # cost of a pair below which the search ends, and from which it is rejected
+_BRIDGE = 0.14  # eye distances above and below the midpoint between the eyes where glasses have their bridge
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The neighbourhood of both eyes, divided where its colours change."""
+    """The neighbourhood of both eyes, segmented by colour."""
 
     image: np.ndarray
     corner: np.ndarray
     labels: np.ndarray
-    """[h, w] int32: smooth regions; 0 are edges."""
+    """[h, w] int32: labels of smooth regions; 0 for edges."""
 
     areas: np.ndarray
     skin: np.ndarray
     """[h, w] bool."""
 
     beyond: np.ndarray
-    """[h, w] bool: what is no skin and goes on beyond the image, like hair."""
+    """[h, w] bool: non-skin that extends beyond the image, like hair."""
 
     unit: float
     """The eye distance."""
 
     soft: float
-    """Frame units over which the picture's edges are spread."""
+    """Width of the picture's edges in frame units."""
 
     def window(self, rows: slice, columns: slice) -> "Regions":
         image, labels, skin, beyond = (
@@ -76,23 +76,23 @@ class Regions:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """What is not skin at one eye."""
+    """A non-skin patch at one eye."""
 
     mask: np.ndarray
-    """[h, w] bool, of the regions' image."""
+    """[h, w] bool, in the regions' image."""
 
     skin: np.ndarray
-    """[h, w] bool: what lies round it."""
+    """[h, w] bool: its surroundings."""
 
     middle: np.ndarray
     """[2], frame units."""
 
     size: np.ndarray
-    """[2]: width and height of its box, frame units."""
+    """[2]: width and height of its bounding box, frame units."""
 
     shut: bool
     cost: float
-    """How badly it fits the mesh's eye."""
+    """Cost of matching it to the mesh's eye."""
 
 
 def divided(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, enlargement: float) -> Regions | None:
@@ -130,7 +130,7 @@ def divided(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, enlargement:
     plate = _background(part, like[labels])
     small = areas < (0.03 * unit) ** 2  # and edges
     tight = like[labels] | small[labels] & (peak(cv2.absdiff(part, plate)) < _OTHER)
-    # Between two colours of an eye an edge may pass through the skin's.
+    # Between two colours of an eye an edge may pass through the skin's colour.
     other = cv2.morphologyEx((~tight).astype(np.uint8), cv2.MORPH_CLOSE, square) > 0
     tight = like[labels] | ~other
     outer = np.zeros(len(areas), bool)
@@ -145,7 +145,7 @@ def peak(image: np.ndarray) -> np.ndarray:
 
 
 def _background(image: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """[h, w, 3] uint8: the skin carried on below everything else, without its details."""
+    """[h, w, 3] uint8: the skin extrapolated beneath everything else, without its details."""
     size = ((skin.shape[1] + 3) // 4, (skin.shape[0] + 3) // 4)
     weight = cv2.resize(skin.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     bare = cv2.resize(cv2.copyTo(image, skin.view(np.uint8)), size, interpolation=cv2.INTER_AREA)
@@ -156,7 +156,7 @@ def _background(image: np.ndarray, skin: np.ndarray) -> np.ndarray:
 
 
 def filled(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """[h, w, n] float32 values with what is not `known` [h, w] filled smoothly from all round it."""
+    """[h, w, n] float32 values with everything that is not `known` [h, w] inpainted smoothly."""
     weight = known.astype(np.float32)
     levels = [(values * weight[..., None], weight)]
     while min(levels[-1][1].shape) > 2:
@@ -209,7 +209,7 @@ def find_pair(regions: Regions, fit: FaceFit) -> tuple[Patch, Patch] | None:
 
 
 def _least_cut(patches: list[Patch], chosen: Patch) -> Patch:
-    """The same eye with as much of its lashes as fits an eye."""
+    """The same eye with as many of its lashes as an eye can have."""
     best = chosen
     for patch in patches:
         overlap = (patch.mask & chosen.mask).sum() > 0.8 * chosen.mask.sum()
@@ -219,7 +219,7 @@ def _least_cut(patches: list[Patch], chosen: Patch) -> Patch:
 
 
 def _tied(regions: Regions, left: Patch, right: Patch) -> bool:
-    """Whether something goes on from one to the other: glasses."""
+    """Whether something connects the two: glasses."""
     high = (left.middle[1] + right.middle[1]) / 2 - regions.corner[1]
     rows = slice(max(int(high - _BRIDGE * regions.unit), 0), int(high + _BRIDGE * regions.unit) + 1)
     columns = slice(int(left.middle[0] - regions.corner[0]), int(right.middle[0] - regions.corner[0]))
@@ -230,14 +230,14 @@ def _tied(regions: Regions, left: Patch, right: Patch) -> bool:
 
 
 def _unlike(left: Patch, right: Patch, near: np.ndarray, unit: float) -> float:
-    """How little two patches look like the eyes of one face."""
+    """Dissimilarity of two patches as eyes of one face."""
     mesh, apart = near[1] - near[0], right.middle - left.middle
     off = apart - mesh
     if apart @ mesh <= 0 or not 0.25 * unit < float(np.hypot(*apart)) < 1.3 * unit or (left.mask & right.mask).any():
         return np.inf
     across = abs(float(off[0] * mesh[1] - off[1] * mesh[0])) / float(np.hypot(*mesh)) / unit
     wide, high = np.abs(np.log(left.size / right.size))
-    if left.shut != right.shut:  # one that winks
+    if left.shut != right.shut:  # winking
         return 1.2 * across + 0.5 * wide + 0.1
     return 2 * across + 0.5 * wide + 0.5 * high
 
@@ -248,7 +248,7 @@ def disc(radius: float) -> np.ndarray:
 
 
 def _opened(depth: np.ndarray, radius: float) -> np.ndarray:
-    """[h, w] uint8: an area of this depth [h, w] without what no disc of that radius fits into."""
+    """[h, w] uint8: morphological opening of an area with distance transform `depth` [h, w] by a disc of `radius`."""
     if radius < 1:
         return (depth > 0).astype(np.uint8)
     away = cv2.distanceTransform((depth <= radius).astype(np.uint8), cv2.DIST_L2, 5)
@@ -256,7 +256,7 @@ def _opened(depth: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _near(pieces: tuple, at: np.ndarray, unit: float) -> list[tuple[int, float]]:
-    """Numbers of OpenCV's connected components that may be the eye at `at`, and how badly each fits; best first."""
+    """OpenCV component numbers that may be the eye at `at`, with their cost; best first."""
     _, labels, stats, centres = pieces
     rows, columns = labels.shape
     low, size, area = stats[:, :2], stats[:, 2:4], stats[:, 4]
@@ -267,7 +267,7 @@ def _near(pieces: tuple, at: np.ndarray, unit: float) -> list[tuple[int, float]]
     away = centres - at
     allowed &= np.hypot(*beyond.T) < _NEAR * unit
     allowed[0] = False
-    # Brows lie above the mesh's eye: what is above counts as farther away.
+    # Brows are above the mesh's eye: distances upwards are penalised.
     away[:, 1] *= np.where(away[:, 1] < 0, 1.6, 1.0)
     cost = np.hypot(*away.T) / unit - 0.5 * np.minimum(np.sqrt(area) / unit, 0.3)
     order = np.argsort(cost)
@@ -281,14 +281,14 @@ def without_holes(mask: np.ndarray) -> np.ndarray:
 
 
 def _grown(regions: Regions, pieces: tuple, number: int, cut: float, at: np.ndarray, cost: float) -> Patch | None:
-    """The patch of a piece that was left when lines thinner than `cut` had been cut off."""
+    """The patch of a component that was left after cutting lines thinner than `cut`."""
     back = min(1.5 * cut, _GIVEN_BACK) * regions.unit
     around = int(max(back, 0.05 * regions.unit)) + 8
     x, y, wide, high = (int(value) for value in pieces[2][number, :4])
     x0, y0 = max(x - around, 0), max(y - around, 0)
     part = regions.window(slice(y0, y + high + around), slice(x0, x + wide + around))
     mask = pieces[1][y0 : y + high + around, x0 : x + wide + around] == number
-    if cut:  # give back what the cutting took from its own edge
+    if cut:  # restore what the cut removed from its own edge
         mask = cv2.dilate(mask.astype(np.uint8), disc(back)).astype(bool) & ~part.skin & ~part.beyond
     mask, skin = without_holes(mask), part.skin
     inner = _in_fur(part, mask, at - [x0, y0])
@@ -298,7 +298,7 @@ def _grown(regions: Regions, pieces: tuple, number: int, cut: float, at: np.ndar
 
 
 def _in_fur(regions: Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of a dark patch of fur: the eye in it, and the patch, which is its skin."""
+    """For a dark patch of fur: the eye in it, and the patch as its skin."""
     rows = np.flatnonzero(mask.any(1))
     if rows[-1] - rows[0] < _PATCH * regions.unit:
         return None
@@ -317,7 +317,7 @@ def _in_fur(regions: Regions, mask: np.ndarray, at: np.ndarray) -> tuple[np.ndar
 
 
 def _patch(regions: Regions, part: Regions, mask: np.ndarray, skin: np.ndarray, cost: float) -> Patch | None:
-    """Its measures, if it can be an eye; `mask` and `skin` are those of a part of the regions."""
+    """Measures a patch; None if it cannot be an eye. `mask` and `skin` are those of a part of the regions."""
     unit, soft = regions.unit, regions.soft
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     size = np.array([columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1], float)

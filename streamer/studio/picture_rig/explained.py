@@ -1,4 +1,4 @@
-"""What is where in a frame of the picture rig: gathered while it is drawn, for those who learn from it.
+"""Ground truth of a picture rig's frame, collected while it is drawn, for training.
 
 Letters used in shapes: S the frame's edge; V vertices of the divided mesh, whose first 468 are the landmarks.
 """
@@ -17,47 +17,47 @@ from streamer.studio.picture_rig.mouth import Opening
 from streamer.studio.picture_rig.prepared import PreparedPicture
 from streamer.studio.picture_rig.topology import EYES, topology
 
-_FAINT = 2  # levels that shading may change of a pixel that counts as moved and nothing else
+_FAINT = 2  # maximum change by shading (levels) of a pixel that counts as merely moved
 
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """A frame and how it came about. Places are pixels from the upper left corner; pixels' middles lie at halves."""
+    """A frame with its ground truth. Positions are pixels from the upper left; pixel centres at half-integers."""
 
     frame: np.ndarray
-    """[S, S, 4] uint8 straight RGBA: what `draw` gives."""
+    """[S, S, 4] uint8 straight RGBA: the result of `draw`."""
 
     places: np.ndarray
-    """[S, S, 2] float32: where in the square at rest each pixel of the person comes from; beyond 0..S where the square
-    at rest does not show it."""
+    """[S, S, 2] float32: position in the square at rest from which each pixel of the person comes; outside 0..S where
+    the square at rest does not contain it."""
 
     person: np.ndarray
-    """[S, S] uint8: how much of each pixel is the person, who moves, and not what lies behind, which stays where it is.
-    255 everywhere where nothing is known of a background."""
+    """[S, S] uint8: coverage of each pixel by the moving person rather than the static background. 255 everywhere if
+    the background is unknown."""
 
     eyes: np.ndarray
-    """[S, S] bool: painted anew by a blink or a gaze."""
+    """[S, S] bool: repainted by a blink or a gaze."""
 
     shaded: np.ndarray
-    """[S, S] bool: made lighter, darker or redder by what the face does, by more than two levels."""
+    """[S, S] bool: lightened, darkened or reddened by an expression, by more than two levels."""
 
     mouth: np.ndarray
-    """[S, S] bool: painted anew between the lips or as their shadow."""
+    """[S, S] bool: repainted between the lips or by their shadow."""
 
     opening: np.ndarray
-    """[S, S] float32, 0..1: how much of each pixel lies between the lips."""
+    """[S, S] float32, 0..1: coverage of each pixel by the mouth opening."""
 
     vertices: np.ndarray
-    """[V, 3] float32: the mesh in the frame; z, in pixels too, grows away from the viewer. The edges of lids follow
-    blinks where the picture is a photograph."""
+    """[V, 3] float32: the mesh in the frame; z, also in pixels, increases away from the viewer. Lid edges follow blinks
+    if the picture is a photograph."""
 
     irises: np.ndarray
-    """[2, 5, 2] float32: of the eyes on the viewer's left and right: middle, then four points of the rim."""
+    """[2, 5, 2] float32: centre and four rim points of the iris, for the eyes on the viewer's left and right."""
 
 
 @dataclass
 class Stages:
-    """A frame as it was between the steps of drawing it."""
+    """Intermediate states of a frame."""
 
     pose: Pose = field(init=False)
     controls: np.ndarray = field(init=False)
@@ -73,30 +73,29 @@ class Stages:
         self, pose: Pose, controls: np.ndarray, places: np.ndarray, person: np.ndarray, frame: np.ndarray
     ) -> None:
         """
-        The picture's pixels lie where the pose has them: `places` [S, S, 2] of the texture, the person's share [S, S]
-        and the frame [S, S, 4].
+        Called after warping: `places` [S, S, 2] of the texture, the person's coverage [S, S] and the frame [S, S, 4].
         """
         self.pose, self.controls, self.places = pose, controls, places
         self.person, self.before = person.copy(), frame.copy()
 
     def looked(self, frame: np.ndarray) -> None:
-        """The eyes are painted."""
+        """Called after painting the eyes."""
         self.eyes = (frame != self.before).any(-1)
         self.before = frame.copy()
 
     def shaded(self, frame: np.ndarray) -> None:
-        """Folds, cheeks and blush are painted."""
+        """Called after painting folds, cheeks and blush."""
         self.shade = (cv2.absdiff(frame, self.before) > _FAINT).any(-1)
         self.mouth = np.zeros_like(self.eyes)
         self.before = frame.copy()
 
     def spoke(self, frame: np.ndarray, opening: Opening | None) -> None:
-        """The mouth's inside is painted."""
+        """Called after painting the mouth's inside."""
         self.mouth, self.opening = (frame != self.before).any(-1), opening
 
 
 def explained(prepared: PreparedPicture, frame: np.ndarray, stages: Stages, margin: int) -> Explained:
-    """Of a frame [S, S, 4] straight and its stages; the texture has `margin` pixels more than a frame on each side."""
+    """From a frame [S, S, 4] and its stages; the texture has `margin` pixels more than a frame on each side."""
     size = len(frame)
     opening = np.zeros((size, size), np.float32)
     if (of := stages.opening) is not None:
@@ -111,7 +110,7 @@ def explained(prepared: PreparedPicture, frame: np.ndarray, stages: Stages, marg
 
 
 def _looking(prepared: PreparedPicture, controls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Before anything else moves: by how much blink and gaze move the landmarks [468, 2], and the irises [2, 5, 2]."""
+    """Displacement of the landmarks [468, 2] by blink and gaze before any other motion, and the irises [2, 5, 2]."""
     lids, irises = np.zeros((POINTS, 2)), prepared.framing.fit.irises.astype(np.float64)
     if not isinstance(prepared.eyes, Eyes) or prepared.eyes.covered:
         return lids, irises

@@ -1,6 +1,6 @@
-"""The project's controls as strengths of a face's channels of motion. Pure tables and arithmetic.
+"""Maps the project's controls to strengths of facial motion channels. Pure tables and arithmetic.
 
-A channel is one or several of ARKit's units that this rig always moves together.
+A channel is one or more of ARKit's units that this rig always moves together.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ CHANNELS: Mapping[str, tuple[str, ...]] = {
 """Each channel and its units."""
 
 OPENING = ("jaw", "upper_up", "lower_down", "funnel")
-"""Those that part the lips; all others leave them together."""
+"""Channels that part the lips; all others keep them together."""
 
 NAMES = tuple(CHANNELS)
 JAW, SMILE = NAMES.index("jaw"), NAMES.index("smile")
@@ -46,7 +46,7 @@ def strengths(controls: np.ndarray, mouth_covered: bool = False) -> np.ndarray:
     """[C] controls to [len(CHANNELS)] float32. With `mouth_covered` (a hand, a mask) only the jaw moves, by half."""
     value = {name: float(controls[i]) for name, i in INDEX.items()}
     open_, teeth, round_, press, tuck = (value[name] for name in ("open", "teeth", "round", "press", "tuck"))
-    # Lips that are pressed together show no teeth, whatever else the sound is made of.
+    # Lips that are pressed together show no teeth, whatever the other controls say.
     teeth, tuck = (amount * (1 - float(smoothstep((press - 0.15) / 0.25))) for amount in (teeth, tuck))
     smile, frown = max(value["smile"], 0.0), max(-value["smile"], 0.0)
     left, right, inner = value["brow_left"], value["brow_right"], value["brow_inner"]

@@ -1,9 +1,9 @@
-"""Lids and gaze, painted over a frame that has already been moved.
+"""Paints lids and gaze over a frame that has already been warped.
 
-Each eye has coordinates of its own, in which the picture lies still: t from the corner on the viewer's left (0) to the
-other (1), v upwards in the same unit, an eye's width. Every pixel of the frame near an eye knows its t and v from where
-in the picture it comes from; what is painted there is the picture again, read elsewhere: the iris beside its place, the
-lashes below, the skin of lid and cheek in between.
+Each eye has its own coordinates, fixed to the picture: t from the corner on the viewer's left (0) to the other (1), v
+upwards in the same unit, an eye's width. Every frame pixel near an eye gets its t and v from its source position in the
+picture; what is painted there is sampled elsewhere in the picture: the displaced iris, the lowered lashes, the
+stretched skin of lid and cheek.
 """
 
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.lent import Lent
 from streamer.studio.picture_rig.topology import EYES
 
-_REACH = (0.3, 0.5, 0.62)  # eye widths beside, below and above the eye that are painted
-_TABLE = 101  # places along the eye
-_LOWER_SHARE = 0.22  # of the eye's opening that the lower lid rises when shut
-_LOOKING_DOWN = 0.22  # of it that the upper lid sinks
-_STILL_LIDS = 0.15  # of a gaze downwards that the lids do not follow
-_GAZE = (0.17, 0.11)  # eye widths that a gaze of 1 moves the iris, sideways and up
-_RIM = 0.07  # eye widths of the lower lid's bright rim: it stays under the upper lid
+_REACH = (0.3, 0.5, 0.62)  # painted area beside, below and above the eye, in eye widths
+_TABLE = 101  # samples along the eye
+_LOWER_SHARE = 0.22  # fraction of the eye's opening by which the lower lid rises when closing
+_LOOKING_DOWN = 0.22  # fraction by which the upper lid lowers
+_STILL_LIDS = 0.15  # downward gaze up to which the lids do not follow
+_GAZE = (0.17, 0.11)  # displacement of the iris for a gaze of 1, sideways and up, in eye widths
+_RIM = 0.07  # eye widths of the lower lid's bright rim, which stays beneath the upper lid
 _STRETCH = 0.3  # eye widths of cheek below the eye that follow the lower lid
-_LASHES = (0.08, 0.2)  # least and most height of the upper lashes, eye widths
-_OWN_LID = 0.4  # eye widths above the eye that a picture with shut eyes is shown in
-_SHADED = (0.5, 0.85, 0.75)  # of the cheek's brightness, and brightness with saturation: less above the eye is no skin
-_LID_OF_CHEEK = 0.9  # and there lids are so bright, of the cheek's
-_COVERED = 0.58  # of the skin's brightness: where four fifths round the eye are darker, something covers it
+_LASHES = (0.08, 0.2)  # minimum and maximum height of the upper lashes, eye widths
+_OWN_LID = 0.4  # eye widths above the eye for which a picture with closed eyes is used
+_SHADED = (0.5, 0.85, 0.75)  # brightness, or brightness and saturation, relative to the cheek: below, it is not skin
+_LID_OF_CHEEK = 0.9  # brightness of a lid, relative to the cheek, in that case
+_COVERED = 0.58  # brightness relative to the skin: if four fifths around the eye are darker, it is covered
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,25 +39,25 @@ class Eye:
     """[2]: the corner at t = 0, frame units."""
 
     along: np.ndarray
-    """[2]: the direction of t, of length 1."""
+    """[2]: unit vector of t."""
 
     width: float
     upper: np.ndarray
-    """[101]: v of the upper lid's edge at t from 0 to 1; `lower` likewise."""
+    """[101]: v of the upper lid's edge for t from 0 to 1; `lower` likewise."""
 
     lower: np.ndarray
     lashes: float
-    """v from the upper lid's edge to where its lashes and lines end and skin begins."""
+    """Distance in v from the upper lid's edge to where lashes and lines end and skin begins."""
 
     lid: np.ndarray
-    """[101, 3] float32: colour of the skin above the lashes; `cheek` of that below the eye."""
+    """[101, 3] float32: colour of the skin above the lashes; `cheek` is that below the eye."""
 
     cheek: np.ndarray
     iris: tuple[float, float]
-    """t of its middle, and its radius."""
+    """t of the iris's centre, and its radius."""
 
     skin_above: bool = True
-    """Whether the picture shows the lid's own skin, whose pores and folds it then gets."""
+    """Whether the picture shows the lid's own skin, whose pores and folds are then used."""
 
     @property
     def up(self) -> np.ndarray:
@@ -80,37 +80,37 @@ class Eye:
         return np.interp(t, table, self.upper), np.interp(t, table, self.lower)
 
     def shut(self, top: np.ndarray, bottom: np.ndarray, blink: float, up: float) -> tuple[np.ndarray, np.ndarray]:
-        """v of the edges `top` and `bottom` once lids are shut by `blink`, 0..1, and the gaze goes `up`, -1..1."""
+        """v of the edges `top` and `bottom` with lids closed by `blink`, 0..1, and the gaze raised by `up`, -1..1."""
         met = bottom + _LOWER_SHARE * (top - bottom)
         sunk = (top - bottom) * (_LOOKING_DOWN * _down(up) * (1 - blink))
         return top + (met - top) * blink - sunk, bottom + (met - bottom) * blink
 
     def turned(self, right: float) -> float:
-        """How far in t a gaze to the `right` moves the iris: it stays in the eye."""
+        """Displacement of the iris in t for a gaze to the `right`, limited to the eye."""
         left, end = self.iris[0] - self.iris_reach, self.iris[0] + self.iris_reach
         return float(np.clip(_GAZE[0] * right, -0.8 * max(left, 0.0), 0.8 * max(1 - end, 0.0)))
 
     def raised(self, up: float) -> float:
-        """How far in v a gaze `up` moves it."""
+        """Displacement of the iris in v for a gaze `up`."""
         return _GAZE[1] * up
 
     @property
     def iris_reach(self) -> float:
-        """Of t: from the iris's middle, what is moved without being stretched."""
+        """Distance in t from the iris's centre that is moved without stretching."""
         return 1.05 * self.iris[1]
 
 
 @dataclass(frozen=True, eq=False)
 class Eyes:
     eyes: tuple[Eye, Eye]
-    """The viewer's left and right; none of them moves where they are covered."""
+    """The viewer's left and right eye; neither moves if they are covered."""
 
     covered: bool
     drawing: bool
 
 
 def prepare_eyes(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, colours: Colours, enlargement: float) -> Eyes:
-    """From the square at rest [FRAME, FRAME, 3] uint8, landmarks and fit in frame units."""
+    """Analyses the square at rest [FRAME, FRAME, 3] uint8; landmarks and fit in frame units."""
     drawing = fit.style == "drawing"
     eyes = tuple(
         _prepare(image, landmarks[list(lower), :2], landmarks[list(upper), :2], iris, colours, enlargement, drawing)
@@ -121,7 +121,7 @@ def prepare_eyes(image: np.ndarray, landmarks: np.ndarray, fit: FaceFit, colours
 
 
 def _sampled(image: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """[r, c, n] float32 of an image whose pixels are frame units, at places [r, c, 2]."""
+    """[r, c, n] float32: samples an image whose pixels are frame units at positions [r, c, 2]."""
     at = (places - 0.5).astype(np.float32)
     out = cv2.remap(image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return out.astype(np.float32)
@@ -173,7 +173,7 @@ def _prepare(
     skin_above = True
     darker = np.median(luma(lid)) / max(np.median(luma(cheek)), 1.0)
     greyer = np.median(np.ptp(lid, axis=1) / lid.max(1)) / max(np.median(np.ptp(cheek, axis=1) / cheek.max(1)), 1e-3)
-    if darker < _SHADED[0] or (darker < _SHADED[1] and greyer < _SHADED[2]):  # the rim of glasses or hair: no skin
+    if darker < _SHADED[0] or (darker < _SHADED[1] and greyer < _SHADED[2]):  # the rim of glasses or hair, not skin
         lid, skin_above = _LID_OF_CHEEK * cheek, False
     least = 0.72 * max(float(np.median(luma(cheek))), 0.5 * float(luma(colours.skin)))
     lid = np.minimum(lid * np.maximum(1, least / np.maximum(luma(lid), 1))[:, None], 255)
@@ -200,8 +200,8 @@ class EyePainter:
 
     def __init__(self, eyes: Eyes, texture: np.ndarray, margin: int, size: int, shut: Lent | None = None) -> None:
         """
-        `texture` as framing.enlarged gives it, with `margin` pixels of the frame on each side; `shut`: a picture of the
-        same face whose lids are.
+        `texture` as from framing.enlarged, with `margin` frame pixels on each side; `shut`: a picture of the same face
+        with closed eyes.
         """
         self._eyes = eyes
         self._texture = texture
@@ -240,8 +240,8 @@ class EyePainter:
         gaze: tuple[float, float],
     ) -> None:  # fmt: skip
         """
-        Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]: by how
-        much each eye has moved, in frame units.
+        Paints into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the texture. `shifts` [2, 2]:
+        each eye's displacement in frame units.
         """
         if self._eyes.covered:
             return
@@ -250,7 +250,7 @@ class EyePainter:
                 continue
             blink = float(np.clip(blinks[i], 0, 1))
             acting = float(smoothstep(5 * max(blink, 0.5 * _down(gaze[1]))))
-            # Where no lid moves only the opening is painted; turned heads make it a little larger.
+            # If no lid moves only the opening is painted; head rotation enlarges it slightly.
             reach = _REACH if acting > 0 else (0.1, 0.1 - eye.lower.min(), eye.upper.max() + 0.1)
             x0, y0, x1, y1 = self._box(eye, shifts[i], 0, 1, self._size, reach)
             if x1 - x0 < 2 or y1 - y0 < 2:
@@ -266,7 +266,7 @@ class EyePainter:
         return out[..., :3].astype(np.float32)
 
     def _detail(self, i: int, eye: Eye, t: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """[h, w, 3]: what is finer than shading in the picture at t, v."""
+        """[h, w, 3]: the picture's detail finer than shading at t, v."""
         blurred, corner = self._blurred[i]
         at = 2 * (eye.place(t, v) * self._scale + (self._margin - 0.5)) - corner
         soft = cv2.remap(blurred, at.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -321,14 +321,14 @@ class EyePainter:
         return before + (out - before) * fading[..., None]
 
     def _read_shut(self, eye: Eye, t: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """[h, w, 3] float32: the picture with shut eyes at t, v."""
+        """[h, w, 3] float32: the picture with closed eyes at t, v."""
         assert self._shut is not None
         at = eye.place(t, v) * self._scale + (self._margin - 0.5)
         out = cv2.remap(self._shut, at.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return out[..., :3].astype(np.float32)
 
     def _ball(self, eye: Eye, t: np.ndarray, v: np.ndarray, gaze: tuple[float, float]) -> np.ndarray:
-        """[h, w, 3]: the eyeball turned; the iris keeps its shape, the white beside it is stretched and squeezed."""
+        """[h, w, 3]: the rotated eyeball; the iris keeps its shape, the white beside it is stretched or compressed."""
         left, right = eye.iris[0] - eye.iris_reach, eye.iris[0] + eye.iris_reach
         turned = eye.turned(gaze[0])
         to = (-_REACH[0], 0.0, left + turned, right + turned, 1.0, 1 + _REACH[0])
@@ -351,7 +351,7 @@ class EyePainter:
         skin = along(eye.lid) + (along(eye.cheek) - along(eye.lid)) * (0.55 * f)[..., None]
         if eye.skin_above:
             skin = skin + 0.6 * np.clip(self._detail(i, eye, t, ends + 0.015 + 0.28 * (ends - v)), -14, 14)
-        if not self._eyes.drawing:  # a lid is round: lightest in its middle, darker at its edge and in its crease
+        if not self._eyes.drawing:  # a lid is curved: lightest in its middle, darker at its edge and crease
             round_ = 0.98 + 0.03 * np.sin(np.pi * f) - 0.09 * f**2
             crease = 1 - 0.05 * blink * np.exp(-(((v - ends + 0.03) / 0.025) ** 2))
             skin = skin * (round_ * crease)[..., None]
@@ -364,5 +364,5 @@ class EyePainter:
 
 
 def _down(up: float) -> float:
-    """0..1: how far down a gaze goes beyond where the upper lid begins to follow it."""
+    """0..1: how far a downward gaze exceeds the point at which the upper lid follows."""
     return max(-up - _STILL_LIDS, 0.0) / (1 - _STILL_LIDS)

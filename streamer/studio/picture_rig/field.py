@@ -1,10 +1,11 @@
-"""How every place of a picture moves: grids of what each channel and the head's turning do there, and their inverse.
+"""Displacement fields: grids with the effect of each channel and of head rotation, and their numerical inverse.
 
-    vertices' channels ─▶ Grid (once a picture) ─▶ displacement (a frame) ─▶ inverted: where a frame's place comes from
+    vertices' channels ─▶ Grid (once per picture) ─▶ displacement (per frame) ─▶ inverted: source of each frame position
 
-A frame asks, for each of its places, which place of the picture lands there: x = y - d(x), found by iteration. Where
-skin is stretched to more than twice its length plain iteration diverges; Aitken's relaxation (Irons and Tuck 1969), by
-place, does not. All positions are frame units; a grid's values lie in the middles of its cells.
+A frame needs, for each of its positions y, the picture position x that moves there: x = y - d(x), solved by fixed-point
+iteration. Where skin is stretched to more than twice its length the plain iteration diverges; Aitken's relaxation
+(Irons and Tuck 1969), per position, converges. All positions are in frame units; a grid's values are at the centres of
+its cells.
 
 Letters used in shapes: R, C rows and columns of a grid; K channels; V vertices.
 """
@@ -16,14 +17,14 @@ import cv2
 import numpy as np
 
 _ROUNDS = 4
-_RELAXED = (0.25, 1.5)  # least and most of what is missing that a round adds
+_RELAXED = (0.25, 1.5)  # minimum and maximum relaxation factor
 _TINY = np.float32(1e-9)
 _NOTHING = (np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A rectangle divided into square cells."""
+    """A rectangle of square cells."""
 
     x: float
     y: float
@@ -37,7 +38,7 @@ class Grid:
 
     @property
     def middles(self) -> np.ndarray:
-        """[R, C, 2] float32: x, y of the cells' middles."""
+        """[R, C, 2] float32: x, y of the cell centres."""
         x = self.x + self.cell * (np.arange(self.columns, dtype=np.float32) + 0.5)
         y = self.y + self.cell * (np.arange(self.rows, dtype=np.float32) + 0.5)
         return np.stack(np.meshgrid(x, y), -1).astype(np.float32)
@@ -46,16 +47,16 @@ class Grid:
         return Grid(self.x + self.cell * column, self.y + self.cell * row, self.cell, rows, columns)
 
     def inverted(self, moves: np.ndarray, rounds: int = _ROUNDS) -> np.ndarray:
-        """[R, C, 2] float32: what has to be added to each middle to get to the place that `moves` [R, C, 2] bring
-        there."""
+        """[R, C, 2] float32: offset from each cell centre to the position that the displacement field `moves`
+        [R, C, 2] maps to it."""
         scale = np.float32(self.cell)
         middle_x, middle_y = _numbers(self.rows, self.columns)
         move_x, move_y = moves[..., 0] / scale, moves[..., 1] / scale
-        scaled = cv2.merge([move_x, move_y])  # in the order in memory that OpenCV reads without copying
+        scaled = cv2.merge([move_x, move_y])  # in the memory layout that OpenCV reads without copying
         x, y = middle_x - move_x, middle_y - move_y
 
         def missing() -> tuple[np.ndarray, np.ndarray]:
-            """[R, C] each: from x, y to where the moves there say that the middles come from."""
+            """[R, C] each: residual between x, y and the source implied by the displacement there."""
             there = cv2.remap(scaled, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             there_x, there_y = cv2.split(there)
             return middle_x - x - there_x, middle_y - y - there_y
@@ -66,7 +67,7 @@ class Grid:
         share = np.ones_like(x)
         for _ in range(rounds - 1):
             now_x, now_y = missing()
-            # How much of what is missing is added: learnt, for each place, from what the last addition has changed.
+            # The relaxation factor of each position is learned from the effect of the last update.
             less_x, less_y = before_x - now_x, before_y - now_y
             gained = before_x * less_x + before_y * less_y
             share *= gained / (less_x * less_x + less_y * less_y + _TINY)
@@ -77,39 +78,39 @@ class Grid:
         return np.asarray(cv2.merge([(x - middle_x) * scale, (y - middle_y) * scale]))
 
     def sampled(self, values: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """[R, C] values of this grid at places [r, c, 2]: [r, c] float32."""
+        """Samples [R, C] values of this grid at positions [r, c, 2]: [r, c] float32."""
         at = ((places - [self.x, self.y]) / self.cell - 0.5).astype(np.float32)
         return cv2.remap(values.astype(np.float32), at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 @lru_cache(16)
 def _numbers(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """[rows, columns] float32 each: every cell's column, and its row."""
+    """[rows, columns] float32 each: every cell's column and row."""
     x, y = np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32))
     return x, y
 
 
 @dataclass(frozen=True, eq=False)
 class Cover:
-    """Which triangle of a mesh lies over each cell's middle, and where in it."""
+    """Which triangle of a mesh covers each cell centre, with barycentric coordinates."""
 
     covered: np.ndarray
     """[R, C] bool."""
 
     vertices: np.ndarray
-    """[n, 3] int: of the triangle over each covered cell."""
+    """[n, 3] int: vertices of the triangle over each covered cell."""
 
     weights: np.ndarray
     """[n, 3] float32."""
 
     def spread(self, values: np.ndarray) -> np.ndarray:
-        """[..., V, m] at the vertices to [..., n, m] at the covered cells."""
+        """Interpolates [..., V, m] at the vertices to [..., n, m] at the covered cells."""
         return np.einsum("nt,...ntm->...nm", self.weights, values[..., self.vertices, :], optimize=True)
 
 
 def cover(grid: Grid, vertices: np.ndarray, triangles: np.ndarray) -> Cover:
-    """Of a mesh [V, 3]: where triangles overlap, the one nearest to the viewer counts."""
-    at = (vertices[:, :2] - [grid.x, grid.y]) / grid.cell - 0.5  # in cells: whole numbers are middles
+    """Rasterises a mesh [V, 3]: where triangles overlap, the one nearest to the viewer is used."""
+    at = (vertices[:, :2] - [grid.x, grid.y]) / grid.cell - 0.5  # in cells: integers are centres
     corners = at[triangles]
     first = np.maximum(np.ceil(corners.min(1)).astype(int), 0)
     last = np.minimum(np.floor(corners.max(1)).astype(int), np.array([grid.columns, grid.rows]) - 1)
@@ -117,7 +118,7 @@ def cover(grid: Grid, vertices: np.ndarray, triangles: np.ndarray) -> Cover:
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
     number = np.flatnonzero((first <= last).all(1) & (np.abs(area) > 1e-9))
     first, last, area, a, b, c = first[number], last[number], area[number], a[number], b[number], c[number]
-    # Every cell that a triangle's box reaches is asked whether it lies inside, for triangles of like sizes at a time.
+    # Tests each cell in a triangle's bounding box, for triangles of similar size at a time.
     classes = np.ceil(np.log2((last - first).max(1) + 1)).astype(int)
     found = []
     for size in np.unique(classes):

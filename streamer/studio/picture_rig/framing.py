@@ -1,9 +1,9 @@
-"""The square of a picture that is shown: head and shoulders, and the textures that frames are sampled from.
+"""The square of a picture that is shown, head and shoulders, and the textures that frames are sampled from.
 
-    picture [H, W, 4] ─▶ Framing: where the square lies ─▶ image (a size) ─▶ enlarged (what moving frames sample)
+    picture [H, W, 4] ─▶ Framing: position of the square ─▶ image (at a size) ─▶ enlarged (sampled by moving frames)
 
-Everything geometric in this package is measured in *frame units*: the square's edge is FRAME of them, whatever the size
-that is drawn. Colours are premultiplied.
+All geometry in this package is in *frame units*: the square's edge is FRAME of them, whatever size is rendered. Colours
+are premultiplied.
 """
 
 import math
@@ -18,15 +18,15 @@ from streamer.studio.picture_rig.topology import CHIN, FOREHEAD
 FRAME = 512
 """Frame units along the square's edge."""
 
-_SHOWN = 2.5  # face heights that the square shows, where the picture has as much
-_LEAST = 1.45  # face heights below which the square rather reaches beyond the picture
-_FACE_IN_MESH = 0.95  # the mesh ends below the hair line: its height is this share of a face's
-_BELOW = 0.22  # of a face's height: how far the square's middle lies below the face's
+_SHOWN = 2.5  # face heights shown by the square, if the picture extends that far
+_LEAST = 1.45  # minimum face heights: a smaller square would extend beyond the picture instead
+_FACE_IN_MESH = 0.95  # the mesh ends below the hair line: its height relative to the face's
+_BELOW = 0.22  # face heights by which the square's centre is below the face's
 
 
 @dataclass(frozen=True, eq=False)
 class Framing:
-    """Where in a picture the square lies."""
+    """The square's position in a picture."""
 
     pixels: np.ndarray
     """[H, W, 4] uint8 premultiplied: the picture."""
@@ -38,15 +38,15 @@ class Framing:
     """The face, in frame units."""
 
     matte: np.ndarray | None = None
-    """[H, W] uint8: the person's share of each pixel of an opaque picture; None: nothing is known of a background."""
+    """[H, W] uint8: alpha of the person in an opaque picture; None if the background is unknown."""
 
     @property
     def scale(self) -> float:
-        """Frame units of a pixel of the picture."""
+        """Frame units per pixel of the picture."""
         return float(self.matrix[0, 0])
 
     def enlargement(self, size: int) -> float:
-        """Pixels of a frame of that size that a pixel of the picture becomes, 1 at least: how soft the picture is."""
+        """Magnification of a picture pixel in frames of that size, at least 1: how soft the picture becomes."""
         return max(1.0, self.scale * size / FRAME)
 
     @property
@@ -54,19 +54,19 @@ class Framing:
         return bool(self.pixels[..., 3].min() == 255)
 
     def image(self, size: int, plane: np.ndarray | None = None, margin: int = 0) -> np.ndarray:
-        """[size, size, 4] uint8 premultiplied: the square at rest. Or, of a `plane` [H, W] uint8 that lies over the
-        picture, its square [size, size]. With a `margin`, so many more pixels on each side."""
+        """[size, size, 4] uint8 premultiplied: the square at rest. With a `plane` [H, W] uint8 aligned to the picture,
+        its square [size, size] instead. `margin` adds that many pixels on each side."""
         source = self.pixels if plane is None else plane
         matrix = self.matrix * (size / FRAME) + np.array([[0, 0, margin]])
         size += 2 * margin
         shrunk = max(1, int(1 / matrix[0, 0] + 1e-6))
-        if shrunk > 1:  # an average of what a pixel covers, not a sample of it
+        if shrunk > 1:  # averages over a pixel's area to avoid aliasing
             rows, columns = (edge // shrunk * shrunk for edge in source.shape[:2])
             source = cv2.resize(
                 source[:rows, :columns], (columns // shrunk, rows // shrunk), interpolation=cv2.INTER_AREA
             )
             matrix = matrix * np.array([shrunk, shrunk, 1.0])
-        # OpenCV's pixels are points at whole numbers, ours at whole numbers and a half.
+        # OpenCV's pixel centres are at integers, ours at half-integers.
         linear = matrix[:, :2]
         shift = linear @ np.full(2, 0.5) + matrix[:, 2] - 0.5
         beyond = cv2.BORDER_REFLECT_101 if plane is not None or self.opaque else cv2.BORDER_CONSTANT
@@ -79,7 +79,7 @@ class Framing:
 
 
 def frame(picture: np.ndarray, fit: FaceFit, matte: np.ndarray | None = None) -> Framing:
-    """The square round a face of a picture [H, W, 4] uint8 straight RGBA; `fit` is in the picture's pixels."""
+    """The square around a face of a picture [H, W, 4] uint8 straight RGBA; `fit` is in the picture's pixels."""
     height, width = picture.shape[:2]
     forehead, chin = fit.points[FOREHEAD, :2], fit.points[CHIN, :2]
     face = float(np.hypot(*(forehead - chin))) / _FACE_IN_MESH
@@ -104,16 +104,16 @@ def premultiplied(picture: np.ndarray) -> np.ndarray:
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:
-    """[S, S, C] uint8 to [2 S - 1, 2 S - 1, C]: a place between each two.
+    """[S, S, C] uint8 to [2 S - 1, 2 S - 1, C]: inserts a position between each two.
 
-    Bilinear samples between the pixels of a picture lose its edges; between these places they keep them. Even rows and
-    columns are the picture's own pixels, so that what does not move is the picture to the last bit.
+    Bilinear samples between a picture's pixels blur edges; between these positions they do not. Even rows and columns
+    are the picture's own pixels, so that whatever does not move is bit-identical to the picture.
     """
     return _between(np.swapaxes(_between(np.swapaxes(image, 0, 1)), 0, 1))
 
 
 def _between(image: np.ndarray) -> np.ndarray:
-    """[R, C, N] uint8 to [2 R - 1, C, N]: six taps, a little sharper than cubic, since bilinear samples follow."""
+    """[R, C, N] uint8 to [2 R - 1, C, N]: six taps, slightly sharper than cubic, since bilinear samples follow."""
     padded = np.pad(image, ((2, 2), (0, 0), (0, 0)), "edge").astype(np.int16)
     count = len(image) - 1
     near, far, farthest = (padded[2 - k :][:count] + padded[3 + k :][:count] for k in range(3))
@@ -124,7 +124,7 @@ def _between(image: np.ndarray) -> np.ndarray:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """[3, 3]: turns points (x right, y down, z away from the viewer) by the controls' angles (radians)."""
+    """[3, 3]: rotates points (x right, y down, z away from the viewer) by the controls' angles (radians)."""
     cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (math.cos, math.sin))
     about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])

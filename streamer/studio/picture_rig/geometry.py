@@ -1,4 +1,4 @@
-"""The face in three dimensions: its vertices as in the picture, but with the mouth shut, and what each channel moves.
+"""The face in 3D: its vertices as in the picture, how to close its mouth, and the displacement by each channel.
 
 Frame units; x to the right, y down, z away from the viewer. Letters used in shapes: V vertices of the divided mesh, K
 channels of `expression.CHANNELS`, H vertices on the inner lips.
@@ -15,51 +15,51 @@ from streamer.studio.picture_rig.expression import CHANNELS, JAW, NAMES, OPENING
 from streamer.studio.picture_rig.seam import Seam
 from streamer.studio.picture_rig.topology import CHIN, LEFT_CORNER, LEFT_RIM, RIGHT_CORNER, RIGHT_RIM, STABLE, topology
 
-_FLIP = np.array([1.0, -1.0, -1.0])  # between MakeHuman's axes and ours
+_FLIP = np.array([1.0, -1.0, -1.0])  # from MakeHuman's axes to ours
 _MOUTH = (6.6, 0.42, 0.9, 6.88)
-"""The mean face's mouth: its height (dm), how far lip corrections reach (dm; height to width), the nose's base (dm)."""
-_WIDE_OPEN = 0.30  # gap, in mouth widths, from which on the jaw itself has to be shut, not the lips alone
+"""The mean face's mouth: its height (dm), range of lip corrections (dm; height to width), the base of the nose (dm)."""
+_WIDE_OPEN = 0.30  # gap (mouth widths) from which the jaw must be closed, not only the lips
 _SHUT_BY_JAW = 0.8
-_UPPER_SHARE = {True: 0.62, False: 0.45}  # of a gap that the upper lip closes: open mouths with teeth, others
-_PROFILE = 0.8  # exponent of the opened mouth's outline 1 - x²; the plain units make a V of it
+_UPPER_SHARE = {True: 0.62, False: 0.45}  # fraction of a gap closed by the upper lip, with and without teeth
+_PROFILE = 0.8  # exponent of the open mouth's outline 1 - x²; the raw units give a V shape
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
     vertices: np.ndarray
-    """[V, 3] float32: as the picture shows them."""
+    """[V, 3] float32: as in the picture."""
 
     closing: np.ndarray
-    """[V, 3] float32: what has to be added so that the lips meet."""
+    """[V, 3] float32: displacement that closes the lips."""
 
     lifting: np.ndarray
     """[V, 3] float32: the part of `closing` that lowers the upper lip over teeth."""
 
     channels: np.ndarray
-    """[K, V, 3] float32: what each channel at full strength adds."""
+    """[K, V, 3] float32: displacement by each channel at full strength."""
 
     lips: np.ndarray
     """[H] int: vertices of the inner lips."""
 
     reach: np.ndarray
-    """[V, H] float32: how far each vertex follows a correction of each lip vertex."""
+    """[V, H] float32: weight with which each vertex follows a correction of each lip vertex."""
 
     upper: np.ndarray
-    """[N] places in `lips` of the upper lip's edge, without the corners; `lower` likewise."""
+    """[N] indices into `lips` of the upper lip's edge, without the corners; `lower` likewise."""
 
     lower: np.ndarray
 
     axes: np.ndarray
-    """[3, 3]: columns are the face's own x, y (up) and z (towards the viewer), one decimetre long, in frame units."""
+    """[3, 3]: columns are the face's own x, y (up) and z (towards the viewer) axes, one decimetre in frame units."""
 
     pivot: np.ndarray
-    """[3]: what the head turns about."""
+    """[3]: pivot of the head."""
 
     yaw: float
-    """How far the picture's face is turned to the viewer's right, radians."""
+    """Yaw of the picture's face to the viewer's right, radians."""
 
     open: bool
-    """Whether the picture shows into the mouth."""
+    """Whether the picture shows an open mouth."""
 
     @property
     def mouth_width(self) -> float:
@@ -71,7 +71,7 @@ class Geometry:
         return self.axes[:, 1] / np.linalg.norm(self.axes[:, 1])
 
     def gaps(self, vertices: np.ndarray) -> np.ndarray:
-        """[N]: between the lips at each pair of `upper` and `lower`, along the face; negative where they cross."""
+        """[N]: distance of the lips at each pair of `upper` and `lower`, along the face; negative if they cross."""
         return self.lip_gaps(vertices[self.lips])
 
     def lip_gaps(self, lips: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ class Geometry:
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-    """Scale and rotation [3, 3] that bring points [n, 3] closest to others (Umeyama 1991)."""
+    """The scale and rotation [3, 3] that best map points [n, 3] onto others (Umeyama 1991)."""
     a, b = source - source.mean(0), target - target.mean(0)
     u, d, vt = np.linalg.svd(b.T @ a)
     sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
@@ -88,7 +88,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarra
 
 
 def fit_geometry(seam: Seam) -> Geometry:
-    """The geometry of a face whose lips have been found."""
+    """The geometry of a face with a known lip seam."""
     mean, mesh = anatomy.load(), topology()
     landmarks = seam.landmarks
     scale, turn = similarity(mean.places[list(STABLE)], (landmarks * _FLIP)[list(STABLE)])
@@ -102,7 +102,7 @@ def fit_geometry(seam: Seam) -> Geometry:
     upper, lower = (np.array([place[int(v)] for v in chain[1:-1]]) for chain in (mesh.upper, mesh.lower))
 
     def pulled(by_upper: np.ndarray, by_lower: np.ndarray) -> np.ndarray:
-        """[V, 3]: how all follows where the upper and the lower lip's edges [N, 3] are moved."""
+        """[V, 3]: displacement of all vertices when the edges [N, 3] of the upper and the lower lip are moved."""
         moves = np.zeros((len(lips), 3))
         moves[upper], moves[lower] = by_upper, by_lower
         return reach @ moves
@@ -139,7 +139,7 @@ def fit_geometry(seam: Seam) -> Geometry:
 
 
 def _lip_reach(places: np.ndarray, triangles: np.ndarray, lips: np.ndarray) -> np.ndarray:
-    """[V, H]: a biharmonic extension, which passes through what the lips do and fades away round the mouth."""
+    """[V, H]: a biharmonic extension that interpolates the lips' displacement and fades out around the mouth."""
     count = len(places)
     height, wide, tall, nose = _MOUTH
     still = (np.hypot(places[:, 0], (places[:, 1] - height) / tall) > wide) | (places[:, 1] > nose)

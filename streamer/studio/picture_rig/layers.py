@@ -1,24 +1,24 @@
-"""A person before a background that stays where it is: two layers that together are the picture, to the last bit.
+"""Separates a person from a static background: two layers that composite to the picture exactly.
 
-image, matte ─▶ plate: the background, filled in behind the person
+image, matte ─▶ plate: the background, inpainted behind the person
              ─▶ person: premultiplied, so that person + plate × (1 - alpha) is the image
 """
 
 import cv2
 import numpy as np
 
-_LEVELS = 5  # of the pyramid that carries the background's colours on behind the person
-_AWAY = 0.012  # of the edge: so far from the person what the matte calls background is believed
-_TOLERATED = 3.0  # of 255: alpha that a pixel may lack for its colour
+_LEVELS = 5  # of the pyramid that inpaints the background behind the person
+_AWAY = 0.012  # fraction of the edge: distance from the person at which the matte's background is trusted
+_TOLERATED = 3.0  # of 255: alpha by which a pixel may fall short of its colour
 
 
 def split(image: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of an opaque image [S, S, 4] uint8 and its matte [S, S] uint8: the person and the plate, [S, S, 4] uint8 each."""
+    """Splits an opaque image [S, S, 4] uint8 by its matte [S, S] uint8 into person and plate, [S, S, 4] uint8 each."""
     size = len(image)
     reach = max(3, int(_AWAY * size) | 1)
     near = cv2.dilate(matte, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     plate = _filled(image, near < 8)
-    # What the matte lacks goes to the person: an outline left behind would show as soon as the head moves.
+    # What the matte misses goes to the person: an outline left behind would show as soon as the head moves.
     edge = (near >= 8) & (matte < 255)
     needed, given = _needed(image[edge], plate[edge]), matte[edge]
     person = image.copy()
@@ -30,24 +30,24 @@ def split(image: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _needed(image: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """[n] float32, 0 to 255: the least alpha with which some colour before the plate [n, 4] gives the image [n, 4]."""
+    """[n] float32, 0 to 255: the minimum alpha with which a colour over the plate [n, 4] can give the image [n, 4]."""
     shown, behind = image[..., :3].astype(np.float32), plate[..., :3].astype(np.float32)
     darker, lighter = (behind - shown) / np.maximum(behind, 1), (shown - behind) / np.maximum(255 - behind, 1)
     return 255 * np.maximum(darker, lighter).max(-1)
 
 
 def joined(person: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """[S, S, 4] uint8 opaque: a premultiplied person before a plate."""
+    """[S, S, 4] uint8 opaque: composites a premultiplied person over a plate."""
     return cv2.add(person, _dimmed(plate, 255 - person[..., 3]))
 
 
 def _dimmed(plate: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """A plate [S, S, 4] uint8 times a share [S, S] uint8 of 255."""
+    """A plate [S, S, 4] uint8 times a fraction [S, S] uint8 of 255."""
     return cv2.multiply(plate, cv2.cvtColor(share, cv2.COLOR_GRAY2BGRA), scale=1 / 255)
 
 
 def _filled(image: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """[S, S, 4] uint8: what is not known, in the colours that come nearest, the smoother the farther away."""
+    """[S, S, 4] uint8: fills unknown pixels from the nearest colours, more smoothly farther away."""
     weights = [known.astype(np.float32)]
     colours = [image[..., :3].astype(np.float32) * weights[0][..., None]]
     for _ in range(_LEVELS):

@@ -1,11 +1,11 @@
-"""What moves where in a picture, prepared once, and the flow of one frame.
+"""Displacement fields of a picture, prepared once, and the flow of one frame.
 
-    Geometry ─▶ Motion: maps of each channel, of depth and of what follows the head, on a grid over the whole square
-                        and on a finer one over the mouth, with the lips apart
-    strengths, pose ─▶ Motion.flow ─▶ Flow: where each place of the frame comes from
+    Geometry ─▶ Motion: maps of each channel, of depth and of head coupling, on a grid over the whole square and, with
+                        the lips apart, on a finer one over the mouth
+    strengths, pose ─▶ Motion.flow ─▶ Flow: the source of each frame position
 
-Frame units. Letters used in shapes: R, C rows and columns of a grid; K channels, with two more: `closing` and `lifting`
-of the Geometry; H vertices on the lips.
+Frame units. Letters used in shapes: R, C rows and columns of a grid; K channels, plus two: `closing` and `lifting` of
+the Geometry; H vertices on the lips.
 """
 
 from dataclasses import dataclass, replace
@@ -32,18 +32,18 @@ from streamer.studio.picture_rig.topology import (
 )
 
 CELLS = 96
-"""Of the grid over the square, along an edge."""
+"""Cells along an edge of the grid over the square."""
 
-_ROUNDS_WHOLE = 3  # of the inversion: away from the lips places move smoothly
+_ROUNDS_WHOLE = 3  # iterations of the inversion: away from the lips the field is smooth
 _FINE = 60  # columns of the grid over the mouth
-_MOUTH = (1.05, 0.8, 1.25)  # its reach beside, above and below the mouth's middle, in mouth widths
-_FADE = 0.13  # face heights in which what an expression moves fades to a third beyond the face
-_AROUND = 0.45  # face heights beyond the face in which it may move anything
-_HEAD = (0.75, 0.95, 0.75)  # face heights beside, above and below the face's middle that turn with it
-_NECK = (-1.0, 0.7)  # height below which nothing turns with the head, and in how much that grows
-_STEEPEST = 1.7  # rise of a face's depth over its width: a head that turns by 0.3 rad then squeezes skin to a half
-_BEHIND_RIM = 0.08  # decimetres behind the face's rim: what the head turns about
-_BREATH, _SHRUG, _LEAN = 0.009, 0.07, 0.06  # face heights that a control of 1 moves by
+_MOUTH = (1.05, 0.8, 1.25)  # its extent beside, above and below the mouth's centre, in mouth widths
+_FADE = 0.13  # face heights over which an expression's displacement falls to a third outside the face
+_AROUND = 0.45  # face heights outside the face beyond which expressions move nothing
+_HEAD = (0.75, 0.95, 0.75)  # face heights beside, above and below the face's centre that rotate with it
+_NECK = (-1.0, 0.7)  # height below which nothing follows the head, and length of the transition
+_STEEPEST = 1.7  # maximum slope of a face's depth: rotation by 0.3 rad then compresses skin to a half
+_BEHIND_RIM = 0.08  # decimetres of the head's pivot behind the face's rim
+_BREATH, _SHRUG, _LEAN = 0.009, 0.07, 0.06  # displacement in face heights for a control of 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,27 +52,27 @@ class Layer:
 
     grid: Grid
     channels: np.ndarray
-    """[K + 2, 3, r, c] float32: what each adds, at the cells of `box`."""
+    """[K + 2, 3, r, c] float32: displacement by each channel, in the cells of `box`."""
 
     box: tuple[slice, slice]
     """Rows and columns outside of which no expression moves anything."""
 
     turning: np.ndarray
-    """[3, R, C] float32: place from the pivot, times how far it turns with the head."""
+    """[3, R, C] float32: position relative to the pivot, times the coupling to the head."""
 
     body: np.ndarray
-    """[3, 2, R, C] float32: what breath, shrug and lean move."""
+    """[3, 2, R, C] float32: displacement by breath, shrug and lean."""
 
     reach: np.ndarray | None = None
-    """[R, C, H] float32: how far each cell follows a correction of each lip vertex, where anything does."""
+    """[R, C, H] float32: weight with which each cell follows a correction of each lip vertex; may be absent."""
 
     up: np.ndarray | None = None
-    """[3] float32: the direction of corrections; there where `reach` is."""
+    """[3] float32: the direction of corrections; present if `reach` is."""
 
     def moves(
         self, strengths: np.ndarray, turn: np.ndarray, body: np.ndarray, corrections: np.ndarray | None = None
     ) -> np.ndarray:
-        """[R, C, 2] float32: how far each place of the picture moves.
+        """[R, C, 2] float32: displacement of each picture position.
 
         `strengths` [K + 2], `turn` [3, 3], `body` [3]; `corrections` [H] of the lips, along `self.up`.
         """
@@ -81,7 +81,7 @@ class Layer:
         for amount, map_ in zip(body.astype(np.float32), self.body, strict=True):
             if amount:
                 out += amount * map_
-        # Sums over what moves at all: matrix products would wake BLAS's threads for less than it costs.
+        # Sums over the active channels only: matrix products would start BLAS threads at a higher cost.
         expression = np.zeros(self.channels.shape[1:], np.float32)
         flat = expression.reshape(-1)
         for k in np.flatnonzero(strengths):
@@ -95,7 +95,7 @@ class Layer:
 
 
 def _turned(matrix: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """[2, R, C]: x and y of places [3, R, C] after a linear map [3, 3]."""
+    """[2, R, C]: x and y of positions [3, R, C] after a linear map [3, 3]."""
     x, y, z = places
     return np.stack([row[0] * x + row[1] * y + row[2] * z for row in matrix[:2]])
 
@@ -114,35 +114,35 @@ class Pose:
     """[3]: breath, shrug, lean."""
 
     corrections: np.ndarray | None
-    """[H], upwards, that keep the lips from crossing or parting; None where they need not be kept."""
+    """[H], upwards, which keep the lips from crossing or parting; None if not needed."""
 
     upper: np.ndarray
-    """[21, 3] float64: the upper lip's inner edge as it lies in the frame."""
+    """[21, 3] float64: the upper lip's inner edge in the frame."""
 
     lower: np.ndarray
 
     gap: float
-    """The most that the lips are apart, along the face."""
+    """Maximum distance of the lips, along the face."""
 
     shift: np.ndarray
-    """[2]: by which the mouth's middle is moved."""
+    """[2]: displacement of the mouth's centre."""
 
     body_shift: np.ndarray
-    """[2]: by which the trunk moves it."""
+    """[2]: the part of it caused by the trunk."""
 
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Where the places of a frame come from: displacements to the places of the picture."""
+    """The source of each frame position: displacements to positions in the picture."""
 
     whole: np.ndarray
     """[CELLS, CELLS, 2] float32."""
 
     mouth: Grid
-    """The finer grid, as it lies in the frame."""
+    """The finer grid, positioned in the frame."""
 
     upper: np.ndarray
-    """[R, C, 2] float32 on `mouth`: as the upper lip and what is above goes on; `lower` likewise."""
+    """[R, C, 2] float32 on `mouth`: extended from the upper lip and everything above; `lower` likewise."""
 
     lower: np.ndarray
 
@@ -154,16 +154,16 @@ class Motion:
     upper: Layer
     lower: Layer
     body_on_face: np.ndarray
-    """[3, 2]: what breath, shrug and lean move the face by."""
+    """[3, 2]: displacement of the face by breath, shrug and lean."""
 
     lip_channels: np.ndarray
-    """[K + 2, H, 3] float32: what each channel adds to the lips."""
+    """[K + 2, H, 3] float32: displacement of the lips by each channel."""
 
     def pose(
         self, strengths: np.ndarray, closing: float, lifting: float, controls: np.ndarray, together: bool = False
     ) -> Pose:
-        """The face where channels have these strengths [K]: `closing` 0..1 shuts what the picture shows open, `lifting`
-        gives so much of the upper lip's part in that back; `together` keeps the lips from parting."""
+        """The face for channel strengths [K]: `closing` 0..1 closes the mouth that the picture shows open, `lifting`
+        reverts that fraction of the upper lip's part; `together` keeps the lips from parting."""
         face = self.geometry
         every = np.concatenate([strengths, [closing, -closing * lifting]]).astype(np.float32)
         lips = face.vertices[face.lips].astype(np.float64)
@@ -191,12 +191,12 @@ class Motion:
         return Pose(every, turn, body, corrections, upper, lower, gap, shift, body_shift)
 
     def shifts(self, pose: Pose, pairs: np.ndarray) -> np.ndarray:
-        """[n, 2]: by how much the middles between landmarks [n, 2] have moved, the expression left out."""
+        """[n, 2]: displacement of the midpoints between landmarks [n, 2], without the expression."""
         at = self.geometry.vertices[pairs].mean(1) - self.geometry.pivot
         return (at @ pose.turn.T - at)[:, :2] + pose.body_shift
 
     def vertices(self, pose: Pose, beforehand: np.ndarray) -> np.ndarray:
-        """[V, 3]: where the mesh lies in a frame; `beforehand` [V, 2] is added to its places in the picture."""
+        """[V, 3]: the mesh in a frame; `beforehand` [V, 2] is added to its positions in the picture first."""
         face = self.geometry
         places = face.vertices.astype(np.float64)
         places[:, :2] += beforehand
@@ -214,7 +214,7 @@ class Motion:
         return shown.astype(np.float32)
 
     def carried(self, pose: Pose, places: np.ndarray) -> np.ndarray:
-        """[r, c, 2] float32: where places [r, c, 2] of the picture, away from the mouth, lie in a frame."""
+        """[r, c, 2] float32: frame positions of picture positions [r, c, 2], which must be away from the mouth."""
         moves = self.whole.moves(pose.strengths, pose.turn, pose.body)
         moved = [self.whole.grid.sampled(moves[..., i], places) for i in (0, 1)]
         return (places + np.stack(moved, -1)).astype(np.float32)
@@ -307,8 +307,8 @@ def prepare_motion(face: Geometry) -> Motion:
 
 def _depth(face: Geometry, grid: Grid, lies: Cover, tall: float) -> np.ndarray:
     """
-    [R, C] float32: the face's depth, no steeper than can be turned, and carried on over hair and neck. At its rim a
-    face falls away so steeply that places would fold over one another; what is nearer to the viewer stays as it is.
+    [R, C] float32: the face's depth, with limited slope, extended over hair and neck. At its rim a face recedes so
+    steeply that the warp would fold over; parts nearer to the viewer are unchanged.
     """
     depth = np.full((grid.rows, grid.columns), np.float32(1e6))
     depth[lies.covered] = lies.spread(face.vertices[:, 2:])[:, 0]
@@ -319,7 +319,7 @@ def _depth(face: Geometry, grid: Grid, lies: Cover, tall: float) -> np.ndarray:
 
 
 def _cones(depth: np.ndarray, rise: float, rounds: int) -> np.ndarray:
-    """[R, C]: the most that is nowhere above `depth` and rises by at most `rise` from a cell to the next."""
+    """[R, C]: the largest field that is nowhere above `depth` and rises by at most `rise` per cell."""
     for _ in range(rounds):
         padded = np.pad(depth, 1, "edge")
         straight = np.minimum.reduce([padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]])
@@ -330,13 +330,13 @@ def _cones(depth: np.ndarray, rise: float, rounds: int) -> np.ndarray:
 
 
 def _from_pivot(grid: Grid, depth: np.ndarray, pivot: np.ndarray) -> np.ndarray:
-    """[3, R, C] float32: x, y and depth of the cells' middles, from the pivot."""
+    """[3, R, C] float32: x, y and depth of the cell centres, relative to the pivot."""
     middles = np.moveaxis(grid.middles, -1, 0)
     return (np.concatenate([middles, depth[None]]) - pivot[:, None, None]).astype(np.float32)
 
 
 def _extended(known: np.ndarray, covered: np.ndarray, box: tuple[slice, slice], fade: float) -> np.ndarray:
-    """Values [m, n, 3] of the covered cells, carried on into the box and fading smoothly to nothing: [m, 3, r, c].
+    """Extends values [m, n, 3] of the covered cells into the box, fading smoothly to zero: [m, 3, r, c].
 
     A screened Laplace equation; `fade` is a cell's edge over the distance in which they fall to a third.
     """
@@ -347,7 +347,7 @@ def _extended(known: np.ndarray, covered: np.ndarray, box: tuple[slice, slice], 
     pairs = np.concatenate([np.stack([a.ravel(), b.ravel()]) for a, b in (beside, below)], 1)
     joined = sparse.coo_matrix((np.ones(pairs.shape[1]), pairs), (number.size,) * 2)
     joined = (joined + joined.T).tocsr()
-    operator = ((4 + fade**2) * sparse.identity(number.size) - joined).tocsr()  # beyond the box all is nothing
+    operator = ((4 + fade**2) * sparse.identity(number.size) - joined).tocsr()  # beyond the box everything is zero
     free, held = np.flatnonzero(~inside.ravel()), np.flatnonzero(inside.ravel())
     values = known.transpose(1, 0, 2).reshape(len(held), -1)
     solver = splu(operator[free][:, free].tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
@@ -358,7 +358,7 @@ def _extended(known: np.ndarray, covered: np.ndarray, box: tuple[slice, slice], 
 
 
 def _follows_head(beside: np.ndarray, above: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """[R, C]: 1 on the head, falling to 0 round it and down the neck. Places in face heights from the face's middle."""
+    """[R, C]: 1 on the head, falling to 0 around it and down the neck. Positions in face heights from its centre."""
     wide, high, low = _HEAD
     radius = np.hypot(beside / wide, np.where(above > 0, above / high, above / low))
     weight = smoothstep((1.75 - radius) / 0.75) * smoothstep((above - _NECK[0]) / _NECK[1])
@@ -368,7 +368,7 @@ def _follows_head(beside: np.ndarray, above: np.ndarray, face: np.ndarray) -> np
 def _body(
     beside: np.ndarray, above: np.ndarray, head: np.ndarray, up: np.ndarray, right: np.ndarray, tall: float
 ) -> np.ndarray:
-    """[3, 2, R, C] float32: what breath, shrug and lean move."""
+    """[3, 2, R, C] float32: displacement by breath, shrug and lean."""
     trunk = smoothstep((-0.55 - above) / 0.4) * smoothstep((1.5 - np.abs(beside)) / 0.4)
     shoulders = trunk * smoothstep((np.abs(beside) - 0.3) / 0.35)
     leaning = np.maximum(head, smoothstep((1.2 - np.abs(beside)) / 0.5)) * smoothstep((above + 1.25) / 1.2)
@@ -377,9 +377,9 @@ def _body(
 
 
 def _extended_from(below: Cover, chain: np.ndarray, grid: Grid, vertices: np.ndarray, side: float) -> Cover:
-    """As `below`, but what lies beyond one lip's edge, into the mouth and over the other lip, goes on from that edge.
+    """Like `below`, but everything beyond one lip's edge, into the mouth and over the other lip, extends that edge.
 
-    `side` 1 for the upper lip's edge (what is below it), -1 for the lower.
+    `side` is 1 for the upper lip's edge (everything below it), -1 for the lower.
     """
     line = vertices[chain, :2]
     along = (line[-1] - line[0]) / np.hypot(*(line[-1] - line[0]))

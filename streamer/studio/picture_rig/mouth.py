@@ -1,8 +1,8 @@
-"""The mouth's inside: teeth and tongue as flat layers that turn with the head and drop with the jaw.
+"""The mouth's inside: teeth and tongue as flat layers that rotate with the head and drop with the jaw.
 
-    anatomy, the face's axes, colours ─▶ layers at a size (once) ─▶ put together behind the lips' opening (a frame)
+    anatomy, the face's axes, colours ─▶ layers at a size (once) ─▶ composited behind the lips' opening (per frame)
 
-Where the picture shows teeth, they are the upper layer: a person's own.
+If the picture shows teeth, they are used as the upper layer: a person's own.
 """
 
 from dataclasses import dataclass, replace
@@ -23,74 +23,74 @@ from streamer.studio.picture_rig.motion import Pose
 from streamer.studio.picture_rig.topology import topology
 
 _SEAM = 6.615  # dm: height of the mean face's closed lips
-_LOWERED = {UPPER_TEETH: -0.019, LOWER_TEETH: -0.025, TONGUE: -0.012}  # dm, from where the mean face has them
+_LOWERED = {UPPER_TEETH: -0.019, LOWER_TEETH: -0.025, TONGUE: -0.012}  # dm, relative to the mean face
 _BEHIND = {UPPER_TEETH: 0.0, LOWER_TEETH: 0.0, TONGUE: -0.05}
-_DROP = 0.215  # dm that the tongue sinks with the opened jaw
+_DROP = 0.215  # dm by which the tongue sinks with the open jaw
 _FRONT = 1.53  # dm: depth of the foremost tooth
 _DEPTHS = {UPPER_TEETH: 0.42, LOWER_TEETH: 0.42, TONGUE: 0.75}  # dm behind it where no light arrives
 _SMOOTH = 41  # points along each lip
-_SUPERSAMPLED = 4  # the opening's mask
-_LEAST = 0.125  # pixels between the lips below which the mouth is shut
-_SOFT = 0.0085  # mouth widths: how soft the lips' edge is
-_SHADOW = (0.035, 0.5, 0.46)  # mouth widths: how far the lips' shadow reaches, how far down; and the light it leaves
-_TEETH_HEIGHT = 0.15  # mouth widths, lips cut: an opening less high shows too little of them
-_TEETH_LIGHT, _TEETH_SHARE = 0.8, 0.25  # of an opening, this share is as light, beside the skin, where teeth show
-_LIP_RIM = 0.036  # mouth widths inside the cut that are not taken for teeth
-_LINE = (0.009, 0.011, 0.6)  # mouth widths: how thick and soft the line of shut lips is, and how dark
-_LINE_UNTIL = 0.05  # mouth widths between the lips at which it is gone
-_HALO = (0.018, 0.22)  # mouth widths and share: skin at the opening's rim is a little darker
+_SUPERSAMPLED = 4  # factor for the opening's mask
+_LEAST = 0.125  # pixels between the lips below which the mouth is closed
+_SOFT = 0.0085  # softness of the lips' edge, in mouth widths
+_SHADOW = (0.035, 0.5, 0.46)  # the lips' shadow: extent in mouth widths, extent downwards, remaining light
+_TEETH_HEIGHT = 0.15  # minimum height (mouth widths, without lips) of an opening that shows enough teeth
+_TEETH_LIGHT, _TEETH_SHARE = 0.8, 0.25  # teeth are visible if this fraction is this bright, relative to the skin
+_LIP_RIM = 0.036  # mouth widths inside the opening that are not taken for teeth
+_LINE = (0.009, 0.011, 0.6)  # the line of closed lips: thickness and softness in mouth widths, darkness
+_LINE_UNTIL = 0.05  # mouth widths between the lips at which it disappears
+_HALO = (0.018, 0.22)  # darker skin at the opening's rim: width in mouth widths, strength
 
 
 @dataclass(frozen=True, eq=False)
 class Opening:
-    """What of a frame lies between the lips."""
+    """The area of a frame between the lips."""
 
     x: int
     y: int
     """The upper left pixel of `share`."""
 
     share: np.ndarray
-    """[h, w] float32: of each pixel, 0..1."""
+    """[h, w] float32: coverage of each pixel, 0..1."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A flat picture in the plane in which its part of the mouth lies."""
+    """A flat image of a part of the mouth, in that part's plane."""
 
     pixels: np.ndarray
     """[h, w, 4] float32 premultiplied, alpha 0..1."""
 
     grid: Grid
-    """Where it lies while the head is straight and the jaw shut; one cell a pixel."""
+    """Its position with the head straight and the jaw closed; one cell per pixel."""
 
     depth: float
     """z in frame units."""
 
     jaw: np.ndarray
-    """[3]: by what the opened jaw moves it."""
+    """[3]: displacement by the open jaw."""
 
     raised: np.ndarray
-    """[3]: by what a raised tongue does."""
+    """[3]: displacement by a raised tongue."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inside:
-    """Of one face at one size."""
+    """The mouth's inside of one face at one size."""
 
     layers: dict[int, _Layer]
     colours: Colours
     own_teeth: bool
     softness: float
-    """Pixels by which the picture itself is blurred, since it was enlarged."""
+    """Blur (pixels) of the picture itself, due to its magnification."""
 
     drawing: bool
 
     open_mouth: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-    """Another picture's square [S, S, 4] and its lips' inner edges [41, 2] in pixels: shown where the mouth opens."""
+    """Another picture's square [S, S, 4] and its inner lip edges [41, 2] in pixels: shown when the mouth opens."""
 
     def paint(self, frame: np.ndarray, pose: Pose, geometry: Geometry, tongue: float) -> Opening | None:
-        """Into a frame [S, S, 4] uint8 premultiplied whose lips already lie as `pose` says. Returns what lies between
-        the lips; None where they are shut."""
+        """Paints into a frame [S, S, 4] uint8 premultiplied whose lips are already in `pose`. Returns the area between
+        the lips; None if they are closed."""
         size = len(frame)
         scale = size / FRAME
         upper, lower = (_curve(lip[::2, :2], _SMOOTH) * scale for lip in (pose.upper, pose.lower))
@@ -141,12 +141,12 @@ class Inside:
                 continue
             lift = tongue * (layer.raised - 0.75 * jaw * layer.jaw * (part == TONGUE))
             moved = jaw * layer.jaw + lift
-            # A raised tongue is still rooted below: its upper end goes up and it is stretched, or a hole would be seen.
+            # A raised tongue stays rooted below: its upper end rises and it is stretched, to leave no gap.
             stretched = 1 + max(float(lift @ geometry.up), 0.0) / (layer.grid.rows * layer.grid.cell)
             at = np.array([layer.grid.x, layer.grid.y, layer.depth]) + moved - geometry.pivot
             corner = (pose.turn @ at + geometry.pivot)[:2] + pose.body_shift
             linear = pose.turn[:2, :2] * (layer.grid.cell / on.cell) @ np.diag([1.0, stretched])
-            # From the layer's pixels to the frame's; both count from the middle of their first.
+            # Maps the layer's pixels to the frame's; both are relative to the centre of their first pixel.
             shift = (corner - [on.x, on.y]) / on.cell + linear @ np.full(2, 0.5) - 0.5
             pixels = cv2.warpAffine(
                 layer.pixels, np.column_stack([linear, shift]), (on.columns, on.rows), flags=cv2.INTER_LINEAR
@@ -167,7 +167,7 @@ class Inside:
         their_axes = np.stack([theirs, [-theirs[1], theirs[0]]], 1) / (theirs @ theirs)
         their_top, their_bottom = ((lip - above[0]) @ their_axes for lip in (above, below))
         their_first, their_last = (np.interp(x, lip[:, 0], lip[:, 1]) for lip in (their_top, their_bottom))
-        # Drawn mouths are stretched as a whole; teeth keep their size and what is below them is cut off.
+        # Drawn mouths are stretched as a whole; teeth keep their size and are cropped below.
         share = (y - first) / np.maximum(last - first, 1e-3)
         down = share * (their_last - their_first) if self.drawing else np.minimum(y - first, their_last - their_first)
         source = np.clip(their_first + down, their_first + 0.01, np.maximum(their_last - 0.01, their_first + 0.01))
@@ -176,7 +176,7 @@ class Inside:
         return out[..., :3].astype(np.float32)
 
     def _light(self, opening: np.ndarray, gap: float, width: float) -> np.ndarray:
-        """[h, w] 0..1: what the lips, the upper one above all, leave of the light."""
+        """[h, w] 0..1: light that passes the lips, above all the upper one."""
         reach, down, least = _SHADOW
         blur = max(0.6, min(reach * width, 0.22 * gap))
         soft = cv2.GaussianBlur(opening, (0, 0), blur)
@@ -189,7 +189,7 @@ class Inside:
 
 
 def _darken_line(frame: np.ndarray, line: np.ndarray, width: float, strength: float) -> None:
-    """Where lips that the picture shows apart are brought together: the dark line between them [n, 2], in pixels."""
+    """Paints the dark line [n, 2] (pixels) between lips that the picture shows apart and that are now closed."""
     margin = int(3 + 0.1 * width)
     x0, y0 = np.maximum(np.floor(line.min(0)).astype(int) - margin, 0)
     x1, y1 = np.minimum(np.ceil(line.max(0)).astype(int) + margin, len(frame))
@@ -217,7 +217,7 @@ def _curve(points: np.ndarray, count: int) -> np.ndarray:
 
 
 def _mask(outline: np.ndarray, width: int, height: int) -> np.ndarray:
-    """[height, width] float32: the share of each pixel inside an outline [n, 2] in pixels."""
+    """[height, width] float32: coverage of each pixel by an outline [n, 2] in pixels."""
     k = _SUPERSAMPLED
     fine = np.zeros((height * k, width * k), np.uint8)
     cv2.fillPoly(fine, [np.round(outline * k * 16 - 8).astype(np.int32)], 255, cv2.LINE_8, 4)
@@ -233,15 +233,15 @@ def prepare_inside(
     open_mouth: Lent | None = None,
 ) -> Inside:
     """
-    For frames as large as `image` [S, S, 4], the square at rest; `enlargement` as Framing says it; `open_mouth`:
-    another picture of the face that shows one.
+    Prepares frames of the size of `image` [S, S, 4], the square at rest; `enlargement` as in Framing; `open_mouth`:
+    another picture of the face with an open mouth.
     """
     size = len(image)
     layers = {part: _rendered(part, geometry, colours, size, drawing) for part in (UPPER_TEETH, LOWER_TEETH, TONGUE)}
     own = _own_teeth(geometry, image, colours) if geometry.open and not drawing else None
     if own is not None:
         layers[UPPER_TEETH] = own
-    if drawing:  # one row of teeth says it
+    if drawing:  # one row of teeth is enough
         del layers[LOWER_TEETH]
     softness = 0.33 * enlargement if enlargement > 1.6 else 0.0
     lent = None
@@ -259,7 +259,7 @@ def _anchor(geometry: Geometry) -> np.ndarray:
 
 
 def _rendered(part: int, geometry: Geometry, colours: Colours, size: int, drawing: bool) -> _Layer:
-    """A part of the anatomy, seen as the picture's face is."""
+    """Renders a part of the anatomy from the viewpoint of the picture's face."""
     mean = anatomy.load()
     mesh = mean.tongue if part == TONGUE else mean.teeth
     of_part = mesh.part == part
@@ -309,7 +309,7 @@ def _within(image: np.ndarray, outline: np.ndarray) -> np.ndarray:
 
 
 def _own_teeth(geometry: Geometry, image: np.ndarray, colours: Colours) -> _Layer | None:
-    """What the picture shows between its lips, carried on under the upper lip; None where that is too little."""
+    """The teeth visible in the picture, extended under the upper lip; None if too little is visible."""
     size, mesh = len(image), topology()
     scale = size / FRAME
     upper, lower = (geometry.vertices[chain, :2].astype(np.float64) * scale for chain in (mesh.upper, mesh.lower))
@@ -325,7 +325,7 @@ def _own_teeth(geometry: Geometry, image: np.ndarray, colours: Colours) -> _Laye
     x1, y1 = np.ceil(outline.max(0)).astype(int) + 2
     xs, ys = np.meshgrid(np.arange(x0, x1), np.arange(y0, y1))
     top, bottom = (np.interp(xs[0] + 0.5, lip[:, 0], lip[:, 1]) for lip in (upper, lower))
-    # Lips were cut outwards of their edges: what lies there is lip still, and no tooth.
+    # The seam cuts outwards of the lips' edges: what lies there is still lip, not teeth.
     inner = np.clip(_LIP_RIM * geometry.mouth_width * scale, 0.06 * (bottom - top), 0.35 * (bottom - top))
     source = np.clip(ys + 0.0, (top + inner - 0.5)[None], (bottom - inner - 0.5)[None])
     colour = cv2.remap(

@@ -1,4 +1,4 @@
-"""All that is computed of a picture once, before any frame of it is drawn."""
+"""Everything computed once from a picture, before any frame is drawn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from streamer.studio.picture_rig.shading import Shading, prepare_shading
 
 @dataclass(frozen=True, eq=False)
 class PreparedPicture:
-    """All that is computed of a picture once, whatever the size of its frames."""
+    """Everything computed once from a picture, independent of the frame size."""
 
     framing: Framing
     motion: Motion
     colours: Colours
     eyes: Eyes | DrawnEyes | None
-    """None: they stay as the picture shows them."""
+    """None: the eyes stay as in the picture."""
     shading: Shading
     lent: Mapping[str, Lent]
 
@@ -38,8 +38,8 @@ class PreparedPicture:
         cls, picture: np.ndarray, fit: FaceFit, matte: np.ndarray | None = None, others: Others | None = None
     ) -> "PreparedPicture":
         """
-        Of a picture [H, W, 4] uint8 straight RGBA and a face in its pixels. With a `matte` [H, W] uint8 of the person,
-        the background of an opaque picture stays still; `others`: further pictures of the face. Takes some 0.2 s.
+        Prepares a picture [H, W, 4] uint8 straight RGBA with a face in its pixels. With a `matte` [H, W] uint8 of the
+        person, the background of an opaque picture stays still; `others`: additional pictures. Takes 0.2 s.
         """
         framing = frame(picture, fit, matte)
         image = np.ascontiguousarray(framing.image(FRAME)[..., :3])

@@ -1,4 +1,4 @@
-"""A picture that talks: prepared once, then drawn frame by frame by moving its own pixels."""
+"""Animates a picture: prepared once, then drawn frame by frame by warping its own pixels."""
 
 import math
 
@@ -22,15 +22,15 @@ from streamer.studio.picture_rig.prepared import PreparedPicture
 from streamer.studio.picture_rig.wiped_lids import WipedLids
 
 _EYES = np.array([LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS])
-_SPEAKS = 0.01  # of any of the mouth's controls: from here on the lips leave what the picture shows
-_QUIET, _EASE = 12, 12  # frames of silence until they go back there, and in how many they do
-_CLOSES = 4  # frames in which they leave it
-_LIFTED = 0.55  # of what the upper lip was lowered over teeth: given back where the mouth opens
-_LESS_SMILE = 0.5  # by which lips that are shut over teeth smile less than the picture
+_SPEAKS = 0.01  # value of any mouth control from which the lips leave their pose in the picture
+_QUIET, _EASE = 12, 12  # frames of silence until they return to it, and frames that this takes
+_CLOSES = 4  # frames that leaving it takes
+_LIFTED = 0.55  # fraction of the upper lip's lowering over teeth that is reverted when the mouth opens
+_LESS_SMILE = 0.5  # reduction of the smile for lips that are closed over teeth
 _REACH = {"yaw": (-0.45, 0.45), "pitch": (-0.35, 0.35), "roll": (-0.4, 0.4)}
-"""Radians by which a head is turned at most."""
-_FARTHEST = 0.85  # radians from the front, whatever the picture shows
-_MARGIN = 10  # of a frame's edge is this share of what lies beyond it at hand, for heads that move
+"""Maximum rotation of the head in radians."""
+_FARTHEST = 0.85  # maximum rotation from frontal in radians, including the picture's own
+_MARGIN = 10  # the texture extends beyond the frame by 1/10 of its edge, for head motion
 
 
 class PictureRig:
@@ -40,8 +40,8 @@ class PictureRig:
 
     def __init__(self, prepared: PreparedPicture, size: int = FRAME, background: bool = True) -> None:
         """
-        A cut-out stands before a plain backdrop where `background`, else on nothing; there, a photograph is cut out,
-        too, if its person is known.
+        A cut-out is drawn over a plain backdrop if `background`, otherwise over transparency; then a photograph is cut
+        out, too, if a matte of its person is known.
         """
         self.size = size
         self._heard = False
@@ -83,7 +83,7 @@ class PictureRig:
         self._still = np.stack(np.meshgrid(places, places), -1)
 
     def hear(self, controls: np.ndarray, curves: object, emotion: np.ndarray) -> None:
-        """A frame's controls [C], drawn or not: after a silence the mouth goes back to what the picture shows."""
+        """Takes a frame's controls [C], drawn or not: after silence the mouth returns to the picture's pose."""
         speaks = np.abs(controls[MOUTH_CONTROLS]).max() > _SPEAKS
         self._heard = True
         self._quiet = 0 if speaks else self._quiet + 1
@@ -91,21 +91,21 @@ class PictureRig:
         self._given = max(wanted, self._given - 1 / _CLOSES)
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
-        """[C] float32 to [S, S, 4] uint8 straight RGBA. Controls beyond their range are drawn at its end.
+        """[C] float32 to [S, S, 4] uint8 straight RGBA. Controls are clamped to their ranges.
 
-        Raises ArithmeticError where they are not finite: that frame is left out, and the next is drawn as if it had not
-        been. Raises ValueError where there are not C of them.
+        Raises ArithmeticError if they are not finite: that frame is skipped without affecting the next. Raises
+        ValueError if there are not C of them.
         """
         return self._draw(controls)
 
     def explain(self, controls: np.ndarray) -> Explained:
-        """The frame that `draw` gives, and what is where in it."""
+        """The frame that `draw` gives, with its ground truth."""
         stages = Stages()
         frame = self._draw(controls, stages)
         return explained(self._prepared, frame, stages, self._margin)
 
     def _draw(self, controls: np.ndarray, stages: Stages | None = None) -> np.ndarray:
-        """As `draw`. What lies between is left in `stages`."""
+        """As `draw`; records intermediate results in `stages`."""
         prepared, fit = self._prepared, self._prepared.framing.fit
         controls = limited(controls)
         value = {name: float(controls[i]) for name, i in INDEX.items()}
@@ -144,7 +144,7 @@ class PictureRig:
         return self._finished(out)
 
     def _head(self, controls: np.ndarray) -> np.ndarray:
-        """Controls whose head goes no farther than what the picture shows can be turned."""
+        """Controls whose head rotation is limited to what the picture supports."""
         near = controls.copy()
         turned = self._prepared.geometry.yaw
         for name, (low, high) in _REACH.items():
@@ -154,7 +154,7 @@ class PictureRig:
         return near
 
     def _finished(self, frame: np.ndarray) -> np.ndarray:
-        """A premultiplied frame before its background, or straight."""
+        """A premultiplied frame over its background, or straight."""
         if self._opaque:
             frame[..., 3] = 255
             return frame
@@ -171,7 +171,7 @@ class PictureRig:
         return frame
 
     def _places(self, flow: Flow, pose: Pose) -> np.ndarray:
-        """[S, S, 2] float32: where in the texture each pixel comes from."""
+        """[S, S, 2] float32: source position of each pixel in the texture."""
         size, scale = self.size, self.size / FRAME
         places = cv2.resize(flow.whole * np.float32(2 * scale), (size, size), interpolation=cv2.INTER_LINEAR)
         cv2.add(places, self._still, dst=places)
@@ -203,11 +203,11 @@ class PictureRig:
         return places
 
     def close(self) -> None:
-        """Nothing is held beyond memory."""
+        """Nothing to release but memory."""
 
 
 def _limited(angle: float, low: float, high: float) -> float:
-    """An angle that gets slower beyond seven tenths of its limits and never passes them."""
+    """Soft-limits an angle: compressed beyond seven tenths of its limits, never past them."""
     limit = high if angle > 0 else -low
     knee = 0.7 * limit
     beyond = abs(angle) - knee

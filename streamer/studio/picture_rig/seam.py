@@ -1,7 +1,7 @@
-"""Where a picture's lips meet: the mesh's inner lips are moved onto what the picture shows.
+"""The seam of the lips: moves the mesh's inner lips to where they meet in the picture.
 
-A shut mouth has one line, found as the darkest path between the corners, and is cut a little below it, so that the dark
-line goes with the upper lip. An open one is cut inside of its lips, so that no teeth stick to them.
+A closed mouth has a single line, found as the darkest path between the corners, and is cut slightly below it, so that
+the dark line moves with the upper lip. An open mouth is cut inside its lips, so that no teeth stick to them.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ import numpy as np
 from streamer.studio.picture_rig.curves import smoothstep
 from streamer.studio.picture_rig.topology import LEFT_CORNER, LOWER_LIP, RIGHT_CORNER, UPPER_LIP
 
-_OPEN = {"photo": 0.13, "drawing": 0.25}  # gap, in mouth widths, from which on the mouth is open whatever is in it
-_PARTED = 0.05  # from which on it is, if something brighter than the skin shows, or nothing but darkness
+_OPEN = {"photo": 0.13, "drawing": 0.25}  # gap (mouth widths) from which the mouth is open whatever it shows
+_PARTED = 0.05  # gap from which it is open if it shows something brighter than the skin, or only darkness
 _BRIGHTER, _DARKER = 1.08, 0.3
-_WIDER, _GAPING = 0.09, 0.6  # or, where it is wider than this, something so dark
-_BLURRED = (2.5, 0.075)  # frame units of a pixel of the file, and gap, from which on the mouth is open
-_REACH = 0.16  # mouth widths above and below the mesh's own line where the seam is looked for
+_WIDER, _GAPING = 0.09, 0.6  # or, if it is wider than this, something this dark
+_BLURRED = (2.5, 0.075)  # frame units per file pixel, and gap, from which the mouth is open
+_REACH = 0.16  # search range for the seam above and below the mesh's line, in mouth widths
 _STEP = 0.008
-_ALONG = 97  # places along the mouth
-_BELOW = 0.012  # mouth widths below the seam: where it is cut
-_INSIDE = (0.034, 0.026)  # mouth widths by which an open mouth's lips are moved outwards, upper and lower
-_COARSE = 45  # pixels of the file that a mouth is wide below which its line is taken to be a simple one
+_ALONG = 97  # samples along the mouth
+_BELOW = 0.012  # mouth widths from the seam down to the cut
+_INSIDE = (0.034, 0.026)  # mouth widths by which an open mouth's upper and lower lips are moved outwards
+_COARSE = 45  # width of a mouth in file pixels below which its line is assumed to be simple
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Seam:
     """[468, 3] float64, frame units: with the inner lips moved."""
 
     open: bool
-    """Whether the picture shows into the mouth."""
+    """Whether the picture shows an open mouth."""
 
     gap: float
-    """Between the inner lips as the mesh was found, in mouth widths."""
+    """Distance of the mesh's original inner lips, in mouth widths."""
 
 
 def find_seam(image: np.ndarray, landmarks: np.ndarray, enlargement: float, drawing: bool) -> Seam:
     """
-    `image` [FRAME, FRAME, 3] uint8; `landmarks` [468, 3] in frame units; how many frame units a pixel of the file is.
+    `image` [FRAME, FRAME, 3] uint8; `landmarks` [468, 3] in frame units; `enlargement`: frame units per file pixel.
     """
     moved = landmarks.astype(np.float64).copy()
     left, right = moved[LEFT_CORNER, :2], moved[RIGHT_CORNER, :2]
@@ -59,7 +59,7 @@ def find_seam(image: np.ndarray, landmarks: np.ndarray, enlargement: float, draw
     light = cv2.remap(grey, *(np.ascontiguousarray(at[..., i] - 0.5, np.float32) for i in (0, 1)), cv2.INTER_LINEAR)
 
     shows = _is_open(light, across, middle, top, bottom, gap, drawing)
-    # A picture of few pixels shows neither teeth nor darkness in a narrow opening.
+    # At low resolution a narrow opening shows neither teeth nor darkness.
     shows |= not drawing and enlargement > _BLURRED[0] and gap > _BLURRED[1]
     if shows:
         for lip, sign, share in ((UPPER_LIP, -1, _INSIDE[0]), (LOWER_LIP, 1, _INSIDE[1])):
@@ -109,7 +109,7 @@ def _is_open(
 
 
 def _darkest_path(light: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """[A]: for each place along the mouth the index of the path that is darkest and does not jump."""
+    """[A]: for each sample along the mouth, the index of the darkest path without jumps."""
     cost = light / (light.std() + 3) + 0.5 * (across[None] / 0.09) ** 2
     steps = (-2, -1, 0, 1, 2)
     total, came = cost[0], []
@@ -128,7 +128,7 @@ def _darkest_path(light: np.ndarray, across: np.ndarray) -> np.ndarray:
 
 
 def _smooth_line(t: np.ndarray, line: np.ndarray, degree: int) -> np.ndarray:
-    """A polynomial through most of it: what lies off it counts little."""
+    """A robust polynomial fit: outliers have little weight."""
     weights = np.ones_like(t)
     for _ in range(4):
         fitted = np.polyval(np.polyfit(t, line, degree, w=weights), t)

@@ -1,6 +1,6 @@
-"""What expressions do to light and colour: the folds of a smile, brows drawn together, a blush.
+"""Shading by expressions: smile folds, frown lines, blush.
 
-Small corrections, as soft maps that lie on the face at rest and move with it.
+Small corrections, as soft maps that are fixed to the face at rest and move with it.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from streamer.studio.picture_rig.field import Grid
 from streamer.studio.picture_rig.framing import FRAME
 
 _FOLDS = ((129, 203, 206, 216), (358, 423, 426, 436))
-"""From the wings of the nose round the corners of the mouth."""
+"""From the wings of the nose around the corners of the mouth."""
 _APPLES = (50, 280)
 _FURROW = ((107, 9, 55), (336, 9, 285))
-_LEAST = 0.008  # of a change that is painted
+_LEAST = 0.008  # minimum change that is painted
 _FOLD, _APPLE, _FURROWED, _BLUSH = -0.11, 0.05, -0.08, np.array([0.04, -0.13, -0.10])
-"""Share by which each changes the light, at full strength; a blush changes red, green and blue."""
+"""Relative change of brightness by each map at full strength; a blush changes red, green and blue."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +29,10 @@ class Shading:
 
     drawing: bool
     opaque: bool
-    """Whether nothing shines through the picture."""
+    """Whether the picture is opaque."""
 
     def amounts(self, controls: np.ndarray) -> np.ndarray:
-        """[4, 3]: how much each map changes red, green and blue in a frame."""
+        """[4, 3]: change of red, green and blue by each map in a frame."""
         smile, inner = (float(controls[INDEX[name]]) for name in ("smile", "brow_inner"))
         blush = float(np.clip(controls[INDEX["blush"]], 0, 1))
         folds = 0.0 if self.drawing else max(smile, 0.0)
@@ -47,8 +47,8 @@ class Shading:
 
     def paint(self, frame: np.ndarray, whole: np.ndarray, controls: np.ndarray) -> None:
         """
-        Into a frame [S, S, 4] uint8; `whole` [CELLS, CELLS, 2]: where its places come from, as displacements in frame
-        units (motion.Flow.whole).
+        Paints into a frame [S, S, 4] uint8; `whole` [CELLS, CELLS, 2] is the displacement in frame units to the source
+        positions (motion.Flow.whole).
         """
         amounts = self.amounts(controls)
         if np.abs(amounts).max() < _LEAST:
@@ -76,12 +76,12 @@ class Shading:
             np.minimum(region[..., :3], region[..., 3:], out=region[..., :3])
 
 
-_UNIT = 160  # of a byte: no change; eighths of a level of brightness are not seen
-_AROUND = 24  # frame units round the face that a head may move over
+_UNIT = 160  # byte value of no change; eighths of a brightness level are invisible
+_AROUND = 24  # frame units around the face that head motion may cover
 
 
 def prepare_shading(landmarks: np.ndarray, drawing: bool, opaque: bool) -> Shading:
-    """Of landmarks [468, 3] in frame units."""
+    """From landmarks [468, 3] in frame units."""
     points = landmarks[:, :2]
     unit = float(np.hypot(*(points[33] - points[263])))
     low, high = points.min(0), points.max(0)

@@ -1,4 +1,4 @@
-"""How the landmarks hang together: MediaPipe's face mesh, divided once, with the eyes filled and the mouth a hole.
+"""Topology of the landmarks: MediaPipe's face mesh, subdivided once, with the eyes filled and the mouth open.
 
 Letters used in shapes: V vertices of the divided mesh (the 468 landmarks first, then the middles of their edges); T its
 triangles.
@@ -14,7 +14,7 @@ from streamer.studio.picture_rig import anatomy
 
 FOREHEAD, CHIN = 10, 152
 LEFT_RIM, RIGHT_RIM = 234, 454
-"""Where the face ends beside the ears, the viewer's left and right."""
+"""Lateral ends of the face beside the ears, the viewer's left and right."""
 
 LEFT_CORNER, RIGHT_CORNER = 78, 308
 """Inner corners of the mouth, the viewer's left and right."""
@@ -28,7 +28,7 @@ EYES = (
     ((33, 7, 163, 144, 145, 153, 154, 155, 133), (33, 246, 161, 160, 159, 158, 157, 173, 133)),
     ((362, 382, 381, 380, 374, 373, 390, 249, 263), (362, 398, 384, 385, 386, 387, 388, 466, 263)),
 )
-"""For the viewer's left and right eye: the lower and the upper lid's edge, each from left to right."""
+"""For the viewer's left and right eye: the edges of the lower and the upper lid, each from left to right."""
 
 STABLE = (
     33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 2, 98, 327, 10, 109, 338, 234, 454, 127, 356, 70, 63, 105, 66, 107,
@@ -49,7 +49,7 @@ class Topology:
     """[T, 3] int32."""
 
     edges: np.ndarray
-    """[V - 468, 2]: the landmarks in whose middle each further vertex lies."""
+    """[V - 468, 2]: the landmarks whose midpoint each additional vertex is."""
 
     upper: np.ndarray
     """[21] vertices of the upper lip's inner edge, corners included."""
@@ -58,7 +58,7 @@ class Topology:
     """[21], of the lower lip's."""
 
     def divided(self, landmarks: np.ndarray) -> np.ndarray:
-        """[..., 468, n] values at the landmarks to [..., V, n] at the vertices."""
+        """Interpolates [..., 468, n] at the landmarks to [..., V, n] at the vertices."""
         middles = (landmarks[..., self.edges[:, 0], :] + landmarks[..., self.edges[:, 1], :]) / 2
         return np.concatenate([landmarks, middles], -2)
 

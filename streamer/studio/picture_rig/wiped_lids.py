@@ -1,6 +1,6 @@
-"""Drawn eyes that shut by showing another drawing of the same face, from above downwards.
+"""Closes drawn eyes by wiping downwards to another drawing of the same face.
 
-Where a drawing's lids are, landmarks of faces do not say: what differs between the two drawings does.
+Face landmarks do not locate a drawing's lids: the difference between the two drawings does.
 """
 
 import cv2
@@ -9,17 +9,17 @@ import numpy as np
 from streamer.studio.face_fit import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceFit
 from streamer.studio.picture_rig.framing import FRAME
 
-_DIFFERENT = 12  # levels: two drawings differ where they differ by more
-_REACH = 1.4  # widths of the mesh's eye round it in which they are compared
-_GROWN = 0.006  # of the frame's edge: outlines are soft
-_AROUND = 3  # pixels of the frame beside the box: its places may have turned a little
+_DIFFERENT = 12  # minimum difference (levels) between the two drawings
+_REACH = 1.4  # widths of the mesh's eye around it that are compared
+_GROWN = 0.006  # dilation, as a fraction of the frame's edge: outlines are soft
+_AROUND = 3  # frame pixels added around the box, for slight rotation
 
 
 class WipedLids:
     """For frames of one size."""
 
     def __init__(self, fit: FaceFit, open_: np.ndarray, shut: np.ndarray, margin: int, size: int) -> None:
-        """Squares [S + 2 margin, S + 2 margin, 4] uint8 premultiplied, eyes open and shut; `fit` in frame units."""
+        """Squares [S + 2 margin, S + 2 margin, 4] uint8 premultiplied, eyes open and closed; `fit` in frame units."""
         self._shut, self._margin, self._size, self._scale = shut, margin, size, size / FRAME
         different = (np.abs(shut.astype(np.int16) - open_).max(-1) > _DIFFERENT).astype(np.uint8)
         different = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
@@ -28,7 +28,7 @@ class WipedLids:
         ]
 
     def _mask(self, different: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Upper left corner [2] of a box in the squares, and how much of each of its pixels is wiped [h, w] float32."""
+        """Upper left corner [2] of a box in the squares, and the coverage of its pixels by the wipe [h, w] float32."""
         middle = corners.mean(0) * self._scale + self._margin
         reach = _REACH * float(np.hypot(*(corners[1] - corners[0]))) * self._scale
         x0, y0 = np.clip(np.floor(middle - reach).astype(int), 0, len(different))
@@ -46,8 +46,8 @@ class WipedLids:
 
     def paint(self, frame: np.ndarray, places: np.ndarray, shifts: np.ndarray, blinks: tuple[float, float]) -> None:
         """
-        Into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the enlarged square; `shifts` [2, 2]:
-        by how much each eye has moved, in frame units.
+        Paints into a frame [S, S, 4] uint8 whose pixels come from `places` [S, S, 2] of the enlarged square; `shifts`
+        [2, 2]: each eye's displacement in frame units.
         """
         for (corner, mask), shift, blink in zip(self._masks, shifts, blinks, strict=True):
             if blink < 0.01 or not mask.any():

@@ -1,8 +1,8 @@
-"""Timed phones and audio to the motion that the articulation network learns: mouth curves with coarticulation, prosody.
+"""Converts timed phones and audio to the articulation network's targets: mouth curves with coarticulation, prosody.
 
 Letters used in shapes: T frames, N phones, M mouth channels (7), P prosody channels, H hops of 10 ms.
 
-Frame k answers sample 640·k. `curves` and `prosody` look at a whole recording.
+Frame k corresponds to sample 640·k. `curves` and `prosody` process a whole recording.
 """
 
 import numpy as np
@@ -13,24 +13,24 @@ from streamer.training.data.phones import PHONES, SILENCE, TimedPhone
 
 OPEN, PRESS, TUCK = MOUTH.index("open"), MOUTH.index("press"), MOUTH.index("tuck")
 
-# Decay (1/s) of a phone's dominance outside its own time: the lips prepare earlier than the jaw (Cohen, Massaro).
+# Decay (1/s) of a phone's dominance outside its own time: lips prepare earlier than the jaw (Cohen, Massaro).
 _JAW_BEFORE, _JAW_AFTER = 24.0, 26.0
 _LIPS_BEFORE, _LIPS_AFTER = 17.0, 22.0
 _SHAPE = 1.3
-_EDGE = 0.04  # seconds inside a phone's ends where its dominance starts to give way
+_EDGE = 0.04  # seconds inside a phone's ends where its dominance starts to decrease
 _LIP_TRAVEL = 0.055  # seconds the lips need to close or to open
-_RELEASE = 0.75  # share of a p or b during which the lips are closed; the rest is its burst
+_RELEASE = 0.75  # fraction of a p or b during which the lips are closed; the rest is its burst
 
 
 def frame_count(samples: int) -> int:
-    """How many frames answer a sample of a recording this long."""
+    """Number of frames of a recording of this length."""
     return samples // SAMPLES_PER_FRAME + 1
 
 
 def curves(phones: list[TimedPhone], frames: int, loudness: np.ndarray | None = None) -> np.ndarray:
     """
     The mouth while these phones are spoken: [T, M] float32. `loudness` [T], in decibels relative to the speaker's
-    usual, opens the jaw more or less.
+    average, scales the jaw's opening.
     """
     mouth = np.zeros((frames, len(MOUTH)), np.float32)
     if not phones:
@@ -68,7 +68,7 @@ def closures(phones: list[TimedPhone]) -> list[tuple[float, float]]:
 
 
 def _close(mouth: np.ndarray, times: np.ndarray, phones: list[TimedPhone]) -> None:
-    """Lips meet for p, b and m: always on at least one frame, however short the closure."""
+    """Closes the lips for p, b and m on at least one frame, however short the closure."""
     closing = [p for p in phones if PHONES[p.phone].closes]
     for phone, (start, end) in zip(closing, closures(phones), strict=True):
         distance = np.maximum(np.maximum(start - times, times - end), 0)
@@ -82,7 +82,7 @@ def _close(mouth: np.ndarray, times: np.ndarray, phones: list[TimedPhone]) -> No
 
 
 def _tuck(mouth: np.ndarray, times: np.ndarray, phones: list[TimedPhone]) -> None:
-    """The lip reaches the teeth for f and v on the frame nearest to the phone's middle, however short it is."""
+    """Tucks the lip under the teeth for f and v on the frame nearest to the phone's middle, however short it is."""
     for phone in phones:
         target = PHONES[phone.phone].target[TUCK]
         if target > 0:
@@ -95,18 +95,18 @@ def _tuck(mouth: np.ndarray, times: np.ndarray, phones: list[TimedPhone]) -> Non
 
 _HOP = SAMPLE_RATE // 100
 _F0_WINDOW = 800
-_QUIET = -45.0  # decibels below full scale under which nothing counts as speech
+_QUIET = -45.0  # decibels relative to full scale below which nothing counts as speech
 
 
 def _smooth(x: np.ndarray, sigma: float) -> np.ndarray:
-    """[H] under a Gaussian of `sigma` hops."""
+    """[H] smoothed by a Gaussian of `sigma` hops."""
     reach = int(np.ceil(3 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return np.convolve(np.pad(x, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
 
 
 def levels(audio: np.ndarray) -> np.ndarray:
-    """[n] -> [H] decibels (0: full scale) of the 20 ms round every tenth millisecond."""
+    """[n] -> [H] decibels (0: full scale) in a window of 20 ms every 10 ms."""
     padded = np.pad(audio.astype(np.float64), (_HOP, _HOP))
     sums = np.concatenate([[0.0], np.cumsum(padded**2)])
     at = np.arange(len(audio) // _HOP + 1) * _HOP
@@ -114,7 +114,7 @@ def levels(audio: np.ndarray) -> np.ndarray:
 
 
 def pitch(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n] -> the fundamental in Hz (0: unvoiced) and how periodic the sound is (0..1), [H] each, by autocorrelation."""
+    """[n] -> fundamental frequency in Hz (0: unvoiced) and periodicity (0..1), [H] each, by autocorrelation."""
     lags = np.arange(SAMPLE_RATE // 400, SAMPLE_RATE // 70)
     padded = np.pad(audio.astype(np.float64), (_F0_WINDOW // 2, _F0_WINDOW // 2 + _HOP))
     windows = np.lib.stride_tricks.sliding_window_view(padded, _F0_WINDOW)[::_HOP][: len(audio) // _HOP + 1]
@@ -138,8 +138,8 @@ def pitch(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def prosody(audio: np.ndarray) -> np.ndarray:
     """
-    What the voice does besides its phones, [T, P] float32 in the order of features.PROSODY: energy and its beats,
-    voicing, the head's nod that goes with energy, the brows that go with pitch.
+    Prosody of the voice, [T, P] float32 in the order of articulation.PROSODY: energy and its beats, voicing, the head's
+    nod that accompanies energy, the brows that accompany pitch.
     """
     decibels = levels(audio)
     top = max(float(np.percentile(decibels, 95)), _QUIET + 10)
@@ -171,7 +171,7 @@ def prosody(audio: np.ndarray) -> np.ndarray:
 
 
 def truth(audio: np.ndarray, phones: list[TimedPhone]) -> tuple[np.ndarray, np.ndarray]:
-    """A recording with its phones -> mouth [T, M] and prosody [T, P]: what the network should say of it."""
+    """A recording with its phones -> mouth [T, M] and prosody [T, P]: the network's targets."""
     frames = frame_count(len(audio))
     decibels = _smooth(levels(audio), 4.0)[:: SAMPLES_PER_FRAME // _HOP][:frames]
     centres = np.arange(frames) / FPS

@@ -1,11 +1,11 @@
-"""Speech with timed phones: real recordings, aligned; and synthesizers, which know when they say what.
+"""Speech with timed phones: aligned real recordings, and synthesizers, which report their timing.
 
-All sources are Debian packages (SOURCES names package and licence of each). Real recordings come with their text; the
-text's phonemes, from CMU's dictionary or espeak-ng, are aligned to the sound by pocketsphinx's English acoustic model,
-other languages' phones through their nearest English ones, and an utterance whose alignment scores badly is rejected.
-festvox-ru brings its own labels, which also measure that aligner.
+All sources are Debian packages (SOURCES lists package and licence of each). Real recordings come with their text; the
+text's phonemes, from CMU's dictionary or espeak-ng, are aligned to the audio by pocketsphinx's English acoustic model,
+phones of other languages through their nearest English ones; utterances with a poor alignment score are rejected.
+festvox-ru has its own labels, which also serve to measure the aligner.
 
-Needs the packages named in SOURCES and the `train` extra; nothing here runs in a live session.
+Needs the packages listed in SOURCES and the `train` extra; nothing here runs in a live session.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ from streamer.training.data.phones import PHONES, SILENCE, TimedPhone, from_arpa
 
 @dataclass(frozen=True)
 class Source:
-    """A Debian package that speech comes from."""
+    """A Debian package that contains speech or a synthesizer."""
 
     package: str
     licence: str
@@ -58,7 +58,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Clip:
-    """One utterance: what was recorded or synthesized, and its text."""
+    """One utterance, recorded or to be synthesized, and its text."""
 
     source: str
     speaker: str
@@ -75,7 +75,7 @@ class Utterance:
     audio: np.ndarray  # [n] float32
     phones: list[TimedPhone]
     clip: Clip
-    score: float  # of the alignment, mean log likelihood of a frame; 0 where the times are known
+    score: float  # of the alignment, mean log likelihood per frame; 0 if the times are known
 
     @property
     def licence(self) -> str:
@@ -83,7 +83,7 @@ class Utterance:
 
 
 class Rejected(ValueError):
-    """A recording that does not say what its text says, or not clearly enough to be used."""
+    """A recording that does not match its text, or not clearly enough to be used."""
 
 
 def read_audio(path: Path) -> np.ndarray:
@@ -101,11 +101,11 @@ def resample(audio: np.ndarray, rate: int, to: int = SAMPLE_RATE) -> np.ndarray:
     return np.concatenate([out.to_ndarray()[0] for out in [*resampler.resample(frame), *resampler.resample(None)]])
 
 
-# Which recordings there are ------------------------------------------------------------------------------------------
+# Available recordings -------------------------------------------------------------------------------------------------
 
 
 def recordings(source: str) -> list[Clip]:
-    """The recordings of one source with their texts; FileNotFoundError names the package that is missing."""
+    """The recordings of one source with their texts. Raises FileNotFoundError, which names the missing package."""
     where = SOURCES[source]
     if not where.path.exists():
         raise FileNotFoundError(f"{where.path} does not exist: install the Debian package {where.package}")
@@ -117,7 +117,7 @@ def recordings(source: str) -> list[Clip]:
         return _fillets(source)
     if source == "tuxpaint":
         return _tuxpaint()
-    raise ValueError(f"{source!r} is a synthesizer, it has no recordings")
+    raise ValueError(f"{source!r} is a synthesizer and has no recordings")
 
 
 def _asterisk(source: str) -> list[Clip]:
@@ -130,7 +130,7 @@ def _asterisk(source: str) -> list[Clip]:
     for line in gzip.decompress(listing.read_bytes()).decode("utf-8-sig").splitlines():
         name, colon, text = line.partition(":")
         path = folder / f"{name.strip()}.g722"
-        # Tones and the like are described in brackets instead of spoken.
+        # Tones and other non-speech are described in brackets.
         text = re.sub(r"\(.*?\)|\[.*?\]|\.\.\.", " ", text).strip()
         if colon and text and not name.startswith(";") and path.exists():
             clips.append(Clip(source, folder.name, language, text, path))
@@ -207,7 +207,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class Espeak:
-    """libespeak-ng, which keeps its state in globals: one object a process, one thread at a time."""
+    """libespeak-ng, which keeps its state in globals: one object per process, not thread-safe."""
 
     def __init__(self) -> None:
         name = ctypes.util.find_library("espeak-ng")
@@ -220,7 +220,7 @@ class Espeak:
             raise RuntimeError(f"espeak_Initialize failed with {self.rate}")
         self._pieces: list[np.ndarray] = []
         self._events: list[tuple[float, str]] = []
-        self._callback = _Callback(self._heard)  # kept, or ctypes would free what the library calls
+        self._callback = _Callback(self._heard)  # keeps a reference, or ctypes would free the library's callback
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _heard(self, samples, count: int, events) -> int:
@@ -254,7 +254,7 @@ class Espeak:
         return words
 
     def speak(self, text: str, voice: str, rate: int = 170, pitch: int = 50, range_: int = 50) -> Utterance:
-        """`text` by `voice` (a language, or language+variant) at `rate` words a minute; pitch and range 0..100."""
+        """`text` by `voice` (a language, or language+variant) at `rate` words per minute; pitch and range 0..100."""
         self._pieces, self._events = [], []
         self._choose(voice)
         for name, value in (("rate", rate), ("pitch", pitch), ("range", range_)):
@@ -269,7 +269,7 @@ class Espeak:
         phones: list[TimedPhone] = []
         following = [*(time for time, _ in self._events[1:]), length]
         for (start, ipa), end in zip(self._events, following, strict=True):
-            # An event in brackets only says that another language begins.
+            # An event in brackets only marks a change of language.
             names = [] if ipa.startswith("(") else from_ipa(ipa) if ipa.strip() else [SILENCE]
             if end - start > 0.002:
                 phones += timed(names, start, end)
@@ -301,7 +301,7 @@ def flite(text: str, voice: str, stretch: float = 1.0, pitch: float | None = Non
 
 
 def flite_phones(printed: str) -> list[TimedPhone]:
-    """What `flite -psdur` prints: each phone with its end, and a new sentence starts again at 0."""
+    """Parses the output of `flite -psdur`: each phone with its end time; a new sentence starts again at 0."""
     phones: list[TimedPhone] = []
     base = start = 0.0
     for name, after in re.findall(r"(\S+?):([\d.]+)", printed):
@@ -314,8 +314,8 @@ def flite_phones(printed: str) -> list[TimedPhone]:
 
 # Alignment -----------------------------------------------------------------------------------------------------------
 
-# An alignment is believed above these. Of wrong transcripts 3 in 4 score below WORST_SCORE, of right ones 1 in 4; a
-# wrong one also hurries through its phones or leaves loud sound unspoken.
+# Alignments above these thresholds are accepted. Of wrong transcripts 3 in 4 score below WORST_SCORE, of right ones
+# 1 in 4; a wrong one also rushes through its phones or leaves loud audio without phones.
 WORST_SCORE = -33.0
 MOST_HURRIED = 0.30
 LEAST_COVERED = 0.80
@@ -329,22 +329,22 @@ class Aligner:
     def __init__(self) -> None:
         from pocketsphinx import Decoder  # only training needs it
 
-        # Foreign phones fit their English substitutes badly: narrow beams would lose the right path (and so would
-        # the search through its word lattice).
+        # Foreign phones match their English substitutes poorly: narrow beams would lose the right path (and so would
+        # the word lattice search).
         self._decoder = Decoder(lm=None, loglevel="FATAL", beam=1e-80, pbeam=1e-80, wbeam=1e-50, bestpath=False)
         self._known: set[str] = set()
 
     def align(self, audio: np.ndarray, words: list[list[list[str]]]) -> tuple[list[TimedPhone], float]:
         """
-        `words`: for each word its pronunciations, each a list of phones. -> the phones' times, and the mean score of a
-        frame. Raises Rejected where nothing fits.
+        `words`: for each word its pronunciations, each a list of phones. Returns the phones' times and the mean score
+        per frame. Raises Rejected if nothing fits.
         """
         if not words:
             raise Rejected("no words to align")
         decoder = self._decoder
         names = []
         for pronunciations in words:
-            # A word is named by its phones ("=" keeps it apart from English words); alternatives get a number behind.
+            # A word is named by its phones ("=" keeps it apart from English words); alternatives get a numeric suffix.
             name = "=" + "|".join("_".join(phones) for phones in pronunciations)
             if name not in self._known:
                 for i, phones in enumerate(pronunciations):
@@ -400,7 +400,7 @@ def aligner() -> Aligner:
 
 @functools.cache
 def _cmudict() -> dict[str, list[list[str]]]:
-    """CMU's dictionary as it comes with pocketsphinx: word -> its pronunciations in phones, diphthongs in two."""
+    """CMU's dictionary as shipped with pocketsphinx: word -> its pronunciations in phones, diphthongs as two."""
     from pocketsphinx import get_model_path
 
     words: dict[str, list[list[str]]] = {}
@@ -426,7 +426,7 @@ def pronounce(text: str, language: str) -> list[list[list[str]]]:
 
 
 def align(clip: Clip) -> Utterance:
-    """A recording with the times of its phones, or Rejected."""
+    """A recording with the times of its phones. Raises Rejected."""
     if clip.path is None:
         raise ValueError("only a recording can be aligned")
     audio = read_audio(clip.path)
@@ -447,7 +447,7 @@ def align(clip: Clip) -> Utterance:
 
 
 def _believe(audio: np.ndarray, phones: list[TimedPhone], score: float) -> None:
-    """Raises Rejected for an alignment that a wrong text would also have got."""
+    """Raises Rejected for an alignment that a wrong text could also have produced."""
     if score < WORST_SCORE:
         raise Rejected(f"score {score:.1f} is below {WORST_SCORE}")
     spoken = [p for p in phones if p.phone != SILENCE]

@@ -1,10 +1,10 @@
 """The training set of the articulation network: `lipstream data OUT` builds it on disk.
 
-A clip is speech with timed phones (speech.py), changed in pitch, rate, room, noise, level and codec, with the truth of
-every frame (animate.py). Clips lie in shards, `shard_0000.npz` and so on; `manifest.jsonl` has a line for each clip.
-Building again continues where it stopped, and the same seed gives the same set.
+A clip is speech with timed phones (corpora.py), varied in pitch, rate, room, noise, level and codec, with the targets
+of every frame (coarticulation.py). Clips are stored in shards, `shard_0000.npz` and so on; `manifest.jsonl` has a line
+for each clip. Building again resumes where it stopped, and the same seed gives the same set.
 
-Whole speakers are held out for testing, and with the Italian one his language.
+Whole speakers are held out for testing, and with the Italian speaker his language.
 """
 
 import argparse
@@ -58,24 +58,24 @@ _SHARD = 100
 
 @dataclass(frozen=True)
 class Task:
-    """One utterance and in how many variants it enters the set."""
+    """One utterance and its number of variants in the set."""
 
     clip: Clip
     variants: int
     seed: int
 
 
-# Changes to the sound ------------------------------------------------------------------------------------------------
+# Audio augmentation ---------------------------------------------------------------------------------------------------
 
 
 def stretch(audio: np.ndarray, factor: float) -> np.ndarray:
-    """[n] -> about [n * factor] at the same pitch: overlapping windows laid where they continue each other (WSOLA)."""
+    """[n] -> about [n * factor] at the same pitch, by overlap-add of similar windows (WSOLA)."""
     window, hop, reach = 640, 320, 160
     taper = np.hanning(window + 1)[:-1]
     padded = np.pad(audio.astype(np.float64), (window, 2 * window + reach))
     length = int(len(audio) * factor)
     out = np.zeros(length + 2 * window)
-    at = window  # where in `padded` the last window was taken
+    at = window  # position in `padded` of the last window
     for start in range(0, length, hop):
         wanted = int(start / factor) + window
         if start == 0:
@@ -91,7 +91,7 @@ def stretch(audio: np.ndarray, factor: float) -> np.ndarray:
 
 
 def warped(utterance: Utterance, size: float, rate: float) -> Utterance:
-    """The same words from a vocal tract `size` times as long (pitch and formants fall), spoken `rate` times as fast."""
+    """The same words from a vocal tract `size` times as long (lower pitch and formants), spoken at `rate`."""
     audio = corpora.resample(utterance.audio, SAMPLE_RATE, round(SAMPLE_RATE * size))
     factor = 1 / (size * rate)
     if abs(factor - 1) > 0.01:
@@ -102,7 +102,7 @@ def warped(utterance: Utterance, size: float, rate: float) -> Utterance:
 
 
 def room(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A small room: the direct sound, then reflections and a tail that decays."""
+    """A small room: direct sound, reflections and a decaying tail."""
     decay = rng.uniform(0.08, 0.45)  # seconds to -60 dB
     t = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
     tail = rng.standard_normal(len(t)) * 10 ** (-3 * t / decay)
@@ -115,7 +115,7 @@ def room(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def noise(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """[n] of coloured noise, at times with a hum or with a slowly changing level; root mean square 1."""
+    """[n] of coloured noise, sometimes with hum or a slowly changing level; root mean square 1."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     frequency = np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 20)
     spectrum *= frequency ** -rng.uniform(0, 1.2)
@@ -132,7 +132,7 @@ def noise(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def coloured(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A microphone's frequency response: tilted, uneven, and at times without highs or lows."""
+    """A microphone's frequency response: tilted, uneven, and sometimes without highs or lows."""
     spectrum = np.fft.rfft(audio)
     frequency = np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE)
     octaves = np.log2(np.maximum(frequency, 60) / 1000)
@@ -145,11 +145,11 @@ def coloured(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.fft.irfft(spectrum * 10 ** (decibels / 20), len(audio)).astype(np.float32)
 
 
-_OPUS_DELAY = 312  # samples at 48 kHz by which libopus delays what it encodes
+_OPUS_DELAY = 312  # encoder delay of libopus in samples at 48 kHz
 
 
 def opus(audio: np.ndarray, bitrate: int) -> np.ndarray:
-    """[n] as it arrives through a browser: 48 kHz Opus at `bitrate` in 20 ms packets, back at 16 kHz, in step."""
+    """[n] as received from a browser: 48 kHz Opus at `bitrate` in 20 ms packets, back at 16 kHz, delay removed."""
     encoder = av.CodecContext.create("libopus", "w")
     encoder.sample_rate, encoder.layout, encoder.format = 48_000, "mono", "s16"
     encoder.bit_rate = bitrate
@@ -178,8 +178,8 @@ def opus(audio: np.ndarray, bitrate: int) -> np.ndarray:
 
 def variant(utterance: Utterance, number: int, held_out: bool, rng: np.random.Generator):
     """
-    One variant of an utterance: the sound that is heard, [n] float32; mouth [T, M] and prosody [T, P]; its phones.
-    Variant 0 is the recording itself at a usual level; a held-out speaker's others only pass the live path's codec.
+    One variant of an utterance: the audio, [n] float32; mouth [T, M] and prosody [T, P]; its phones. Variant 0 is the
+    recording itself at a typical level; other variants of held-out speakers only pass through the live codec.
     """
     lead, tail = rng.uniform(0.1, 0.9, 2) if number else (0.3, 0.3)
     if number and not held_out:
@@ -210,12 +210,12 @@ def variant(utterance: Utterance, number: int, held_out: bool, rng: np.random.Ge
 
 
 def texts() -> dict[str, list[str]]:
-    """For each language that is synthesized, sentences to say; Italian is left out."""
+    """Sentences to synthesize, by language; Italian is excluded."""
     sentences: dict[str, list[str]] = {language: [] for language in _ESPEAK_LANGUAGES}
     for language, own in sentences.items():
         for script in sorted(corpora._FILLETS.glob(f"script/*/dialogs_{language}.lua")):
             own += [text.replace("\\n", " ") for _, text in corpora._DIALOG.findall(script.read_text("utf-8"))]
-        # English scripts carry their text in the id's line.
+        # English scripts contain their text in the id's line.
         if language == "en":
             for script in sorted(corpora._FILLETS.glob("script/*/dialogs_cs.lua")):
                 own += re.findall(r'dialogId\("[^"]+",\s*"[^"]+",\s*"([^"]+)"\)', script.read_text("utf-8"))
@@ -225,7 +225,7 @@ def texts() -> dict[str, list[str]]:
 
 
 def plan(seed: int, synthesized: int, variants: int) -> list[Task]:
-    """What enters the set: every recording, and `synthesized` sentences by synthesizers, in a shuffled order."""
+    """The content of the set: every recording, and `synthesized` synthesized sentences, in shuffled order."""
     rng = np.random.default_rng(seed)
     clips: list[tuple[Clip, int]] = []
     for source in RECORDINGS:
@@ -257,7 +257,7 @@ def plan(seed: int, synthesized: int, variants: int) -> list[Task]:
 
 
 def utterance_of(clip: Clip) -> Utterance:
-    """The clip read and aligned, or spoken; Rejected if it is of no use."""
+    """The clip, read and aligned or synthesized. Raises Rejected if it is unusable."""
     settings = dict(clip.settings)
     if clip.source == "flite":
         voice = clip.speaker.removeprefix("flite_")
@@ -272,23 +272,23 @@ def utterance_of(clip: Clip) -> Utterance:
 
 
 def split_of(clip: Clip) -> str:
-    """ "test" for held-out speakers, "val" for one in forty of the other sentences, else "train"."""
+    """ "test" for held-out speakers, "val" for one in forty of the other sentences, otherwise "train"."""
     if clip.speaker in HELD_OUT or clip.language == "it":
         return "test"
     return "val" if int(hashlib.sha256(clip.text.encode()).hexdigest(), 16) % 40 == 0 else "train"
 
 
 def made(task: Task) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
-    """The task's variants: a line for the manifest and the arrays of each."""
+    """The task's variants: a manifest line and the arrays of each."""
     utterance = utterance_of(task.clip)
     split = split_of(task.clip)
     seconds = len(utterance.audio) / SAMPLE_RATE
     if not 0.4 <= seconds <= 40:
         raise Rejected(f"{seconds:.1f} s is not between 0.4 and 40 s")
     if not any(p.phone != "sil" for p in utterance.phones):
-        raise Rejected("nothing is spoken")
+        raise Rejected("it contains no speech")
     rng = np.random.default_rng(task.seed)
-    # A single variant is a changed one, or synthesizers would only ever speak in silence; held-out speech starts clean.
+    # A single variant is an augmented one, so that synthesizers do not only speak in silence; held-out speech is clean.
     numbers = range(task.variants) if task.variants > 1 or split == "test" else (1,)
     for number in numbers:
         heard, mouth, prosody, phones = variant(utterance, number, split == "test", rng)
@@ -330,7 +330,7 @@ def _build_shard(job: tuple[int, list[Task], str]) -> tuple[int, list[dict], int
         packed[name] = np.concatenate(parts[name]) if parts[name] else np.zeros(0)
         packed[f"{name}_lengths"] = np.array([len(a) for a in parts[name]], np.int64)
     packed["manifest"] = np.array(json.dumps(lines))
-    # Written beside and renamed: a shard that exists is whole.
+    # Written to a temporary file and renamed: a shard that exists is complete.
     buffer = io.BytesIO()
     np.savez(buffer, **packed)
     part = Path(folder, f"shard_{number:04d}.part")
@@ -351,13 +351,13 @@ def read_shard(path: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
 
 
 def build(out: Path, seed: int, synthesized: int, variants: int, processes: int, limit: int | None) -> dict[str, float]:
-    """Builds what is missing of the set in `out`; returns hours by split."""
+    """Builds the missing part of the set in `out`; returns hours by split."""
     out.mkdir(parents=True, exist_ok=True)
     tasks = plan(seed, synthesized, variants)[:limit]
     recipe = {"seed": seed, "synthesized": synthesized, "variants": variants, "limit": limit, "phones": NAMES}
     recipe_path = out / "recipe.json"
     if recipe_path.exists() and json.loads(recipe_path.read_text()) != json.loads(json.dumps(recipe)):
-        raise ValueError(f"{out} holds a set built from another recipe: choose an empty folder")
+        raise ValueError(f"{out} contains a set built by another recipe: choose an empty folder")
     recipe_path.write_text(json.dumps(recipe))
     jobs = [(i, tasks[start : start + _SHARD], str(out)) for i, start in enumerate(range(0, len(tasks), _SHARD))]
     missing = [job for job in jobs if not (out / f"shard_{job[0]:04d}.npz").exists()]
@@ -383,7 +383,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--synthesized", type=int, default=12_000, help="sentences by espeak-ng and flite")
     parser.add_argument("--variants", type=int, default=4, help="variants of each recording, the first unchanged")
     parser.add_argument("--processes", type=int, default=max((os.cpu_count() or 2) // 2, 1))
-    parser.add_argument("--limit", type=int, help="only so many utterances, for a try")
+    parser.add_argument("--limit", type=int, help="maximum number of utterances, for a trial")
 
 
 def run(args: argparse.Namespace) -> int:

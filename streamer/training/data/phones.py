@@ -1,7 +1,7 @@
-"""One inventory of phones for every language, and what the mouth does for each.
+"""One phone inventory for all languages, with the mouth's target for each phone.
 
 Recordings and synthesizers label speech in their own alphabets: ARPAbet (pocketsphinx, flite), IPA (espeak-ng), and
-that of festvox-ru. All are mapped here to about fifty phones, told apart as far as lips, jaw and tongue tip show.
+festvox-ru's. All are mapped to about fifty phones, distinguished as far as they differ in lips, jaw and tongue tip.
 
 Letters used in shapes: M mouth channels (`len(MOUTH)` = 7).
 """
@@ -16,20 +16,20 @@ from streamer.motion.controls import MOUTH
 
 @dataclass(frozen=True)
 class Phone:
-    """Where the mouth goes for a phone, and how much it insists when its neighbours want something else."""
+    """A phone's mouth target, and its dominance over neighbouring phones."""
 
     name: str
     target: np.ndarray  # [M] float32, in the order of controls.MOUTH
     jaw: float  # dominance over `open`
     lips: float  # dominance over the other channels
-    arpabet: tuple[str, ...]  # the nearest English phones, by which an English acoustic model can find it
-    closes: bool = False  # the lips meet, whatever the neighbours want
+    arpabet: tuple[str, ...]  # the nearest English phones, for alignment by an English acoustic model
+    closes: bool = False  # the lips close, whatever the neighbours are
     vowel: bool = False
 
 
 @dataclass(frozen=True)
 class TimedPhone:
-    """A phone and when it is heard, in seconds."""
+    """A phone and its time, in seconds."""
 
     phone: str
     start: float
@@ -86,7 +86,7 @@ _CONSONANTS: dict[str, tuple[tuple[float, float], str, dict[str, float]]] = {
     "x": ((0.4, 0.2), "HH", {"open": 0.32}),
     "w": ((1.8, 2.0), "W", {"open": 0.14, "round": 1.0}),
     "y": ((0.9, 1.0), "Y", {"open": 0.25, "wide": 0.65, "teeth": 0.15}),
-    "bh": ((2.0, 1.2), "V", {"open": 0.10, "press": 0.15}),  # lips near each other, as in the Spanish haber
+    "bh": ((2.0, 1.2), "V", {"open": 0.10, "press": 0.15}),  # lips close together, as in the Spanish haber
 }
 
 
@@ -108,12 +108,12 @@ _ARPABET = {
     "em": "m", "en": "n", "dx": "d", "nx": "n", "pau": "sil", "ssil": "sil", "+spn+": "sil", "+nsn+": "sil", "": "sil",
 }  # fmt: skip
 
-# Diphthongs glide: their second half is a phone of its own, from this share of the whole on.
+# Diphthongs glide: their second half is a phone of its own, starting at this fraction of the whole.
 GLIDE_FROM = 0.6
 
 
 def from_arpabet(label: str) -> list[str]:
-    """An ARPAbet label, with or without stress and in either case, as one phone or the two of a diphthong."""
+    """Converts an ARPAbet label, with or without stress and in either case, to one phone or a diphthong's two."""
     name = label.lower().rstrip("0123456789")
     return _known(_ARPABET.get(name, name).split(), label, "ARPAbet")
 
@@ -126,7 +126,7 @@ _FESTVOX_RU = {
 
 
 def from_festvox_ru(label: str) -> list[str]:
-    """A label of festvox-ru; a doubled consonant is its palatalised sister."""
+    """Converts a festvox-ru label; a doubled consonant is its palatalised variant."""
     name = _FESTVOX_RU.get(label)
     if name is None:
         name = label[0] if len(label) == 2 and label[0] == label[1] else label
@@ -149,12 +149,12 @@ _AFFRICATES = {("t", "sh"): "ch", ("d", "zh"): "jh", ("t", "s"): "ts", ("d", "z"
 
 def from_ipa(text: str) -> list[str]:
     """
-    IPA as espeak-ng writes it (one phoneme, or a word) as phones. Length, stress, tone and nasality are not seen on
-    the mouth and are dropped; t+ʃ and their like become one affricate; unknown letters raise ValueError.
+    Converts espeak-ng's IPA (one phoneme, or a word) to phones. Length, stress, tone and nasality are invisible on the
+    mouth and are dropped; t+ʃ and similar become one affricate; unknown letters raise ValueError.
     """
     phones: list[str] = []
     for letter in unicodedata.normalize("NFD", text):
-        if letter == "\u0327" and phones and phones[-1] == "k":  # ç, taken apart by the normalisation
+        if letter == "\u0327" and phones and phones[-1] == "k":  # ç, decomposed by the normalisation
             phones[-1] = "x"
         elif unicodedata.category(letter) in ("Mn", "Lm", "Sk", "Nd", "Po", "Pd", "Zs", "Cf", "Pc", "Sm"):
             continue
@@ -180,7 +180,7 @@ def _known(names: list[str], label: str, alphabet: str) -> list[str]:
 
 
 def timed(names: list[str], start: float, end: float) -> list[TimedPhone]:
-    """One label's phones within its time: a diphthong's glide takes the last part, others share evenly."""
+    """Divides a label's time among its phones: a diphthong's glide takes the last part, others share equally."""
     if not names:
         return []
     if len(names) == 2 and PHONES[names[0]].vowel and PHONES[names[1]].vowel:
