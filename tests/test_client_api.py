@@ -28,17 +28,32 @@ class SubPathProxy:
         self._prefix = prefix.encode()
         self.outside: list[str] = []
         self.passed: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "SubPathProxy":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{self._prefix.decode()}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._pass_on(reader, writer)
+        finally:
+            writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             method, path, rest = head.split(b" ", 2)
@@ -53,10 +68,12 @@ class SubPathProxy:
                 there, to = await asyncio.open_connection(self._target.host, self._target.port)
                 to.write(b" ".join([method, path.removeprefix(self._prefix), rest]))
                 up = asyncio.create_task(_pipe(reader, to))
-                await _pipe(there, writer)
-                up.cancel()
-                to.close()
-        writer.close()
+                try:
+                    await _pipe(there, writer)
+                finally:
+                    up.cancel()
+                    await asyncio.gather(up, return_exceptions=True)
+                    to.close()
 
 
 async def _pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
