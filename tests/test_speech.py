@@ -6,11 +6,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
 from streamer.base.constants import FPS, SAMPLE_RATE
+from streamer.media.recordings import BadRecording
 from streamer.motion.controls import MOUTH
 from streamer.training.data import corpora, dataset
 from streamer.training.data.corpora import Clip, Rejected, Utterance, flite_phones
@@ -243,5 +243,5 @@ def test_audio_that_is_none_is_refused(tmp_path):
     """A file of text is no sound."""
     path = Path(tmp_path, "text.ogg")
     path.write_text("not a sound")
-    with pytest.raises(av.error.FFmpegError):
+    with pytest.raises(BadRecording, match="text.ogg could not be read"):
         corpora.read_audio(path)

@@ -173,6 +173,7 @@ def _interrupted(arguments: list[str], beside: str) -> tuple[int, str]:
     """
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name == {beside!r}:\n"
@@ -213,9 +214,13 @@ def test_ctrl_c_while_loading(arguments: list[str], beside: str) -> None:
 
 def test_loading_leaves_ctrl_c_as_it_was() -> None:
     """What comes after it is interrupted as usual, and can tidy up."""
-    with interrupts.loading():
-        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with interrupts.loading():
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_benchmark_ends_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

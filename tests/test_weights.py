@@ -5,7 +5,7 @@ import pytest
 import torch
 from peers import SAMPLE
 
-from streamer.avatar.neural import _cue
+from streamer.avatar.neural import _frame_conditions
 from streamer.base.alpha import premultiplied
 from streamer.base.constants import SAMPLE_RATE
 from streamer.media.recordings import read_recording
@@ -103,7 +103,7 @@ def test_a_head_turns_no_farther_than_is_drawn_well() -> None:
     """What a session is asked for beyond that is drawn at its end; the rest of the plan stays."""
     asked = controls(yaw=0.5, gaze_x=-1, blink_left=1)
     curves = ArticulationFrame(np.zeros(len(MOUTH)), np.zeros(len(PROSODY)), np.zeros(EMBEDDING))
-    given = _cue(asked, curves, np.zeros(len(EMOTIONS))).controls
+    given = _frame_conditions(asked, curves, np.zeros(len(EMOTIONS))).controls
     kept = controls(yaw=0.28, gaze_x=-1, blink_left=1)
     np.testing.assert_allclose(given, kept, atol=1e-6)
 
