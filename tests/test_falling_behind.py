@@ -67,7 +67,7 @@ async def test_it_is_said_in_the_session(
     monkeypatch.setattr("streamer.session.overload._INTERVAL", 0.6)
     async with Client(server.url) as client, client.session(size=128) as session:
         first = await session.expect("warning", 20, reason="overloaded")
-        assert "of 15 frames were left out" in first["detail"] and "--generator rig" in first["detail"]
+        assert "of 15 frames were skipped" in first["detail"] and "--generator rig" in first["detail"]
         with pytest.raises(TimeoutError):
             await session.expect("warning", 2, reason="overloaded")
         generator.seconds = 0.0
