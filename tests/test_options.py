@@ -98,7 +98,7 @@ def test_wrong_options_are_one_sentence(arguments: list[str], says: str, capsys:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("max-session = 3", "'max-session' is no option"),
+        ("max-session = 3", "'max-session' is not a server option"),
         ("port = [1]", "--port '[1]' in lipstream.toml: input should be a valid integer"),
         ("port = ", "lipstream.toml is not valid TOML"),
         ("generator = 'fast'", "--generator 'fast' in lipstream.toml: input should be 'auto', 'neural' or 'rig'"),

@@ -310,8 +310,8 @@ class TestCharacters:
         closed.mkdir()
         for texts, says in (
             ([str(tmp_path / "pipe.png")], "pipe.png is not a file"),
-            (["x" * 5000], "is no picture"),
-            (["a\0b"], "is no picture"),
+            (["x" * 5000], "is not a picture"),
+            (["a\0b"], "is not a picture"),
         ):
             with pytest.raises(RequestError, match=says):
                 render.find_character(texts, Characters())

@@ -132,7 +132,7 @@ class TestOffer:
             await accepted(alone, role=role)
         assert (caught.value.status, caught.value.reason) == (422, "unsupported_codec")
         assert caught.value.detail == (
-            f"video codecs offered: VP9, {shown}; needed is VP8, or H264 with packetization-mode=1 and "
+            f"video codecs offered: VP9, {shown}; required is VP8, or H264 with packetization-mode=1 and "
             "profile-level-id 42e0.. or 4200.. (baseline)"
         )
 
@@ -149,7 +149,7 @@ class TestOffer:
         with pytest.raises(RequestError) as caught:
             await accepted(switched_off(offer, kind), role=role)
         assert (caught.value.status, caught.value.reason) == (422, refusal)
-        assert f"the port 0 of its {kind} section" in caught.value.detail
+        assert f"its {kind} section is disabled by port 0" in caught.value.detail
 
 
 class TestAnswer:

@@ -427,7 +427,7 @@ class TestBounds:
             fed.push(second)
             states.append(fed.full)
         assert states == [False, False, False, True, True]
-        with pytest.raises(BadSpeech, match=r"2\.5 s of speech wait") as caught:
+        with pytest.raises(BadSpeech, match=r"2\.5 s of speech are queued") as caught:
             fed.push(second)
         assert caught.value.reason == "full"
         fed.end()
@@ -538,7 +538,7 @@ class TestBounds:
             sent += 1
             assert line.fed.full == (sent >= 100)
         assert sent == 125 and line.fed.buffered == pytest.approx(2.5)
-        with pytest.raises(BadSpeech, match=r"2\.5 s of speech wait"):
+        with pytest.raises(BadSpeech, match=r"2\.5 s of speech are queued"):
             line.fed.push(bytes(20))
         line.poll()
         line.until(5.0)

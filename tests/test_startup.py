@@ -106,7 +106,7 @@ def test_usable_tls_files(files: Path) -> None:
     assert check_tls(files / "cert.pem", files / "key.pem") is None
     assert check_tls(files / "both.pem", files / "both.pem") is None
     assert "old.pem expired on" in (check_tls(files / "old.pem", files / "key.pem") or "")
-    assert "early.pem is valid only from" in (check_tls(files / "early.pem", files / "key.pem") or "")
+    assert "early.pem is not valid before" in (check_tls(files / "early.pem", files / "key.pem") or "")
 
 
 def test_a_key_behind_its_curves_parameters(files: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_where_nobody_can_listen(taken: int, capsys: pytest.CaptureFixture[str])
     for arguments, says in (
         (["--port", str(taken)], f"port {taken} of 127.0.0.1 is in use by another program"),
         (["--host", "192.0.2.1", "--token", "t"], "192.0.2.1 is not an address of this machine"),
-        (["--host", "a" * 64 + ".invalid", "--token", "t"], "there is no such address"),
+        (["--host", "a" * 64 + ".invalid", "--token", "t"], "the address cannot be resolved"),
     ):
         assert main.main(arguments) == 2
         said = capsys.readouterr().err
@@ -150,7 +150,7 @@ def test_a_port_that_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(ValueError, match="port 80 of 127.0.0.1 is not allowed to this user"):
+    with pytest.raises(ValueError, match="port 80 of 127.0.0.1 is not permitted for this user"):
         check_address("127.0.0.1", 80)
 
 

@@ -250,7 +250,7 @@ class TestAway:
         await asyncio.wait_for(making.wait(), 10)
         await client.control(session.id, {"type": "away", "away": False})
         go.set()
-        with pytest.raises(Exception, match="come back before"):
+        with pytest.raises(Exception, match="ended the away state before"):
             await away
         assert not (await client.session_state(session.id))["away"]
 

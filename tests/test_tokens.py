@@ -224,7 +224,7 @@ class TestTime:
         for request in ("POST /v1/sessions", "GET /v1/config", "GET /v1/sessions/any"):
             assert refusal(desk.ask, token, request)[:2] == (401, "token_expired")
         desk.now += 12
-        assert refusal(desk.ask, token, "GET /v1/config")[2] == "this token expired 12 s ago; it was good for 60 s"
+        assert refusal(desk.ask, token, "GET /v1/config")[2] == "this token expired 12 s ago; it was valid for 60 s"
 
     def test_a_session_outlives_its_token(self) -> None:
         """The session that a token opened, and what is read beside it, is served until it ends; nothing new opens."""

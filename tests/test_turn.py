@@ -60,7 +60,7 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(ValueError, match="--turn-url"):
         TurnConfig((), "north", 600)
     for ttl in (0, -5, 1e9, float("nan")):
-        with pytest.raises(ValueError, match="want 1 to 604800"):
+        with pytest.raises(ValueError, match="must be 1 to 604800"):
             TurnConfig((URL,), "north", ttl)
 
 

@@ -377,19 +377,19 @@ class TestForms:
     @pytest.mark.parametrize(
         ("body", "status", "says"),
         [
-            (b"", 400, "breaks off"),
-            (b"hello", 400, "cannot be read"),
+            (b"", 400, "is truncated"),
+            (b"hello", 400, "is malformed"),
             (form(), 422, "0 pictures and 0 clips"),
             (form(part(b"form-data")), 400, "no name"),
             (form(part(b'attachment; name="picture"')), 400, "no name"),
-            (form(part(b'form-data; name="wings"')), 422, "'wings' is none of"),
+            (form(part(b'form-data; name="wings"')), 422, "'wings' is not one of"),
             (form(part(b'form-data; name="name"', b"me")), 422, "0 pictures"),
-            (form(*[part(b'form-data; name="name"', b"me")] * 2), 422, "more than 1 field"),
+            (form(*[part(b'form-data; name="name"', b"me")] * 2), 422, "more than once"),
             (form(part(b'form-data; name="name"', b"n" * 401)), 413, "400 bytes"),
             (form(*[part(b'form-data; name="clip"', b"x")] * 2), 422, "2 clips"),
             (form(part(b'form-data; name="clip"', b"x"), part(b'form-data; name="smile"', b"x")), 422, "1 clip"),
-            (form(part(b'form-data; name="picture"', b"x"))[:-20], 400, "breaks off"),
-            (b"--x\r\n" + b"A: b\r\n" * 20 + b"\r\n", 400, "cannot be read"),
+            (form(part(b'form-data; name="picture"', b"x"))[:-20], 400, "is truncated"),
+            (b"--x\r\n" + b"A: b\r\n" * 20 + b"\r\n", 400, "is malformed"),
         ],
     )  # fmt: skip
     async def test_bad_forms(self, http: httpx.AsyncClient, body: bytes, status: int, says: str) -> None:

@@ -1,4 +1,4 @@
-"""Ingest: the microphone's packets, or a bot's speech, become chunks of speech on one timeline."""
+"""Audio input: turns microphone packets or a bot's speech into chunks of speech on one gapless timeline."""
 
 from streamer.audio.jitter_buffer import JitterBuffer, JitterConfig, Span
 from streamer.audio.opus import OpusDecoder, OpusEncoder, OpusError, packet_duration

@@ -1,4 +1,4 @@
-"""Gapless speech, cut into the steps that each frame answers."""
+"""Cuts gapless speech into one step per frame."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,7 +9,7 @@ from streamer.base.frames import Step, Times
 
 
 class Speech:
-    """Collects speech and cuts it into the steps that it makes answerable.
+    """Buffers speech and cuts it into steps as they become complete.
 
     Step k holds the samples [640·(k-1) + look-ahead, 640·k + look-ahead); what precedes sample 0 is silence.
     """
@@ -18,7 +18,7 @@ class Speech:
         self._lookahead = lookahead
         self._pacer = FramePacer(lookahead)
         self._end = 0
-        silence = max(0, SAMPLES_PER_FRAME - lookahead)  # step 0 reaches back before the first sample
+        silence = max(0, SAMPLES_PER_FRAME - lookahead)  # step 0 begins before the first sample
         self._start = -silence
         self._buffer = np.zeros(silence, np.float32)  # the samples from _start to _end
 
@@ -29,16 +29,16 @@ class Speech:
 
     @property
     def next_frame(self) -> int:
-        """The frame that is answered next."""
+        """Number of the next frame."""
         return self._pacer.next_frame
 
     def push(self, pts: int, samples: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        """Adds samples [n] float32 that begin at `pts`. Returns (k, [640] samples) for each frame now answerable.
+        """Adds samples [n] float32 that begin at `pts`. Returns (k, [640] samples) for each complete step.
 
-        Raises ValueError where they do not continue what came before: ingest never leaves a gap.
+        Raises ValueError if `pts` does not continue the previous samples.
         """
         if pts != self._end:
-            raise ValueError(f"speech continues at sample {pts}, but {self._end} comes next")
+            raise ValueError(f"speech continues at sample {pts}, but sample {self._end} was expected")
         self._end += len(samples)
         self._buffer = np.concatenate([self._buffer, samples])
         steps = []
@@ -51,13 +51,15 @@ class Speech:
 
 
 def steps_of(recording: np.ndarray | Iterable[np.ndarray], lookahead: int) -> Iterator[Step]:
-    """A recording, [n] float32 at 16 kHz or blocks of it, as the steps that a live session would make of it.
+    """A recording, [n] float32 at 16 kHz or blocks of it, as the steps of a live session.
 
-    Every frame whose own sample lies inside the recording is answered: silence is appended for the look-ahead. How the
-    recording is cut into blocks makes no difference, and no more than one of them is held.
+    Yields a step for every frame whose own sample lies inside the recording, padded with silence for the look-ahead.
+    Block sizes do not affect the result, and at most one block is held in memory.
     """
     speech, end = Speech(lookahead), 0
-    waiting: list[tuple[int, np.ndarray]] = []  # with no look-ahead a step may be whole before its frame's own sample
+    waiting: list[
+        tuple[int, np.ndarray]
+    ] = []  # without look-ahead a step may be complete before its frame's own sample
     for samples in [recording] if isinstance(recording, np.ndarray) else recording:
         waiting += speech.push(end, samples)
         end += len(samples)
@@ -75,7 +77,7 @@ def _step(frame: int, window: np.ndarray) -> Step:
 
 
 class FramePacer:
-    """Decides which frames a growing stretch of speech makes answerable.
+    """Decides which frames can be drawn as speech arrives.
 
     Frame k needs the samples up to 640·k + look-ahead.
     """
@@ -87,7 +89,7 @@ class FramePacer:
         self.next_frame = 0
 
     def due(self, end: int) -> range:
-        """The frames that samples up to `end` (16 kHz, exclusive) newly answer, in order."""
+        """The frames that become complete with samples up to `end` (16 kHz, exclusive), in order."""
         first = self.next_frame
         last = (end - self.lookahead) // SAMPLES_PER_FRAME
         self.next_frame = max(first, last + 1)

@@ -1,16 +1,14 @@
-"""The jitter buffer: RTP packets in, one timeline without gaps or overlaps out, by pure rules on time.
+"""The jitter buffer: RTP packets in, one timeline without gaps or overlaps out. Pure.
 
-It never holds back what it could give: a packet that comes in order passes at once. Only a missing packet makes others
-wait, and that wait has a deadline:
+A packet that arrives in order passes at once. Only a missing packet makes others wait, and that wait has a deadline:
 
     due = reference + end of the missing media + wait
 
-`reference` is the smallest (arrival - end of media) of the last seconds: when a packet comes that met no delay but the
-path's own. A windowed minimum follows clock drift and a path that got shorter or longer, which a fixed reference does
-not. `wait` is `min_wait` plus what nearly all recent packets came late by, at most `max_wait`. At the deadline the gap
-is given out to be concealed, whether or not anything follows it, so that time goes on when packets stop. What arrives
-for time already concealed is dropped; hence nothing can pile up, and after a stall the newest packet is at once the
-next one.
+`reference` is the minimum of (arrival - end of media) over the last seconds: the arrival of an undelayed packet. A
+windowed minimum follows clock drift and a path that got shorter or longer, which a fixed reference does not. `wait` is
+`min_wait` plus what nearly all recent packets came late by, at most `max_wait`. At the deadline the gap is given out to
+be concealed, whether or not anything follows it, so that time goes on when packets stop. Packets for time already
+concealed are dropped; hence nothing can pile up, and after a stall the newest packet is at once the next one.
 
 Time is an argument everywhere (seconds, monotonic); there is no clock, no thread and no I/O in here.
 """
@@ -38,12 +36,12 @@ class JitterConfig:
     min_wait: float = 0.024  # one usual packet and a little: its successor, which may carry its FEC, arrives meanwhile
     max_wait: float = 0.100
     quantile: float = 0.98  # of recent lateness; only gaps pay for the wait, so it covers nearly all packets
-    jitter_window: float = 2.0  # how far back lateness is looked at: so fast the wait falls on a path that got clean
+    jitter_window: float = 2.0  # window of lateness; the wait shrinks this fast when jitter ends
     reference_window: float = 4.0  # of the minimum: 500 ppm of drift move it by 2 ms in this time
-    settle: float = 0.2  # packets late, and equally late, for so long say that the path itself got longer
-    max_pause: float = 0.25  # so much longer a path is followed by pausing once, more by moving the packets
-    jump: float = 1.0  # a packet this much too early is a sender that started anew
-    max_catch_up: float = 2.0  # most that is ever concealed for a caller that did not call
+    settle: float = 0.2  # packets equally late for this long mean that the path got longer
+    max_pause: float = 0.25  # up to this, a longer path is followed by one pause, beyond it by re-anchoring
+    jump: float = 1.0  # a packet this much too early means that the sender restarted
+    max_catch_up: float = 2.0  # maximum concealed after a late call
     blocked: float = 0.010  # a caller this late was itself held up: packets may lie unread in the socket,
     grace: float = 0.005  # so they get this long to be pushed before anything is concealed
     capacity: int = 32  # packets waiting behind a gap; overflow policy: the gap is concealed at once
@@ -172,7 +170,7 @@ class JitterBuffer:
 
     @property
     def waiting(self) -> int:
-        """Packets held behind a gap now."""
+        """Packets currently held behind a gap."""
         return len(self._buffer)
 
     @property
@@ -192,7 +190,7 @@ class JitterBuffer:
         return due if self._hold is None else max(due, self._hold)
 
     def poll(self, now: float) -> list[Span]:
-        """Spans whose time has come."""
+        """Returns the spans that are due."""
         if not self._started:
             return []
         self._skip_ahead(now)

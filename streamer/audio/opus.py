@@ -1,8 +1,8 @@
 """Opus packets to 16 kHz mono speech, with the codec's own loss concealment and forward error correction.
 
-FFmpeg's decoders offer neither, so libopus is called directly. The PyAV wheel carries it on every platform; a system's
-libopus serves as well. Where neither is found, PyAV decodes and a lost packet is filled by repeating the last pitch
-period, which a log line says.
+FFmpeg's decoders offer neither, so libopus is called directly. The PyAV wheel contains it on every platform; otherwise
+a system libopus is used. Without either, PyAV decodes, lost packets are filled by repeating the last pitch period, and
+a warning is logged.
 """
 
 import ctypes
@@ -30,19 +30,19 @@ FRAME = SAMPLE_RATE * 25 // 10_000
 """The shortest frame, 2.5 ms: the codec conceals multiples of it."""
 
 FADE_START, FADE_END = SAMPLE_RATE * 60 // 1000, SAMPLE_RATE * 100 // 1000
-"""Extrapolated sound is left as it is for 60 ms and is silent after 100 ms: a held vowel is worse than a pause."""
+"""Extrapolated audio keeps its level for 60 ms and is silent after 100 ms: a held vowel is worse than a pause."""
 
 FADE_IN = SAMPLE_RATE * 5 // 1000
-"""After silence, sound comes back over 5 ms, so that it does not click."""
+"""After silence, audio fades in over 5 ms to avoid a click."""
 
-_PLC_END = SAMPLE_RATE * 200 // 1000  # beyond this the decoder is not asked any more: all that it gives is silenced
+_PLC_END = SAMPLE_RATE * 200 // 1000  # beyond this the output is silent, so the decoder is not called
 
 _APPLICATION_VOIP = 2048
 _SET_BITRATE, _SET_COMPLEXITY, _SET_FEC, _SET_LOSS, _SET_DTX = 4002, 4010, 4012, 4014, 4016
 
 
 class OpusError(RuntimeError):
-    """libopus refused to make or run a coder; says why."""
+    """libopus could not create or run a codec; the message has its reason."""
 
 
 def packet_duration(payload: bytes, rate: int = 48_000) -> int | None:
@@ -71,7 +71,7 @@ def packet_duration(payload: bytes, rate: int = 48_000) -> int | None:
 
 
 def _library_paths() -> list[str]:
-    """Where libopus may lie, best first."""
+    """Candidate paths of libopus, best first."""
     paths: list[str] = []
     try:
         # Loading PyAV first also loads what its copy of libopus needs.
@@ -91,7 +91,7 @@ def _library_paths() -> list[str]:
 
 @lru_cache(maxsize=1)
 def libopus() -> ctypes.CDLL | None:
-    """The library with its signatures declared, or None where there is none."""
+    """The library with its signatures declared, or None if it is not found."""
     for path in _library_paths():
         try:
             library = ctypes.CDLL(path)
@@ -133,7 +133,7 @@ def _check(library: ctypes.CDLL, code: int, what: str) -> None:
 
 
 class _Codec(Protocol):
-    """What stands between packets and sound; the three differ only in where the sound comes from."""
+    """A decoder with loss concealment."""
 
     def decode(self, payload: bytes) -> Samples | None:
         """[n] of one packet, or None if it is malformed."""

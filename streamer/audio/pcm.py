@@ -1,27 +1,27 @@
-"""PCM16 as bytes, which networks and frameworks cut wherever they like. Pure."""
+"""Decodes a PCM16 byte stream that may be split at any byte. Pure."""
 
 import numpy as np
 
 
 class PcmDecoder:
-    """Little-endian PCM16 of `channels` interleaved channels, in pieces of any length, to samples.
+    """Little-endian PCM16 of `channels` interleaved channels, in pieces of any length.
 
-    What a piece cuts off waits for the next one: a sample is never lost, and never split.
+    An incomplete sample is kept until the next piece.
     """
 
     def __init__(self, channels: int = 1) -> None:
         if channels < 1:
-            raise ValueError(f"{channels} channels: want 1 or more")
+            raise ValueError(f"{channels} channels: must be 1 or more")
         self.channels = channels
         self._rest = b""
 
     @property
     def loose(self) -> int:
-        """Bytes that wait for the rest of their sample."""
+        """Bytes of an incomplete sample."""
         return len(self._rest)
 
     def push(self, data: bytes | bytearray | memoryview) -> np.ndarray:
-        """[n, channels] int16: all that is whole by now."""
+        """Returns the complete samples, [n, channels] int16."""
         together = self._rest + bytes(data)
         whole = len(together) // (2 * self.channels) * 2 * self.channels
         self._rest = together[whole:]

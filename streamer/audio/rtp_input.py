@@ -1,7 +1,7 @@
-"""The first stage: a microphone's Opus packets become chunks of speech on one timeline.
+"""The first stage: turns a microphone's Opus packets into chunks of speech on one timeline.
 
-`Ingest` joins the jitter buffer, which decides what comes when, with the decoder, which makes sound of it. Time is an
-argument; a packet costs about 0.1 ms, so it runs where the packets arrive.
+`Ingest` combines the jitter buffer, which orders packets, with the decoder. Time is an argument; a packet costs about
+0.1 ms, so it runs on the event loop.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ _TICKS_PER_SAMPLE = TICKS // SAMPLE_RATE
 class Chunk:
     """Speech from sample `pts` on. Chunks follow each other without gap or overlap.
 
-    With `payload` (the packet as it came, to be forwarded), `duration` is what the packet spans, in samples; both end
-    together, and the chunk is shorter where the packet's beginning had been concealed already. Without, the samples
-    were extrapolated (`concealed`) or brought back by FEC (not `concealed`), and `duration` is theirs.
+    With `payload` (the original packet, to be forwarded), `duration` is the packet's length in samples. Chunk and
+    packet end together; the chunk is shorter if the packet's beginning was already concealed. Without `payload`, the
+    samples were extrapolated (`concealed`) or recovered by FEC (not `concealed`), and `duration` is their number.
     """
 
     pts: int
     samples: NDArray[np.float32]  # [n] at 16 kHz
     concealed: bool
-    arrived: float  # when the packet arrived, or when its absence was decided
+    arrived: float  # arrival of the packet, or when it was declared lost
     payload: bytes | None
     duration: int
 
@@ -39,7 +39,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class IngestStats:
-    """Counts since the start; `jitter_ms` and `wait_ms` are as of now."""
+    """Counts since the start; `jitter_ms` and `wait_ms` are current values."""
 
     received: int
     lost: int
@@ -55,15 +55,15 @@ class IngestStats:
 
 
 class CaptureClock:
-    """When tick 0 was captured, on the server's clock: follows the least transit time, smoothly.
+    """Estimates when tick 0 was captured, on the server's clock, by smoothly tracking the minimum transit time.
 
-    A packet cannot arrive before it was captured, so the estimate falls readily. It rises slowly, only as clocks drift
-    apart: a path that got longer must show as latency and not as sound captured later.
+    A packet cannot arrive before it was captured, so the estimate falls quickly. It rises only as fast as clocks drift
+    apart, because a longer network path must show up as latency and not as later capture.
     """
 
-    FALL = 0.1  # seconds a second
+    FALL = 0.1  # seconds per second
     RISE = 0.001  # twice the worst drift between two crystals
-    START = 1.0  # seconds in which the estimate still jumps down
+    START = 1.0  # seconds during which the estimate may jump down
 
     def __init__(self) -> None:
         self.origin: float | None = None
@@ -84,13 +84,13 @@ class CaptureClock:
 
 
 class Ingest:
-    """Packets in, chunks out. Call `push` for every packet, and `poll` at `deadline` when none came before."""
+    """Packets in, chunks out. Call `push` for every packet, and `poll` at `deadline` if none arrives before."""
 
     def __init__(self, config: JitterConfig | None = None) -> None:
         self._jitter = JitterBuffer(config)
         self._decoder = OpusDecoder()
         self._clock = CaptureClock()
-        self._duration = 960  # ticks of the last packet that could be read
+        self._duration = 960  # ticks of the last valid packet
         self._pts = 0
         self._concealed = 0
         self._recovered = 0
@@ -98,7 +98,7 @@ class Ingest:
 
     @property
     def pts(self) -> int:
-        """The sample with which the next chunk begins."""
+        """The first sample of the next chunk."""
         return self._pts
 
     @property
@@ -119,7 +119,7 @@ class Ingest:
         )
 
     def push(self, sequence: int, timestamp: int, payload: bytes, now: float) -> list[Chunk]:
-        """Takes one RTP packet (48 kHz timestamp) and returns what is ready. Never raises on what a sender can send."""
+        """Takes one RTP packet (48 kHz timestamp) and returns the chunks that are ready. Never raises on any input."""
         duration = packet_duration(payload)
         if duration is not None:
             self._duration = duration
@@ -127,26 +127,26 @@ class Ingest:
         return self._chunks(spans, now)
 
     def poll(self, now: float) -> list[Chunk]:
-        """What is due without a packet: concealment, then silence, at real-time rate."""
+        """Returns what is due without a packet: concealment, then silence, at real-time rate."""
         return self._chunks(self._jitter.poll(now), now)
 
     def deadline(self, now: float) -> float | None:
-        """When to call `poll` if no packet comes before (never before `now`); None before the first packet."""
+        """When to call `poll` if no packet arrives before (never before `now`); None before the first packet."""
         deadline = self._jitter.deadline()
         return None if deadline is None else max(now, deadline)
 
     def restart(self) -> None:
-        """Says that the next packet comes from another source (a new SSRC), whose numbers begin anew. `pts` goes on."""
+        """Call it if the next packet is from a new source (SSRC) with new numbering. `pts` continues."""
         self._jitter.restart()
 
     def captured(self, pts: int) -> float:
-        """Estimates when sample `pts` was captured, on the clock of `now`, by the fastest packets' way here.
+        """Estimates when sample `pts` was captured, on the clock of `now`, from the fastest packets.
 
-        The path's own least delay and the sender's (encoder look-ahead, 6.5 ms in libopus) cannot be seen from here
-        and are not in it.
+        The path's minimum delay and the sender's delay (encoder look-ahead, 6.5 ms in libopus) cannot be measured here
+        and are not included. Raises ValueError before the first packet.
         """
         if self._clock.origin is None:
-            raise ValueError("no packet has arrived yet, so nothing was captured")
+            raise ValueError("no packet has arrived yet, so the capture time is unknown")
         return self._clock.origin + pts / SAMPLE_RATE
 
     def _chunks(self, spans: list[Span], now: float) -> list[Chunk]:
@@ -163,7 +163,7 @@ class Ingest:
             samples = self._decoder.decode(packet.payload)
             if samples is not None and len(samples) >= count:
                 duration = packet.duration // _TICKS_PER_SAMPLE
-                # A packet whose beginning was concealed gives its end.
+                # If the packet's beginning was concealed, use only its end.
                 return Chunk(pts, samples[len(samples) - count :], False, packet.arrived, packet.payload, duration)
             self._malformed += 1
         following = span.following.payload if span.following is not None else None

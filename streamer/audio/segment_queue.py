@@ -1,7 +1,7 @@
-"""Speech pushed ahead of time, in segments, that is said frame by frame: for the ear at one rate, exact, and for the
-network at 16 kHz.
+"""Speech queued ahead of time in segments, and taken frame by frame: for listeners at a given rate, sample-exact, and
+for the network at 16 kHz.
 
-Nothing here knows what time it is: who calls `take` once a frame's time decides. Bounded by who pushes.
+Pure: the caller of `take`, once per frame, determines the time. The caller of `push` must bound the queue.
 
 Letters used in shapes: n, m samples, c channels.
 """
@@ -14,21 +14,21 @@ import numpy as np
 from streamer.audio.speech_source import RATES, PcmConverter, Samples
 from streamer.base.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
-_ROUNDING = SAMPLE_RATE // 500  # 2 ms by which two rates may disagree about a segment's length
+_ROUNDING = SAMPLE_RATE // 500  # 2 ms: maximum difference of a segment's length at two rates
 
 
-_CANCELLED = 0.1  # power of the mix below this share of the loudest channel's: channels cancel, or one drowns
+_CANCELLED = 0.1  # a mix with less than this share of the loudest channel's power has lost that channel
 
 
 def to_mono(pcm: np.ndarray) -> np.ndarray:
     """Speech [n] or [n, c], int16 or floats of ±1, to [n] int16. Raises ValueError for anything else.
 
-    Channels are averaged; where that loses what one of them holds (opposite phase, one voice among many channels), the
-    loudest is taken. Floats that are no number count as silence.
+    Averages the channels, or takes the loudest if averaging would lose it (opposite phase, one voice among many
+    channels). NaN and infinite values become silence.
     """
     pcm = np.asarray(pcm)
     if pcm.ndim not in (1, 2) or (pcm.dtype != np.int16 and pcm.dtype.kind != "f"):
-        raise ValueError(f"speech of {pcm.dtype} and shape {pcm.shape}: want int16 or floats, [n] or [n, channels]")
+        raise ValueError(f"speech of {pcm.dtype} and shape {pcm.shape}: must be int16 or float, [n] or [n, channels]")
     if pcm.ndim == 1 and pcm.dtype == np.int16:
         return pcm
     if pcm.ndim == 2 and not pcm.shape[1]:
@@ -49,7 +49,7 @@ def to_mono(pcm: np.ndarray) -> np.ndarray:
 
 
 def _to_int16(samples: Samples) -> np.ndarray:
-    """[n] float32 of ±1 to [n] int16; exact for what came from int16."""
+    """[n] float32 of ±1 to [n] int16; lossless for samples that were int16."""
     rounded: np.ndarray = np.rint(np.clip(samples * 32768, -32768, 32767)).astype(np.int16)
     return rounded
 
@@ -69,33 +69,33 @@ class _Segment:
 
 @dataclass(frozen=True)
 class Spoken:
-    """A frame's time of speech, or of silence where nothing is to be said."""
+    """One frame of speech, or of silence if none is queued."""
 
     sound: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int16))
-    """[n] at the rate for the ear: a frame's time, but for the lead at a segment's begin, and less at its end."""
+    """[n] int16 for listeners: one frame long, plus the lead at a segment's start, and shorter at its end."""
     heard: np.ndarray = field(default_factory=lambda: np.zeros(SAMPLES_PER_FRAME, np.float32))
-    """[640] float32 at 16 kHz: the same for the network."""
+    """[640] float32 at 16 kHz: the same frame for the network."""
     segment: int | None = None
     ended: bool = False
-    """The segment's last frame."""
+    """Whether this is the segment's last frame."""
 
 
 class Segments:
-    """Speech that waits to be said, in segments, cut into frames' times. Pure: nothing here knows what time it is.
+    """Queue of speech segments, cut into frames. Pure.
 
-    A segment that has run out before its end pauses: its frames are silent, and it goes on with the next that is whole.
-    `lead` seconds of sound are given ahead of their frame, where they are there: for players that must not run dry.
+    A segment that underruns before its end pauses: its frames are silent until a whole frame is queued. Up to `lead`
+    seconds of audio are returned ahead of their frame, for players that must not underrun.
     """
 
     def __init__(self, rate: int, lead: float = 0.0) -> None:
         if not RATES[0] <= rate <= RATES[1] or rate % FPS:
-            raise ValueError(f"{rate} Hz: want {RATES[0]} to {RATES[1]} Hz, a multiple of {FPS}")
+            raise ValueError(f"{rate} Hz: must be a multiple of {FPS} from {RATES[0]} to {RATES[1]} Hz")
         self.rate = rate
         self.starved = 0
-        """Frames' times for which a segment under way had nothing to say."""
+        """Number of frames for which a started segment had underrun."""
         self.lead = lead
         self._ahead = 0
-        """Samples of sound that were given ahead of their frame."""
+        """Samples of audio already returned ahead of their frame."""
         self._per_frame = rate // FPS
         self._waiting: deque[_Segment] = deque()
         self._begun = False
@@ -103,31 +103,31 @@ class Segments:
 
     @property
     def open(self) -> bool:
-        """A segment has been pushed to, and has not ended."""
+        """Whether a segment has been started and not ended by `end`."""
         return bool(self._waiting) and not self._waiting[-1].ended
 
     @property
     def buffered(self) -> float:
-        """Seconds of speech that wait: what saying them takes, at least a frame's time for each segment not begun."""
+        """Seconds of speech queued; a segment not yet begun counts as at least one frame."""
         times = [segment.speech.count(_EAR) / self.rate for segment in self._waiting]
         return sum(max(time, 1 / FPS) for time in times[self._begun :]) + sum(times[: self._begun])
 
     def push(self, samples: np.ndarray, rate: int) -> int:
         """Adds [n] int16 at `rate` to the open segment, or begins one. Returns its number. Raises ValueError."""
         if not RATES[0] <= rate <= RATES[1]:
-            raise ValueError(f"speech at {rate} Hz: want {RATES[0]} to {RATES[1]} Hz")
+            raise ValueError(f"speech at {rate} Hz: must be {RATES[0]} to {RATES[1]} Hz")
         if not self.open:
             self._waiting.append(_Segment(self._next, PcmConverter(rate, (self.rate, SAMPLE_RATE))))
             self._next += 1
         segment = self._waiting[-1]
         if rate != segment.speech.rate:
-            raise ValueError(f"a segment of {segment.speech.rate} Hz goes on with {rate} Hz: end it first")
+            raise ValueError(f"the open segment is at {segment.speech.rate} Hz, not {rate} Hz: end it first")
         segment.speech.push(samples)
         segment.speech.convert()
         return segment.number
 
     def end(self) -> int | None:
-        """Ends the open segment. Returns its number, None where none is open."""
+        """Ends the open segment. Returns its number, or None if none is open."""
         if not self.open:
             return None
         segment = self._waiting[-1]
@@ -136,7 +136,7 @@ class Segments:
         return segment.number
 
     def take(self) -> Spoken:
-        """The next frame's time."""
+        """Returns the next frame."""
         segment = self._waiting[0] if self._waiting else None
         if segment is None:
             return Spoken()
@@ -159,7 +159,7 @@ class Segments:
         return Spoken(sound, heard, segment.number, ended)
 
     def clear(self) -> None:
-        """Forgets all that was pushed."""
+        """Discards everything queued."""
         self._waiting.clear()
         self._begun = False
         self._ahead = 0

@@ -1,15 +1,15 @@
-"""Speech as a bot sends it: ahead of time, in any pieces; made a timeline without gaps that runs by the server's clock.
+"""Queue of a bot's speech, sent ahead of time in any pieces: a gapless timeline that runs on the server's clock.
 
-The line is cut into blocks of one frame. What a block holds is decided at the last moment, when its frame is due: until
-then the line is silence, and speech that comes is placed at its beginning. So the look-ahead, which a microphone has to
-wait for, costs a bot nothing where it is at most a frame: the first frame after speech came answers its first sample.
+The timeline is cut into blocks of one frame. A block's contents are fixed at the last moment, when its frame is due:
+until then the timeline is silence, and new speech is placed at its start. A look-ahead of at most one frame therefore
+adds no latency for a bot: the first frame after speech arrives corresponds to its first sample.
 
-    captured(pts) = origin + pts / 16000        when the frame that answers sample `pts` is due
-    block j       = [640·(j-1) + L, 640·j + L)  handed on at captured(640·j), with look-ahead L
-    sound         leaves from captured(pts) - L on, so that it can be held for its frame, or go ahead of it
+    captured(pts) = origin + pts / 16000        when the frame of sample `pts` is due
+    block j       = [640·(j-1) + L, 640·j + L)  emitted at captured(640·j), with look-ahead L
+    audio         emitted from captured(pts) - L on, so that it can be held for its frame, or be sent ahead of it
 
-Time is an argument everywhere (seconds, monotonic); there is no clock, no thread and no I/O in here. A unit of 20 ms is
-converted and coded when its time has come: however much is sent at once, nothing is done at once.
+Time is an argument everywhere (seconds, monotonic); there is no clock, thread or I/O in here. Each unit of 20 ms is
+converted and encoded when it is due, so a large push causes no burst of work.
 """
 
 from collections import deque
@@ -33,9 +33,9 @@ from streamer.audio.speech_source import (
 )
 from streamer.base.constants import AUDIO_CLOCK, SAMPLE_RATE, SAMPLES_PER_FRAME
 
-_AFTER = 2  # silent packets after speech, so that no receiver goes on with its last sound
+_AFTER = 2  # silent packets after speech, so that receivers do not extrapolate its last sound
 _MOST_RUNS = 256
-_LEAST = UNIT / SAMPLE_RATE  # seconds of the line that a segment takes, however short it is: one packet
+_LEAST = UNIT / SAMPLE_RATE  # minimum seconds of a segment on the timeline: one packet
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class SpeechQueueConfig:
     """Seconds."""
 
     capacity: float = 60.0
-    """Speech that may wait; then the sender is told to pause."""
+    """Queued speech at which the sender is told to pause."""
     slack: float = 5.0
-    """What is still taken beyond it, for what was under way; then nothing is read any more."""
+    """Accepted beyond `capacity`, for data in flight; overflow policy: back-pressure, stop reading."""
     ready: float = 30.0
-    """So little must wait before the sender is told to go on."""
+    """Queued speech at which the sender is told to resume."""
     start: float = 0.040
-    """Speech that has to be there before a segment begins, unless it is shorter: a frame's worth."""
+    """Speech required before a segment begins, unless it is shorter: one frame."""
     resume: float = 0.100
-    """The same where a segment's sender was too slow: less would make it stutter."""
+    """The same after an underrun: less would stutter."""
     catch_up: float = 0.200
-    """A caller later than this was held up: the line stands still for as long, rather than have speech overtaken."""
+    """If `poll` is called later than this, the timeline stops for as long instead of skipping speech."""
 
     def __post_init__(self) -> None:
         if not 0 < self.ready <= self.capacity or not 0 < self.start <= self.resume <= self.capacity:
@@ -64,7 +64,7 @@ class SpeechQueueConfig:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A segment's first sample, sample `pts` of the line, was due."""
+    """A segment's first sample, sample `pts` of the timeline, was due."""
 
     segment: int
     pts: int
@@ -72,17 +72,17 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A segment's last sample was due, or (`interrupted`) what was left of it was thrown away."""
+    """A segment's last sample was due, or (`interrupted`) its rest was discarded."""
 
     segment: int
     position_ms: int
-    """How much of the segment was heard; where it was not interrupted, all of it."""
+    """How much of the segment was heard; all of it unless interrupted."""
     interrupted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """Sound for the ear: one Opus packet that spans `duration` samples at 16 kHz from `pts` on."""
+    """Audio for listeners: one Opus packet of `duration` samples at 16 kHz from `pts` on."""
 
     pts: int
     duration: int
@@ -91,7 +91,7 @@ class Packet:
 
 @dataclass(slots=True)
 class PollResult:
-    """What is due, in order. The chunks follow each other without gap and have no payload; packets come with speech."""
+    """What is due, in order. Chunks are gapless and have no payload; packets exist only during speech."""
 
     chunks: list[Chunk] = field(default_factory=list)
     packets: list[Packet] = field(default_factory=list)
@@ -100,17 +100,17 @@ class PollResult:
 
 @dataclass(frozen=True)
 class SpeechQueueStats:
-    """Counts since the start, but for `buffered_ms`."""
+    """Counts since the start, except `buffered_ms`."""
 
     received_ms: int = 0
     buffered_ms: int = 0
     segments: int = 0
     underruns: int = 0
-    """Times that a segment's sender was too slow, and a pause came into its speech."""
+    """Pauses within a segment because its sender was too slow."""
     discarded_ms: int = 0
-    """Speech that came after somebody else than its sender had interrupted its segment."""
+    """Speech received after a client or user had interrupted its segment."""
     slipped_ms: int = 0
-    """Time that the line stood still because the server was held up."""
+    """Time that the timeline stopped because the server was late."""
     malformed: int = 0
     """Opus packets that could not be decoded, and segments of PCM that ended within a sample."""
 
@@ -131,7 +131,7 @@ class _Segment:
 
 @dataclass(slots=True)
 class _Run:
-    """Samples [offset, offset + length) of a segment lie on the line from `pts` on."""
+    """Samples [offset, offset + length) of a segment are on the timeline from `pts` on."""
 
     segment: int
     pts: int
@@ -177,24 +177,24 @@ class SpeechQueue:
     # In
 
     def begin(self, now: float) -> None:
-        """Time begins: sample 0 is due now. Speech may have been sent before."""
+        """Starts the timeline: sample 0 is due now. Speech may have been pushed before."""
         self._origin = now
 
     def start(self, form: SpeechFormat) -> None:
-        """What comes from now on is of this format. An open segment ends."""
+        """Sets the format of the speech that follows, and ends an open segment."""
         self.end()
         self._format = form
 
     def push(self, data: bytes) -> None:
-        """A piece of speech, which begins a segment where none is open. Raises BadSpeech, and has then done nothing.
+        """Adds a piece of speech; starts a segment if none is open. Raises BadSpeech without any effect.
 
         Pieces of PCM may be cut within a sample, but not segments: half a sample at a segment's end is dropped.
         """
         if self._format is None:
-            raise BadSpeech("not_started", f"{len(data)} bytes of speech before their format was told")
+            raise BadSpeech("not_started", f"{len(data)} bytes of speech before a start message with their format")
         seconds = check_piece(data, self._format)
         if not self.accepts:
-            raise BadSpeech("full", f"{self.buffered:.1f} s of speech wait: no more is taken beyond {self.most:g} s")
+            raise BadSpeech("full", f"{self.buffered:.1f} s of speech are queued: the maximum is {self.most:g} s")
         if self._discarding:
             self._discarded += seconds
             return
@@ -216,7 +216,7 @@ class SpeechQueue:
         return OpusSource(self._decoder)
 
     def _recharge(self, segment: _Segment) -> None:
-        """Keeps the count of what waits: summing it up would take long where many segments do."""
+        """Updates the queued time incrementally: summing over many segments would be slow."""
         self._buffered += segment.charge - segment.charged
         segment.charged = segment.charge
 
@@ -224,7 +224,7 @@ class SpeechQueue:
         self._buffered = self._buffered - segment.charged if self._segments else 0.0
 
     def end(self) -> None:
-        """The open segment, if any, has been sent."""
+        """Ends the open segment, if any."""
         if self._open and not self._discarding:
             source = self._segments[-1].source
             source.ended = True
@@ -233,10 +233,10 @@ class SpeechQueue:
         self._open = self._discarding = False
 
     def clear(self, heard: int, discard: bool = False) -> list[Finished]:
-        """Throws away all that waits; nothing of it is handed on any more. Returns what became of each segment.
+        """Discards all queued speech. Returns the result for each segment.
 
-        `heard` is the sample of the line up to which it was heard. With `discard`, what still comes of the open segment
-        is thrown away (and counted) until its end; else the next piece begins another.
+        `heard`: sample of the timeline up to which the audio was heard. With `discard`, the rest of the open segment is
+        discarded (and counted) as it arrives, until its end; otherwise the next piece starts another segment.
         """
         told: list[Finished] = []
         for _, mark in self._marks:
@@ -252,7 +252,7 @@ class SpeechQueue:
         self._decided = deque([np.zeros(self._end - self._handed, np.float32)])
         if self._talking:
             self._silent = _AFTER
-        self._last = 0.0, self._last[1]  # the mouth shuts at once, the ear is not startled
+        self._last = 0.0, self._last[1]  # the mouth closes at once, the audio fades
         self._talking = self._slow = self._dry = False
         self._discarding = self._open = self._open and discard
         return told
@@ -265,16 +265,16 @@ class SpeechQueue:
                 most = max(most, run.offset + min(heard - run.pts, run.length))
         return round(most * 1000 / SAMPLE_RATE)
 
-    # What others may know
+    # State
 
     @property
     def buffered(self) -> float:
-        """Seconds of speech that wait: what saying them takes, at least 20 ms for each segment."""
+        """Seconds of speech queued, at least 20 ms for each segment."""
         return self._buffered
 
     @property
     def most(self) -> float:
-        """Seconds that can wait."""
+        """Maximum seconds queued."""
         return self.config.capacity + self.config.slack
 
     @property
@@ -284,22 +284,22 @@ class SpeechQueue:
 
     @property
     def accepts(self) -> bool:
-        """Whether `push` takes a piece."""
+        """Whether `push` accepts a piece."""
         return self.buffered < self.most
 
     @property
     def ready(self) -> bool:
-        """A sender that paused may go on."""
+        """Whether a paused sender may resume."""
         return self.buffered <= self.config.ready
 
     @property
     def speaking(self) -> bool:
-        """Whether a segment has begun and is not over."""
+        """Whether a segment has begun and not ended."""
         return bool(self._marks) or any(segment.begun for segment in self._segments)
 
     @property
     def decided(self) -> int:
-        """The sample up to which sound has been given out; what is sent now comes after it."""
+        """The sample up to which the timeline is fixed; speech pushed now comes after it."""
         return self._end
 
     @property
@@ -317,13 +317,13 @@ class SpeechQueue:
         return self._origin + pts / SAMPLE_RATE
 
     def due(self, now: float) -> int:
-        """The sample whose moment `now` is."""
+        """The sample that is due at `now`."""
         return int((now - self._origin) * SAMPLE_RATE)
 
     # Out
 
     def deadline(self) -> float:
-        """When `poll` has something to give, if nothing is sent before."""
+        """When to call `poll` if nothing is pushed before."""
         moments = [self._tick]
         if self._end < self._block_end and (self._silent or self._waits):
             moments.append(self._turn)
@@ -332,7 +332,7 @@ class SpeechQueue:
         return min(moments)
 
     def poll(self, now: float) -> PollResult:
-        """What is due by now."""
+        """Returns what is due by `now`."""
         late = now - self._tick
         if late > self.config.catch_up:
             self._origin += late
@@ -350,7 +350,7 @@ class SpeechQueue:
 
     @property
     def _tick(self) -> float:
-        """When the next block is handed on."""
+        """When the next block is due."""
         return self.captured(self._block_end - self._lookahead)
 
     @property
@@ -360,7 +360,7 @@ class SpeechQueue:
 
     @property
     def _waits(self) -> bool:
-        """Whether there is a piece of speech that may be taken."""
+        """Whether a piece of speech may be taken."""
         if not self._segments or self._dry:
             return False
         source = self._segments[0].source
@@ -371,7 +371,7 @@ class SpeechQueue:
         return source.seconds >= (self.config.resume if self._slow else self.config.start) - 1e-9
 
     def _take(self, out: PollResult) -> bool:
-        """Puts the next piece on the line, or a silent packet where one is due; False where there is neither."""
+        """Places the next piece, or a silent packet if one is due; returns False if there is neither."""
         while self._waits:
             segment = self._segments[0]
             piece = segment.source.take()
@@ -406,7 +406,7 @@ class SpeechQueue:
             self._over(end)
 
     def _over(self, end: int | None = None) -> None:
-        """The first segment is on the line up to `end`. One without sound never begins there."""
+        """Finishes the first segment, at `end`. A segment without audio never began."""
         segment = self._segments.popleft()
         self._discharge(segment)
         pts = self._end if end is None else end
@@ -420,7 +420,7 @@ class SpeechQueue:
         self._lay(np.zeros(UNIT, np.float32), np.zeros(UNIT * WIDE, np.float32), True, out)
 
     def _lay(self, samples: Samples, sound: Samples | bytes, fresh: bool, out: PollResult) -> None:
-        """Puts sound on the line. `fresh`: it does not continue what came before."""
+        """Places audio on the timeline. `fresh`: it does not continue the previous audio."""
         if fresh:
             samples = seam(samples, self._last[0], 1)
         if isinstance(sound, bytes):
@@ -436,7 +436,7 @@ class SpeechQueue:
         self._end += len(samples)
 
     def _hand_on(self, out: PollResult, now: float) -> None:
-        """The next block; what was not decided of it is silence."""
+        """Emits the next block, filled up with silence."""
         end = self._block_end
         self._block_end += SAMPLES_PER_FRAME
         if self._end < end:

@@ -1,6 +1,6 @@
-"""Speech as it is sent, in any pieces: formats, and the sources that convert a segment of it.
+"""Formats of incoming speech, and the sources that convert a segment of it.
 
-A source holds one segment. It converts late, when a piece is asked for, so a segment that waits costs its bytes alone.
+A source holds one segment. It converts only when a piece is taken, so a queued segment costs no more than its bytes.
 """
 
 import math
@@ -20,23 +20,23 @@ Samples = NDArray[np.float32]
 
 FORMATS = ("pcm16", "opus")
 RATES = (8_000, 48_000)
-"""Least and greatest rate (Hz) of PCM."""
+"""Minimum and maximum rate (Hz) of PCM."""
 
 UNIT = SAMPLE_RATE // 50
-"""Samples of a packet that is coded here: 20 ms."""
+"""Samples of a packet encoded here: 20 ms."""
 
 MAX_MESSAGE = 256 * 1024
-"""Bytes of speech in one piece."""
+"""Maximum bytes of a piece of speech."""
 
 WIDE = AUDIO_CLOCK // SAMPLE_RATE
-"""Samples for the ear to one for the network."""
+"""Ratio of the listeners' sample rate to the network's."""
 
 SEAM = SAMPLE_RATE // 200
-"""5 ms: how long sound takes to come up, and to go where it was cut off."""
+"""5 ms: duration of a fade-in, and of a fade-out where audio was cut off."""
 
 
 class BadSpeech(ValueError):
-    """Speech, or a format, that cannot be used: a stable reason and a sentence with numbers."""
+    """Invalid speech or format, with a stable reason and a sentence with numbers."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -46,21 +46,21 @@ class BadSpeech(ValueError):
 
 @dataclass(frozen=True)
 class SpeechFormat:
-    """`pcm16`: little-endian, mono, at `rate`. `opus`: one packet a piece, of any duration. Raises BadSpeech."""
+    """`pcm16`: little-endian, mono, at `rate`. `opus`: one packet per piece, of any duration. Raises BadSpeech."""
 
     kind: str = "pcm16"
     rate: int = 24_000
 
     def __post_init__(self) -> None:
         if self.kind not in FORMATS:
-            raise BadSpeech("unknown_format", f"format {self.kind!r:.60} is none of {', '.join(FORMATS)}")
+            raise BadSpeech("unknown_format", f"format {self.kind!r:.60} is not one of {', '.join(FORMATS)}")
         whole = isinstance(self.rate, int) and not isinstance(self.rate, bool)
         if not whole or not RATES[0] <= self.rate <= RATES[1]:
-            raise BadSpeech("bad_rate", f"rate {self.rate!r:.40} is no whole number from {RATES[0]} to {RATES[1]} Hz")
+            raise BadSpeech("bad_rate", f"rate {self.rate!r:.40} is not an integer from {RATES[0]} to {RATES[1]} Hz")
 
 
 class _Fifo:
-    """A queue of float32 samples. Bounded by who fills it."""
+    """A queue of float32 samples, bounded by its user."""
 
     def __init__(self) -> None:
         self._parts: deque[Samples] = deque()
@@ -75,7 +75,7 @@ class _Fifo:
             self._count += len(samples)
 
     def take(self, count: int) -> Samples:
-        """The first `count`, or as many as there are."""
+        """Removes and returns up to `count` samples."""
         taken = [np.zeros(0, np.float32)]
         while count and self._parts:
             part = self._parts.popleft()
@@ -89,17 +89,17 @@ class _Fifo:
 
 
 class _Resampler:
-    """One stream of mono float32 from one rate to another; exact where both are the same."""
+    """Resamples a mono float32 stream; lossless if both rates are equal."""
 
     def __init__(self, rate: int, wanted: int) -> None:
-        import av  # 0.1 s that only who speaks needs
+        import av  # imported late: it takes 0.1 s
 
         self._rate = rate
         self._frame = av.AudioFrame
         self._resampler = None if rate == wanted else av.AudioResampler("flt", "mono", wanted)
 
     def push(self, samples: Samples) -> Samples:
-        """[n] -> what is ready, [m]."""
+        """[n] -> the samples that are ready, [m]."""
         if self._resampler is None:
             return samples
         frame = self._frame.from_ndarray(samples[None], format="flt", layout="mono")
@@ -107,7 +107,7 @@ class _Resampler:
         return self._joined(self._resampler.resample(frame))
 
     def end(self) -> Samples:
-        """The rest. Call it after `push`."""
+        """Flushes the remaining samples. Call it after the last `push`."""
         return np.zeros(0, np.float32) if self._resampler is None else self._joined(self._resampler.resample(None))
 
     @staticmethod
@@ -119,14 +119,16 @@ class PcmConverter:
     """A segment of 16-bit mono PCM at one rate, converted to others."""
 
     def __init__(self, rate: int, rates: Sequence[int], grain: int = 0) -> None:
-        """`grain`: samples that are converted at once, so that the result does not depend on how the input is cut; 0:
-        whatever there is."""
+        """`grain`: samples per conversion, so that the result does not depend on how the input is split; 0: whatever
+        is available."""
         self.rate = rate
         self.ended = False
         self._rates = rates
         self._grain = 2 * grain
         self._raw = bytearray()
-        self._resamplers: list[_Resampler] = []  # made for the first sample: they cost more than a short segment
+        self._resamplers: list[
+            _Resampler
+        ] = []  # created at the first sample, because they cost more than a short segment
         self._ready = [_Fifo() for _ in rates]
 
     @property
@@ -139,7 +141,7 @@ class PcmConverter:
         self._raw += samples.astype("<i2", copy=False).tobytes()
 
     def convert(self, counts: Sequence[float] | None = None) -> list[int]:
-        """Converts until there are `counts` samples at each rate, or as many as can be. Returns how many are ready."""
+        """Converts until `counts` samples are ready at each rate, or all (None). Returns how many are ready."""
         wanted = counts or [math.inf] * len(self._rates)
         while any(len(each) < count for each, count in zip(self._ready, wanted, strict=True)):
             if self._raw and (self.ended or len(self._raw) >= self._grain):
@@ -158,7 +160,7 @@ class PcmConverter:
         return [len(each) for each in self._ready]
 
     def count(self, index: int) -> int:
-        """Samples that are ready at a rate."""
+        """Samples ready at a rate."""
         return len(self._ready[index])
 
     def take(self, index: int, count: int) -> Samples:
@@ -168,15 +170,15 @@ class PcmConverter:
 
 @dataclass(slots=True)
 class Piece:
-    """What a segment gives at once: the same stretch of sound for the network and for the ear."""
+    """One piece of a segment: the same audio for the network and for listeners."""
 
     samples: Samples  # [n] at 16 kHz
-    sound: Samples | bytes  # [3 n] at 48 kHz, or a packet as it came
-    own: int  # of the n samples, those that are the segment's; the others are padding
+    sound: Samples | bytes  # [3 n] at 48 kHz, or the original Opus packet
+    own: int  # how many of the n samples belong to the segment; the rest is padding
 
 
 class PcmSource:
-    """A segment of PCM at one rate, in pieces of 20 ms. `seconds` wait in it."""
+    """A segment of PCM at one rate, taken in pieces of 20 ms. `seconds`: speech queued in it."""
 
     def __init__(self, rate: int) -> None:
         self.seconds = 0.0
@@ -194,11 +196,11 @@ class PcmSource:
 
     @property
     def loose(self) -> int:
-        """Bytes that are no whole sample yet."""
+        """Bytes of an incomplete sample."""
         return self._decoder.loose
 
     def push(self, data: bytes) -> float:
-        """Adds a piece. Returns the seconds that it adds."""
+        """Adds a piece. Returns its duration in seconds."""
         samples = self._decoder.push(data)[:, 0]
         self._converter.push(samples)
         seconds = len(samples) / self._rate
@@ -206,11 +208,11 @@ class PcmSource:
         return seconds
 
     def take(self) -> Piece | None:
-        """The next piece, as soon as it is whole or the segment has ended."""
+        """Returns the next piece if it is complete or the segment has ended, else None."""
         wanted = UNIT, UNIT * WIDE
         have = self._converter.convert(wanted)
         if min(have[0] - wanted[0], have[1] - wanted[1]) < 0:
-            # Of a few samples the resamplers may give none: these still take their piece of the line.
+            # The resamplers may return nothing for a few samples, which still occupy a piece of the timeline.
             if not self.ended or not (max(have) or self.seconds):
                 return None
         samples, sound = (filled(self._converter.take(i, count), count) for i, count in enumerate(wanted))
@@ -222,10 +224,10 @@ class PcmSource:
 
 
 class OpusSource:
-    """A segment of Opus packets, which go to the ear as they came."""
+    """A segment of Opus packets, which are forwarded to listeners unchanged."""
 
     loose = 0
-    """Bytes that are no whole sample yet: packets have none."""
+    """Bytes of an incomplete sample: always 0 for packets."""
 
     def __init__(self, decoder: OpusDecoder) -> None:
         self.seconds = 0.0
@@ -250,19 +252,19 @@ class OpusSource:
 
 
 def check_piece(data: bytes, form: SpeechFormat) -> float:
-    """About how long a piece lasts (seconds). Raises BadSpeech for one that cannot be taken."""
+    """Approximate duration of a piece in seconds. Raises BadSpeech if it is invalid."""
     if len(data) > MAX_MESSAGE:
-        raise BadSpeech("too_large", f"{len(data)} bytes in one piece: at most {MAX_MESSAGE}")
+        raise BadSpeech("too_large", f"{len(data)} bytes in one piece: the maximum is {MAX_MESSAGE}")
     if form.kind == "pcm16":
         return len(data) / 2 / form.rate
     duration = packet_duration(data, SAMPLE_RATE)
     if duration is None:
-        raise BadSpeech("bad_packet", f"{len(data)} bytes that are no Opus packet")
+        raise BadSpeech("bad_packet", f"{len(data)} bytes that are not a valid Opus packet")
     return duration / SAMPLE_RATE
 
 
 def filled(samples: Samples, count: int) -> Samples:
-    """[count]: the samples, and after them the last one's value, gone within 5 ms."""
+    """Pads to [count], fading out from the last sample within 5 ms."""
     if len(samples) == count:
         return samples.copy()
     out = np.zeros(count, np.float32)
@@ -275,7 +277,7 @@ def filled(samples: Samples, count: int) -> Samples:
 
 
 def fitted(samples: Samples | None, count: int) -> Samples:
-    """[count], with zeros where a packet could not be decoded."""
+    """Pads or cuts to [count]; zeros if the packet could not be decoded."""
     out = np.zeros(count, np.float32)
     if samples is not None:
         out[: min(count, len(samples))] = samples[:count]
@@ -283,13 +285,13 @@ def fitted(samples: Samples | None, count: int) -> Samples:
 
 
 def rise(count: int) -> Samples:
-    """[count] from nearly 0 to 1."""
+    """[count] fade-in gains from nearly 0 to 1."""
     risen: Samples = np.sin(np.linspace(0, np.pi / 2, count + 1, dtype=np.float32)[1:]) ** 2
     return risen
 
 
 def seam(samples: Samples, before: float, scale: int) -> Samples:
-    """The samples, coming up from the value `before` of what stopped there. `scale`: samples to one at 16 kHz."""
+    """Cross-fades from the constant `before`, the previous last sample. `scale`: sample rate relative to 16 kHz."""
     risen = rise(SEAM * scale)[: len(samples)]
     out = samples.copy()
     out[: len(risen)] = out[: len(risen)] * risen + before * (1 - risen)

@@ -1,7 +1,7 @@
-"""Voice activity: when does the speaker begin and end?
+"""Voice activity detection: when the speaker starts and stops.
 
-A detector gives the probability of speech for each window; a pure state machine with two thresholds and two times makes
-events of it. Silero's network detects, or, where it cannot be loaded, WebRTC's Gaussian mixture.
+A detector gives the probability of speech for each window; a pure state machine with two thresholds and two times
+turns it into events. The detector is Silero's network, or WebRTC's Gaussian mixture if that cannot be loaded.
 """
 
 import logging
@@ -26,12 +26,12 @@ WEIGHTS = resources.WEIGHTS / "silero_vad.onnx"
 class VadConfig:
     """Speech starts at `start_threshold` held for `min_speech_ms`; it ends after `hang_over_ms` below `end_threshold`.
 
-    Times are met in whole windows (32 ms with silero), rounded up.
+    Times are rounded up to whole windows (32 ms with Silero).
     """
 
     start_threshold: float = 0.5
     end_threshold: float = 0.35
-    min_speech_ms: float = 32  # one window: a listener who reacts late is worse than one who reacts to a cough
+    min_speech_ms: float = 32  # one window: a late reaction is worse than a reaction to a cough
     hang_over_ms: float = 400  # longer than the pauses within a phrase
 
     def __post_init__(self) -> None:
@@ -45,38 +45,38 @@ class VadConfig:
 
 @dataclass(frozen=True, slots=True)
 class VadEvent:
-    """Speech began (`speaking`) or ended at sample `pts`, to the accuracy of a window."""
+    """Speech began (`speaking`) or ended at sample `pts`, accurate to one window."""
 
     speaking: bool
     pts: int
 
 
 class Detector(Protocol):
-    """Probability of speech, window by window. Holds one stream's state."""
+    """Estimates the probability of speech per window. Holds the state of one stream."""
 
     window: int  # samples
 
     def __call__(self, samples: Samples) -> float:
-        """0..1 for the next [window] samples."""
+        """Returns the probability, 0 to 1, for the next [window] samples."""
 
     def reset(self) -> None:
-        """Forgets the stream, as at a jump in time."""
+        """Clears the stream state, for example at a discontinuity."""
 
 
 @lru_cache(maxsize=1)
 def silero_session() -> Any:
-    """The network, loaded once for all streams (call it before serving: that takes 0.1 s); no state in it."""
+    """The network, stateless and shared by all streams. Loading takes 0.1 s: call it before serving."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # it is tiny: threads would cost more than they bring
+    options.intra_op_num_threads = 1  # the network is tiny: threads would slow it down
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(WEIGHTS), options, providers=["CPUExecutionProvider"])
 
 
 class SileroDetector:
-    """Silero VAD 6: each window of 32 ms is seen after the 4 ms before it."""
+    """Silero VAD 6: windows of 32 ms, each with 4 ms of preceding context."""
 
     window = 512
     _CONTEXT = 64
@@ -99,7 +99,7 @@ class SileroDetector:
 
 
 class WebrtcDetector:
-    """WebRTC's detector: the share of the window's 10 ms frames that it takes for speech."""
+    """WebRTC's detector: the share of a window's 10 ms frames classified as speech."""
 
     window = 480
     _FRAME = 160
@@ -120,27 +120,27 @@ class WebrtcDetector:
 
 
 def best_detector() -> Detector:
-    """Silero, or WebRTC's where silero cannot be loaded; a log line says so."""
+    """Returns Silero's detector, or WebRTC's, with a log warning, if Silero cannot be loaded."""
     try:
         return SileroDetector()
-    except Exception as error:  # onnxruntime raises types of its own for a file that is missing or broken
-        logger.warning("silero cannot be loaded (%s): voice activity by webrtcvad instead", error)
+    except Exception as error:  # onnxruntime has its own exception types for a missing or broken file
+        logger.warning("Silero VAD cannot be loaded (%s): using webrtcvad instead", error)
         return WebrtcDetector()
 
 
 class SpeechState:
-    """Speaking or not, from one probability after the other. Pure: knows samples, not time."""
+    """Hysteresis from probabilities to speaking or not. Pure; positions are samples."""
 
     def __init__(self, config: VadConfig) -> None:
         self.speaking = False
         self._config = config
         self._min_speech = config.min_speech_ms * SAMPLE_RATE / 1000
         self._hang_over = config.hang_over_ms * SAMPLE_RATE / 1000
-        self._onset: int | None = None  # where the present run of speech began, not yet long enough
+        self._onset: int | None = None  # start of the current run of speech, while it is too short
         self._last = 0  # end of the last window with speech
 
     def step(self, probability: float, start: int, end: int) -> VadEvent | None:
-        """The event, if any, that the window from sample `start` to `end` brings."""
+        """Processes the window from sample `start` to `end`; returns an event or None."""
         if not self.speaking:
             if probability < self._config.start_threshold:
                 self._onset = None
@@ -159,7 +159,7 @@ class SpeechState:
 
 
 class Vad:
-    """One stream's voice activity: `push` its samples as they come, in pieces of any length."""
+    """Voice activity of one stream: `push` its samples in pieces of any length."""
 
     def __init__(self, config: VadConfig | None = None, detector: Detector | None = None) -> None:
         self._detector = detector if detector is not None else best_detector()
@@ -173,9 +173,9 @@ class Vad:
         return self._state.speaking
 
     def push(self, samples: Samples, pts: int) -> list[VadEvent]:
-        """Events that these samples (float32, 16 kHz, the first is sample `pts`) bring."""
+        """Takes samples [n] float32 at 16 kHz, the first of which is sample `pts`; returns the resulting events."""
         if self._next is not None and pts != self._next:
-            # What came before does not continue here. `speaking` stays: the next windows decide.
+            # A discontinuity. `speaking` is kept: the next windows decide.
             self._pending = self._pending[:0]
             self._detector.reset()
         self._next = pts + len(samples)

@@ -1,6 +1,6 @@
-"""`lipstream bench`: runs the benchmarks, prints one table, writes their JSON and one HTML report.
+"""`lipstream bench`: runs the benchmarks, prints one table, writes JSON results and an HTML report.
 
-Each benchmark runs in a process of its own, so that none disturbs another and the measured server is the real command.
+Each benchmark runs in its own process, so that benchmarks do not disturb each other and measure the real command.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from pathlib import Path
 from streamer.base.resources import PACKAGE
 
 CHECKOUT = PACKAGE.parent
-"""Where a checkout has its benchmarks; an installed wheel has none."""
+"""Root of the checkout, which contains `benchmarks/`; an installed wheel has none."""
 NOT_MEASURED = 3
 """
-Exit status of a benchmark that ran and could measure nothing on this machine: the report shows the reason. The same
-number as in benchmarks/lib/errors.py, which a wheel does not contain.
+Exit status of a benchmark that cannot measure anything on this machine; the report shows the reason. Must equal the
+number in benchmarks/lib/errors.py, which a wheel does not contain.
 """
 
 
@@ -34,25 +34,25 @@ NEEDED = ("httpx", "playwright", "psutil")
 class Benchmark:
     name: str
     module: str
-    """Below the package `benchmarks`."""
+    """Relative to the package `benchmarks`."""
 
     what: str
     full: tuple[str, ...] = ()
     quick: tuple[str, ...] = ("--quick",)
     minutes: float = 1.0
-    """About how long it takes in full."""
+    """Approximate duration of a full run."""
 
     quick_minutes: float = 1.0
     out_option: str = "--out"
-    """Before the path of the JSON; empty where the path is the module's own argument."""
+    """Option for the path of the JSON file; empty: a positional argument."""
     data_option: str | None = None
-    """Before the path of the speech set, if it needs one; empty where that is the module's own argument."""
+    """Option for the path of the speech set; empty: a positional argument; None: the benchmark needs no set."""
 
     def file(self, checkout: Path) -> Path:
         return checkout.joinpath("benchmarks", *self.module.split(".")).with_suffix(".py")
 
     def command(self, quick: bool, out: Path, data: Path | None) -> list[str]:
-        """Paths are made absolute: the command runs in the checkout."""
+        """The command line of the benchmark. Paths are absolute, because it runs in the checkout."""
         file = str((out / f"{self.name}.json").absolute())
         own = [] if self.data_option is None or data is None else [*filter(None, [self.data_option]), str(data)]
         own += [] if self.out_option else [file]
@@ -86,28 +86,28 @@ ALL = (
     Benchmark(
         "articulation",
         "quality.articulation",
-        "lips against ground truth, on speakers held out of training",
+        "lip movement against ground truth, on held-out speakers",
         quick=(),
         minutes=10,
         quick_minutes=10,
         data_option="",
     ),
-    Benchmark("quality", "quality.neural", "frames of the neural generator, held out", minutes=25, data_option="--set"),
+    Benchmark("quality", "quality.neural", "neural frames, on held-out data", minutes=25, data_option="--set"),
 )
 
 
 def chosen(only: Sequence[str], data: Path | None, checkout: Path | None = None) -> list[Benchmark]:
-    """The benchmarks that are asked for, or all that exist and have the data that they need.
+    """Selects the named benchmarks, or all that exist and have their data.
 
-    Raises ValueError for a name that is unknown or missing, or that lacks its data, and where a module is missing.
+    Raises ValueError if a named benchmark is unknown, missing, or lacks its data, and if a module is missing.
     """
     checkout = CHECKOUT if checkout is None else checkout
     known = {benchmark.name: benchmark for benchmark in ALL}
     if unknown := [name for name in only if name not in known]:
-        raise ValueError(f"no benchmark is called {', '.join(unknown)}: there are {', '.join(known)}")
+        raise ValueError(f"unknown benchmark {', '.join(unknown)}: choose from {', '.join(known)}")
     if not (checkout / "benchmarks").is_dir():
         raise ValueError(
-            "the benchmarks are not in the installed package: run this in a checkout, installed with pip install -e ."
+            "the installed package contains no benchmarks: run this in a checkout, installed with pip install -e ."
         )
     if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise ValueError(f"{', '.join(absent)} missing: run pip install -e '.[test]' in {checkout}")
@@ -118,13 +118,13 @@ def chosen(only: Sequence[str], data: Path | None, checkout: Path | None = None)
         if there and able:
             picked.append(benchmark)
         elif only:
-            lacks = "needs --data, the folder that `lipstream data` made" if there else f"is not in {checkout}"
+            lacks = "needs --data, the folder that `lipstream data` created" if there else f"is not in {checkout}"
             raise ValueError(f"{benchmark.name} {lacks}")
     return picked
 
 
 def _run(command: Sequence[str]) -> int:
-    """A process and whatever it starts, in a group of its own: Ctrl-C ends them here, and without their tracebacks."""
+    """Runs a command in its own process group, so that Ctrl-C ends it and its children without their tracebacks."""
     process = subprocess.Popen(command, cwd=CHECKOUT, process_group=0)
     try:
         return process.wait()
@@ -134,7 +134,7 @@ def _run(command: Sequence[str]) -> int:
 
 
 def _end(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Ends a group of processes, gently at first."""
+    """Ends a process group: SIGTERM first, then SIGKILL."""
     for ending in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, ending)
@@ -145,10 +145,10 @@ def _end(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Returns 0 if every benchmark ran and something was measured, 1 after a failure, 2 for a wrong argument."""
     parser = argparse.ArgumentParser(prog="lipstream bench", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="about a minute each: shows that all runs, proves little")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME[,NAME]", help="only these")
-    parser.add_argument("--data", type=Path, help="the speech set, for `articulation` and `quality`")
-    parser.add_argument("--out", type=Path, default=Path("lipstream-bench"), help="folder (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="about a minute each: checks that everything runs")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME[,NAME]", help="run only these benchmarks")
+    parser.add_argument("--data", type=Path, help="folder of the speech set, for `articulation` and `quality`")
+    parser.add_argument("--out", type=Path, default=Path("lipstream-bench"), help="output folder (%(default)s)")
     options = parser.parse_args(arguments)
     data = None if options.data is None else options.data.absolute()
     try:
@@ -160,11 +160,11 @@ def main(arguments: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     minutes = sum(benchmark.quick_minutes if options.quick else benchmark.minutes for benchmark in benchmarks)
     names = ", ".join(benchmark.name for benchmark in benchmarks)
-    print(f"{names}: about {minutes:.0f} minutes. Other work on this machine spoils the numbers.", flush=True)
+    print(f"{names}: about {minutes:.0f} minutes. Other load on this machine distorts the numbers.", flush=True)
     failed, unmeasured = [], []
     for benchmark in benchmarks:
         print(f"\n=== {benchmark.name}: {benchmark.what} ({time.strftime('%H:%M')})", flush=True)
-        (out / f"{benchmark.name}.json").unlink(missing_ok=True)  # an old result must not pass for this one's
+        (out / f"{benchmark.name}.json").unlink(missing_ok=True)  # do not report an old result as the new one
         status = _run(benchmark.command(options.quick, out, data))
         if status == NOT_MEASURED:
             unmeasured.append(benchmark.name)

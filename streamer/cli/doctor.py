@@ -1,6 +1,6 @@
-"""`lipstream doctor`: what this machine can do, as a table, or as JSON for a bug report.
+"""`lipstream doctor`: shows what this machine supports, as a table, or as JSON for a bug report.
 
-Each check looks at one thing and cannot fail itself: what goes wrong in it becomes its result.
+Each check examines one thing and never fails itself: an exception becomes its result.
 """
 
 import argparse
@@ -34,19 +34,19 @@ EXTRAS = {
     "train": ("pocketsphinx", "training"),
 }
 _UDP_TRIED = 50
-"""Ports of a range that are tried at most."""
+"""Maximum number of ports tried in a range."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     status: Literal["ok", "note", "problem"]
     """`note`: something optional is missing or limited; `problem`: lipstream does not work as it should."""
     detail: str
     facts: dict[str, Any]
-    """The same for programs."""
+    """The result as data, for programs."""
 
 
 def _ok(name: str, detail: str, **facts: Any) -> Finding:
@@ -74,7 +74,7 @@ def _versions() -> Finding:
     missing = [name for name, version in found.items() if version is None and name != "openvino"]
     facts = {"lipstream": __version__, "python": platform.python_version(), "libraries": found}
     if missing:
-        return _problem("versions", f"missing: {', '.join(missing)}; `pip install lipstream` brings them", **facts)
+        return _problem("versions", f"missing: {', '.join(missing)}; run `pip install lipstream`", **facts)
     shown = ", ".join(f"{name} {found[name]}" for name in ("torch", "onnxruntime", "openvino", "aiortc", "av"))
     return _ok("versions", f"lipstream {__version__}, Python {platform.python_version()}, {shown}", **facts)
 
@@ -90,7 +90,7 @@ def _machine() -> Finding:
     facts = {"system": platform.platform(), "cpu": given["cpu"], "cores": int(given["cores"]), "memory_gb": memory}
     text = f"{given['cpu']}, {given['cores']} cores, {memory} GB, {platform.platform()}"
     if capacity.crowded():
-        return _note("machine", f"{text}; load {load:.1f}: other programs keep it busy", load=load, **facts)
+        return _note("machine", f"{text}; load {load:.1f}: other programs are using the processor", load=load, **facts)
     return _ok("machine", text, load=load, **facts)
 
 
@@ -101,7 +101,7 @@ def _files() -> Finding:
     if not (clients() / "page" / "index.html").is_file():
         missing.append(str(clients() / "page"))
     if missing:
-        return _problem("files", f"missing: {', '.join(missing)}; install lipstream again", missing=missing)
+        return _problem("files", f"missing: {', '.join(missing)}; reinstall lipstream", missing=missing)
     return _ok("files", f"page and weights are installed in {PACKAGE}", missing=[])
 
 
@@ -113,7 +113,7 @@ def _cache() -> Finding:
             pass
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     except OSError as error:
-        text = f"{folder} cannot be written ({error.strerror}): every start measures and compiles again"
+        text = f"{folder} is not writable ({error.strerror}): every start repeats measuring and compiling"
         return _note("cache", text, folder=str(folder), writable=False)
     return _ok("cache", f"{folder}, {size / 1e6:.1f} MB", folder=str(folder), writable=True, bytes=size)
 
@@ -130,7 +130,7 @@ def _rigs() -> Finding:
     text = f"{shown} a frame at {DEFAULT_SIZES['studio_rig']}×{DEFAULT_SIZES['studio_rig']}, one core"
     if max(times.values()) > 1000 / FPS:
         if crowded():
-            return _note("rigs", f"{text}, beside other programs: measure again when they have ended", ms_a_frame=times)
+            return _note("rigs", f"{text}, while other programs run: run this again without them", ms_a_frame=times)
         return _problem("rigs", f"{text}: too slow for {FPS} frames a second; choose a smaller size", ms_a_frame=times)
     return _ok("rigs", text, ms_a_frame=times)
 
@@ -145,7 +145,7 @@ def _neural(measure: bool) -> Finding:
     except capacity.NotMeasured as error:
         return _note("neural generator", f"cannot be measured: {error}; the rigs draw", holds=False, reason=str(error))
     if measured is None:
-        text = "not measured yet: the first start with --generator auto does, or `lipstream doctor --measure`"
+        text = "not measured yet: run `lipstream doctor --measure`, or start with --generator auto"
         return _note("neural generator", text, holds=None)
     facts = {
         "holds": measured.holds(),
@@ -153,8 +153,8 @@ def _neural(measure: bool) -> Finding:
         "ms_a_frame": {"median": round(1000 * measured.typical, 1), "p95": round(1000 * measured.slow, 1)},
     }
     if measured.holds():
-        return _ok("neural generator", f"draws the studio's characters: {measured}", **facts)
-    return _note("neural generator", f"too slow here, the rigs draw: {measured}", **facts)
+        return _ok("neural generator", f"fast enough for the studio's characters: {measured}", **facts)
+    return _note("neural generator", f"too slow here, so the rigs draw: {measured}", **facts)
 
 
 def _engines() -> Finding:
@@ -188,7 +188,7 @@ def _browser() -> Finding:
         found[name] = _version_of(path) if path else None
     present = [version for version in found.values() if version]
     if not present:
-        return _note("browser", "none on the path: only `lipstream bench` and the tests need one", **found)
+        return _note("browser", "no browser on the path: only `lipstream bench` and the tests need one", **found)
     return _ok("browser", ", ".join(present), **found)
 
 
@@ -208,7 +208,7 @@ def _ports(host: str, port: int, udp: tuple[int, int] | None) -> Finding:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind((host, port))
     except OSError as error:
-        return _problem("ports", f"TCP {host}:{port}: {error.strerror}; choose another one by --port", **facts)
+        return _problem("ports", f"TCP {host}:{port}: {error.strerror}; choose another port with --port", **facts)
     taken = []
     first, last = udp or (0, 0)
     for number in range(first, min(last, first + _UDP_TRIED - 1) + 1):
@@ -219,9 +219,9 @@ def _ports(host: str, port: int, udp: tuple[int, int] | None) -> Finding:
             taken.append(number)
     text = f"TCP {host}:{port} is free"
     if udp is None:
-        return _ok("ports", f"{text}; the system chooses UDP ports", **facts)
+        return _ok("ports", f"{text}; the operating system chooses UDP ports", **facts)
     if taken:
-        return _note("ports", f"{text}; {len(taken)} UDP ports from {taken[0]} are taken", taken=taken, **facts)
+        return _note("ports", f"{text}; {len(taken)} UDP ports from {taken[0]} on are in use", taken=taken, **facts)
     return _ok("ports", f"{text}; UDP {first}-{last} can be bound", taken=[], **facts)
 
 
@@ -233,7 +233,7 @@ def _ice(config: Any) -> Finding:
     servers += list(config.turn.urls) if config.turn else []
     facts = {"addresses": addresses, "servers": servers}
     if not addresses:
-        return _problem("ICE", "no network address to offer: nobody can connect", **facts)
+        return _problem("ICE", "no network address to offer: no client can connect", **facts)
     text = f"offers {', '.join(addresses)}; {', '.join(servers) or 'no STUN or TURN server'}"
     if not config.loopback and not config.public_ip and not servers:
         return _note("ICE", f"{text}: clients behind another NAT need --public-ip or --turn-url", **facts)
@@ -252,18 +252,18 @@ def _extras() -> Finding:
     for extra, (module, _) in EXTRAS.items():
         try:
             present[extra] = find_spec(module) is not None
-        except ModuleNotFoundError:  # of a parent
+        except ModuleNotFoundError:  # the parent package is missing
             present[extra] = False
     on = [extra for extra, there in present.items() if there]
     off = [f"{extra} ({EXTRAS[extra][1]})" for extra, there in present.items() if not there]
     return _ok("extras", f"installed: {', '.join(on) or 'none'}; not installed: {', '.join(off) or 'none'}", **present)
 
 
-# Running them -------------------------------------------------------------------------------------------------------
+# Running the checks ---------------------------------------------------------------------------------------------------
 
 
 def examine(given: argparse.Namespace) -> Iterator[Finding]:
-    """All findings, one after the other."""
+    """Runs all checks, yielding each finding as it is available."""
     from streamer.server.config import ServerConfig
     from streamer.server.options import read_options
 
@@ -273,7 +273,7 @@ def examine(given: argparse.Namespace) -> Iterator[Finding]:
         config = reading.options.config()
         unknown = list(reading.unknown)
         if unknown:
-            yield _note("options", f"no option of the server: {', '.join(unknown)}", unknown=unknown)
+            yield _note("options", f"not server options: {', '.join(unknown)}", unknown=unknown)
         else:
             given_by = sorted(set(reading.origins.values())) or ["defaults"]
             yield _ok("options", f"from {', '.join(given_by)}", origins=reading.origins)
@@ -309,8 +309,8 @@ def main(arguments: Sequence[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="lipstream doctor",
-        description="Show what this machine can do. Options of `lipstream serve` are checked along.",
-        usage="lipstream doctor [--json] [--measure] [OPTIONS OF THE SERVER]",
+        description="Show what this machine supports, and check the options of `lipstream serve`.",
+        usage="lipstream doctor [--json] [--measure] [SERVER OPTIONS]",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for a bug report")
     parser.add_argument("--measure", action="store_true", help="measure the neural generator now, for up to a minute")

@@ -1,4 +1,4 @@
-"""What Ctrl-C does while the `lipstream` command loads. Imports next to nothing, to be at hand before all else."""
+"""Handling of Ctrl-C while the `lipstream` command loads. Has few imports, because it must load first."""
 
 import contextlib
 import os
@@ -7,14 +7,14 @@ import threading
 from collections.abc import Iterator
 
 INTERRUPTED = 130
-"""The exit status of what Ctrl-C ended: 128 + SIGINT, as in shells."""
+"""Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
 
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Ctrl-C ends the process at once while modules and models load, when there is nothing to tidy up.
+    """Makes Ctrl-C end the process at once while modules and models load, when no clean-up is needed.
 
-    A KeyboardInterrupt would not do: extension modules turn one that is raised within their import into other errors.
+    A KeyboardInterrupt is unsuitable: an extension module turns one raised during its import into another error.
     """
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

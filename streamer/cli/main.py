@@ -1,4 +1,4 @@
-"""The `lipstream` command. No subcommand serves. Each command imports what it needs when it runs."""
+"""The `lipstream` command; without a subcommand it serves. Each subcommand imports its dependencies when it runs."""
 
 import argparse
 import dataclasses
@@ -23,17 +23,17 @@ def build_parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve the page and the API (the default)")
     options.add_arguments(serve)
     serve.set_defaults(run=_serve)
-    config = commands.add_parser("config", help="print the server's options and where each came from, secrets hidden")
+    config = commands.add_parser("config", help="print the server's options and their origins, secrets masked")
     options.add_arguments(config)
     config.set_defaults(run=_print_config)
 
     for name, text in (
-        ("doctor", "show what this machine can do: for you, and for bug reports"),
-        ("render", "draw a recording's video to a file, without a network"),
-        ("bench", "measure latency, faults and stability on this machine"),
-        ("detect", "say whether a video carries the watermark"),
+        ("doctor", "show what this machine supports; attach the output to bug reports"),
+        ("render", "render a video from a speech recording, without a network"),
+        ("bench", "measure latency, fault tolerance and stability on this machine"),
+        ("detect", "check whether a video carries the watermark"),
         ("studio", "draw characters: `studio sheet OUT.png`"),
-        ("data", "make the training set"),
+        ("data", "create the training set"),
         ("train", "train a network: `train articulation`"),
     ):
         commands.add_parser(name, help=text, add_help=False)
@@ -62,7 +62,7 @@ _MODULES = {
 
 
 def _forward(command: str, arguments: list[str]) -> int:
-    """Runs a command whose module has a `main` of its own."""
+    """Runs a subcommand whose module has its own `main`."""
     with loading():
         module = importlib.import_module(_MODULES[command])
     return module.main(arguments)
@@ -95,7 +95,7 @@ def _serve(given: argparse.Namespace) -> int:
         log_level = reading.options.log_level
         logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
         for variable in reading.unknown:
-            print(f"lipstream: {variable} is set and is no option of the server", file=sys.stderr)
+            print(f"lipstream: {variable} is set, but is not a server option", file=sys.stderr)
         config = reading.options.config()
         if (warning := check_machine(config)) is not None:
             print(f"lipstream: {warning}", file=sys.stderr)
@@ -106,7 +106,7 @@ def _serve(given: argparse.Namespace) -> int:
     def say(text: str) -> None:
         print(f"lipstream: {text}", file=sys.stderr)
 
-    try:  # here, so that what is missing is one sentence and no traceback
+    try:  # before the server starts, so that missing files produce one sentence instead of a traceback
         with loading():
             listener = Articulation.load()
             generator = create(config.generator, config.device, config.max_sessions, say)
@@ -119,9 +119,9 @@ def _serve(given: argparse.Namespace) -> int:
         async def startup(self, sockets: list | None = None) -> None:
             await super().startup(sockets)
             if self.started:
-                port = self.servers[0].sockets[0].getsockname()[1]  # with --port 0 the system chose it
+                port = self.servers[0].sockets[0].getsockname()[1]  # with --port 0 the operating system chose it
                 url = dataclasses.replace(config, port=port).url
-                print(f"lipstream {__version__}: open {url} and talk (Ctrl-C ends)", flush=True)
+                print(f"lipstream {__version__}: open {url} and talk (Ctrl-C to quit)", flush=True)
 
     server = Announcing(
         uvicorn.Config(
@@ -141,7 +141,7 @@ def _serve(given: argparse.Namespace) -> int:
     except RuntimeError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # uvicorn has shut down, and passes on what ended it
+    except KeyboardInterrupt:  # uvicorn re-raises it after shutting down
         if not server.started:
             raise
     return 0 if server.started else 1

@@ -1,4 +1,4 @@
-"""`lipstream render`: a recording to a video of its character, through the live pipeline less the network."""
+"""`lipstream render`: renders a speech recording to a video, through the live pipeline without the network."""
 
 import argparse
 import contextlib
@@ -46,17 +46,17 @@ from streamer.provenance.marker import Marker
 from streamer.session import messages
 
 _AUDIO_RATE = 48_000
-_CLOSED = 0.05  # of the control `open`: a mouth that never opened farther did not speak
+_CLOSED = 0.05  # of the control `open`: below this throughout, the mouth never spoke
 
 
 class BadScript(ValueError):
-    """A plan file that cannot be played; the text names the line."""
+    """An invalid plan file; the message names the line."""
 
 
 def read_script(path: Path) -> list[tuple[float, MotionCommand | messages.SetEmotion]]:
     """
-    A file of JSON lines, each a `plan` or `emotion` message of the control channel with its time `t` in seconds, to
-    what is asked and when, in order of time. Raises BadScript.
+    Reads a file of JSON lines, each a `plan` or `emotion` message of the control channel with its time `t` in seconds.
+    Returns (seconds, command) pairs in order of time. Raises BadScript.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -72,7 +72,7 @@ def read_script(path: Path) -> list[tuple[float, MotionCommand | messages.SetEmo
         except messages.BadMessage as error:
             raise BadScript(f"{path}, line {number}: {error}") from None
         if not isinstance(asked, MotionCommand | messages.SetEmotion):
-            raise BadScript(f"{path}, line {number}: only plan and emotion can be played, not {line.strip()[:60]}")
+            raise BadScript(f"{path}, line {number}: only plan and emotion are allowed, not {line.strip()[:60]}")
         if isinstance(t, bool) or not isinstance(t, int | float) or not 0 <= t <= MAX_SECONDS:
             raise BadScript(f"{path}, line {number}: 't' is {repr(t)[:60]}: must be seconds from 0 to {MAX_SECONDS}")
         script.append((float(t), asked))
@@ -91,9 +91,9 @@ def draw_frames(
     on_controls: Callable[[np.ndarray], None] = lambda controls: None,
 ) -> Iterator[Picture]:
     """
-    [n] float32 at 16 kHz, or blocks of it, to ceil(n / 640) pictures, each valid until the next. What `script` asks, in
-    order of time, holds from the first frame that is not before it; the rig draws where no generator is given.
-    `on_controls` is called with the controls [C] of each frame.
+    Draws ceil(n / 640) pictures from speech, [n] float32 at 16 kHz or blocks of it. Each picture is valid until the
+    next. A command of `script`, in order of time, takes effect at the first frame at or after its time. Without a
+    generator the rig draws. `on_controls` is called with the controls [C] of each frame.
     """
     renderer = (generator or RigBackend()).create_renderer(entry, size, background)
     avatar = Avatar(
@@ -118,7 +118,7 @@ def draw_frames(
 
 
 def mark(frames: Iterator[Picture], marker: Marker) -> Iterator[Picture]:
-    """Copies of pictures, marked as synthetic."""
+    """Yields copies of the pictures, marked as synthetic."""
     for image in frames:
         marked = image.copy()
         marker.apply(marked)
@@ -128,13 +128,13 @@ def mark(frames: Iterator[Picture], marker: Marker) -> Iterator[Picture]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # too long for a name, say
+    except (OSError, ValueError):  # for example, too long for a file name
         return False
 
 
 def find_character(texts: Sequence[str], characters: Characters) -> CharacterRecord:
-    """A seed, a shown character's name, or paths: pictures of one character, a folder with them, a clip. Raises
-    `RequestError`."""
+    """Finds a character by seed, by the name of a listed character, or from files: pictures of one character, a folder
+    of them, or a clip. Raises `RequestError`."""
     paths = [Path(text) for text in texts]
     if any(_exists(path) for path in paths):
         return characters.from_files(paths)
@@ -145,7 +145,7 @@ def find_character(texts: Sequence[str], characters: Characters) -> CharacterRec
     if not named:
         names = ", ".join(entry.name for entry in characters.all())
         raise RequestError(
-            404, "unknown_character", f"{text[:200]!r} is no picture, no seed up to {MAX_SEED} and none of {names}"
+            404, "unknown_character", f"{text[:200]!r} is not a picture, a seed up to {MAX_SEED}, or one of {names}"
         )
     return named[0]
 
@@ -161,7 +161,7 @@ def write_video(
     Writes an MP4 of H.264 and AAC; `sound` is [m] float32 at 48 kHz, or blocks of it. Returns the number of frames.
     """
     count = 0
-    # With "file:", a colon in the name does not make its beginning a protocol.
+    # "file:" keeps FFmpeg from taking a name with a colon for a protocol.
     with av.open(f"file:{out}", "w", format="mp4", options={"movflags": "faststart"}) as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "17", "preset": "veryfast", "threads": "1"})
         video.width = video.height = size
@@ -184,7 +184,7 @@ def write_video(
 
 
 def _cut(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
-    """Blocks [n] to blocks [length], the last of them shorter."""
+    """Regroups blocks [n] into blocks [length], the last one shorter."""
     held = np.zeros(0, np.float32)
     for block in blocks:
         held = np.concatenate([held, block])
@@ -220,17 +220,17 @@ def _say(text: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="lipstream render", description=__doc__)
-    parser.add_argument("speech", type=Path, help="a recording, in any format that PyAV reads")
-    parser.add_argument("out", type=Path, help="the MP4 to write")
+    parser.add_argument("speech", type=Path, help="speech recording, in any format that PyAV reads")
+    parser.add_argument("out", type=Path, help="MP4 file to write")
     parser.add_argument(
         "--character",
         nargs="+",
         default=["1"],
         metavar="FILE",
-        help="pictures of one character, a folder with them, or a clip; or a seed, or a shown character's name",
+        help="pictures of one character, a folder of them, or a clip; or a seed, or the name of a listed character",
     )
     parser.add_argument(
-        "--size", type=int, choices=SIZES, help="edge in pixels (default: 512 by a rig, 256 by the networks)"
+        "--size", type=int, choices=SIZES, help="edge in pixels (default: 512 for a rig, 256 for the neural generator)"
     )
     parser.add_argument("--emotion", default="neutral", choices=EMOTIONS)
     parser.add_argument("--generator", default=GENERATORS[0], choices=GENERATORS, help=GENERATORS_HELP)
@@ -238,32 +238,32 @@ def main(arguments: Sequence[str]) -> int:
         "--device",
         default=DEVICES[0],
         choices=DEVICES,
-        help="where the neural generator draws (default: cuda if it works)",
+        help="device of the neural generator (default: cuda if available)",
     )
     parser.add_argument(
-        "--plan", type=Path, help='a file of JSON lines: {"t": 1.5, "type": "plan", "values": {"yaw": 0.3}, "hold": 2}'
+        "--plan", type=Path, help='file of JSON lines: {"t": 1.5, "type": "plan", "values": {"yaw": 0.3}, "hold": 2}'
     )
-    parser.add_argument("--no-label", dest="label", action="store_false", help='no visible "AI" in the picture')
-    parser.add_argument("--no-watermark", dest="watermark", action="store_false", help="no watermark in the picture")
-    parser.add_argument("--c2pa-cert", type=Path, help="certificate chain (PEM) to sign the video with")
-    parser.add_argument("--c2pa-key", type=Path, help="its private key (PEM)")
-    parser.add_argument("--frames", type=Path, help="a folder to write each frame into as a PNG as well")
+    parser.add_argument("--no-label", dest="label", action="store_false", help='do not show the "AI" label')
+    parser.add_argument("--no-watermark", dest="watermark", action="store_false", help="do not embed the watermark")
+    parser.add_argument("--c2pa-cert", type=Path, help="certificate chain (PEM) for signing the video")
+    parser.add_argument("--c2pa-key", type=Path, help="private key of the certificate (PEM)")
+    parser.add_argument("--frames", type=Path, help="folder to which each frame is also written as a PNG")
     options = parser.parse_args(arguments)
     if options.out.suffix.lower() != ".mp4":
-        parser.error(f"{options.out}: the output is MP4, so name it .mp4")
+        parser.error(f"{options.out}: the output is an MP4 file: its name must end in .mp4")
     if (options.c2pa_cert is None) != (options.c2pa_key is None):
         parser.error("--c2pa-cert and --c2pa-key go together: only one of the two was given")
     try:
         if options.c2pa_cert:
-            content_credentials.load(options.c2pa_cert, options.c2pa_key)  # now, rather than when all is drawn
-        if not options.out.parent.is_dir():  # now, as above
+            content_credentials.load(options.c2pa_cert, options.c2pa_key)  # fail now, not after drawing
+        if not options.out.parent.is_dir():  # fail now, not after drawing
             raise OSError(f"{options.out} could not be written: {options.out.parent} is not a folder")
         if options.out.exists() and options.speech.exists() and options.out.samefile(options.speech):
-            raise BadRecording(f"{options.out} is the recording itself, which would be overwritten: name another file")
+            raise BadRecording(f"{options.out} is also the input and would be overwritten: choose another file")
         recording = open_recording(options.speech)
         if (samples := int(recording.seconds * SAMPLE_RATE)) < SAMPLES_PER_FRAME:
             raise BadRecording(
-                f"{options.speech} holds {samples} samples of sound at 16 kHz: less than one frame "
+                f"{options.speech} contains {samples} samples of audio at 16 kHz: less than one frame "
                 f"({SAMPLES_PER_FRAME})"
             )
         recording.refuse_silence()
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str]) -> int:
         with loading():
             listener = Articulation.load()
             entry = find_character(options.character, Characters(needs_face=options.generator == "neural"))
-            # A picture is the rig's in any case, and need not wait until something else is measured.
+            # The rig always draws pictures: do not measure the neural generator for one.
             name = "rig" if options.generator == "auto" and entry.picture is not None else options.generator
             generator = create(name, options.device, sessions=1, tell=_say)
     except (BadNetwork, BadRecording, BadScript, CannotSign, NotInstalled, OSError, RequestError) as error:
@@ -312,7 +312,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     finally:
         if sys.stderr.isatty():
-            print(file=sys.stderr)  # ends the bar's line
+            print(file=sys.stderr)  # end the progress bar's line
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
     if widest < _CLOSED:

@@ -1,4 +1,4 @@
-"""A contact sheet: many characters at a glance, with what they can do. Also `lipstream studio sheet OUT.png`."""
+"""`lipstream studio sheet OUT.png`: a contact sheet of many characters in various poses."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ from streamer.motion.emotions import expression
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 
-# The sheet's poses, by turns: most look at the viewer, some speak, feel, wave or turn.
+# The poses, used in rotation: most look at the viewer; some speak, show an emotion, wave or turn.
 POSES: tuple[np.ndarray, ...] = (
     controls(smile=0.35),
     expression("happy") + controls(open=0.55, roll=0.08),
@@ -40,7 +40,7 @@ SEEDS = (40, 71, 13, 4, 45, 78, 3, 38, 1, 29, 11, 24, 53, 37, 27, 55, 43, 73, 17
 def draw_sheet(
     path: str | Path, seeds: Sequence[int] = SEEDS, size: int = 256, columns: int = 6, gap: int | None = None
 ) -> None:
-    """Writes a picture of `seeds`' characters, `columns` a row, each `size` pixels; its kind follows from its name."""
+    """Writes a picture of the characters of `seeds`, `columns` per row, `size` pixels each, in the suffix's format."""
     if not seeds or columns < 1:
         raise ValueError(f"a sheet needs at least one seed and one column, not {len(seeds)} and {columns}")
     gap = max(2, size // 32) if gap is None else gap
@@ -50,18 +50,18 @@ def draw_sheet(
         with Rig(Character.from_seed(seed), size) as rig:
             y, x = (gap + (k // columns) * (size + gap)), (gap + (k % columns) * (size + gap))
             sheet[y : y + size, x : x + size] = rig.draw(np.clip(POSES[k % len(POSES)], -1, 1), 0.3 * k)[..., :3]
-    Image.fromarray(sheet).save(path, quality=88)  # of a JPEG; PNG takes no notice
+    Image.fromarray(sheet).save(path, quality=88)  # applies to JPEG; PNG ignores it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`studio sheet OUT.png`, as the command line calls it."""
-    parser = argparse.ArgumentParser(prog="lipstream studio", description="Draws characters.")
+    """Entry point of `lipstream studio`. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="lipstream studio", description="Draw characters.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    sheet = commands.add_parser("sheet", help="a contact sheet of many characters")
+    sheet = commands.add_parser("sheet", help="draw a contact sheet of many characters")
     sheet.add_argument("path", type=Path, metavar="OUT.png")
-    sheet.add_argument("--first", type=int, help="draw consecutive seeds from this one on")
+    sheet.add_argument("--first", type=int, help="draw consecutive seeds, starting with this one")
     sheet.add_argument("--count", type=int, default=24)
-    sheet.add_argument("--size", type=int, default=256, help="pixels of one character")
+    sheet.add_argument("--size", type=int, default=256, help="edge of each character in pixels")
     sheet.add_argument("--columns", type=int, default=6)
     options = parser.parse_args(arguments)
     seeds = SEEDS[: options.count] if options.first is None else range(options.first, options.first + options.count)

@@ -1,11 +1,11 @@
-"""What lipstream asks of WebRTC beyond aiortc: the only module that touches aiortc's internals (pinned to 1.16).
+"""Extensions of aiortc: the only module that touches its internals (pinned to 1.16).
 
-- Audio packets are handed over as they arrive, past aiortc's jitter buffer, which would delay them and ratchet.
-- Senders are *pushed* to the moment a packet is ready, instead of pulling from a track on a timer.
+- Audio packets bypass aiortc's jitter buffer, whose delay only ever grows.
+- Packets are *pushed* to senders when ready, instead of being pulled from a track on a timer.
 - Sender reports pair RTP timestamps with the time of *capture*, so that encoding does not skew lip sync.
 - Video carries the `playout-delay` extension at 0/0, without which Chromium holds frames back for lip sync.
 - Retransmission reaches back further than 128 packets; a picture's packets are paced instead of sent in one burst.
-- A connection can be closed at any moment of connecting and leaves no task behind.
+- A connection can be closed at any time while connecting, and leaves no task behind.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ _LONGEST_PACING = 0.020
 
 
 class Connection(RTCPeerConnection):
-    """Closed while it connects, it first ends its connecting.
+    """A peer connection whose `close` first cancels a pending connect.
 
-    aiortc lets that run on beside `close`: a handshake that completes there starts senders and receivers that nobody
-    stops any more, and the next use of the closed transport is an error in a task that nobody awaits.
+    aiortc lets both run concurrently: a handshake that completes after `close` starts senders and receivers that are
+    never stopped, and their use of the closed transport raises in a task that is never awaited.
     """
 
     def __init__(self, configuration: RTCConfiguration) -> None:
@@ -52,7 +52,7 @@ class Connection(RTCPeerConnection):
 
     async def _RTCPeerConnection__connect(self) -> None:
         task = asyncio.current_task()
-        assert task is not None  # aiortc makes one of each call
+        assert task is not None  # aiortc runs each call in a task
         if self._ends:
             return
         self._connecting.add(task)
@@ -70,7 +70,7 @@ class Connection(RTCPeerConnection):
 
 
 class _PlayoutDelayMap(aiortc_rtp.HeaderExtensionsMap):
-    """Adds `playout-delay` (min 0, max 0: show frames as they come) to every packet once negotiated."""
+    """Adds `playout-delay` (min 0, max 0: show frames at once) to every packet once negotiated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _PlayoutDelayMap(aiortc_rtp.HeaderExtensionsMap):
 
 
 class _SilentTrack(MediaStreamTrack):
-    """Stands in the sender for its kind and id; nothing ever pulls from it."""
+    """Gives a sender its kind and id; never pulled from."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -102,7 +102,7 @@ class _SilentTrack(MediaStreamTrack):
 
 
 class _BitrateRelay:
-    """Takes the place of aiortc's encoder, which the receiver's bandwidth estimate (REMB) is written to."""
+    """Replaces aiortc's encoder, which receives the bandwidth estimate (REMB)."""
 
     def __init__(self, on_bitrate: Callable[[int], None]) -> None:
         self._on_bitrate = on_bitrate
@@ -149,7 +149,7 @@ class PushSender(RTCRtpSender):
 
     @property
     def ready(self) -> bool:
-        """Whether the connection stands and a codec is agreed."""
+        """Whether the connection is up and a codec is negotiated."""
         return self._codec is not None
 
     async def send(self, parameters: RTCRtpSendParameters) -> None:
@@ -175,10 +175,10 @@ class PushSender(RTCRtpSender):
         self._RTCRtpSender__rtp_exited.set()
 
     async def push(self, data, timestamp: int, captured: float) -> bool:  # noqa: ANN001
-        """Sends a coded frame: an av.Packet of video, or the bytes of one Opus packet.
+        """Sends an encoded frame: an av.Packet of video, or the bytes of one Opus packet.
 
-        `timestamp` is in the codec's RTP clock counted from pts 0, `captured` (s, monotonic) belongs to it. False where
-        the connection does not stand (any more).
+        `timestamp`: codec RTP clock, from pts 0. `captured`: its capture time (s, monotonic). Returns False if the
+        connection is not up.
         """
         if self._codec is None:
             return False
@@ -246,7 +246,7 @@ class PushSender(RTCRtpSender):
 
 
 class _Tap:
-    """Takes the place of aiortc's audio jitter buffer: hands packets on and never returns a frame to decode."""
+    """Replaces aiortc's audio jitter buffer: forwards packets and never returns a frame to decode."""
 
     def __init__(self, on_packet: Callable[[int, int, bytes, float], None]) -> None:
         self._on_packet = on_packet
@@ -258,7 +258,7 @@ class _Tap:
 
 
 def tap_audio(transceiver: RTCRtpTransceiver, on_packet: Callable[[int, int, bytes, float], None]) -> None:
-    """Has every audio packet go to `on_packet(sequence, rtp_timestamp, payload, arrival)` as it arrives."""
+    """Routes every audio packet to `on_packet(sequence, rtp_timestamp, payload, arrival)` on arrival."""
     transceiver.receiver._RTCRtpReceiver__jitter_buffer = _Tap(on_packet)
 
 
@@ -269,7 +269,7 @@ def replace_sender(
     on_bitrate: Callable[[int], None] = lambda bitrate: None,
     on_loss: Callable[[float], None] = lambda share: None,
 ) -> PushSender:
-    """Gives a transceiver, before the answer is made, a pushed sender; `stream_id` is the msid's first half."""
+    """Gives a transceiver a `PushSender`, before the answer is created. `stream_id`: first half of the msid."""
     sender = PushSender(transceiver.kind, transceiver.receiver.transport, on_keyframe, on_bitrate, on_loss)
     sender._stream_id = stream_id
     transceiver.receiver._set_rtcp_ssrc(sender._ssrc)
@@ -278,7 +278,7 @@ def replace_sender(
 
 
 def offer_playout_delay(transceiver: RTCRtpTransceiver, offered: list[RTCRtpHeaderExtensionParameters]) -> bool:
-    """Accepts the `playout-delay` extension where the peer offered it; says whether it did."""
+    """Accepts the `playout-delay` extension if offered. Returns whether it was."""
     for extension in offered:
         if extension.uri == PLAYOUT_DELAY_URI:
             transceiver._headerExtensions.append(extension)
@@ -287,9 +287,9 @@ def offer_playout_delay(transceiver: RTCRtpTransceiver, offered: list[RTCRtpHead
 
 
 def be_dtls_server(connection: RTCPeerConnection) -> None:
-    """Leaves the first step of DTLS to the peer, where its offer leaves the choice to us.
+    """Takes the passive DTLS role, if the offer leaves the choice to us.
 
-    As a client aiortc takes no RSA certificate, which is what GStreamer has; as a server it does.
+    As a DTLS client aiortc does not accept RSA certificates, which GStreamer uses; as a server it does.
     """
     for transport in connection._RTCPeerConnection__dtlsTransports:
         if transport._role == "auto":
@@ -297,9 +297,9 @@ def be_dtls_server(connection: RTCPeerConnection) -> None:
 
 
 def prefer_codec(transceiver: RTCRtpTransceiver, keep: Callable[[RTCRtpCodecParameters], int | None]) -> str | None:
-    """Orders the agreed codecs by `keep`'s rank (None: refuse), each followed by its retransmission format.
+    """Orders the agreed codecs by `keep`'s rank (None: reject), each followed by its retransmission format.
 
-    Returns the first one's name, or None where none is left.
+    Returns the first codec's name, or None if all are rejected.
     """
     codecs = transceiver._codecs
     main = [(rank, i, c) for i, c in enumerate(codecs) if not is_rtx(c) and (rank := keep(c)) is not None]
@@ -312,9 +312,9 @@ def prefer_codec(transceiver: RTCRtpTransceiver, keep: Callable[[RTCRtpCodecPara
 
 
 def accept_fec(transceiver: RTCRtpTransceiver, packet_ms: int) -> None:
-    """Says in the answer that Opus' forward error correction is used, and how short packets may be (RFC 7587).
+    """Requests Opus forward error correction and short packets in the answer (RFC 7587).
 
-    Without `useinbandfec=1` browsers send none, and what is lost can only be extrapolated.
+    Without `useinbandfec=1` browsers send no FEC, and lost audio can only be extrapolated.
     """
     for codec in transceiver._codecs:
         if codec.name == "opus":
@@ -322,13 +322,13 @@ def accept_fec(transceiver: RTCRtpTransceiver, packet_ms: int) -> None:
 
 
 def packets_received(connection: RTCPeerConnection) -> int:
-    """Datagrams that came from the peer so far, RTCP included: while they come, somebody is there."""
+    """Number of datagrams received from the peer, RTCP included: a sign of life."""
     transports = {t.receiver.transport for t in connection.getTransceivers()}
     return sum(getattr(transport, "_RTCDtlsTransport__rx_packets", 0) for transport in transports)
 
 
 class UdpPorts:
-    """Which UDP ports media sockets bind to: a range taken in turn, or (None) whatever the system picks."""
+    """UDP ports for media sockets: a range used round-robin, or (None) chosen by the operating system."""
 
     def __init__(self, ports: tuple[int, int] | None = None) -> None:
         self._range = range(ports[0], ports[1] + 1) if ports else None
@@ -343,15 +343,15 @@ class UdpPorts:
 
 
 def local_addresses(loopback: bool) -> list[str]:
-    """This host's addresses for media, IPv4 first; with 127.0.0.1 where the server itself serves loopback."""
+    """This host's addresses for media, IPv4 first; with 127.0.0.1 if `loopback`."""
     addresses = aioice_ice.get_host_addresses(use_ipv4=True, use_ipv6=True)
     return (["127.0.0.1"] if loopback else []) + sorted(addresses, key=lambda a: ":" in a)
 
 
 def gather_on(connection: RTCPeerConnection, addresses: list[str], ports: UdpPorts) -> None:
-    """Has ICE bind host candidates on `addresses` and `ports` instead of aioice's choice, which leaves loopback out.
+    """Makes ICE bind host candidates on `addresses` and `ports`, because aioice's own choice excludes loopback.
 
-    Raises OSError from `setLocalDescription` where no port of the range is free.
+    `setLocalDescription` then raises OSError if no port of the range is free.
     """
 
     def gather_for(ice: aioice_ice.Connection) -> None:

@@ -1,4 +1,4 @@
-"""SDP offers to peers, in WHIP's shape (RFC 9725): what is refused here is refused with a status and a reason."""
+"""Turns SDP offers into peers, following WHIP (RFC 9725). Every rejection has a status and a reason."""
 
 import contextlib
 import secrets
@@ -29,7 +29,7 @@ from streamer.rtc.sdp import (
     without_unreachable_candidates,
 )
 
-_ANSWERED = {  # the directions of sound and picture in the answer; None: picture is not taken
+_ANSWERED = {  # audio and video directions in the answer; None: video is rejected
     Role.CONVERSATION: ("sendrecv", "sendonly"),
     Role.SOURCE: ("recvonly", None),
     Role.VIEWER: ("sendonly", "sendonly"),
@@ -38,23 +38,23 @@ _ANSWERED = {  # the directions of sound and picture in the answer; None: pictur
 
 @dataclass
 class Peer:
-    """One WebRTC connection and the handles a session needs of it."""
+    """A WebRTC connection and the handles that a session needs."""
 
     role: Role
     connection: aiortc_internals.Connection
     audio: PushSender | None
-    """None where the peer takes no sound."""
+    """None if the peer receives no audio."""
     video: PushSender | None
     codec: str | None
-    """"H264" or "VP8"; None where the peer takes no video."""
+    """"H264" or "VP8"; None if the peer receives no video."""
     answer: str
     etag: str
     ufrag: str
-    """The remote ICE user name: a trickled fragment must carry it."""
+    """The remote ICE user name fragment, which every trickled fragment must contain."""
 
 
 def _rank_video(codec: RTCRtpCodecParameters) -> int | None:
-    """H.264 Baseline in packetization mode 1 first (x264 is the fastest encoder at hand), then VP8."""
+    """H.264 Baseline in packetization mode 1 first (x264 is the fastest encoder available), then VP8."""
     return (0 if codec.name == "H264" else 1) if is_video_taken(codec) else None
 
 
@@ -75,18 +75,18 @@ async def accept(
 ) -> Peer:
     """Answers a checked offer. The connection is established in the background once this returns.
 
-    `on_audio` is given the packets of a peer that sends its voice, the other three what a receiver of video says of it.
-    A source's video is refused in the answer, whatever its codec. Raises `RequestError`; whatever was opened until then
-    is closed again.
+    `on_audio(sequence, rtp_timestamp, payload, arrival)` receives the audio packets that the peer sends; the other
+    three callbacks receive its video feedback. The answer rejects a source's video, whatever its codec. Raises
+    `RequestError`, after closing everything that was opened.
     """
     role, description = offer.role, offer.description
     sound, picture = _ANSWERED[role]
     connection = aiortc_internals.Connection(
         RTCConfiguration(iceServers=[])
-    )  # without the argument it would ask a public STUN
+    )  # the default would use a public STUN server
     try:
         offered = without_unreachable_candidates(offer.text)
-        # What the offer itself does not use, and the picture where none is taken: aiortc knows neither.
+        # Sections with port 0, and video that is rejected: aiortc supports neither.
         out = [
             rejected or (picture is None and media.kind == "video")
             for rejected, media in zip(rejected_sections(offer.text), description.media, strict=True)
@@ -109,7 +109,7 @@ async def accept(
         audio_sender = video_sender = codec = None
         if audio is not None:
             if aiortc_internals.prefer_codec(audio, lambda c: 0 if c.name == "opus" else None) is None:
-                raise RequestError(422, "unsupported_codec", "no audio codec in common: Opus is needed")
+                raise RequestError(422, "unsupported_codec", "no audio codec in common: Opus is required")
             if "send" in sound:
                 audio_sender = aiortc_internals.replace_sender(audio, stream_id)
             if role is not Role.VIEWER:
@@ -120,20 +120,20 @@ async def accept(
             assert picture is not None
             codec = aiortc_internals.prefer_codec(video, _rank_video)
             if codec is None:
-                raise RequestError(422, "unsupported_codec", f"no video codec in common: needed is {VIDEO_NEEDED}")
+                raise RequestError(422, "unsupported_codec", f"no video codec in common: required is {VIDEO_NEEDED}")
             video_sender = aiortc_internals.replace_sender(video, stream_id, on_keyframe, on_bitrate, on_loss)
             video.direction = picture
             aiortc_internals.offer_playout_delay(
                 video, next(media for media in taken if media.kind == "video").rtp.headerExtensions
             )
-        if role is not Role.CONVERSATION:  # anybody's clients
+        if role is not Role.CONVERSATION:  # third-party clients
             aiortc_internals.be_dtls_server(connection)
         aiortc_internals.gather_on(connection, addresses, ports)
         try:
             await connection.setLocalDescription(await connection.createAnswer())
         except OSError as error:
             raise RequestError(503, "no_udp_port", f"no UDP port is free for media: {error}", retry_after=5) from None
-        except Exception as error:  # sections that contradict each other, such as two of one name, show only here
+        except Exception as error:  # contradictory sections are only detected here
             raise RequestError(
                 400, "malformed_sdp", f"the offer could not be answered: {error or type(error).__name__}"
             ) from None
@@ -149,18 +149,18 @@ async def accept(
         etag = f'"{secrets.token_hex(8)}"'
         return Peer(role, connection, audio_sender, video_sender, codec, answer, etag, ice.usernameFragment)
     except BaseException:
-        with contextlib.suppress(Exception):  # half set up, it may fail to close: what led here is what counts
+        with contextlib.suppress(Exception):  # closing a half-open connection may fail; keep the original error
             await connection.close()
         raise
 
 
 async def trickle(peer: Peer, text: str) -> int:
-    """Adds a fragment's candidates to a peer. Returns how many were new to us."""
+    """Adds a fragment's candidates to a peer. Returns their number. Raises `RequestError`."""
     candidates = parse_fragment(text, peer.ufrag)
     known = [transceiver.mid for transceiver in peer.connection.getTransceivers()]
     for mid, value in candidates:
         candidate = candidate_from_sdp(value)
-        candidate.sdpMid = mid if mid in known else known[0]  # a refused section shares the first one's transport
+        candidate.sdpMid = mid if mid in known else known[0]  # a rejected section shares the transport of the first
         try:
             await peer.connection.addIceCandidate(candidate)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""SDP as text: offers checked, sections refused or rewritten, trickled candidates read. Opens no connection."""
+"""SDP as text: validates offers, rejects and rewrites sections, parses trickled candidates. Pure."""
 
 import enum
 import ipaddress
@@ -22,23 +22,23 @@ MAX_SDP_BYTES = 64 * 1024
 
 
 PACKET_MS = 10
-"""Length of the sound packets that a peer is asked for."""
+"""Audio packet duration requested from a peer."""
 
 
 class Role(enum.Enum):
-    """What a peer is to a session."""
+    """The role of a peer in a session."""
 
     CONVERSATION = "conversation"
-    """Sends its voice, is sent picture and sound."""
+    """Sends its voice, receives video and audio."""
     SOURCE = "source"
-    """Only sends its voice (WHIP)."""
+    """Sends its voice only (WHIP)."""
     VIEWER = "viewer"
-    """Is only sent picture, sound or both (WHEP)."""
+    """Receives video, audio or both (WHEP)."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """An offer that was checked for a role: what `parse_offer` returns."""
+    """An offer validated for a role, as returned by `parse_offer`."""
 
     text: str
     role: Role
@@ -46,12 +46,12 @@ class Offer:
 
 
 def parse_offer(text: str, role: Role = Role.CONVERSATION) -> Offer:
-    """Parses and checks an offer. Raises `RequestError` with what it lacks."""
+    """Parses and validates an offer. Raises `RequestError` (400, 422) with the reason."""
     if not text.lstrip().startswith("v=0"):
         raise RequestError(400, "malformed_sdp", "the body is not an SDP offer: it does not start with v=0")
     try:
         offer = SessionDescription.parse(text)
-    except Exception as error:  # aiortc's parser raises whatever its string handling meets
+    except Exception as error:  # aiortc's parser raises arbitrary exceptions
         raise RequestError(
             400, "malformed_sdp", f"the SDP offer could not be parsed: {str(error) or type(error).__name__}"
         ) from None
@@ -60,12 +60,12 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> Offer:
     for kind in kinds:
         if kind not in ("audio", "video", "application"):
             raise RequestError(
-                422, "unsupported_media", f"media section of kind {kind!r}: audio, video and application are taken"
+                422, "unsupported_media", f"media section of kind {kind!r}: supported are audio, video, application"
             )
     for kind, most in (("audio", 1), ("video", 1), ("application", 1)):
         if kinds.count(kind) > most:
             raise RequestError(
-                422, "unsupported_media", f"{kinds.count(kind)} {kind} sections: at most {most} is taken"
+                422, "unsupported_media", f"{kinds.count(kind)} {kind} sections: at most {most} is supported"
             )
     audio, video = (next((m for m in taken if m.kind == kind), None) for kind in ("audio", "video"))
     if role is Role.VIEWER:
@@ -79,24 +79,24 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> Offer:
         )
     if audio is not None and not any(c.mimeType.lower() == "audio/opus" for c in audio.rtp.codecs):
         offered = ", ".join(c.mimeType for c in audio.rtp.codecs) or "none"
-        raise RequestError(422, "unsupported_codec", f"audio codecs offered: {offered}; Opus is needed")
+        raise RequestError(422, "unsupported_codec", f"audio codecs offered: {offered}; Opus is required")
     if role is Role.CONVERSATION and (video is None or video.direction not in ("sendrecv", "recvonly")):
         raise RequestError(
             422,
             "no_video",
-            "the offer takes no video: it needs one video section, recvonly or sendrecv"
+            "the offer receives no video: it needs one video section, recvonly or sendrecv"
             + _switched_off(offer, "video", video),
         )
     if role is not Role.SOURCE and video is not None and not any(map(is_video_taken, video.rtp.codecs)):
         offered = ", ".join(dict.fromkeys(_named(codec) for codec in video.rtp.codecs if codec.name != "rtx")) or "none"
-        raise RequestError(422, "unsupported_codec", f"video codecs offered: {offered}; needed is {VIDEO_NEEDED}")
+        raise RequestError(422, "unsupported_codec", f"video codecs offered: {offered}; required is {VIDEO_NEEDED}")
     names = [media.rtp.muxId for media in taken]
     if len(set(names)) < len(names):
         raise RequestError(400, "malformed_sdp", f"media sections share a name (a=mid): {', '.join(names)[:80]}")
     for group in offer.group:
         if group.semantic == "BUNDLE" and not set(map(str, group.items)) <= {m.rtp.muxId for m in offer.media}:
             raise RequestError(
-                400, "malformed_sdp", f"a=group:BUNDLE {' '.join(map(str, group.items))[:60]}: no such a=mid"
+                400, "malformed_sdp", f"a=group:BUNDLE {' '.join(map(str, group.items))[:60]}: an a=mid is missing"
             )
     for media in taken:
         if media.ice is None or not media.ice.usernameFragment or not media.ice.password:
@@ -109,9 +109,9 @@ def parse_offer(text: str, role: Role = Role.CONVERSATION) -> Offer:
 
 
 def rejected_sections(text: str) -> list[bool]:
-    """For each media section of an offer, whether its port 0 says that it is not to be used (RFC 3264 section 6).
+    """Whether each media section of an offer is disabled by port 0 (RFC 3264 section 6).
 
-    Port 0 beside `a=bundle-only` says only that another section has the transport (RFC 8843).
+    Port 0 with `a=bundle-only` only means that another section has the transport (RFC 8843).
     """
     sections: list[list[str]] = []
     for line in text.splitlines():
@@ -125,19 +125,19 @@ def rejected_sections(text: str) -> list[bool]:
 
 
 def _switched_off(offer: SessionDescription, kind: str, section: MediaDescription | None) -> str:
-    """For a sentence on a missing section: that there is one whose port is 0."""
+    """Addition to an error about a missing section: there is one, but its port is 0."""
     there = section is None and any(media.kind == kind for media in offer.media)
-    return f"; the port 0 of its {kind} section says that it is not used" if there else ""
+    return f"; its {kind} section is disabled by port 0" if there else ""
 
 
 _PROFILES = (H264Profile.PROFILE_BASELINE, H264Profile.PROFILE_CONSTRAINED_BASELINE)
-"""Profiles of H.264 that are sent: a decoder must have been offered with the same one (RFC 6184 section 8.2.2)."""
+"""H.264 profiles that the server sends: the offered profile must be the same (RFC 6184 section 8.2.2)."""
 
 VIDEO_NEEDED = "VP8, or H264 with packetization-mode=1 and profile-level-id 42e0.. or 4200.. (baseline)"
 
 
 def is_video_taken(codec: RTCRtpCodecParameters) -> bool:
-    """Whether a codec that a peer offers is one that is sent."""
+    """Whether the server can send this offered codec."""
     if codec.mimeType.lower() == "video/vp8":
         return True
     return (
@@ -155,7 +155,7 @@ def _h264_profile(codec: RTCRtpCodecParameters) -> H264Profile | None:
 
 
 def _named(codec: RTCRtpCodecParameters) -> str:
-    """A codec's name, for H.264 with what decides whether peers agree on it."""
+    """A codec's name, for H.264 with the parameters that decide compatibility."""
     if codec.mimeType.lower() != "video/h264":
         return codec.name
     profile = _h264_profile(codec)
@@ -168,11 +168,11 @@ def _named(codec: RTCRtpCodecParameters) -> str:
 def _check_port(candidate: RTCIceCandidate, reason: str) -> None:
     """Sending to an invalid port closes the socket permanently."""
     if not 0 <= candidate.port <= 65535:
-        raise RequestError(400, reason, f"an ICE candidate's port is {str(candidate.port)[:20]}: want 0 to 65535")
+        raise RequestError(400, reason, f"an ICE candidate's port is {str(candidate.port)[:20]}: must be 0 to 65535")
 
 
 def _reachable(candidate: str) -> bool:
-    """Whether a candidate's line has an address: a name would be looked up, which may take seconds."""
+    """Whether a candidate has an IP address, not a name: resolving a name may take seconds."""
     try:
         ipaddress.ip_address(candidate.split()[4])
     except (ValueError, IndexError):
@@ -184,7 +184,7 @@ def _check_receives(*sections: MediaDescription | None) -> None:
     given = [media for media in sections if media is not None]
     if not given:
         raise RequestError(
-            422, "no_media", "the offer has neither audio nor video: a viewer needs one of them at least"
+            422, "no_media", "the offer has neither audio nor video: a viewer needs at least one of them"
         )
     for media in given:
         if media.direction not in ("sendrecv", "recvonly"):
@@ -196,10 +196,10 @@ def _check_receives(*sections: MediaDescription | None) -> None:
 
 
 def without_unreachable_candidates(text: str) -> str:
-    """The offer less candidates by name (mDNS), which the peer's own checks make needless, and less their end.
+    """Removes candidates with a host name (mDNS) and the end-of-candidates lines from an offer.
 
-    The peer reaches us at our candidates, so nothing waits for a name that multicast DNS may never resolve; when
-    connecting takes too long, the session's own time-out ends it.
+    The peer's own connectivity checks reach our candidates, so nothing need wait for a name that multicast DNS may
+    never resolve. The session's time-out covers a connection that takes too long.
     """
     lines = text.splitlines()
     keep = [
@@ -212,7 +212,7 @@ def without_unreachable_candidates(text: str) -> str:
 
 
 def _parts(sdp: str) -> list[str]:
-    """The session's part and each media section, in order."""
+    """Splits SDP into the session part and the media sections."""
     return re.split(r"^(?=m=)", sdp, flags=re.MULTILINE)
 
 
@@ -224,7 +224,7 @@ _BUNDLE = re.compile(r"^a=group:BUNDLE(.*)\r?\n", re.MULTILINE)
 
 
 def without_sections(sdp: str, offer: SessionDescription, out: Sequence[bool]) -> str:
-    """An offer less the media sections that are marked in `out`."""
+    """Removes the media sections marked in `out` from an offer."""
     head, *sections = _parts(sdp)
     gone = [media.rtp.muxId for media, is_out in zip(offer.media, out, strict=True) if is_out]
     head = _BUNDLE.sub(lambda found: _bundle([mid for mid in found[1].split() if mid not in gone]), head)
@@ -232,10 +232,10 @@ def without_sections(sdp: str, offer: SessionDescription, out: Sequence[bool]) -
 
 
 def with_refused_sections(answer: str, offered: str, offer: SessionDescription, out: Sequence[bool]) -> str:
-    """The answer to an offer less the sections marked in `out`, with one that refuses each in its place.
+    """Inserts rejected sections for those marked in `out`, which the answered offer lacked.
 
-    Bundled, it is inactive and shares the others' transport, since clients look for that in the first section whichever
-    that is. Alone, or where the offer itself does not use it, its port is 0 (RFC 3264 section 6).
+    A bundled section is inactive and repeats the shared transport, because clients read that from the first section,
+    whichever it is. An unbundled section, or one disabled in the offer, has port 0 (RFC 3264 section 6).
     """
     head, *sections = _parts(answer)
     transport = "".join(
@@ -267,12 +267,12 @@ def with_refused_sections(answer: str, offered: str, offer: SessionDescription, 
 
 
 def ask_short_packets(sdp: str) -> str:
-    """Asks for Opus packets of 10 ms instead of 20 (RFC 7587 section 7): sound is under way half a packet earlier."""
+    """Requests 10 ms Opus packets instead of 20 ms (RFC 7587 section 7), so that audio leaves half a packet earlier."""
     return re.sub(r"(a=rtpmap:\d+ opus/48000/2\r\n)", rf"\1a=ptime:{PACKET_MS}\r\na=maxptime:60\r\n", sdp, count=1)
 
 
 def advertise(sdp: str, public_ip: str) -> str:
-    """Puts `public_ip` in the place of every address of ours: the port is mapped one to one."""
+    """Replaces each of our addresses with `public_ip`; ports must be mapped one to one."""
     seen = set()
     lines = []
     for line in sdp.splitlines():
@@ -290,10 +290,9 @@ def advertise(sdp: str, public_ip: str) -> str:
 
 
 def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
-    """Candidates of a trickle-ICE fragment (RFC 8840 section 9) as (mid, candidate) pairs, names (mDNS) left out.
+    """Candidates of a trickle-ICE fragment (RFC 8840 section 9) as (mid, candidate) pairs, without host names (mDNS).
 
-    Raises `RequestError`: 400 for what is no fragment, 422 for other credentials (an ICE restart, which is not
-    offered).
+    Raises `RequestError`: 400 for a malformed fragment, 422 for other credentials (an unsupported ICE restart).
     """
     mid = ""
     candidates = []
@@ -313,11 +312,11 @@ def parse_fragment(text: str, ufrag: str) -> list[tuple[str, str]]:
             if _reachable(value):
                 candidates.append((mid, value))
         elif line and not re.match(r"[a-z]=", line):
-            raise RequestError(400, "bad_fragment", f"not a line of an SDP fragment: {line[:80]!r}")
+            raise RequestError(400, "bad_fragment", f"not an SDP line: {line[:80]!r}")
     if fragment_ufrag is None:
         raise RequestError(400, "bad_fragment", "the fragment has no a=ice-ufrag line")
     if fragment_ufrag != ufrag:
         raise RequestError(
-            422, "ice_restart", "the fragment's ICE credentials are not the offer's: restarts are not offered"
+            422, "ice_restart", "the fragment's ICE credentials differ from the offer's: ICE restarts are not supported"
         )
     return candidates

@@ -1,4 +1,4 @@
-"""The server: its application, what it loads at start, and what every answer carries. `routes/` holds the answers."""
+"""The FastAPI application: start-up, shutdown, and the headers of every response. `routes/` has the endpoints."""
 
 import asyncio
 import contextlib
@@ -50,8 +50,8 @@ _CSP = (
 
 class RevalidatedFiles(StaticFiles):
     """
-    Files that browsers may keep but must revalidate: modules import each other, and after an upgrade a cached one must
-    not meet new ones.
+    Static files that browsers may cache but must revalidate: modules import each other, and after an upgrade a cached
+    module must not be combined with new ones.
     """
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
@@ -65,7 +65,7 @@ def create_app(
     listener: Callable[[], ArticulationModel] = Articulation.load,
     generator: Callable[[str], RendererBackend] | None = None,
 ) -> FastAPI:
-    """The application. Nothing is loaded and no thread started until its lifespan begins."""
+    """Creates the application. It loads nothing and starts no thread until its lifespan begins."""
     generator = generator or partial(create, device=config.device, sessions=config.max_sessions)
     metrics = Metrics()
     guard = Guard(config)
@@ -91,11 +91,11 @@ def create_app(
             publisher.start()
         watches = [loop.create_task(publisher.run()) for publisher in state.publishers]
         engine.start()
-        # One GIL serves the event loop and the generator: a short interval keeps packets from waiting on a frame.
+        # The event loop and the generator share the GIL: a short interval keeps packets from waiting for a frame.
         interval = sys.getswitchinterval()
         sys.setswitchinterval(0.0005)
         state.cost_of = await loop.run_in_executor(state.drawing, measure_costs, state)
-        # Freezes start-up objects: a full garbage collection of them would pause every session for 0.2 s.
+        # Freeze start-up objects: a full GC pass over them pauses every session for 0.2 s.
         gc.collect()
         gc.freeze()
         state.ready = True
@@ -133,7 +133,7 @@ def create_app(
             response = problem(refused)
         except Exception:
             log.exception("%s %s failed", request.method, request.scope["path"])
-            response = problem(RequestError(500, "internal_error", "the server met an error of its own, and logged it"))
+            response = problem(RequestError(500, "internal_error", "internal error: the server log has the details"))
         if config.allow_origins:
             response.headers.add_vary_header("Origin")
         if origin is not None and is_listed(origin, config.allow_origins):
@@ -142,7 +142,7 @@ def create_app(
             response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, If-Match"
             response.headers["Access-Control-Expose-Headers"] = "Location, ETag, Link, Retry-After"
             if preflight:
-                response.headers["Access-Control-Max-Age"] = "7200"  # the most that browsers heed
+                response.headers["Access-Control-Max-Age"] = "7200"  # the maximum that browsers honour
         response.headers.setdefault("Content-Security-Policy", _CSP)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "no-referrer")
@@ -174,19 +174,19 @@ def create_app(
         app.include_router(topic.router, responses=REFUSALS)
 
     def methods_for(request: Request) -> set[str]:
-        """Of all routes of a path; Starlette itself names those of the first."""
+        """The methods of all routes of a path; Starlette itself lists only those of the first."""
         routes = [route for topic in topics for route in topic.router.routes if isinstance(route, Route)]
         return {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
 
     def without_slash(request: Request) -> str | None:
         """
-        For a path that is a route's but for a slash at its end: that route, relative to the request. Starlette's own
-        redirect names an address that a client of a proxy may not be able to reach.
+        For a path that matches a route except for a trailing slash: that route, relative to the request. Starlette's
+        own redirect is absolute, and a client behind a proxy may be unable to reach that address.
         """
         path = request.scope["path"]
         if not path.endswith("/") or path.endswith("//") or path == "/":
             return None
-        root = request.scope.get("app_root_path", request.scope.get("root_path", ""))  # a mount has changed the latter
+        root = request.scope.get("app_root_path", request.scope.get("root_path", ""))  # a mount changes the latter
         scope = {**request.scope, "path": path[:-1], "root_path": root}
         routes = [route for routed in (app, *(topic.router for topic in topics)) for route in routed.routes]
         if not any(isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE for route in routes):
@@ -212,20 +212,20 @@ def create_app(
 
 
 def measure_costs(state: State) -> dict[tuple[str, int], float]:
-    """What a session costs here, in seconds a frame for each (renderer, size). Says so where one is too slow."""
+    """Seconds per frame on this machine for each (renderer, size). Logs a warning if a renderer is too slow."""
     costs = frame_costs(state.generator, state.listener, state.characters)
     for renderer in dict.fromkeys(renderer for renderer, _ in costs):
         size = DEFAULT_SIZES[renderer]
         typical = costs[renderer, size]
         if typical > COMFORTABLE / FPS:
             log.warning(
-                "the %s takes %.0f ms a frame of %d pixels here, of %.0f at %d frames a second: %s%s",
+                "the %s takes %.0f ms for a frame of %d pixels on this machine; the budget is %.0f ms at %d fps: %s%s",
                 display_name(renderer),
                 1000 * typical,
                 size,
                 1000 / FPS,
                 FPS,
-                "frames will be left out" if typical > 1 / FPS else "beside a browser, frames may be left out",
+                "frames will be skipped" if typical > 1 / FPS else "frames may be skipped while a browser runs",
                 faster_than(renderer, size),
             )
     return costs

@@ -1,4 +1,4 @@
-"""The server's options."""
+"""The server's validated configuration."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from streamer.session.limits import SessionLimits
 SOCKETS: dict[str, Any] = {
     "ws": "websockets-sansio",
     "ws_max_size": 2**20,
-    "ws_per_message_deflate": False,  # speech does not shrink by it
+    "ws_per_message_deflate": False,  # speech does not compress
     "ws_ping_interval": 20.0,
-    "ws_ping_timeout": None,  # whose speech waits in TCP cannot answer: it waits behind it
+    "ws_ping_timeout": None,  # under back-pressure a pong waits in TCP behind the speech, so a late one proves nothing
 }
-"""How uvicorn is to serve WebSockets."""
+"""uvicorn's WebSocket settings."""
 
 
 def is_loopback(host: str) -> bool:
@@ -40,7 +40,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class ServerConfig(SessionLimits):
-    """What `lipstream serve` was asked for. Raises ValueError, with the numbers, for what cannot work."""
+    """The configuration of `lipstream serve`. Raises ValueError, with the number, for an invalid value."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -48,37 +48,37 @@ class ServerConfig(SessionLimits):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     generator: str = GENERATORS[0]
-    """What draws the characters: one of GENERATORS."""
+    """How characters are drawn: one of GENERATORS."""
     device: str = DEVICES[0]
     """Where the neural generator draws: one of DEVICES."""
     udp_ports: tuple[int, int] | None = None
-    """First and last UDP port for media; None: the system picks."""
+    """First and last UDP port for media; None: chosen by the operating system."""
     public_ip: str | None = None
-    """Address that remote peers reach this host's media ports under (Docker, NAT)."""
+    """Address at which remote peers reach this host's media ports (Docker, NAT)."""
     allow_origins: tuple[str, ...] = ()
-    """Origins, beside the server's own, whose pages may call the API."""
+    """Origins whose pages may call the API, in addition to the server's own."""
     ice_servers: tuple[dict, ...] = ()
-    """STUN and TURN servers handed to clients, in the shape of RTCIceServer."""
+    """STUN and TURN servers sent to clients, as RTCIceServer objects."""
     turn: TurnConfig | None = None
-    """TURN servers for which every client gets credentials of its own, which lapse."""
+    """TURN servers for which each client gets its own expiring credentials."""
     record_dir: Path | None = None
-    """Where recordings lie; None: nothing is recorded."""
+    """Folder for recordings; None: recording is disabled."""
     record: bool = False
-    """Every session is recorded."""
+    """Whether to record every session."""
     publish: tuple[str, ...] = ()
-    """Where the first live session is published: RTMP and SRT URLs, files."""
+    """Where to publish the first live session: RTMP and SRT URLs, files."""
     c2pa_cert: Path | None = None
-    """Certificate chain (PEM) that finished recordings are signed with; None: they are not."""
+    """Certificate chain (PEM) for signing finished recordings; None: they are not signed."""
     c2pa_key: Path | None = None
-    """Its private key (PEM)."""
+    """The certificate's private key (PEM)."""
     max_sessions: int = MAX_SESSIONS
     require_consent: bool = False
-    """Pictures are refused where their user does not say that they may be used."""
+    """Whether to reject pictures unless the user confirms consent."""
     max_picture_bytes: int = 10 * 2**20
-    """Of each picture; a form may hold eight of them."""
+    """Per picture; a form may contain eight."""
     max_clip_bytes: int = 64 * 2**20
     max_characters: int = 256
-    """Built and uploaded characters kept; beyond it the least recently used one that no session shows is forgotten."""
+    """Built and uploaded characters kept; overflow policy: evict the least recently used one not shown in a session."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,14 +108,14 @@ class ServerConfig(SessionLimits):
         if self.udp_ports is not None:
             first, last = self.udp_ports
             if not 1024 <= first <= last <= 65535:
-                raise ValueError(f"UDP ports {first}-{last}: want 1024 <= first <= last <= 65535")
+                raise ValueError(f"UDP ports {first}-{last}: must satisfy 1024 <= first <= last <= 65535")
         if self.record and self.record_dir is None:
-            raise ValueError("--record needs --record-dir: where are the recordings to lie?")
+            raise ValueError("--record needs --record-dir, the folder for the recordings")
         if self.max_sessions <= 0:
             raise ValueError(f"max_sessions is {self.max_sessions}: must be positive")
 
     def _normalize(self, **values: object) -> None:
-        """Puts what was checked in the place of what was written."""
+        """Replaces fields with their normalized values."""
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -124,7 +124,7 @@ class ServerConfig(SessionLimits):
         return is_loopback(self.host)
 
     def ice_servers_for(self, name: str, now: float) -> list[dict]:
-        """The ICE servers for one client from `now` (s, Unix time); the TURN server will know it by `name`."""
+        """The ICE servers for one client at `now` (s, Unix time); the TURN server logs the client as `name`."""
         return [*self.ice_servers, *([self.turn.ice_server(name, now)] if self.turn else [])]
 
     @property

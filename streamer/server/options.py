@@ -1,10 +1,10 @@
-"""The server's options, declared once: command line, `LIPSTREAM_*` environment and TOML file are read from it.
+"""The server's options, declared once for the command line, the `LIPSTREAM_*` environment and the TOML file.
 
     command line  overrides  environment  overrides  file  overrides  default
 
 An option is spelled `--max-sessions` on the command line, `LIPSTREAM_MAX_SESSIONS` in the environment, and
-`max-sessions` in the file. Lists are repeated on the command line, separated by spaces in the environment, and arrays
-in the file.
+`max-sessions` in the file. A list is a repeated option on the command line, a space-separated value in the
+environment, and an array in the file.
 """
 
 import argparse
@@ -32,17 +32,17 @@ from streamer.server.turn import DEFAULT_TTL, TurnConfig
 
 PREFIX = "LIPSTREAM_"
 DEFAULT_FILE = Path("lipstream.toml")
-"""Read from the working directory where no other file is named."""
+"""Read from the working directory unless another file is given."""
 
 OTHER_VARIABLES = frozenset({"CONFIG", "CHROMIUM", "FIREFOX", "RELAY_URL"})
-"""Variables of that prefix that are no options of the server."""
+"""Variables with the prefix that are not server options."""
 
 _SPACED = Annotated[tuple[str, ...], NoDecode]
 _DEFAULTS = ServerConfig()
 
 
 class BadOptions(ValueError):
-    """Options that cannot be used; the text names each, where it came from, and why."""
+    """Invalid options; the message names each one, its origin and the reason."""
 
 
 def _option(default: Any, description: str, metavar: str | None = None) -> Any:
@@ -50,53 +50,61 @@ def _option(default: Any, description: str, metavar: str | None = None) -> Any:
 
 
 class ServerOptions(BaseSettings):
-    """What can be chosen for `lipstream serve`. Build it with `read_options`."""
+    """The options of `lipstream serve`. Create it with `read_options`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     file_values: ClassVar[Mapping[str, Any]] = {}
-    """What the file holds; `read_options` sets it in a subclass of its own."""
+    """The contents of the file; `read_options` sets this in a subclass."""
 
-    host: str = _option(_DEFAULTS.host, "address to bind; anything but loopback needs a token")
-    port: int = _option(_DEFAULTS.port, "TCP port; 0: the system chooses one")
-    token: SecretStr | None = _option(None, "bearer token that clients must send; better set LIPSTREAM_TOKEN")
-    tls_cert: Path | None = _option(None, "certificate chain (PEM): browsers give a microphone to HTTPS pages only")
-    tls_key: Path | None = _option(None, "its private key (PEM)")
+    host: str = _option(_DEFAULTS.host, "address to bind to; any address except loopback needs a token")
+    port: int = _option(_DEFAULTS.port, "TCP port; 0: chosen by the operating system")
+    token: SecretStr | None = _option(None, "bearer token that clients must send; prefer LIPSTREAM_TOKEN")
+    tls_cert: Path | None = _option(
+        None, "certificate chain (PEM); without HTTPS, browsers allow a microphone only on localhost"
+    )
+    tls_key: Path | None = _option(None, "private key of the certificate (PEM)")
     generator: Literal["auto", "neural", "rig"] = _option(GENERATORS[0], GENERATORS_HELP)
     device: Literal["auto", "cpu", "cuda"] = _option(
-        DEVICES[0], "where the neural generator draws; auto: cuda if it works"
+        DEVICES[0], "device of the neural generator; auto: cuda if available"
     )
-    udp_ports: str | None = _option(None, "UDP ports for media, for firewalls and containers", "A-B")
-    public_ip: str | None = _option(None, "address under which clients reach those ports, behind NAT")
-    allow_origin: _SPACED = _option((), "origin of a page that may call the API; can be repeated", "ORIGIN")
-    ice_server: _SPACED = _option((), "STUN or TURN server given to clients; can be repeated", "URL[,USER,CREDENTIAL]")
+    udp_ports: str | None = _option(None, "range of UDP ports for media, for firewalls and containers", "A-B")
+    public_ip: str | None = _option(None, "public address of the media ports, for servers behind NAT")
+    allow_origin: _SPACED = _option((), "another origin whose pages may call the API; can be repeated", "ORIGIN")
+    ice_server: _SPACED = _option((), "STUN or TURN server for clients; can be repeated", "URL[,USER,CREDENTIAL]")
     turn_url: _SPACED = _option(
-        (), "TURN server for which clients get expiring credentials (coturn: use-auth-secret); can be repeated",
+        (), "TURN server with expiring credentials for each client (coturn: use-auth-secret); can be repeated",
         "turn:HOST[:PORT][?transport=udp]",
     )  # fmt: skip
-    turn_secret: SecretStr | None = _option(None, "its static-auth-secret; better set LIPSTREAM_TURN_SECRET")
-    turn_ttl: float = _option(DEFAULT_TTL, "how long those credentials are valid", "SECONDS")
-    record_dir: Path | None = _option(None, "folder that sessions may be recorded to", "DIR")
+    turn_secret: SecretStr | None = _option(None, "static-auth-secret of the TURN server; prefer LIPSTREAM_TURN_SECRET")
+    turn_ttl: float = _option(DEFAULT_TTL, "how long TURN credentials are valid", "SECONDS")
+    record_dir: Path | None = _option(None, "folder for recordings; without it, recording is disabled", "DIR")
     record: bool = _option(False, "record every session")
     publish: _SPACED = _option(
         (), "publish the first live session: rtmp://, rtmps://, srt://, or a file (.mp4, .mkv, .flv); can be repeated; "
-        "better set LIPSTREAM_PUBLISH if the URL contains a key", "URL",
+        "prefer LIPSTREAM_PUBLISH if the URL contains a key", "URL",
     )  # fmt: skip
     label: bool = _option(True, 'show a small "AI" label in the picture')
-    watermark: bool = _option(True, "put an invisible watermark into the picture")
-    c2pa_cert: Path | None = _option(None, "certificate chain (PEM) that signs finished recordings")
-    c2pa_key: Path | None = _option(None, "its private key (PEM)")
-    require_consent: bool = _option(False, "refuse pictures unless their user says that they may be used (consent=1)")
-    max_sessions: int = _option(_DEFAULTS.max_sessions, "sessions at once")
-    max_viewers: int = _option(_DEFAULTS.max_viewers, "WHEP viewers of one session")
-    max_characters: int = _option(_DEFAULTS.max_characters, "built and uploaded characters kept in memory")
-    max_session_age: float = _option(_DEFAULTS.max_session_age, "after which a session is closed", "SECONDS")
-    connect_timeout: float = _option(_DEFAULTS.connect_timeout, "for a peer to connect", "SECONDS")
-    silence_timeout: float = _option(_DEFAULTS.silence_timeout, "without a packet until a peer is gone", "SECONDS")
-    unattended_timeout: float = _option(
-        _DEFAULTS.unattended_timeout, "until a session ends that nobody speaks to, views or records", "SECONDS"
+    watermark: bool = _option(True, "embed an invisible watermark in the picture")
+    c2pa_cert: Path | None = _option(None, "certificate chain (PEM) for signing finished recordings")
+    c2pa_key: Path | None = _option(None, "private key of the certificate (PEM)")
+    require_consent: bool = _option(False, "reject pictures unless the user confirms consent (consent=1)")
+    max_sessions: int = _option(_DEFAULTS.max_sessions, "maximum number of concurrent sessions")
+    max_viewers: int = _option(_DEFAULTS.max_viewers, "maximum number of WHEP viewers per session")
+    max_characters: int = _option(_DEFAULTS.max_characters, "maximum number of built and uploaded characters kept")
+    max_session_age: float = _option(_DEFAULTS.max_session_age, "maximum duration of a session", "SECONDS")
+    connect_timeout: float = _option(_DEFAULTS.connect_timeout, "time limit for a peer to connect", "SECONDS")
+    silence_timeout: float = _option(
+        _DEFAULTS.silence_timeout, "close a peer after this long without a packet", "SECONDS"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = _option("warning", "what is logged to standard error")
+    unattended_timeout: float = _option(
+        _DEFAULTS.unattended_timeout,
+        "close a peerless session after this long without bot, viewer or recording",
+        "SECONDS",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _option(
+        "warning", "minimum level of messages logged to standard error"
+    )
 
     @field_validator("allow_origin", "ice_server", "turn_url", "publish", mode="before")
     @classmethod
@@ -116,7 +124,7 @@ class ServerOptions(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.file_values))
 
     def config(self) -> ServerConfig:
-        """The checked configuration. Raises ValueError for what cannot work."""
+        """Returns the validated configuration. Raises ValueError for an invalid value."""
         turn = None
         secret = self.turn_secret.get_secret_value() if self.turn_secret else ""
         if self.turn_url or secret:
@@ -137,7 +145,7 @@ class ServerOptions(BaseSettings):
 
 
 def port_range(text: str) -> tuple[int, int]:
-    """`A-B` as two numbers. Raises ValueError."""
+    """Parses `A-B` into two numbers. Raises ValueError."""
     first, dash, last = text.strip().partition("-")
     if not dash or not first.isdecimal() or not last.isdecimal():
         raise ValueError(f"--udp-ports {text!r} is not a range like 50000-50100")
@@ -145,7 +153,7 @@ def port_range(text: str) -> tuple[int, int]:
 
 
 def ice_server(text: str) -> dict[str, Any]:
-    """`URL[,USERNAME,CREDENTIAL]` in the shape of RTCIceServer. Raises ValueError."""
+    """Parses `URL[,USERNAME,CREDENTIAL]` into an RTCIceServer object. Raises ValueError."""
     url, *account = text.strip().split(",")
     if url.split(":")[0] not in ("stun", "stuns", "turn", "turns") or len(account) not in (0, 2):
         raise ValueError(f"--ice-server {text!r} is not stun:HOST[:PORT] or turn:HOST[:PORT],USERNAME,CREDENTIAL")
@@ -157,12 +165,12 @@ def _spelled(name: str) -> str:
 
 
 def _flag(name: str, field: FieldInfo) -> str:
-    """How an option is written on the command line: a switch that is on by default has only its negation."""
+    """Command-line spelling of an option. A switch that is on by default exists only in its negated form."""
     return f"--no-{_spelled(name)}" if field.default is True else f"--{_spelled(name)}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds an argument for each option; `read_options` takes what was given."""
+    """Adds an argument for each option; pass the parsed result to `read_options`."""
     parser.add_argument("--config", type=Path, metavar="FILE", help=f"TOML file with options (default: {DEFAULT_FILE})")
     for name, field in ServerOptions.model_fields.items():
         extra = field.json_schema_extra
@@ -182,14 +190,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Reading:
-    """Options with where each came from."""
+    """Options and the origin of each."""
 
     def __init__(self, options: ServerOptions, origins: Mapping[str, str], unknown: Sequence[str]) -> None:
         self.options = options
         self.origins = dict(origins)
-        """Option name to "command line", the variable's name, or the file's path; without an entry: the default."""
+        """Option name → "command line", the variable's name or the file's path; no entry: the default."""
         self.unknown = tuple(unknown)
-        """Variables with the prefix that name no option."""
+        """Variables with the prefix that match no option."""
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -203,13 +211,13 @@ def _from_file(path: Path) -> dict[str, Any]:
     for key, value in given.items():
         name = key.replace("-", "_")
         if name not in ServerOptions.model_fields:
-            raise BadOptions(f"{path}: {key!r} is no option of the server; `lipstream serve --help` lists them")
+            raise BadOptions(f"{path}: {key!r} is not a server option; `lipstream serve --help` lists them")
         values[name] = value
     return values
 
 
 def read_options(arguments: argparse.Namespace) -> Reading:
-    """Joins command line, environment and file. Raises BadOptions with one sentence for each wrong option."""
+    """Merges command line, environment and file. Raises BadOptions with one sentence for each invalid option."""
     given = {name: value for name, value in vars(arguments).items() if name in ServerOptions.model_fields}
     named = getattr(arguments, "config", None) or os.environ.get(f"{PREFIX}CONFIG")
     path = Path(named) if named else DEFAULT_FILE if DEFAULT_FILE.is_file() else None
@@ -244,7 +252,7 @@ def _sentence(error: dict[str, Any], origins: Mapping[str, str]) -> str:
 
 
 def shown(reading: Reading) -> str:
-    """The options as a TOML file with each value's origin as a comment, secrets hidden."""
+    """Formats the options as TOML, with each value's origin as a comment and secrets masked."""
     lines = []
     for name in ServerOptions.model_fields:
         value = getattr(reading.options, name)

@@ -1,6 +1,6 @@
-"""Origins of web pages (RFC 6454), parsed before they are compared: default ports, letter case and notation are equal.
+"""Origins of web pages (RFC 6454), normalized before comparison: default port, letter case and address notation.
 
-Pure: text in, values out.
+Pure functions.
 """
 
 import ipaddress
@@ -23,13 +23,13 @@ class Origin:
     port: int
 
     def __str__(self) -> str:
-        """As browsers send it: without the scheme's default port."""
+        """The form that browsers send: without the scheme's default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}" + ("" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}")
 
 
 def parse_origin(text: str) -> Origin | None:
-    """`scheme://host[:port]`, http or https; None for anything else (`null`, a path, an impossible port)."""
+    """Parses `scheme://host[:port]`, http or https; None for anything else (`null`, a path, an invalid port)."""
     scheme, separator, authority = text.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in DEFAULT_PORTS:
@@ -42,7 +42,7 @@ def parse_origin(text: str) -> Origin | None:
 
 
 def parse_authority(text: str) -> tuple[str, int | None] | None:
-    """Host and port (None: not given) of a Host header; None where it has no valid form."""
+    """Host and port (None: not given) of a Host header; None if it is invalid."""
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         return None
@@ -64,10 +64,10 @@ def _normal_host(host: str) -> str | None:
 
 
 def same_host(origin: Origin, host: str) -> bool:
-    """Whether a request with the Host header `host` went to the server that pages of `origin` come from.
+    """Whether a request with the Host header `host` went to the server that served the pages of `origin`.
 
-    A Host header without a port means the scheme's default port. The scheme itself is taken from the origin: behind a
-    proxy that ends TLS, the server does not see it.
+    A Host header without a port means the scheme's default port. The scheme comes from the origin, because a server
+    behind a TLS-terminating proxy does not see it.
     """
     parsed = parse_authority(host)
     if parsed is None:
@@ -77,9 +77,9 @@ def same_host(origin: Origin, host: str) -> bool:
 
 
 def is_allowed(text: str, host: str, listed: Collection[str] = ()) -> bool:
-    """Whether a page whose Origin header is `text` may use the server that it asked for as `host`.
+    """Whether a page with the Origin header `text` may use the server that it addressed as `host`.
 
-    `listed` are further origins that may.
+    `listed`: further origins that may.
     """
     origin = parse_origin(text)
     return origin is not None and (same_host(origin, host) or is_listed(text, listed))

@@ -1,4 +1,4 @@
-"""What `lipstream serve` checks before it loads anything. Each raises ValueError, one sentence with the reason."""
+"""Checks that `lipstream serve` runs before it loads anything. Each raises ValueError with a one-sentence reason."""
 
 import contextlib
 import errno
@@ -20,22 +20,22 @@ log = logging.getLogger(__name__)
 
 
 def check_onnxruntime() -> None:
-    """Raises RuntimeError where onnxruntime and onnxruntime-gpu are both installed: they share their files."""
+    """Raises RuntimeError if both onnxruntime and onnxruntime-gpu are installed, which overwrite each other's files."""
     found = []
     for name in ("onnxruntime", "onnxruntime-gpu"):
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{name} {version(name)}")
     if len(found) > 1:
         raise RuntimeError(
-            f"{' and '.join(found)} are both installed and share one module, so that neither is whole. "
+            f"{' and '.join(found)} are both installed and overwrite each other's files. "
             "Uninstall both, then install the one that you want."
         )
 
 
 def check_machine(config: ServerConfig) -> str | None:
     """
-    Checks all that `config` needs of this machine. Raises ValueError with one sentence; returns what its operator ought
-    to know, if anything.
+    Checks that this machine provides everything that `config` needs. Raises ValueError with one sentence. Returns a
+    warning for the operator, if any.
     """
     warning = None
     if config.tls_cert is not None and config.tls_key is not None:
@@ -44,7 +44,7 @@ def check_machine(config: ServerConfig) -> str | None:
     if config.c2pa_cert is not None and config.c2pa_key is not None:
         from streamer.provenance import content_credentials
 
-        content_credentials.load(config.c2pa_cert, config.c2pa_key)  # now, rather than when a recording ends
+        content_credentials.load(config.c2pa_cert, config.c2pa_key)  # fail now, not when a recording ends
     check_address(config.host, config.port)
     if config.udp_ports is not None:
         check_udp_ports(config.udp_ports, local_addresses(config.loopback), config.max_sessions)
@@ -52,7 +52,7 @@ def check_machine(config: ServerConfig) -> str | None:
 
 
 def check_outlets(config: ServerConfig) -> None:
-    """Raises ValueError for a place to record to, or to publish to, that cannot be used."""
+    """Raises ValueError if a recording folder or publishing target is unusable."""
     if config.record_dir is not None:
         _check_folder(config.record_dir)
     for text in config.publish:
@@ -71,7 +71,7 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise ValueError(f"--publish {path}: it is a folder, not a file")
         with contextlib.suppress(FileNotFoundError):
-            path.lstat()  # raises for a name that no file can have
+            path.lstat()  # raises for an invalid file name
     except OSError as error:
         raise ValueError(f"--publish {str(path)[:200]}: {error.strerror}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -79,7 +79,7 @@ def _check_file(path: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Makes the folder for recordings where it is missing, and a file in it to see that this works."""
+    """Creates the recording folder if missing, and verifies that it is writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -93,7 +93,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def check_tls(cert: Path, key: Path) -> str | None:
-    """A certificate and key that TLS can use. Returns what its operator ought to know, if anything."""
+    """Raises ValueError if TLS cannot use the certificate and key. Returns a warning for the operator, if any."""
     pair = read_pair(cert, key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -103,30 +103,30 @@ def check_tls(cert: Path, key: Path) -> str | None:
         raise ValueError(f"{cert} and {key} cannot be used for TLS: {why}") from None
     own, now = pair.certificates[0], datetime.now(UTC)
     if own.not_valid_after_utc < now:
-        return f"{cert} expired on {own.not_valid_after_utc:%Y-%m-%d}: browsers will refuse it"
+        return f"{cert} expired on {own.not_valid_after_utc:%Y-%m-%d}: browsers will reject it"
     if own.not_valid_before_utc > now:
-        return f"{cert} is valid only from {own.not_valid_before_utc:%Y-%m-%d} on: browsers will refuse it"
+        return f"{cert} is not valid before {own.not_valid_before_utc:%Y-%m-%d}: browsers will reject it"
     return None
 
 
 def _no_password() -> bytes:
-    raise ValueError("the key is locked with a password")  # else OpenSSL asks the terminal
+    raise ValueError("the key is protected by a password")  # otherwise OpenSSL prompts on the terminal
 
 
 def check_address(host: str, port: int) -> None:
-    """Whether a server can listen there: binds to it for a moment."""
+    """Raises ValueError if a server cannot listen there; binds to the address for a moment."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ValueError(f"--host {host}: there is no such address ({why})") from None
+        raise ValueError(f"--host {host}: the address cannot be resolved ({why})") from None
     for family, kind, protocol, _, address in found:
         try:
             probe = socket.socket(family, kind, protocol)
-        except OSError:  # the system lacks IPv6, say, and so does what listens
+        except OSError:  # for example, no IPv6: the server will not listen on it either
             continue
         with probe:
-            if os.name == "posix":  # as asyncio does: a port that a closed server just left is free
+            if os.name == "posix":  # as asyncio does: reuse the port of a server that has just stopped
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -139,18 +139,18 @@ def check_address(host: str, port: int) -> None:
 def _cannot_listen(host: str, port: int, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"port {port} of {host} is in use by another program: end that, or choose another with --port"
+            return f"port {port} of {host} is in use by another program: stop it, or choose another port with --port"
         case errno.EADDRNOTAVAIL:
             return f"--host {host} is not an address of this machine"
         case errno.EACCES | errno.EPERM:
-            return f"port {port} of {host} is not allowed to this user ({error.strerror}): ports from 1024 on are"
+            return f"port {port} of {host} is not permitted for this user ({error.strerror}): use a port from 1024 on"
     return f"cannot listen on {host}, port {port}: {error.strerror or error}"
 
 
 def check_udp_ports(ports: tuple[int, int], addresses: list[str], wanted: int) -> None:
     """
-    Raises ValueError where no port of the range is free on any of this host's addresses, and warns where fewer are
-    than `wanted` sessions need: each peer takes one.
+    Raises ValueError if no port of the range is free on any of this host's addresses. Logs a warning if fewer are free
+    than `wanted`, the number of sessions: each peer needs one port.
     """
     first, last = ports
     free, reason = 0, ""
@@ -169,6 +169,6 @@ def check_udp_ports(ports: tuple[int, int], addresses: list[str], wanted: int) -
     if not free and addresses:
         raise ValueError(f"--udp-ports {first}-{last}: none of the {last - first + 1} ports is free: {reason}")
     log.warning(
-        "--udp-ports %d-%d: %d of %d ports are free, too few for %d sessions: each peer takes one",
+        "--udp-ports %d-%d: %d of %d ports are free, too few for %d sessions: each peer needs one",
         first, last, free, last - first + 1, wanted,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a running server holds, shared by its routes."""
+"""The state of a running server, shared by its routes."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class State:
-    """What the server holds: one engine, one generator, one listener, the characters and the open sessions."""
+    """One engine, one generator, one articulation model, the characters and the open sessions."""
 
     config: ServerConfig
     engine: Engine
@@ -39,27 +39,27 @@ class State:
     characters: Characters
     metrics: Metrics
     cost_of: dict[tuple[str, int], float] = field(default_factory=dict)
-    """Seconds of the engine's thread that a frame takes, by renderer and size: measured at start, then learnt."""
+    """Engine seconds per frame, by (renderer, size), measured at start; live sessions' own costs take precedence."""
     default_sizes: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_SIZES))
-    """Edge length of a session that asks for none, by the renderer of its first character."""
+    """Default edge length of a session, by the renderer of its first character."""
     tokens: Tokens = field(default_factory=Tokens)
     sessions: dict[str, Session] = field(default_factory=dict)
     openings: list[tuple[str, int]] = field(default_factory=list)
-    """Renderer and size of each session that is being made."""
+    """Renderer and size of each session being opened."""
     ports: aiortc_internals.UdpPorts = field(default_factory=aiortc_internals.UdpPorts)
     drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "draw"))
     reading: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "read"))
-    """Reads uploads, one at a time: a clip takes seconds, for which no character's picture is to wait."""
+    """Decodes uploads, one at a time. Separate from `drawing`: a clip takes seconds, and must not delay thumbnails."""
     recordings: dict[str, Recording] = field(default_factory=dict)
-    """The newest of each session that has one."""
+    """Session id → its newest recording."""
     publishers: list[Publisher] = field(default_factory=list)
     finish_recording: Callable[[Path], None] | None = None
-    """Called with the path of each recording that was ended, in a thread: signs it, say."""
+    """Called in a thread with the path of each finished recording, for example to sign it."""
     ready: bool = False
-    _beginning: set[str] = field(default_factory=set)  # sessions whose recording's file is being made
+    _beginning: set[str] = field(default_factory=set)  # ids of sessions whose recording file is being created
 
     async def opened(self, session: Session) -> None:
-        """Gives a new session to what publishes, and records it where all are recorded."""
+        """Connects a new session to the publishers, and records it if every session is recorded."""
         for publisher in self.publishers:
             session.add_outlet(publisher.feed(session.size))
         if self.config.record:
@@ -69,13 +69,15 @@ class State:
                 log.error("session %s is not recorded: %s", session.id, refused.detail)
 
     async def record(self, session: Session) -> Recording:
-        """Begins to record a session. Raises `RequestError`."""
+        """Starts recording a session. Raises `RequestError` (403, 404, 409, 500, 507)."""
         folder = self.config.record_dir
         if folder is None:
-            raise RequestError(403, "recording_off", "this server records nothing: it was started without --record-dir")
+            raise RequestError(
+                403, "recording_off", "recording is disabled: the server was started without --record-dir"
+            )
         known = self.recordings.get(session.id)
         if session.id in self._beginning or (known is not None and known.running):
-            raise RequestError(409, "already_recording", "the session is being recorded")
+            raise RequestError(409, "already_recording", "the session is already being recorded")
         self._beginning.add(session.id)
         try:
             begin = partial(recording.create, folder, session.id, time.time())
@@ -108,15 +110,15 @@ class State:
 
     @property
     def opening(self) -> int:
-        """Sessions that are being made."""
+        """Number of sessions being opened."""
         return len(self.openings)
 
     def default_size(self, entry: CharacterRecord) -> int:
-        """Edge length of a session that begins with this character and asks for none."""
+        """Default edge length of a session that starts with this character."""
         return self.default_sizes[self.generator.renderer_name(entry)]
 
     def cost(self, renderer: str, size: int) -> float:
-        """Estimated share of the engine's thread that a session takes which a renderer draws at `size`."""
+        """Estimated share of the engine's thread for a session that `renderer` draws at `size`."""
         known = [
             session.cost
             for session in self.sessions.values()
@@ -126,21 +128,20 @@ class State:
 
     def promised(self) -> float:
         """
-        Share of the engine's thread that is taken, with an estimate for sessions that their renderer has drawn no
-        frame of yet.
+        Share of the engine's thread in use, plus an estimate for sessions without a frame from their current renderer.
         """
         fresh = [(session.renderer, session.size) for session in self.sessions.values() if not session.cost]
         return self.engine.load + sum(self.cost(*each) for each in [*fresh, *self.openings])
 
     def check_room(self, renderer: str, size: int, instead: Session | None = None) -> None:
         """
-        Raises `RequestError` (503) where the engine has no time for one more session that `renderer` draws at `size`,
-        or for this one `instead` of the open one that it is.
+        Raises `RequestError` (503) if the engine lacks time for another session drawn by `renderer` at `size`, or, with
+        `instead`, for switching that open session to `renderer`.
         """
         count, taken = len(self.sessions) + self.opening, self.promised()
         if instead is not None:
             if instead.renderer == renderer:
-                return  # characters of one renderer cost alike
+                return  # all characters of a renderer cost the same
             own = FPS * instead.cost or self.cost(instead.renderer, instead.size)
             count, taken = count - 1, max(0.0, taken - own)
         verdict = admit(AdmissionConfig(self.config.max_sessions), count, taken, self.cost(renderer, size))

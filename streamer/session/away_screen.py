@@ -1,4 +1,4 @@
-"""What is shown while the user is away, when nothing is heard."""
+"""The picture shown while the user is away; audio is silent meanwhile."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from streamer.session.voice_input import VoiceInput
 
 
 class AwayScreen:
-    """Covers the character, by default with its own dimmed picture, and shuts the voice."""
+    """Covers the character, by default with its own dimmed picture, and silences the voice."""
 
     def __init__(self, character: ShownCharacter, voice: VoiceInput, output: MediaOutput) -> None:
         self._character = character
@@ -21,11 +21,11 @@ class AwayScreen:
 
     @property
     def follows_character(self) -> bool:
-        """Whether it shows the session's own character, and is to be made again when that is switched."""
+        """Whether it shows the session's own character, so that a switch must redraw it."""
         return self._voice.gate.away and self._chosen is None
 
     async def show(self, request: messages.SetAway) -> None:
-        """Raises `RequestError`, also where `hide` came before the picture was made."""
+        """Raises `RequestError`, also if `hide` was called before the picture was ready."""
         returned = self._returned
         chosen = None if request.picture is None else self._character.find(request.picture)
         loop = asyncio.get_running_loop()
@@ -33,9 +33,9 @@ class AwayScreen:
             worn = self._character.entry
             picture = await loop.run_in_executor(None, self._character.away_card, worn, chosen)
             if chosen is not None or worn is self._character.entry:
-                break  # else the character was switched meanwhile
+                break  # otherwise the character was switched meanwhile: draw again
         if self._returned != returned:
-            raise RequestError(409, "overtaken", "the session was told to come back before the picture was made")
+            raise RequestError(409, "overtaken", "a newer message ended the away state before its picture was ready")
         self._voice.gate.away, self._chosen, self._output.cover = True, request.picture, picture
         self._voice.flush_if_silenced()
 

@@ -1,6 +1,6 @@
-"""A bot at its speech socket: what it says and wants, what it is told, and the user whom it hears.
+"""A bot on its speech socket: its messages and speech in, events and the user's voice out.
 
-The socket itself is `routes/speech.py`; nothing in here waits for it. What the bot does not fetch in time is bounded.
+The socket itself is in `server/routes/speech.py`; nothing here waits for it. The queue of outgoing messages is bounded.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from streamer.session import messages
 from streamer.session.ports import BotSession, Message
 from streamer.session.speech_input import SpeechInput
 
-_MOST_TOLD = 512  # messages that wait for a bot that does not read; beyond it the socket is closed
-_MOST_HEARD = 100  # pieces of the user's voice that wait; what comes beyond it is dropped
+_MOST_TOLD = 512  # messages queued for the bot; overflow policy: close the socket
+_MOST_HEARD = 100  # pieces of the user's voice queued; overflow policy: drop the new one
 _BAD_MESSAGES = 100
 _REPORT_EVERY = 0.5
-_PAUSE = round(0.20 * SAMPLE_RATE)  # a pause of the user's at which a listener nods
+_PAUSE = round(0.20 * SAMPLE_RATE)  # a pause of the user at which the avatar nods
 
 # Close codes of RFC 6455, 7.4.
 GOING_AWAY, UNSUPPORTED, MALFORMED, POLICY, TOO_BIG, FAILED = 1001, 1003, 1007, 1008, 1009, 1011
@@ -34,7 +34,7 @@ _CODES = {"unknown_format": UNSUPPORTED, "bad_rate": UNSUPPORTED, "not_started":
 
 
 class Closed(Exception):
-    """The socket is to be closed: with what code, and why."""
+    """The socket must be closed with this code and reason."""
 
     def __init__(self, code: int, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -42,15 +42,15 @@ class Closed(Exception):
 
 
 class Outbox:
-    """What is to be sent, in order. Beyond their bounds, sound is dropped, and a text closes it: none is left out.
+    """Outgoing messages, in order. On overflow, audio is dropped, while a text closes the outbox: no text is ever lost.
 
-    Texts that say what became of waiting segments do not count: the queue that the segments waited in bounds them.
+    Texts about interrupted segments do not count: the speech queue bounds their number.
     """
 
     def __init__(self) -> None:
         self.dropped = 0
-        """Pieces of sound for which there was no room."""
-        self._waiting: deque[tuple[str | bytes, bool]] = deque()  # and whether it counts
+        """Pieces of audio dropped."""
+        self._waiting: deque[tuple[str | bytes, bool]] = deque()  # message, and whether it counts
         self._texts = self._sounds = 0
         self._changed = asyncio.Event()
         self._closed: Closed | None = None
@@ -80,12 +80,12 @@ class Outbox:
         self._changed.set()
 
     def close(self, closed: Closed) -> None:
-        """Ends it, behind what waits; the first reason counts."""
+        """Closes it once the queued messages are sent; the first reason counts."""
         self._closed = self._closed or closed
         self._changed.set()
 
     async def get(self) -> str | bytes:
-        """The next one. Raises `Closed`."""
+        """Waits for the next message. Raises `Closed`."""
         while not self._waiting:
             if self._closed is not None:
                 raise self._closed
@@ -101,11 +101,11 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The user, who is speaking, has paused for a moment."""
+    """A short pause in the user's speech."""
 
 
 class UserVad:
-    """The user's voice, where it does not move the avatar: when it begins, pauses and ends. About 0.2 ms a window."""
+    """Detects when a user's speech begins, pauses and ends. Takes about 0.2 ms per window."""
 
     def __init__(self, vad: Vad | None = None) -> None:
         self._vad = vad or Vad()
@@ -129,7 +129,7 @@ class UserVad:
 
 
 class Bot:
-    """One bot. `text` and `binary` raise `Closed` where the socket cannot go on; the session always can."""
+    """One bot. `text` and `binary` raise `Closed` if the socket must be closed; the session continues in any case."""
 
     def __init__(self, host: BotSession, speech: SpeechInput) -> None:
         self.outbox = Outbox()
@@ -137,7 +137,7 @@ class Bot:
         self._host = host
         self._speech = speech
         self._hears = False
-        self._heard = -1  # pts that continues what it has heard of the user
+        self._heard = -1  # pts that would continue the user's audio sent so far
         self._full = False
         self._bad = 0
         self.outbox.text(
@@ -162,7 +162,7 @@ class Bot:
         except messages.BadMessage as error:
             self._bad += 1
             if self._bad >= _BAD_MESSAGES:
-                raise Closed(POLICY, "bad_messages", f"{self._bad} messages that are none: {error}") from None
+                raise Closed(POLICY, "bad_messages", f"{self._bad} invalid messages, the last: {error}") from None
             self.outbox.text({"type": "error", "reason": "bad_message", "detail": str(error)})
             return
         match request:
@@ -188,7 +188,7 @@ class Bot:
         self._report_room()
 
     async def room(self) -> None:
-        """Waits while as much speech waits as can."""
+        """Waits until the speech queue accepts more."""
         await self._speech.room()
 
     # Out
@@ -211,7 +211,7 @@ class Bot:
         self.outbox.text(message, counts)
 
     def interrupted(self, message: Message, by: str, cut: Sequence[Finished]) -> None:
-        """The session was interrupted: what its peer is told, by whom, and what became of each segment."""
+        """Reports an interruption: the peer's message, who requested it, and the result for each segment."""
         first = cut[0] if cut else None
         self.outbox.text(
             {
@@ -226,7 +226,7 @@ class Bot:
         self._report_room()
 
     def heard(self, chunk: Chunk) -> None:
-        """The user's voice; where it does not continue what was sent before, a text says so first."""
+        """Forwards the user's voice, after a `user_audio` message if it does not continue the previous chunk."""
         if self._hears:
             if chunk.pts != self._heard and self.outbox.takes_sound:
                 self.outbox.text({"type": "user_audio", "pts": chunk.pts})
@@ -235,7 +235,7 @@ class Bot:
             self.outbox.sound((np.clip(chunk.samples, -1, 1) * 32767).astype("<i2").tobytes())
 
     def user(self, event: VadEvent, captured: float) -> None:
-        """The user began or ceased to speak at a sample that was captured at `captured`."""
+        """Reports that the user started or stopped speaking, at the capture time `captured`."""
         kind = "user_speech_started" if event.speaking else "user_speech_ended"
         self.outbox.text({"type": kind, "pts": event.pts, "at": clock.to_unix(captured)})
 
@@ -252,7 +252,7 @@ class Bot:
         return round(self._speech.buffered * 1000)
 
     async def report(self) -> None:
-        """Tells what waits, as long as something does, until cancelled."""
+        """Reports the queued speech regularly while there is any, until cancelled."""
         told = 0
         while True:
             await asyncio.sleep(_REPORT_EVERY)

@@ -1,4 +1,4 @@
-"""What a session is asked to do, over its data channel, over HTTP or by its bot: executed in one place."""
+"""Executes the requests to a session from the data channel, from HTTP and from its bot."""
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
@@ -21,11 +21,11 @@ from streamer.session.prefetch import CharacterPrefetcher
 from streamer.session.shown_character import ShownCharacter
 from streamer.session.voice_input import VoiceInput
 
-_NO_PLAYOUT = "'playout' is said of a connection, by the peer at its end"
+_NO_PLAYOUT = "'playout' concerns one connection: send it on that connection's data channel"
 
 
 class CommandDispatcher:
-    """Executes requests at once, in order, but for those that take drawing: of these only the newest that waits."""
+    """Executes requests in order. Those that need drawing run one at a time; a newer one replaces a waiting one."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class CommandDispatcher:
         self._switching, self._leaving = LatestOnlyLock(), LatestOnlyLock()
 
     def execute(self, request: messages.Control, answer: Answer, by: str = "client") -> None:
-        """Does what the `client` or the `bot` asks. `answer` is called once, with what came of it."""
+        """Executes a request of the `client` or the `bot`. Calls `answer` once, with the outcome."""
         match request:
             case messages.Ping(id=number, t=t):
                 answer({"type": "pong", "id": number, "t": t, "server": clock.to_ms(clock.now())})
@@ -88,7 +88,7 @@ class CommandDispatcher:
                 answer(RequestError(422, "bad_message", _NO_PLAYOUT))
 
     def _drawn(self, controls: Collection[str]) -> Message:
-        """What an answer says of controls that the session's renderer does not draw."""
+        """The field `drawn` of a reply: false if the renderer does not draw all of these controls."""
         return {} if draws(self._character.renderer, controls) else {"drawn": False}
 
     async def _switch(self, request: messages.SetCharacter) -> Message:
@@ -109,10 +109,10 @@ class CommandDispatcher:
         await self._away.show(request)
         return {"type": "away", "away": True, "frame": self._voice.next_frame}
 
-    # Adapters for who is not the peer, which is told what they did
+    # Adapters for requests that do not come from the peer; the peer receives the replies as well
 
     async def execute_http(self, data: bytes) -> Message:
-        """Executes a message of the control channel, and returns its answer. Raises `RequestError`."""
+        """Executes a control-channel message and returns its reply. Raises `RequestError`."""
         try:
             request = messages.parse(data.decode())
         except (messages.BadMessage, UnicodeDecodeError) as error:
@@ -124,7 +124,7 @@ class CommandDispatcher:
         def answer(outcome: Message | RequestError) -> None:
             self._report(request, outcome)
             if answered.done():
-                return  # whoever asked has gone
+                return  # the HTTP client has disconnected
             if isinstance(outcome, RequestError):
                 answered.set_exception(outcome)
             else:
@@ -140,13 +140,13 @@ class CommandDispatcher:
             self._report(request, outcome)
             if isinstance(outcome, RequestError):
                 reply(problem(outcome))
-            elif not isinstance(request, messages.Interrupt):  # which it was told with the segment that was cut
+            elif not isinstance(request, messages.Interrupt):  # already reported by Bot.interrupted
                 reply(outcome)
 
         self.execute(request, answer, by)
 
     def _report(self, request: messages.Control, outcome: Message | RequestError) -> None:
-        """Tells the peer what somebody else has done."""
+        """Reports to the peer what another party did."""
         if not isinstance(outcome, RequestError) and not isinstance(request, messages.Ping):
             self._control.send({**outcome, "remote": True})
 
@@ -157,7 +157,7 @@ async def _in_turn(turn: LatestOnlyLock, make: Callable[[], Coroutine[Any, Any, 
         async with turn:
             outcome = await make()
     except Overtaken:
-        outcome = RequestError(409, "overtaken", "a newer message of this kind came before this one's turn")
+        outcome = RequestError(409, "overtaken", "a newer message of this type replaced this one")
     except RequestError as refused:
         outcome = refused
     finally:

@@ -11,19 +11,19 @@ from streamer.session.ports import Message
 from streamer.session.viewer import Viewer
 
 _ROWS_EVERY = 0.250  # seconds
-_MOST_BUFFERED = 256 * 1024  # bytes that wait in the channel, beyond which messages are left out
-_BAD_MESSAGES = 100  # after as many the session is closed
+_MOST_BUFFERED = 256 * 1024  # bytes queued in the channel; overflow policy: drop the new message
+_BAD_MESSAGES = 100  # this many close the session
 
 Answer = Callable[[Message | RequestError], None]
 
 
 def problem(refused: RequestError) -> Message:
-    """A refusal as a message."""
+    """Converts an error to a message."""
     return {"type": "error", "reason": refused.reason, "detail": refused.detail}
 
 
 class ControlChannel:
-    """Sends where a channel is open, and else nothing. `open` is idempotent: the first channel counts."""
+    """Sends while a channel is open, otherwise drops. `open` is idempotent: the first channel counts."""
 
     def __init__(self) -> None:
         self._channel: Any = None
@@ -38,7 +38,7 @@ class ControlChannel:
         on_request: Callable[[messages.Control, Answer], None],
         on_too_many_bad: Callable[[], object],
     ) -> None:
-        """Takes over an aiortc data channel of a connection: sends `greeting`, then hands requests on."""
+        """Takes over an aiortc data channel of a connection: sends `greeting`, then passes requests to `on_request`."""
         if channel.label != "control" or self._channel is not None:
             return
         self._channel, self._connection = channel, connection
@@ -63,18 +63,18 @@ class ControlChannel:
         if channel is None or channel.readyState != "open" or channel.bufferedAmount >= _MOST_BUFFERED:
             return
         if self._connection.connectionState in ("closed", "failed"):
-            return  # aiortc would try, and fail in a task that nobody awaits
+            return  # aiortc would fail in a task that is never awaited
         channel.send(json.dumps(message, separators=(",", ":")))
 
     def answer(self, outcome: Message | RequestError) -> None:
-        """What came of a request of the peer's."""
+        """Sends the outcome of a request of the peer."""
         self.send(problem(outcome) if isinstance(outcome, RequestError) else outcome)
 
     def warn(self, reason: str, detail: str) -> None:
         self.send({"type": "warning", "reason": reason, "detail": detail})
 
     async def report_frames(self, viewer: Viewer) -> None:
-        """Sends the moments of the viewer's frames, until cancelled."""
+        """Sends the timing rows of the viewer's frames, until cancelled."""
         while True:
             await asyncio.sleep(_ROWS_EVERY)
             if viewer.rows:

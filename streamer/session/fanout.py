@@ -1,4 +1,4 @@
-"""A session's frames, encoded once for each format, and handed to all who view the session in it."""
+"""Encodes a session's frames once per format and fans them out to the viewers of that format."""
 
 import asyncio
 import contextlib
@@ -9,26 +9,26 @@ from streamer.media.video_encoder import EncoderThread, Format, VideoEncoder
 from streamer.session.viewer import Viewer
 
 KEYFRAME_INTERVAL = 0.25
-"""Seconds between key frames that are asked for, at the least."""
+"""Minimum seconds between requested keyframes."""
 
 SHARED_KEYFRAME_INTERVAL = 1.0
-"""The same for those that mend a picture which others have whole: a key frame weighs ten others, and a viewer that
-loses much must not cost the rest their paths."""
+"""The same for repairing one of several viewers: a keyframe is as large as ten other frames, and a viewer with heavy
+loss must not use up the bandwidth of the others."""
 
 
 class KeyframeRule:
-    """When a key frame is made that was asked for: at once, but not sooner than some time after the last one."""
+    """Rate limit for requested keyframes: at once, but not until some time after the previous one."""
 
     def __init__(self) -> None:
         self._interval = float("inf")
         self._last = float("-inf")
 
     def ask(self, interval: float = KEYFRAME_INTERVAL) -> None:
-        """For a key frame, at least `interval` seconds after the last. Of what was asked, the shortest counts."""
+        """Requests a keyframe, at least `interval` seconds after the last. The shortest pending interval counts."""
         self._interval = min(self._interval, interval)
 
     def due(self, now: float) -> bool:
-        """Whether the frame that is coded `now` is to be one. Says so once for what was asked."""
+        """Whether the frame encoded `now` must be a keyframe. Returns True once per request."""
         if self._interval == float("inf") or now - self._last < self._interval:
             return False
         self._interval = float("inf")
@@ -45,15 +45,15 @@ class _Channel:
         self.keyframes = KeyframeRule()
 
     def mend(self) -> None:
-        """A viewer's chain of frames is broken."""
+        """Requests a keyframe because a viewer's reference chain is broken."""
         self.keyframes.ask(KEYFRAME_INTERVAL if len(self.viewers) == 1 else SHARED_KEYFRAME_INTERVAL)
 
 
 class Broadcast:
-    """Encodes and fans out. `submit` may be called from any thread, all else on the event loop.
+    """Encodes and fans out. `submit` may be called from any thread, everything else on the event loop.
 
-    An encoder exists while its format has viewers. Its bitrate is what the fastest of them can take: a slow one loses
-    frames (see `Viewer`) and slows nobody.
+    An encoder exists while its format has viewers. Its bitrate follows the fastest of them: a slow viewer loses frames
+    (see `Viewer`) and does not slow down the others.
     """
 
     def __init__(self, size: int, name: str) -> None:
@@ -61,11 +61,11 @@ class Broadcast:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._channels: dict[Format, _Channel] = {}
-        self._listeners: list[Viewer] = []  # without a picture
-        self._gone = {"keyframes": 0, "overtaken": 0}  # of encoders that ended
+        self._listeners: list[Viewer] = []  # audio only
+        self._gone = {"keyframes": 0, "overtaken": 0}  # counts of closed encoders
 
     def join(self, viewer: Viewer) -> None:
-        """From the next frame on, which is a key frame, the viewer is handed what its format's encoder makes."""
+        """Sends the viewer the output of its format's encoder, starting with a keyframe."""
         if viewer.format is None:
             self._listeners.append(viewer)
             return
@@ -83,7 +83,7 @@ class Broadcast:
         self._set_bitrate(channel)
 
     async def leave(self, viewer: Viewer) -> None:
-        """Idempotent. Ends an encoder that nobody needs any more."""
+        """Removes a viewer, and closes its encoder if that has no other viewers. Idempotent."""
         self._listeners = [each for each in self._listeners if each is not viewer]
         channel = self._of(viewer)
         if channel is None or viewer not in channel.viewers:
@@ -97,7 +97,7 @@ class Broadcast:
             await self._end(channel)
 
     async def close(self) -> None:
-        """Ends all encoders; idempotent."""
+        """Closes all encoders; idempotent."""
         channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
             await self._end(channel)
@@ -108,7 +108,7 @@ class Broadcast:
         self._gone["overtaken"] += channel.encoder.dropped
 
     def submit(self, frame: Frame) -> None:
-        """A drawn frame; its image must not change any more."""
+        """Encodes a drawn frame; its image must not change afterwards."""
         now = clock.now()
         for channel in list(self._channels.values()):
             if channel.keyframes.due(now):
@@ -133,17 +133,17 @@ class Broadcast:
             viewer.sound(sound, now)
 
     def flush_audio(self, epoch: int) -> None:
-        """No viewer is sent sound of an epoch before this one any more."""
+        """Drops queued audio, and all further audio of epochs before this one."""
         for viewer in self.viewers:
             viewer.flush_audio(epoch)
 
     def request_keyframe(self, viewer: Viewer) -> None:
-        """A viewer's decoder lost its way. One that is thinned out gets its next key frame when its path allows."""
+        """A viewer's decoder needs a keyframe. A thinned viewer gets its next one when its path allows."""
         if (channel := self._of(viewer)) is not None and not viewer.thinned:
             channel.mend()
 
     def adapt(self, viewer: Viewer) -> None:
-        """A viewer's cap has changed."""
+        """Adapts the bitrate after a viewer's cap has changed."""
         if (channel := self._of(viewer)) is not None and viewer in channel.viewers:
             self._set_bitrate(channel)
 
@@ -159,35 +159,35 @@ class Broadcast:
 
     @property
     def keyframes(self) -> int:
-        """Key frames coded so far, in all formats."""
+        """Keyframes encoded so far, in all formats."""
         return self._gone["keyframes"] + sum(c.encoder.keyframes for c in self._channels.values())
 
     @property
     def overtaken(self) -> int:
-        """Frames that were not coded because a newer one was already waiting."""
+        """Frames not encoded because a newer one was already waiting."""
         return self._gone["overtaken"] + sum(c.encoder.dropped for c in self._channels.values())
 
 
 class ReceiverFeedback:
-    """What a peer's receiver says of the video, on its way to the peer's viewer: a peer is there before its viewer."""
+    """Forwards a receiver's video feedback to its viewer, which is created after the peer."""
 
     def __init__(self, broadcast: Broadcast) -> None:
         self.viewer: Viewer | None = None
         self._broadcast = broadcast
 
     def keyframe(self) -> None:
-        """It cannot decode any more until a key frame comes."""
+        """The receiver cannot continue decoding without a keyframe."""
         if self.viewer is not None:
             self._broadcast.request_keyframe(self.viewer)
 
     def bandwidth(self, bitrate: int) -> None:
-        """Its estimate (bit/s) of what the path carries."""
+        """The receiver's bandwidth estimate (bit/s)."""
         if self.viewer is not None:
             self.viewer.estimated(bitrate)
             self._broadcast.adapt(self.viewer)
 
     def loss(self, share: float) -> None:
-        """The share of video packets lost since its last report."""
+        """The share of video packets lost since the last report."""
         if self.viewer is not None:
             self.viewer.lost(share)
             self._broadcast.adapt(self.viewer)

@@ -1,4 +1,4 @@
-"""The states that a session passes through."""
+"""The states of a session and their transitions."""
 
 import enum
 

@@ -1,4 +1,4 @@
-"""What a session is held to: time limits, viewers, marks, and what its token allows."""
+"""Limits of a session: time-outs, viewers, marks, and the grant of its token."""
 
 import math
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from streamer.base.constants import MAX_VIEWERS
 
 @dataclass(frozen=True, kw_only=True)
 class SessionLimits:
-    """The limits and marks of every session of a server. Raises ValueError, with the number, for what cannot work."""
+    """The limits and marks of every session of a server. Raises ValueError, with the number, for an invalid value."""
 
     label: bool = True
-    """Whether a small label in the picture says that it is synthetic."""
+    """Whether a small visible label marks the picture as synthetic."""
     watermark: bool = True
-    """Whether a watermark does, which `lipstream detect` finds."""
+    """Whether an invisible watermark does; `lipstream detect` finds it."""
     max_viewers: int = MAX_VIEWERS
-    """Viewers that a session takes beside the one who speaks."""
+    """Maximum number of WHEP viewers, not counting the session's peer."""
     max_session_age: float = 8 * 3600.0
     """Seconds after which a session is closed."""
     connect_timeout: float = 15.0
     """Seconds that a peer has to complete ICE and DTLS."""
     silence_timeout: float = 15.0
-    """Seconds without any packet from the peer after which it counts as gone."""
+    """Seconds without a packet after which a peer is considered gone."""
     unattended_timeout: float = 60.0
-    """Seconds after which a session without a peer ends when nobody speaks to it, views or records it."""
+    """Seconds after which a session without a peer ends if it has no bot, viewer or recording."""
 
     def __post_init__(self) -> None:
         for name in ("max_viewers", "max_session_age", "connect_timeout", "silence_timeout", "unattended_timeout"):
@@ -32,13 +32,13 @@ class SessionLimits:
 
     @property
     def marked(self) -> dict[str, bool]:
-        """How a session's pictures are marked, for the API."""
+        """The marks in the form of the API."""
         return {"label": self.label, "watermark": self.watermark}
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What a token allows."""
+    """The rights of a session token. `ttl` in seconds, `expires` on the monotonic clock."""
 
     id: str
     ttl: float
@@ -46,6 +46,6 @@ class Grant:
     sessions: int
     """How many sessions it may open."""
     origin: str | None
-    """The page's origin that it is bound to; None: any that the server allows."""
+    """The only origin that may use it; None: any that the server allows."""
     character: str | None
-    """The one character that its sessions may show; None: any."""
+    """The only character that its sessions may show; None: any."""

@@ -1,4 +1,4 @@
-"""Where a session's picture and sound go: its viewers, encoded once a format, and outlets such as a recording."""
+"""A session's output: video and audio to its viewers, encoded once per format, and to outlets such as a recording."""
 
 import asyncio
 
@@ -13,15 +13,15 @@ from streamer.session.viewer import Viewer
 
 
 class MediaOutput:
-    """Marks frames and hands them on. `frame` is called on the engine's thread, all else on the event loop."""
+    """Marks frames and distributes them. `frame` runs on the engine's thread, everything else on the event loop."""
 
     def __init__(self, broadcast: Broadcast, marker: Marker, stamped: bool) -> None:
         self.epoch = 0
-        """What belongs to an epoch before this one is dropped."""
+        """The current epoch; frames of older ones are dropped."""
         self.cover: np.ndarray | None = None
-        """[S, S, 4] uint8 that is shown instead of the character."""
+        """[S, S, 4] uint8 shown instead of the character, if set."""
         self.peer_viewer: Viewer | None = None
-        """The viewer of the session's own peer, where it takes video."""
+        """The viewer of the session's own peer, if it receives video."""
         self.outlets: list[Outlet] = []
         self._broadcast = broadcast
         self._marker = marker
@@ -45,23 +45,23 @@ class MediaOutput:
             outlet.sound(sound)
 
     def flush_audio(self) -> None:
-        """No viewer is sent sound of an epoch before this one any more, nor what waits."""
+        """Drops queued audio, and all further audio of older epochs, for every viewer."""
         self._broadcast.flush_audio(self.epoch)
 
     def heard_until(self, now: float) -> int | None:
         """
-        The sample of the line up to which it was heard: by the peer, or, without one, by whoever heard most. None where
-        nobody listens.
+        The sample of the timeline up to which the peer, or without one the most advanced viewer, has heard the audio.
+        None without listeners.
         """
         viewers = [self.peer_viewer] if self.peer_viewer is not None else self._broadcast.viewers
         return max((viewer.heard(now) for viewer in viewers if viewer.audible), default=None)
 
     def add_outlet(self, outlet: Outlet) -> None:
-        """Gives it all that is drawn and heard from now on; it is closed with the session."""
-        self.outlets = [*self.outlets, outlet]  # another list: the engine's thread may be walking through the old one
+        """Feeds video and audio to the outlet from now on, and closes it with the session."""
+        self.outlets = [*self.outlets, outlet]  # a new list: the engine's thread may be iterating over the old one
 
     def remove_outlet(self, outlet: Outlet) -> None:
-        """Gives it nothing any more, and leaves it open. Idempotent."""
+        """Stops feeding the outlet, without closing it. Idempotent."""
         self.outlets = [each for each in self.outlets if each is not outlet]
 
     async def close(self) -> None:

@@ -1,6 +1,6 @@
-"""The messages of a client's data channel and of a bot's speech socket, checked.
+"""Parses and validates the messages of the data channel and of a bot's speech socket.
 
-Pure; `clients/PROTOCOL.md` is the text, `vectors/` the truth.
+Pure. `clients/PROTOCOL.md` describes them; `clients/vectors/` is normative.
 """
 
 import json
@@ -19,11 +19,11 @@ _HUGE = sys.float_info.max
 
 
 class BadMessage(ValueError):
-    """A message that is not of the protocol; its text says why."""
+    """An invalid message; the exception text gives the reason."""
 
 
 class Unreadable(BadMessage):
-    """Not even a JSON object: what was sent is no message at all."""
+    """The data is not a JSON object."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Attend:
 
 @dataclass(frozen=True)
 class Start:
-    """How the speech that follows is coded; `format` and `rate` are not checked here."""
+    """The encoding of the speech that follows; `format` and `rate` are validated elsewhere."""
 
     format: str
     rate: int
@@ -88,7 +88,7 @@ class Gesture:
 class SetAway:
     away: bool
     picture: str | None
-    """A character's id, whose picture is shown instead of the one that is worn."""
+    """Id of the character whose picture is shown; None: the current one, dimmed."""
 
 
 Control = Playout | Ping | Interrupt | Mute | SetCharacter | SetEmotion | MotionCommand | Gesture | SetAway | Attend
@@ -96,7 +96,7 @@ Control = Playout | Ping | Interrupt | Mute | SetCharacter | SetEmotion | Motion
 
 def _number(message: dict[str, Any], name: str) -> float:
     value = message.get(name)
-    # A whole number may be too large for a float, which isfinite would not survive.
+    # math.isfinite raises OverflowError for an int that is too large for a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_HUGE < value < _HUGE:
         raise BadMessage(f"{name!r} must be a finite number, not {_shown(value)}")
     return value
@@ -112,7 +112,7 @@ def _flag(message: dict[str, Any], name: str) -> bool:
 def _text(message: dict[str, Any], name: str) -> str:
     value = message.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= 200:
-        raise BadMessage(f"{name!r} must be a text of 1 to 200 characters, not {_shown(value)}")
+        raise BadMessage(f"{name!r} must be a string of 1 to 200 characters, not {_shown(value)}")
     return value
 
 
@@ -121,11 +121,11 @@ def _shown(value: object) -> str:
 
 
 def _read(data: str | bytes) -> dict[str, Any]:
-    """The JSON object that a message is. Raises Unreadable."""
+    """Decodes a message to its JSON object. Raises Unreadable."""
     if isinstance(data, bytes):
-        raise Unreadable(f"{len(data)} bytes of binary where JSON text is due")
+        raise Unreadable(f"{len(data)} bytes of binary data instead of JSON text")
     if len(data.encode()) > MAX_BYTES:
-        raise Unreadable(f"{len(data.encode())} bytes: a message has at most {MAX_BYTES}")
+        raise Unreadable(f"{len(data.encode())} bytes: the maximum for a message is {MAX_BYTES}")
     try:
         message = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -136,12 +136,12 @@ def _read(data: str | bytes) -> dict[str, Any]:
 
 
 def parse(data: str | bytes) -> Control:
-    """One message of the data channel to what it asks for. Raises BadMessage."""
+    """Parses a message of the data channel. Raises BadMessage."""
     return _control(_read(data), TYPES)
 
 
 def parse_speech(data: str) -> Control | Start | End:
-    """One message of the speech socket to what it asks for. Raises BadMessage."""
+    """Parses a message of the speech socket. Raises BadMessage."""
     message = _read(data)
     match message.get("type"):
         case "start":
@@ -199,7 +199,7 @@ def _control(message: dict[str, Any], types: Sequence[str]) -> Control:
         case "away":
             away, picture = _flag(message, "away"), _text(message, "picture") if "picture" in message else None
             if picture is not None and not away:
-                raise BadMessage("'picture' is for going away: with 'away' false there is nothing to show it for")
+                raise BadMessage("'picture' is only allowed with 'away' true")
             return SetAway(away, picture)
         case other:
-            raise BadMessage(f"type {_shown(other)} is none of {', '.join(types)}")
+            raise BadMessage(f"type {_shown(other)} is not one of {', '.join(types)}")

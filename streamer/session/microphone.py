@@ -1,4 +1,4 @@
-"""A microphone whose Opus packets come over RTP: its packets become chunks of speech, in time also where none comes."""
+"""A microphone over RTP: turns Opus packets into chunks of speech, and keeps time while no packets arrive."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from streamer.base import clock
 from streamer.base.constants import SAMPLE_RATE
 from streamer.base.metrics import Metrics
 
-_TICK = 0.010  # seconds between looks at the clock while no packet comes
+_TICK = 0.010  # seconds between polls while no packet arrives
 _QUIET = 10 ** (-60 / 20)
 _SILENT_AFTER = 5.0  # seconds below _QUIET after which a microphone is reported as silent
 
 
 class Meter:
-    """Notices a microphone that gives nothing, or too much. `warn(reason, detail)` is called once for each time."""
+    """Detects a silent or clipping microphone. Calls `warn(reason, detail)` once each time that this begins."""
 
     def __init__(self, warn: Callable[[str, str], None], now: float) -> None:
         self._warn = warn
@@ -25,18 +25,18 @@ class Meter:
         self._clipped = 0.0
 
     def take(self, samples: np.ndarray, now: float) -> None:
-        """Speech [n] float32 that came at `now`."""
+        """Takes speech [n] float32 that arrived at `now`."""
         peak = float(np.max(np.abs(samples), initial=0.0))
         if peak > _QUIET:
             self._loud_at = now
             self._warned.discard("silent_microphone")
         elif now - self._loud_at > _SILENT_AFTER:
             self._warn_once(
-                "silent_microphone", f"nothing above -60 dB for {_SILENT_AFTER:.0f} s: is the microphone switched on?"
+                "silent_microphone", f"no audio above -60 dB for {_SILENT_AFTER:.0f} s: is the microphone switched on?"
             )
         self._clipped = self._clipped + 1 if peak > 0.999 else max(0, self._clipped - 0.02)
         if self._clipped > 20:
-            self._warn_once("clipping", "the microphone is overdriven: turn its level down")
+            self._warn_once("clipping", "the microphone is clipping: reduce its input level")
         elif self._clipped < 1:
             self._warned.discard("clipping")
 
@@ -47,7 +47,7 @@ class Meter:
 
 
 class Microphone:
-    """Hands on chunks (`take(chunks, now)`) as packets make them, or as the clock does where packets stay away."""
+    """Calls `take(chunks, now)` when packets arrive, and when the clock requires concealment of missing ones."""
 
     def __init__(
         self,
@@ -65,15 +65,15 @@ class Microphone:
         return self._ingest.stats
 
     def captured(self, pts: int) -> float:
-        """When sample `pts` was captured, estimated: seconds on the server's clock."""
+        """Estimated capture time of sample `pts`: seconds on the server's clock."""
         return self._ingest.captured(pts)
 
     def packet(self, sequence: int, timestamp: int, payload: bytes, arrival: float) -> None:
-        """An Opus packet, with its RTP sequence number and 48 kHz timestamp."""
+        """Takes an Opus packet with its RTP sequence number and 48 kHz timestamp."""
         self._hand_on(self._ingest.push(sequence, timestamp, payload, arrival), arrival)
 
     async def run(self) -> None:
-        """Keeps time going where packets do not come; until cancelled."""
+        """Advances the timeline while packets are missing, until cancelled."""
         while True:
             now = clock.now()
             deadline = self._ingest.deadline(now)

@@ -1,4 +1,4 @@
-"""What a session needs of others: a voice, outlets, and what a bot at its speech socket needs of the session."""
+"""Interfaces between a session and its voice, its outlets and its bot."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -7,11 +7,11 @@ from streamer.base.frames import Frame, Sound
 from streamer.session import messages
 
 Message = dict[str, Any]
-"""A message of the protocol, before it is JSON."""
+"""A protocol message before JSON encoding."""
 
 
 class Voice(Protocol):
-    """What moves the avatar's mouth and is heard: a microphone, or speech that a bot sends."""
+    """The source of the avatar's voice: a microphone or a bot's speech."""
 
     @property
     def stats(self) -> Any:
@@ -23,39 +23,39 @@ class Voice(Protocol):
         ...
 
     async def run(self) -> None:
-        """Keeps time going, until cancelled."""
+        """Advances the timeline until cancelled."""
         ...
 
 
 class Outlet(Protocol):
-    """Where a session's picture and sound go beside its viewers, such as a recording. Its methods return at once."""
+    """A destination of video and audio besides the viewers, such as a recording. Its methods never block."""
 
     def frame(self, frame: Frame) -> None:
-        """A drawn frame, whose image must not be changed. Called on the engine's thread."""
+        """Takes a drawn frame; must not modify its image. Called on the engine's thread."""
         ...
 
     def sound(self, sound: Sound) -> None:
-        """A packet of sound. Called on the event loop."""
+        """Takes an audio packet. Called on the event loop."""
         ...
 
     async def close(self) -> None:
-        """The session has ended; idempotent."""
+        """Called when the session has ended; idempotent."""
         ...
 
 
 class BotSession(Protocol):
-    """What a bot needs of its session."""
+    """The part of a session that its bot uses."""
 
     id: str
 
     @property
     def epoch(self) -> int:
-        """Interruptions so far."""
+        """Number of interruptions so far."""
         ...
 
     @property
     def hears_user(self) -> bool:
-        """Whether there is a user whom the bot could hear."""
+        """Whether the session has a user's microphone."""
         ...
 
     def interrupt(self, by: str) -> int:

@@ -1,4 +1,4 @@
-"""Prefetches characters at low priority, so that a switch is seen within 200 ms."""
+"""Prefetches characters at low priority, so that a switch takes effect within 200 ms."""
 
 import asyncio
 import contextlib
@@ -11,17 +11,17 @@ from streamer.avatar.renderer import RendererBackend
 from streamer.base import clock
 from streamer.base.errors import RequestError
 
-_COUNT = 9  # the first that every client shows
-_DELAY = 3.0  # seconds of the session's life: nobody switches at once, and until then there is enough to do
-_SHARE = 0.25  # of a core that preparing takes
-_CALM = 0.25  # seconds without a skipped frame after which there is time for it
-_PATIENCE = 2.0  # seconds that each character is put off at most
+_COUNT = 9  # as many as every client lists first
+_DELAY = 3.0  # seconds after the session's start, which is busy enough; users do not switch that early
+_SHARE = 0.25  # maximum share of a core for preparing
+_CALM = 0.25  # seconds without a skipped frame before preparing
+_PATIENCE = 2.0  # seconds that a character is deferred at most
 
 
 class CharacterPrefetcher:
     """Prepares the first characters of the list at a session's size and background, one after the other.
 
-    Preparing a character may take 200 ms, so none is prepared while frames are skipped for want of time.
+    Preparing a character may take 200 ms, so none is prepared while the engine skips frames.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class CharacterPrefetcher:
         self._used = asyncio.Event()
 
     def used(self) -> None:
-        """A prepared character has been put on: another is to be prepared in its place."""
+        """A prepared character is now in use: prepare it again for the next switch."""
         self._used.set()
 
     async def run(self, slot: EngineSlot) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         await asyncio.sleep(_DELAY)
         loop = asyncio.get_running_loop()
         while True:
@@ -54,7 +54,7 @@ class CharacterPrefetcher:
 
 
 async def _calm(slot: EngineSlot) -> None:
-    """Until no frame has been skipped for a while; on a machine that always skips some, not for ever."""
+    """Waits until no frame has been skipped for `_CALM` seconds, or for `_PATIENCE` seconds at most."""
     skipped, patience = -1, clock.now() + _PATIENCE
     while skipped != (skipped := slot.skipped) and clock.now() < patience:  # noqa: ASYNC110  the slot signals nothing
         await asyncio.sleep(_CALM)

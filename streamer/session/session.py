@@ -1,12 +1,12 @@
-"""A character that somebody gives a voice to: takes speech in, has it drawn, and hands picture and sound out.
+"""One conversation: takes speech in, has the engine draw it, and sends video and audio out.
 
     VoiceInput ─Step▶ Engine ─Frame▶ MediaOutput ─▶ Broadcast ─Encoded▶ Viewer ─▶ RTP
          └──────────────────Sound──────────▲
 
     data channel, HTTP, bot ─request▶ CommandDispatcher ─▶ VoiceInput, Avatar, ShownCharacter, AwayScreen
 
-Everything here runs on the event loop and only moves messages; decoding speech is the one exception (a packet takes a
-fraction of a millisecond). Drawing happens in the engine's thread, encoding in the broadcast's own.
+Everything here runs on the event loop and only moves messages, except for decoding speech (a fraction of a millisecond
+per packet). Drawing happens on the engine's thread, encoding on the broadcast's threads.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """Raises nothing after `attach`: what goes wrong closes the session, with a reason. `close` is idempotent."""
+    """Raises nothing after `attach`: a failure closes the session, with a reason. `close` is idempotent."""
 
     def __init__(
         self,
@@ -73,12 +73,12 @@ class Session:
         may_be_drawn: Callable[["Session", str], None],
         on_closed: Callable[["Session"], None],
     ) -> None:
-        """`may_be_drawn(session, renderer)` raises `RequestError` where that renderer has no time for the session."""
+        """`may_be_drawn(session, renderer)` raises `RequestError` if there is no engine time for that renderer."""
         self.id = secrets.token_urlsafe(12)
         self.peer: Peer | None = None
         self.close_reason = ""
         self.grant = grant
-        """Of the session token that opened it; None: the server's own token did, or none was wanted."""
+        """Grant of the session token that opened it; None: opened with the main token, or without a token."""
         self._limits = config
         self._packed = packed
         self._metrics = metrics
@@ -149,28 +149,28 @@ class Session:
 
     @property
     def renderer(self) -> str:
-        """What draws the character, one of constants.RENDERERS."""
+        """Name of the renderer, one of constants.RENDERERS."""
         return self._character.renderer
 
     @property
     def cost(self) -> float:
-        """Seconds of the engine's thread that a frame takes; 0.0 before the renderer's first."""
+        """Engine seconds per frame; 0.0 before the current renderer's first frame."""
         slot = self._slot
         return slot.cost if slot is not None and slot.renderer == self.renderer else 0.0
 
     @property
     def epoch(self) -> int:
-        """Interruptions so far."""
+        """Number of interruptions so far."""
         return self._output.epoch
 
     @property
     def speech(self) -> SpeechInput | None:
-        """A bot's speech, where that is the voice."""
+        """The bot's speech, if that is the voice."""
         return self._voice.speech
 
     @property
     def hears_user(self) -> bool:
-        """Whether there is a user whom a bot could hear."""
+        """Whether the session has a user's microphone for a bot to hear."""
         return self._voice.hears_user
 
     def snapshot(self) -> dict[str, Any]:
@@ -190,14 +190,14 @@ class Session:
         )
 
     def log_character(self, event: str) -> None:
-        """One line: which character it shows, and what draws it."""
+        """Logs the character and its renderer."""
         self._character.log(self.id, event)
 
-    # Beginning
+    # Start
 
     def attach(self, peer: Peer, fed: bool = False) -> None:
-        """Takes over the answered peer and waits unseen until it connects. Its microphone is the voice, or (`fed`) the
-        user's, who is heard by the bot whose speech is the voice.
+        """Takes over an answered peer, and goes live when it connects. The peer's microphone is the voice, or, with
+        `fed`, a user's microphone for the bot whose speech is the voice.
         """
         self.peer = peer
         self._take_slot()
@@ -214,7 +214,7 @@ class Session:
         self._spawn(self._watch(peer))
 
     def start_peerless(self) -> None:
-        """Lives without a peer: a bot's speech is the voice, and who wants to see it comes as a viewer."""
+        """Goes live without a peer: a bot's speech is the voice, and clients watch as viewers."""
         self._take_slot()
         self._voice.use_speech(with_user=False)
         self._set_state(State.LIVE)
@@ -242,7 +242,7 @@ class Session:
             log.error("session %s: a task failed", self.id, exc_info=error)
             self.close_soon("internal_error")
 
-    # What happens to it
+    # Events
 
     def _on_connection_state(self) -> None:
         assert self.peer is not None
@@ -276,80 +276,79 @@ class Session:
         return [hello, {"type": "state", "state": self._state.value}]
 
     def _on_request(self, request: messages.Control, answer: Callable[[Message | RequestError], None]) -> None:
-        """From the data channel, which alone may say how its receiver plays."""
+        """A request on the data channel, the only source of `playout`."""
         if not isinstance(request, messages.Playout):
             self._commands.execute(request, answer)
         elif self._output.peer_viewer is not None:
             self._output.peer_viewer.lip_sync.measured(request.difference_ms / 1000)
 
     def take_packet(self, sequence: int, timestamp: int, payload: bytes, arrival: float) -> None:
-        """An Opus packet from the microphone."""
+        """Takes an Opus packet from the microphone."""
         if self._state in (State.CONNECTING, State.LIVE):
             self._voice.microphone.packet(sequence, timestamp, payload, arrival)
 
     def _on_vad(self, events: list[VadEvent]) -> None:
-        """On the engine's thread."""
+        """Called on the engine's thread."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._voice.on_vad, events)
 
     def _on_failure(self, error: Exception) -> None:
-        """On the engine's thread."""
+        """Called on the engine's thread."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.close_soon, "generator_failed")
 
-    # What others want of it
+    # Commands
 
     async def steer(self, data: bytes) -> Message:
         """
-        Does what a message of the control channel asks for, and returns its answer, which the peer is told too.
-        Raises `RequestError`.
+        Executes a control-channel message and returns its reply, which is also sent to the peer. Raises `RequestError`.
         """
         return await self._commands.execute_http(data)
 
     def handle(self, request: messages.Control, reply: Callable[[Message], None], by: str) -> None:
-        """Does what the bot asks, replies to it, and tells the peer."""
+        """Executes the bot's request, replies to it, and reports it to the peer."""
         self._commands.execute_bot(request, reply, by)
 
     def interrupt(self, by: str = "client") -> int:
-        """Cuts the utterance short (see `VoiceInput.interrupt`) and tells the peer. Returns the new epoch."""
+        """Interrupts the utterance (see `VoiceInput.interrupt`) and notifies the peer. Returns the new epoch."""
         self._control.send(self._voice.interrupt(by))
         return self.epoch
 
     def tell(self, message: Message) -> None:
-        """Says something on the control channel, where one is open."""
+        """Sends a message on the control channel, if one is open."""
         self._control.send(message)
 
     def attach_bot(self) -> Bot:
-        """The one bot that gives the session its voice. Raises `RequestError` (409)."""
+        """Attaches the bot whose speech is the voice; one at a time. Raises `RequestError` (409)."""
         if self.speech is None:
             raise RequestError(
                 409, "voice_is_microphone", "this session's voice is its peer's microphone: see voice=speech"
             )
         if self._voice.bot is not None:
-            raise RequestError(409, "speech_taken", "another speech socket is open on this session: it takes one")
+            raise RequestError(409, "speech_taken", "this session already has a speech socket open: it accepts one")
         if self._closing is not None:
             raise RequestError(409, "session_ended", f"this session has ended: {self.close_reason}")
         self._voice.bot = Bot(self, self.speech)
         return self._voice.bot
 
     def detach_bot(self, bot: Bot) -> None:
-        """Its socket is gone: what it has sent is still spoken. Idempotent."""
+        """Detaches a bot whose socket has closed; its queued speech is still spoken. Idempotent."""
         if self._voice.bot is bot and self.speech is not None:
             self._voice.bot = None
             self.speech.end()
 
     def add_outlet(self, outlet: Outlet) -> None:
-        """Gives it all that is drawn and heard from now on; it is closed with the session."""
+        """Feeds video and audio to the outlet from now on, and closes it with the session."""
         self._output.add_outlet(outlet)
 
     def remove_outlet(self, outlet: Outlet) -> None:
-        """Gives it nothing any more, and leaves it open. Idempotent."""
+        """Stops feeding the outlet, without closing it. Idempotent."""
         self._output.remove_outlet(outlet)
 
     # End
 
     async def _watch(self, peer: Peer) -> None:
-        """Ends what never connects, what fell silent and what grew too old."""
+        """Closes a session that never connects, falls silent or gets too old."""
         verdict = await watch(
             self._watchdog,
             lambda: self._state is State.LIVE,
@@ -360,7 +359,7 @@ class Session:
         self.close_soon(verdict)
 
     async def _watch_attendance(self) -> None:
-        """Ends what nobody speaks to or looks at any more, and what grew too old."""
+        """Closes a session that is unattended or too old."""
 
         def attended() -> bool:
             return self._voice.bot is not None or bool(self._output.outlets) or len(self.audience) > 0
@@ -369,7 +368,7 @@ class Session:
         self.close_soon(await watch_attendance(attended, self._born, limits.unattended_timeout, limits.max_session_age))
 
     def close_soon(self, reason: str) -> asyncio.Task:
-        """Begins to close; returns the task that does."""
+        """Starts closing; returns the task that does."""
         if self._closing is None:
             self.close_reason = reason
             self._set_state(State.CLOSING)

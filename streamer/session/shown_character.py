@@ -1,4 +1,4 @@
-"""Which character a session shows, and what draws it."""
+"""The character that a session shows, and its renderer."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class ShownCharacter:
-    """The character of a session, which may be switched live. The size stays."""
+    """The character of a session. It can be switched live; the size is fixed."""
 
     def __init__(
         self,
@@ -32,11 +32,11 @@ class ShownCharacter:
         grant: Grant | None,
         check_room: Callable[[str], None],
     ) -> None:
-        """`check_room` raises `RequestError` where the renderer of that name has no time for this session."""
+        """`check_room(renderer)` raises `RequestError` if there is no engine time to draw this session with it."""
         self.entry = entry
         self.background = background
         self.renderer = renderer.name
-        """What draws the character, one of constants.RENDERERS."""
+        """Name of the renderer, one of constants.RENDERERS."""
         self.size = renderer.size
         self._avatar = avatar
         self._characters = characters
@@ -45,15 +45,15 @@ class ShownCharacter:
         self._check_room = check_room
 
     def find(self, character_id: str) -> CharacterRecord:
-        """One that may be shown here. Raises `RequestError`."""
+        """Returns a character that this session may show. Raises `RequestError`."""
         if self._grant is not None and self._grant.character not in (None, character_id):
-            raise RequestError(403, "token_character", f"this session's token is for {self._grant.character!r} alone")
+            raise RequestError(403, "token_character", f"this session's token only allows {self._grant.character!r}")
         return self._characters.get(character_id)
 
     async def switch(self, request: messages.SetCharacter, live: Callable[[], bool]) -> None:
-        """Switches the character; the old one stays until the new one can be drawn. Raises `RequestError`.
+        """Switches the character; the old one stays visible until the new one is ready. Raises `RequestError`.
 
-        `live` is asked again once the new one is made.
+        `live` is checked once the new renderer has been created.
         """
         entry = self.find(request.id)
         background = self.background if request.background is None else request.background
@@ -76,7 +76,7 @@ class ShownCharacter:
         return self._generator.still(chosen, self.size, self.background)
 
     def log(self, session_id: str, event: str) -> None:
-        """One line: which character, what draws it, and whether its user says that the picture may be used."""
+        """Logs the character, its renderer, and whether the user gave consent for the picture."""
         consent = {None: "not said", True: "given", False: "not given"}[self.entry.consent]
         log.info(
             "session %s %s: character %s, drawn by %s at %d pixels, consent %s",

@@ -1,4 +1,4 @@
-"""What others may know of a session: the answer to `GET /v1/sessions/{id}`, and what its peer is told first."""
+"""A session's public state: the response to `GET /v1/sessions/{id}`, and the `hello` message."""
 
 from dataclasses import asdict
 from typing import Any
@@ -67,7 +67,7 @@ def snapshot(
 
 
 def greeting(session_id: str, peer: Peer, lookahead: int, epoch: int, character: ShownCharacter) -> dict[str, Any]:
-    """`hello`. `lookahead`: samples at 16 kHz."""
+    """Builds the `hello` message. `lookahead`: samples at 16 kHz."""
     return {
         "type": "hello",
         "session": session_id,

@@ -1,4 +1,4 @@
-"""A bot's speech on its way into a session: what `SpeechQueue` says is due, handed on when it is."""
+"""Feeds a bot's speech into a session: delivers the output of `SpeechQueue` when it is due."""
 
 import asyncio
 import contextlib
@@ -18,8 +18,8 @@ from streamer.base import clock
 
 
 class SpeechInput:
-    """Hands on chunks for the mouth (`take(chunks, now)`), packets for the ear (`send(packet, now)`) and events
-    (`tell(event)`), from when `run` begins. Lives on the event loop.
+    """Delivers chunks for the mouth (`take(chunks, now)`), audio packets for listeners (`send(packet, now)`) and events
+    (`tell(event)`) once `run` has started. Lives on the event loop.
     """
 
     def __init__(
@@ -46,22 +46,22 @@ class SpeechInput:
 
     @property
     def speaking(self) -> bool:
-        """Whether a segment has begun and is not over."""
+        """Whether a segment has begun and not ended."""
         return self._queue.speaking
 
     @property
     def decided(self) -> int:
-        """The sample up to which sound has been given out; what is sent now comes after it."""
+        """The sample up to which the timeline is fixed; speech pushed now comes after it."""
         return self._queue.decided
 
     @property
     def buffered(self) -> float:
-        """Seconds of speech that wait."""
+        """Seconds of speech queued."""
         return self._queue.buffered
 
     @property
     def full(self) -> bool:
-        """The sender should pause; at `ready` it may go on."""
+        """The sender should pause until `ready`."""
         return self._queue.full
 
     @property
@@ -73,38 +73,38 @@ class SpeechInput:
         return self._queue.captured(pts)
 
     def due(self, now: float) -> int:
-        """The sample whose moment `now` is."""
+        """The sample that is due at `now`."""
         return self._queue.due(now)
 
     def start(self, form: SpeechFormat) -> None:
-        """What comes from now on is of this format."""
+        """Sets the format of the speech that follows."""
         self._queue.start(form)
         self._wake()
 
     def push(self, data: bytes) -> None:
-        """A piece of speech. Raises BadSpeech."""
+        """Adds a piece of speech. Raises BadSpeech."""
         self._queue.push(data)
         self._wake()
 
     def end(self) -> None:
-        """The segment has been sent."""
+        """Ends the open segment."""
         self._queue.end()
         self._wake()
 
     def clear(self, heard: int, discard: bool) -> list[Finished]:
-        """Throws away all that waits; see `SpeechQueue.clear`."""
+        """Discards the queued speech; see `SpeechQueue.clear`."""
         told = self._queue.clear(heard, discard)
         self._wake()
         return told
 
     async def room(self) -> None:
-        """Returns as soon as `push` takes a piece."""
+        """Waits until `push` accepts a piece."""
         while not self._queue.accepts:
             self._room.clear()
             await self._room.wait()
 
     def _wake(self) -> None:
-        """What was sent may be due at once."""
+        """Delivers what is already due, and reschedules `run`."""
         self._advance()
         self._woken.set()
 
@@ -122,7 +122,7 @@ class SpeechInput:
             self._room.set()
 
     async def run(self) -> None:
-        """Keeps time going, until cancelled."""
+        """Advances the timeline until cancelled."""
         self._queue.begin(clock.now())
         self._running = True
         try:

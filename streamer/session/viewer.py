@@ -1,4 +1,4 @@
-"""One peer that a session's picture and sound are sent to: what it is sent, when, and what it cannot take."""
+"""Sends a session's video and audio to one peer: timing, bitrate and overflow."""
 
 import asyncio
 from collections import deque
@@ -14,11 +14,11 @@ from streamer.media.rate_control import BitrateRule, KeyframeOnlyMode
 from streamer.media.video_encoder import TICKS, Format, ceiling
 from streamer.rtc.negotiation import Peer
 
-_SOUNDS_WAITING = 64  # packets of sound held back at most; beyond it the oldest is dropped
-_FRAMES_WAITING = 8  # beyond it all are dropped, up to the next key frame
+_SOUNDS_WAITING = 64  # audio packets held back at most; overflow policy: drop the oldest
+_FRAMES_WAITING = 8  # overflow policy: drop all, up to the next keyframe
 _MOST_ROWS = 50
-_PLAYED = 128  # packets of sound, of which it is known when they left
-_RATE_WINDOW = 2.0  # seconds over which what is sent is measured
+_PLAYED = 128  # audio packets whose send time is remembered
+_RATE_WINDOW = 2.0  # seconds over which the sent bitrate is measured
 
 
 NO_LATENCY: dict[str, float | None] = dict.fromkeys(("server_p50", "server_p95", "answer_p50", "answer_p95"))
@@ -29,33 +29,32 @@ class Counts:
     sent: int = 0
     """Frames."""
     dropped: int = 0
-    """Frames that did not leave: the peer, or the path to it, was too slow."""
+    """Frames not sent because the peer or its path was too slow."""
     thinned: int = 0
-    """Frames left out on purpose: the path carries clearly less than what is coded for the others."""
+    """Frames omitted on purpose: the path carries clearly less than the other viewers' bitrate."""
     sounds_dropped: int = 0
     """Packets."""
 
 
 class Viewer:
-    """Sends coded frames and sound to one peer, each at its moment. Lives on the event loop; `run` sends until it ends.
+    """Sends encoded frames and audio to one peer on schedule. Lives on the event loop; `run` sends until it ends.
 
-    A frame that is lost breaks the chain of references: none is sent from there to the next key frame, which
-    `wants_keyframe` asks for. A path that carries clearly less than is sent gets key frames only (see
-    `KeyframeOnlyMode`).
+    A lost frame breaks the reference chain: nothing is sent until the next keyframe, which `wants_keyframe` requests. A
+    path that carries clearly less than the encoder's bitrate gets keyframes only (see `KeyframeOnlyMode`).
     """
 
     def __init__(self, peer: Peer, size: int, metrics: Metrics, packed: bool = False) -> None:
-        """`packed`: it is sent alpha beside the colour, in a picture twice as wide."""
+        """`packed`: send alpha beside the colour, in a picture of twice the width."""
         self.peer = peer
         self.format = Format(peer.codec, packed) if peer.codec is not None else None
-        """None where the peer takes sound alone."""
+        """None if the peer receives audio only."""
         self.lip_sync = LipSync()
         self.counts = Counts()
         self.rows: deque[list[float]] = deque(maxlen=_MOST_ROWS)
-        """The newest frames' moments: k, epoch, captured, arrived, started, drawn, encoded, sent (ms)."""
-        self._broken = True  # what refers to earlier frames would be of no use
+        """Timing of the newest frames: k, epoch, captured, arrived, started, drawn, encoded, sent (ms)."""
+        self._broken = True  # the receiver lacks the reference frames
         self._thinning = KeyframeOnlyMode()
-        self._newest = float("-inf")  # when the newest frame was coded
+        self._newest = float("-inf")  # when the newest frame was encoded
         self._video = peer.video
         self._audio = peer.audio
         self._metrics = metrics
@@ -65,15 +64,15 @@ class Viewer:
         self._frames_ready = asyncio.Event()
         self._sounds: deque[tuple[float, Sound]] = deque()
         self._sounds_ready = asyncio.Event()
-        self._played: deque[tuple[float, int, int]] = deque(maxlen=_PLAYED)  # when it left, pts, duration
-        self._sizes: deque[tuple[float, int]] = deque(maxlen=round(2 * _RATE_WINDOW * FPS))  # when and how many bytes
+        self._played: deque[tuple[float, int, int]] = deque(maxlen=_PLAYED)  # send time, pts, duration
+        self._sizes: deque[tuple[float, int]] = deque(maxlen=round(2 * _RATE_WINDOW * FPS))  # send time, bytes
         self._began: float | None = None
-        self._latencies: deque[tuple[float, float]] = deque(maxlen=250)  # from capture and from arrival
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=250)  # since capture, since arrival
 
     # In
 
     def frame(self, coded: Encoded) -> None:
-        """A coded frame to be sent."""
+        """Queues an encoded frame."""
         self._newest = coded.times.encoded
         if not self._thinning.takes(self._newest, coded.packet.size, coded.keyframe, self.cap):
             self._broken = True
@@ -93,7 +92,7 @@ class Viewer:
         self._frames_ready.set()
 
     def sound(self, sound: Sound, now: float) -> None:
-        """A packet of sound, to be heard when its frame is seen."""
+        """Queues an audio packet, to be played together with its frame."""
         if self._audio is None:
             return
         send_at = self.lip_sync.send_sound_at(sound.captured, sound.duration / SAMPLE_RATE, now)
@@ -104,34 +103,34 @@ class Viewer:
         self._sounds_ready.set()
 
     def flush_audio(self, epoch: int) -> None:
-        """Drops the sound that still waits, and all of an epoch before this one."""
+        """Drops queued audio, and all further audio of epochs before this one."""
         self._epoch = epoch
         self._sounds.clear()
 
     def estimated(self, bitrate: int) -> None:
-        """The receiver's estimate (bit/s) of what the path carries."""
+        """Takes the receiver's bandwidth estimate (bit/s)."""
         now = clock.now()
         self._bitrate.estimate(bitrate, self.sent_rate(now), now)
 
     def lost(self, share: float) -> None:
-        """The share of video packets lost since the last receiver report."""
+        """Takes the share of video packets lost since the last receiver report."""
         self._bitrate.report(share)
 
-    # What others may know
+    # State
 
     @property
     def codec(self) -> str | None:
-        """H264 or VP8; None where the peer takes sound alone."""
+        """H264 or VP8; None if the peer receives audio only."""
         return self.format.codec if self.format is not None else None
 
     @property
     def audible(self) -> bool:
-        """Whether the peer takes sound."""
+        """Whether the peer receives audio."""
         return self._audio is not None
 
     def heard(self, now: float) -> int:
-        """The sample up to which sound was heard here by `now`, 0 where none was: what left the server before, less
-        what this receiver plays later than a picture that is sent with it. Its path's delay is not known and not in it.
+        """The sample up to which this peer has heard the audio by `now`; 0 if none. Derived from the send times and the
+        receiver's playout difference; the network delay is unknown and not subtracted.
         """
         at = now - max(self.lip_sync.playout_difference, 0.0)
         for left, pts, duration in reversed(self._played):
@@ -141,29 +140,29 @@ class Viewer:
 
     @property
     def cap(self) -> int:
-        """bit/s of video that this peer should be sent at most."""
+        """Maximum video bitrate for this peer (bit/s)."""
         return self._bitrate.cap
 
     @property
     def thinned(self) -> bool:
-        """Whether it is sent key frames only, as many as its path carries."""
+        """Whether it receives keyframes only, as many as its path carries."""
         return self._thinning.active
 
     @property
     def wants_keyframe(self) -> bool:
-        """Whether a key frame is to be made for it."""
+        """Whether it needs a keyframe now."""
         return self._broken and self._thinning.may_ask(self._newest)
 
     def sent_rate(self, now: float) -> float:
-        """bit/s of video over the last seconds."""
+        """Video bitrate sent over the last seconds (bit/s)."""
         if self._began is None:
             return 0.0
         start = max(now - _RATE_WINDOW, self._began)
         return 8 * sum(size for sent, size in self._sizes if sent >= start) / max(0.5, now - start)
 
     def latency_ms(self) -> dict[str, float | None]:
-        """Of the last ten seconds' frames, until they left: `server` from their capture, `answer` from the arrival of
-        the last sample that they needed."""
+        """Latency of the last ten seconds' frames until they were sent: `server` from their capture, `answer` from the
+        arrival of the last sample that they needed."""
         out: dict[str, float | None] = {}
         for name, values in zip(("server", "answer"), zip(*self._latencies, strict=True), strict=False):
             cuts = quantiles(values, n=20) if len(values) >= 20 else None

@@ -1,4 +1,4 @@
-"""Those who view a session without taking part in it (WHEP): let in, watched over, seen out."""
+"""The WHEP viewers of a session: admission, time-outs, removal."""
 
 import asyncio
 import contextlib
@@ -20,11 +20,11 @@ from streamer.session.watchdog import Watchdog, watch
 log = logging.getLogger(__name__)
 
 _WORDS = {"connect_timeout": "did not connect in time", "peer_gone": "fell silent"}
-_RETRY_AFTER = 10  # seconds after which a viewer that found no place may try again
+_RETRY_AFTER = 10  # seconds before a rejected viewer may try again
 
 
 class ViewerSession:
-    """One who views: a peer, the viewer that sends to it, and the tasks that belong to both."""
+    """One viewer's peer, the `Viewer` that sends to it, and their tasks."""
 
     def __init__(self, peer: Peer, viewer: Viewer) -> None:
         self.id = secrets.token_urlsafe(12)
@@ -55,7 +55,7 @@ class ViewerSession:
 
 
 class Audience:
-    """A session's guests, at most `config.max_viewers`. What goes wrong with one ends that one alone.
+    """A session's viewers, at most `config.max_viewers`; overflow policy: reject. A failure removes only that viewer.
 
     Lives on the event loop. `close` is idempotent.
     """
@@ -81,16 +81,16 @@ class Audience:
         return guest
 
     async def admit(self, answer: Callable[[ReceiverFeedback], Awaitable[Peer]], packed: bool = False) -> ViewerSession:
-        """Lets in the peer that `answer` makes, if there is a place. It gets picture and sound once it is connected.
+        """Admits the peer that `answer` creates. It receives video and audio once it is connected.
 
-        Raises `RequestError`: 503 where all places are taken, 409 where the session ends.
+        Raises `RequestError`: 503 if the session has its maximum of viewers, 409 if it is ending.
         """
         self._check_open()
         if len(self._guests) + self._opening >= self._config.max_viewers:
             raise RequestError(
                 503,
                 "too_many_viewers",
-                f"{self._config.max_viewers} of {self._config.max_viewers} viewers of this session are there",
+                f"{self._config.max_viewers} of {self._config.max_viewers} viewers of this session are connected",
                 _RETRY_AFTER,
             )
         self._opening += 1
@@ -113,10 +113,10 @@ class Audience:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise RequestError(409, "session_ended", "the session ends: there is nothing to view any more")
+            raise RequestError(409, "session_ended", "the session is ending and can no longer be viewed")
 
     def dismiss(self, guest: ViewerSession, reason: str) -> asyncio.Task[None]:
-        """Begins to see a guest out; returns the task that does. Its place is free at once."""
+        """Starts removing a viewer; returns the task that does. Its place is free at once."""
         if self._guests.pop(guest.id, None) is not None:
             log.info("viewer %s: %s", guest.id, reason)
         task = asyncio.get_running_loop().create_task(self._see_out(guest))
@@ -125,7 +125,7 @@ class Audience:
         return task
 
     async def close(self) -> None:
-        """Sees all out, and lets nobody in any more."""
+        """Removes all viewers and admits no more."""
         self._closed = True
         for guest in list(self._guests.values()):
             self.dismiss(guest, "the session ended")
@@ -157,7 +157,7 @@ class Audience:
             self.dismiss(guest, f"connection {state}")
 
     async def _watch(self, guest: ViewerSession) -> None:
-        """Ends what never connects and what fell silent."""
+        """Removes a viewer that never connects or falls silent."""
         dog = Watchdog(
             guest.born,
             connect_timeout=self._config.connect_timeout,

@@ -1,4 +1,4 @@
-"""What moves a session's mouth and is heard: the peer's microphone, or the speech of a bot that then hears the user."""
+"""A session's voice: the peer's microphone, or a bot's speech, with the microphone then being the user's."""
 
 from collections.abc import Callable
 
@@ -20,8 +20,7 @@ from streamer.session.speech_input import SpeechInput
 
 class VoiceGate:
     """
-    Whether the voice moves the mouth and is heard: not while muted or away, nor for the rest of an interrupted
-    utterance.
+    Blocks the voice while the session is muted or away, and for the rest of an interrupted utterance.
     """
 
     def __init__(self) -> None:
@@ -44,9 +43,9 @@ class VoiceGate:
 
 
 class VoiceInput:
-    """Cuts speech into steps for the engine and packets of sound for the output, and interrupts it.
+    """Splits the voice into steps for the engine and audio packets for the output; handles interruptions.
 
-    Lives on the event loop. `submit` is given each step.
+    Lives on the event loop. Calls `submit` with each step.
     """
 
     def __init__(
@@ -54,10 +53,10 @@ class VoiceInput:
     ) -> None:
         self.gate = VoiceGate()
         self.speech: SpeechInput | None = None
-        """A bot's speech, where that is the voice."""
+        """The bot's speech, if that is the voice."""
         self.bot: Bot | None = None
         self.attention_asked = False
-        """Whether somebody has said what the avatar does while it does not speak."""
+        """Whether a request has set the avatar's attention, which disables the automatic one."""
         self.submit: Callable[[Step], None] = lambda step: None
         self._lookahead = lookahead
         self._avatar = avatar
@@ -70,7 +69,7 @@ class VoiceInput:
         self._user_vad: UserVad | None = None
 
     def use_speech(self, with_user: bool) -> None:
-        """Makes a bot's speech the voice; the microphone, if there is one, is then the user's. Call it before `run`."""
+        """Makes a bot's speech the voice, and the microphone, if any, the user's. Call it before running `sources`."""
         self._avatar.trust_voice()
         self._voice = self.speech = SpeechInput(self._lookahead, self._take, self._on_packet, self._on_speech_event)
         if with_user:
@@ -79,7 +78,7 @@ class VoiceInput:
 
     @property
     def sources(self) -> list[Voice]:
-        """What has to `run`: the voice, and the user's microphone beside it."""
+        """The sources to `run`: the voice, and the user's microphone if there is one."""
         return [self._voice] if self._user_vad is None else [self._voice, self._microphone]
 
     @property
@@ -92,17 +91,17 @@ class VoiceInput:
 
     @property
     def next_frame(self) -> int:
-        """The frame that is answered next."""
+        """Number of the next frame."""
         return self._framing.next_frame
 
     # In
 
     def _take(self, chunks: list[Chunk], now: float) -> None:
-        """Chunks of the voice."""
+        """Takes chunks of the voice."""
         epoch = self._output.epoch
         for chunk in chunks:
             if chunk.payload is not None and not self.gate.shut:
-                # The chunk lacks what was concealed of its packet, which is sent whole.
+                # The packet is forwarded whole; the chunk lacks the part that was already concealed.
                 pts = chunk.end - chunk.duration
                 captured = self._microphone.captured(pts)
                 self._output.sound(Sound(pts, chunk.duration, epoch, chunk.payload, captured), now)
@@ -111,7 +110,7 @@ class VoiceInput:
                 self.submit(Step(frame, epoch, samples, self.gate.shut, times))
 
     def _on_packet(self, packet: Packet, now: float) -> None:
-        """A packet of the bot's speech."""
+        """Takes a packet of the bot's speech."""
         if not self.gate.shut:
             captured = self._voice.captured(packet.pts)
             self._output.sound(Sound(packet.pts, packet.duration, self._output.epoch, packet.payload, captured), now)
@@ -121,7 +120,7 @@ class VoiceInput:
             self.bot.event(event)
 
     def _on_user_audio(self, chunks: list[Chunk], now: float) -> None:
-        """The user's voice, which the bot hears and the avatar listens to."""
+        """Takes the user's voice: forwards it to the bot, and makes the avatar react to it."""
         assert self._user_vad is not None and self.speech is not None
         bot = self.bot
         for chunk in chunks:
@@ -139,7 +138,7 @@ class VoiceInput:
                         self._control.send(self.interrupt("user"))
 
     def on_vad(self, events: list[VadEvent]) -> None:
-        """Whether the voice itself speaks, as the engine heard."""
+        """Takes the engine's voice activity events for the voice."""
         for event in events:
             self.gate.voice(event.speaking)
             self._control.send({"type": "vad", "speaking": event.speaking, "pts": event.pts})
@@ -147,11 +146,10 @@ class VoiceInput:
     # Interruption
 
     def interrupt(self, by: str) -> Message:
-        """Cuts the utterance short: its sound stops, its mouth closes with the next step.
+        """Interrupts the utterance: its audio stops, and the mouth closes with the next step.
 
-        Interrupted by the `bot` itself, what it sends next is spoken; by the `client` or by the `user`, who began to
-        speak, what the bot still sends of the segment is thrown away. Tells the bot, and returns the message for the
-        peer.
+        After an interruption by the `bot` itself, what it sends next is spoken; after one by the `client` or the `user`
+        (barge-in), the rest of the open segment is discarded. Notifies the bot, and returns the message for the peer.
         """
         heard = self._heard_until(clock.now())
         self._output.epoch += 1
@@ -172,12 +170,12 @@ class VoiceInput:
         return message
 
     def _heard_until(self, now: float) -> int:
-        """The sample of the line up to which it was heard; where nobody listens, the line's clock counts."""
+        """The sample of the timeline up to which audio was heard; without listeners, the timeline's clock counts."""
         if (heard := self._output.heard_until(now)) is not None:
             return heard
         return self.speech.due(now) if self.speech is not None else 0
 
     def flush_if_silenced(self) -> None:
-        """Drops the sound that waits where the session is muted or away."""
+        """Drops queued audio if the session is muted or away."""
         if self.gate.muted or self.gate.away:
             self._output.flush_audio()

@@ -1,4 +1,4 @@
-"""When a peer is given up: it never connected, fell silent, is too old, or nobody attends any more."""
+"""Time-outs: a peer that never connects or falls silent, and a session that is too old or unattended."""
 
 import asyncio
 import math
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from streamer.base import clock
 
-_INTERVAL = 0.5  # seconds between looks
+_INTERVAL = 0.5  # seconds between checks
 
 
 class Watchdog:
-    """Judges one peer by its times. Pure: time (seconds, monotonic) and the count of packets are arguments."""
+    """Applies the time-outs to one peer. Pure: time (seconds, monotonic) and the packet count are arguments."""
 
     def __init__(
         self, born: float, *, connect_timeout: float, silence_timeout: float, max_age: float = math.inf
@@ -23,9 +23,9 @@ class Watchdog:
         self._alive_at = born
 
     def verdict(self, now: float, live: bool, received: int) -> str | None:
-        """Why the peer is given up: `connect_timeout`, `peer_gone` or `too_old`; None: it is not.
+        """The time-out that has expired: `connect_timeout`, `peer_gone` or `too_old`; None: none has.
 
-        `received` counts the packets that came from it, or whatever else shows that it is there: any change counts.
+        `received` is the number of packets received from the peer, or another sign of life: any change counts.
         """
         if received != self._received:
             self._received, self._alive_at = received, now
@@ -47,10 +47,10 @@ async def watch(dog: Watchdog, live: Callable[[], bool], received: Callable[[], 
 
 
 async def watch_attendance(attended: Callable[[], bool], born: float, unattended_timeout: float, max_age: float) -> str:
-    """Returns `unattended` once nobody has attended for `unattended_timeout` seconds, or `too_old`."""
+    """Returns `unattended` once `attended` was false for `unattended_timeout` seconds, or `too_old`."""
     looked = 0
 
-    def looks() -> int:  # each look that finds somebody counts as a packet
+    def looks() -> int:  # a check that succeeds counts as a packet
         nonlocal looked
         looked += attended()
         return looked

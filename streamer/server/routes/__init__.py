@@ -1,1 +1,1 @@
-"""What the server answers over HTTP: one module a topic."""
+"""The HTTP endpoints: one module per topic."""

@@ -1,4 +1,4 @@
-"""Characters: listed, built, uploaded, pictured."""
+"""Endpoints for characters: list, build, upload, pictures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +38,7 @@ _PICTURE_TYPES = tuple(f"image/{kind}" for kind in ("png", "jpeg", "webp", "avif
 _CLIP_TYPES = tuple(f"video/{kind}" for kind in ("webm", "mp4", "quicktime", "x-matroska"))
 _FORM = "multipart/form-data"
 _OPTIONS = ("name", "at", "eyes", "mouth", "own_mouth", "face", "consent")
-"""What may be said of pictures, in the query or in a form's fields."""
+"""Options for pictures, as query parameters or form fields."""
 
 
 @router.get("/v1/characters")
@@ -48,7 +48,7 @@ async def list_characters(request: Request) -> dict[str, Any]:
 
 _BUILT = {
     "type": "object",
-    "description": "either a seed or traits",
+    "description": "a seed or traits, not both",
     "properties": {
         "seed": {"type": ["integer", "null"]},
         "traits": {"type": ["object", "null"]},
@@ -58,15 +58,15 @@ _BUILT = {
 
 _PICTURES: Schema = {
     "type": "object",
-    "description": f"1 to {MAX_PICTURES} pictures of one character, or a clip; the query's parameters may be fields",
+    "description": f"1 to {MAX_PICTURES} pictures of one character, or a clip; fields may replace the query parameters",
     "properties": {
         "picture": {
             "type": "array",
             "items": BYTES,
-            "description": "its file's name, or its face, says what it is for",
+            "description": "its role is derived from the file name or the facial expression",
         },
         **{role: {"type": "array", "items": BYTES} for role in ROLES},
-        "clip": {**BYTES, "description": "a video: the best of its frames are kept"},
+        "clip": {**BYTES, "description": "a video, of which the best frames are kept"},
     },
 }
 
@@ -75,11 +75,11 @@ _PICTURES: Schema = {
     "/v1/characters",
     status_code=201,
     openapi_extra=takes(
-        query("name", TEXT, "of a picture"),
-        query("at", TEXT, "x,y in pixels of the (first) picture: which of several faces is meant"),
-        query("eyes", TEXT, "x,y,x,y in pixels of a picture whose face was marked"),
-        query("mouth", TEXT, "x,y"),
-        flag("consent", False, "its user may use the picture, and whoever is in it agrees"),
+        query("name", TEXT, "name of the character"),
+        query("at", TEXT, "x,y in pixels of the (first) picture: selects one of several faces"),
+        query("eyes", TEXT, "x,y,x,y in pixels of the picture: the eyes, if the user marked the face"),
+        query("mouth", TEXT, "x,y in pixels of the picture: the mouth, if the user marked the face"),
+        flag("consent", False, "the user may use the picture, and the person in it agrees"),
         body={"application/json": _BUILT, **dict.fromkeys((*_PICTURE_TYPES, *_CLIP_TYPES), BYTES), _FORM: _PICTURES},
     ),
 )
@@ -89,29 +89,29 @@ async def add_character(request: Request) -> Response:
         body = await read_json(request)
         name = body.get("name")
         if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 60):
-            raise RequestError(422, "bad_traits", "'name' must be a text of 1 to 60 characters")
+            raise RequestError(422, "bad_traits", "'name' must be a string of 1 to 60 characters")
         seed, traits = body.get("seed"), body.get("traits")
         if isinstance(seed, int) and not isinstance(seed, bool) and traits is None:
             entry = held.characters.from_seed(seed)
         elif isinstance(traits, dict) and seed is None:
             entry = held.characters.from_traits(traits, name)
         else:
-            raise RequestError(422, "bad_traits", "give either 'seed', a whole number, or 'traits', an object")
+            raise RequestError(422, "bad_traits", "send either 'seed', an integer, or 'traits', an object")
     elif kind in _PICTURE_TYPES or kind in _CLIP_TYPES or kind == _FORM:
         entry = await _uploaded(request, kind)
     else:
         known = ", ".join(("application/json", *_PICTURE_TYPES, *_CLIP_TYPES, _FORM))
-        raise RequestError(415, "unsupported_type", f"want one of {known}, got {kind[:60]!r}")
+        raise RequestError(415, "unsupported_type", f"expected one of {known}, got {kind[:60]!r}")
     return JSONResponse(entry.to_json(), 201, {"Location": f"characters/{entry.id}"})
 
 
 async def _uploaded(request: Request, kind: str) -> CharacterRecord:
-    """The character of a body that holds pictures or a clip. Raises `RequestError`."""
+    """Creates a character from a body of pictures or a clip. Raises `RequestError`."""
     held = state_of(request)
     config, known = held.config, held.characters
     asked: Mapping[str, str] = request.query_params
     if kind != _FORM or "consent" in asked:
-        _check_consent(asked, config)  # before anything of it is read
+        _check_consent(asked, config)  # before the body is read
     if kind == _FORM:
         form = await read_form(request, _limits(config))
         asked = {**asked, **form.fields}
@@ -126,15 +126,17 @@ async def _uploaded(request: Request, kind: str) -> CharacterRecord:
         return await taken(request, known.from_clip, clip.data, name, own_mouth, consent, clip.name)
     marks, at, faced = marks_in(asked), place_in(asked), flag_in(asked, "face", True)
     if len(uploads) > 1 and not faced:
-        raise RequestError(422, "bad_request", f"face=0 is for 1 picture, not for {len(uploads)}")
+        raise RequestError(422, "bad_request", f"face=0 needs exactly 1 picture, got {len(uploads)}")
     return await taken(request, known.from_pictures, uploads, name, marks, at, own_mouth, faced, consent)
 
 
 def _check_consent(asked: Mapping[str, str], config: ServerConfig) -> bool | None:
-    """Whether the user says that pictures may be used; None: nothing was said. Raises `RequestError` (403)."""
+    """Whether the user gave consent for the pictures; None: not stated. Raises `RequestError` (403) if required."""
     consent = flag_in(asked, "consent", False) if "consent" in asked else None
     if config.require_consent and not consent:
-        raise RequestError(403, "consent_required", "this server takes no picture without consent=1: may you use it?")
+        raise RequestError(
+            403, "consent_required", "this server requires consent=1: confirm that you may use the picture"
+        )
     return consent
 
 
@@ -145,7 +147,7 @@ def _limits(config: ServerConfig) -> FormLimits:
 
 
 def _sorted(form: Form) -> tuple[Upload | None, list[Upload]]:
-    """A form's clip, or its pictures. Raises `RequestError` where it holds neither, or both."""
+    """Returns the form's clip or its pictures. Raises `RequestError` if it contains neither or both."""
     clips = [Upload(file.data, file.name) for file in form.files if file.field == "clip"]
     uploads = [
         Upload(file.data, file.name, file.field if file.field in ROLES else None)  # type: ignore[arg-type]
@@ -156,7 +158,7 @@ def _sorted(form: Form) -> tuple[Upload | None, list[Upload]]:
         raise RequestError(
             422,
             "bad_request",
-            f"the form holds {len(uploads)} pictures and {len(clips)} clips: want 1 to {MAX_PICTURES} or 1",
+            f"the form has {len(uploads)} pictures and {len(clips)} clips: send 1 to {MAX_PICTURES} pictures or 1 clip",
         )
     return (clips[0] if clips else None), uploads
 
@@ -212,7 +214,7 @@ async def picture(character_id: str, request: Request) -> Response:
     openapi_extra=takes(SIZE),
 )
 async def member(character_id: str, role: str, request: Request) -> Response:
-    """The face in the picture that was taken for a role."""
+    """The face in the picture that was chosen for a role."""
     entry, size = state_of(request).characters.get(character_id), asked_size(request)
     pixels, fit = entry.member(role)
     data = await drawn(request, lambda: png(face_preview(pixels, fit, size)))

@@ -1,4 +1,4 @@
-"""What all routes share: the server's state, bodies and parameters read within bounds, refusals in their form."""
+"""Helpers shared by the routes: server state, bounded reading of bodies, parameters, problem responses."""
 
 import asyncio
 import json
@@ -34,17 +34,17 @@ def session_of(request: HTTPConnection, session_id: str) -> Session:
 
 
 async def drawn(request: Request, function: Callable[..., T], *arguments: Any) -> T:
-    """Runs what draws, and so takes long, in the thread for it."""
+    """Runs `function`, which draws and therefore takes long, in the drawing thread."""
     return await asyncio.get_running_loop().run_in_executor(state_of(request).drawing, function, *arguments)
 
 
 async def taken(request: Request, function: Callable[..., T], *arguments: Any) -> T:
-    """Runs what reads an upload in the thread for it."""
+    """Runs `function`, which decodes an upload, in the reading thread."""
     return await asyncio.get_running_loop().run_in_executor(state_of(request).reading, function, *arguments)
 
 
 def problem(refused: RequestError) -> JSONResponse:
-    """RFC 9457."""
+    """Formats an error as a problem document (RFC 9457)."""
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -64,15 +64,15 @@ def problem(refused: RequestError) -> JSONResponse:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The body, as long as it has at most `most` bytes. Raises `RequestError` (413) as soon as it is longer."""
+    """Reads a body of at most `most` bytes. Raises `RequestError` (413) as soon as it is longer."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
-        raise RequestError(413, "too_large", f"the body has {declared} bytes: at most {most} are taken")
+        raise RequestError(413, "too_large", f"the body has {declared} bytes: the maximum is {most}")
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > most:
-            raise RequestError(413, "too_large", f"the body has more than the {most} bytes that are taken")
+            raise RequestError(413, "too_large", f"the body has more than the maximum of {most} bytes")
     return bytes(body)
 
 
@@ -110,7 +110,7 @@ def flag_in(asked: Mapping[str, str], name: str, default: bool) -> bool:
 
 
 def asked_alpha(request: Request) -> bool:
-    """Whether `alpha=packed` is asked for: alpha beside the colour. Raises `RequestError`."""
+    """Whether the request has `alpha=packed` (alpha beside the colour). Raises `RequestError`."""
     text = request.query_params.get("alpha", "none")
     if text not in ("none", "packed"):
         raise RequestError(422, "bad_request", f"alpha={text[:20]!r}: must be none or packed")
@@ -118,25 +118,25 @@ def asked_alpha(request: Request) -> bool:
 
 
 def marks_in(asked: Mapping[str, str]) -> list[float] | None:
-    """`eyes=x,y,x,y&mouth=x,y` as six numbers, where the face was marked by hand."""
+    """Parses `eyes=x,y,x,y&mouth=x,y` into six numbers; None if the face was not marked. Raises `RequestError`."""
     parts = [asked.get(name) for name in ("eyes", "mouth")]
     if parts == [None, None]:
         return None
     eyes, mouth = (_numbers(part or "") for part in parts)
     if (len(eyes), len(mouth)) != (4, 2):
         given = "&".join(f"{name}={part[:40]}" for name, part in zip(("eyes", "mouth"), parts, strict=True) if part)
-        raise RequestError(422, "bad_marks", f"want eyes=x,y,x,y&mouth=x,y in pixels of the picture, got {given!r}")
+        raise RequestError(422, "bad_marks", f"expected eyes=x,y,x,y&mouth=x,y in pixels of the picture, got {given!r}")
     return eyes + mouth
 
 
 def place_in(asked: Mapping[str, str]) -> tuple[float, float] | None:
-    """`at=x,y`, where one of several faces was chosen."""
+    """Parses `at=x,y`, which selects one of several faces; None if absent. Raises `RequestError`."""
     text = asked.get("at")
     if text is None:
         return None
     numbers = _numbers(text)
     if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
-        raise RequestError(422, "bad_marks", f"want at=x,y in pixels of the picture, got {text[:40]!r}")
+        raise RequestError(422, "bad_marks", f"expected at=x,y in pixels of the picture, got {text[:40]!r}")
     return numbers[0], numbers[1]
 
 

@@ -1,4 +1,4 @@
-"""Uploaded forms (multipart/form-data, RFC 7578), read as they arrive, within bounds, and never onto a disk."""
+"""Streaming parser for uploaded forms (multipart/form-data, RFC 7578): bounded, in memory only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from streamer.base.errors import RequestError
 
 _MAX_TEXT = 400
-"""Bytes of a field that is no file."""
+"""Maximum bytes of a field that is not a file."""
 
 _MAX_PARTS = 32
 _MAX_NAME = 80
-_OVERHEAD = 64 * 1024  # bytes of boundaries, headers and text fields beside the files
+_OVERHEAD = 64 * 1024  # bytes allowed for boundaries, headers and text fields
 
 
 @dataclass(frozen=True)
 class FormFile:
-    """A file as it was given."""
+    """An uploaded file: its form field, name and contents."""
 
     field: str
     name: str
@@ -28,7 +28,7 @@ class FormFile:
 
 @dataclass
 class Form:
-    """What a form holds, files in their order."""
+    """A form's files, in order, and its other fields."""
 
     files: list[FormFile] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
@@ -36,47 +36,47 @@ class Form:
 
 @dataclass(frozen=True)
 class FormLimits:
-    """What a form may hold."""
+    """Limits on the contents of a form."""
 
     files: Mapping[str, int]
-    """The most bytes of a file, by the name of its field."""
+    """Field name of a file → its maximum bytes."""
     fields: frozenset[str]
-    """Names of its other fields."""
+    """Names of the other fields."""
     max_files: int
     max_bytes: int
-    """Of all files together."""
+    """For all files together."""
 
 
 async def read_form(request: Request, limits: FormLimits) -> Form:
     """
-    A request's form. Raises `RequestError`: 413 as soon as more came than is taken, 422 for a field that is not known
-    or comes too often, 400 for what is no form.
+    Reads a request's form. Raises `RequestError`: 413 as soon as a limit is exceeded, 422 for an unknown or repeated
+    field, 400 for a malformed form.
     """
     _, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= 70:
-        raise RequestError(400, "bad_request", f"the form's boundary has {len(boundary)} characters: 1 to 70 make one")
+        raise RequestError(400, "bad_request", f"the form's boundary has {len(boundary)} characters: must be 1 to 70")
     declared = request.headers.get("content-length", "")
     most = limits.max_bytes + _OVERHEAD
     if declared.isdecimal() and int(declared) > most:
-        raise RequestError(413, "too_large", f"the form has {declared} bytes: at most {most} are taken")
+        raise RequestError(413, "too_large", f"the form has {declared} bytes: the maximum is {most}")
     reader = _FormReader(boundary, limits)
     read = 0
     async for piece in request.stream():
         read += len(piece)
         if read > most:
-            raise RequestError(413, "too_large", f"the form has more than the {most} bytes that are taken")
+            raise RequestError(413, "too_large", f"the form has more than the maximum of {most} bytes")
         try:
             reader.feed(piece)
         except FormParserError as error:
-            raise RequestError(400, "bad_request", f"the form cannot be read: {str(error)[:200]}") from None
+            raise RequestError(400, "bad_request", f"the form is malformed: {str(error)[:200]}") from None
     if not reader.ended:
-        raise RequestError(400, "bad_request", f"the form breaks off after {read} bytes")
+        raise RequestError(400, "bad_request", f"the form is truncated after {read} bytes")
     return reader.form
 
 
 class _FormReader:
-    """Turns the parser's callbacks into a form."""
+    """Builds a form from the parser's callbacks."""
 
     def __init__(self, boundary: bytes, limits: FormLimits) -> None:
         self.form = Form()
@@ -108,7 +108,7 @@ class _FormReader:
     def _on_part_begin(self) -> None:
         self._parts += 1
         if self._parts > _MAX_PARTS:
-            raise RequestError(422, "bad_request", f"the form has more than the {_MAX_PARTS} parts that are taken")
+            raise RequestError(422, "bad_request", f"the form has more than the maximum of {_MAX_PARTS} parts")
         self._disposition = b""
         self._data = bytearray()
 
@@ -128,14 +128,14 @@ class _FormReader:
         if self._field in limits.files:
             if len(self.form.files) >= limits.max_files:
                 raise RequestError(
-                    422, "bad_request", f"the form has more than the {limits.max_files} files that are taken"
+                    422, "bad_request", f"the form has more than the maximum of {limits.max_files} files"
                 )
             self._most = limits.files[self._field]
         elif self._field not in limits.fields:
             known = ", ".join(sorted({*limits.files, *limits.fields}))
-            raise RequestError(422, "bad_request", f"the form's field {self._field[:40]!r} is none of {known}")
+            raise RequestError(422, "bad_request", f"the form's field {self._field[:40]!r} is not one of {known}")
         elif self._field in self.form.fields:
-            raise RequestError(422, "bad_request", f"the form has more than 1 field {self._field!r}")
+            raise RequestError(422, "bad_request", f"the form has the field {self._field!r} more than once")
         else:
             self._most = _MAX_TEXT
 
@@ -143,7 +143,7 @@ class _FormReader:
         self._data += data[start:end]
         if len(self._data) > self._most:
             what = self._name or f"the form's field {self._field!r}"
-            raise RequestError(413, "too_large", f"{what} has more than the {self._most} bytes that are taken")
+            raise RequestError(413, "too_large", f"{what} has more than the maximum of {self._most} bytes")
 
     def _on_part_end(self) -> None:
         if self._field in self._limits.files:

@@ -1,4 +1,4 @@
-"""Who may ask."""
+"""Access control for HTTP requests and WebSockets."""
 
 import hmac
 
@@ -17,29 +17,29 @@ from streamer.session.limits import Grant
 
 
 def grant_of(connection: HTTPConnection) -> Grant | None:
-    """What the session token that came with a request allows; None: it came with the main token, or none is wanted."""
+    """Grant of the request's session token; None: the request used the main token, or no token is required."""
     return getattr(connection.state, "grant", None)
 
 
 def allowed(config: ServerConfig, origin: str, host: str) -> bool:
-    """Whether pages of `origin` may use this server, which was asked for as `host`."""
+    """Whether pages of `origin` may use this server, addressed as `host`."""
     return is_allowed(origin, host, config.allow_origins)
 
 
 class Guard:
-    """Who may ask: the token in constant time, the origin of pages, and on loopback the name that was asked for."""
+    """Checks the token (in constant time), the origin of pages, and on loopback the Host header."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
 
     def check(self, connection: HTTPConnection) -> None:
-        """Judges a request, or a WebSocket's; notes in its state what its token grants. Raises `RequestError`."""
+        """Checks a request or WebSocket, and stores its token's grant in its state. Raises `RequestError`."""
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
         if self._config.loopback and not self._config.token:
-            # Without a token, a page elsewhere that resolves its own name to 127.0.0.1 must not get in.
+            # Without a token, a remote page whose name resolves to 127.0.0.1 (DNS rebinding) must not get in.
             authority = parse_authority(host)
             if authority is None or not is_loopback(authority[0]):
-                raise RequestError(403, "bad_host", f"this server answers to localhost, not to {host[:80]!r}")
+                raise RequestError(403, "bad_host", f"this server only accepts the host localhost, not {host[:80]!r}")
         if origin is not None and not allowed(self._config, origin, host):
             raise RequestError(
                 403, "bad_origin", f"pages of {origin[:80]!r} may not use this server: see --allow-origin"
@@ -48,11 +48,11 @@ class Guard:
             self._check_token(connection, origin)
 
     def _check_token(self, connection: HTTPConnection, origin: str | None) -> None:
-        method = connection.scope.get("method", "GET")  # a WebSocket has none: it begins as a GET
+        method = connection.scope.get("method", "GET")  # a WebSocket scope has no method: it begins as a GET
         path = connection.scope["path"]
         scheme, _, given = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            # Where a browser sends no header of the page's: an <img>, a WebSocket.
+            # A page cannot set headers on an <img> or a WebSocket.
             bare = (method == "GET" and path.endswith("/picture")) or connection.scope["type"] == "websocket"
             given = connection.query_params.get("token", "") if bare else ""
         given = given.strip()
@@ -68,7 +68,7 @@ class Guard:
 
 
 class GuardedSockets:
-    """ASGI middleware: the guard before every WebSocket. What it refuses is answered as HTTP, before the upgrade."""
+    """ASGI middleware: guards every WebSocket, and rejects it with an HTTP response before the upgrade."""
 
     def __init__(self, app: ASGIApp, guard: Guard, metrics: Metrics) -> None:
         self._app, self._guard, self._metrics = app, guard, metrics

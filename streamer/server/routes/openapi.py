@@ -1,4 +1,4 @@
-"""What /openapi.json says of routes, which read their requests themselves: parameters, bodies, answers, refusals."""
+"""Descriptions for /openapi.json, as routes parse requests themselves: parameters, bodies, responses, errors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,10 +38,10 @@ def _refusal(description: str) -> dict[str, Any]:
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    "4XX": _refusal("The request cannot be met"),
-    "5XX": _refusal("The server cannot meet it, now or at all"),
+    "4XX": _refusal("The request is invalid or cannot be fulfilled"),
+    "5XX": _refusal("The server cannot fulfil the request, temporarily or at all"),
 }
-"""For `responses` of `include_router`: how every route refuses."""
+"""For `responses` of `include_router`: the error responses of every route."""
 
 
 def query(name: str, schema: Schema, description: str = "") -> Schema:
@@ -58,14 +58,14 @@ def flag(name: str, default: bool, description: str) -> Schema:
 
 SIZE = query("size", {"type": "integer", "enum": list(SIZES), "default": THUMBNAIL_SIZE}, "edge in pixels")
 SESSION_SIZE = query(
-    "size", {"type": "integer", "enum": list(SIZES)}, "edge in pixels; by default what suits the character's renderer"
+    "size", {"type": "integer", "enum": list(SIZES)}, "edge in pixels; the default depends on the character's renderer"
 )
 ALPHA = query("alpha", {"enum": ["none", "packed"], "default": "none"}, "packed: alpha beside the colour")
 BACKGROUND = flag("background", True, "with the painted background")
 
 
 def takes(*parameters: Schema, body: Mapping[str, Schema] | None = None) -> dict[str, Any]:
-    """For `openapi_extra` of a route: its query and header parameters, and its body by media type."""
+    """Returns `openapi_extra` for a route: its query and header parameters, and its body by media type."""
     extra: dict[str, Any] = {"parameters": list(parameters)} if parameters else {}
     if body is not None:
         extra["requestBody"] = {
@@ -76,7 +76,7 @@ def takes(*parameters: Schema, body: Mapping[str, Schema] | None = None) -> dict
 
 
 def gives(status: int, kind: str, schema: Schema = TEXT, *headers: str) -> dict[int | str, dict[str, Any]]:
-    """For `responses` of a route that makes its answer itself; with `response_class=Response`."""
+    """Returns `responses` for a route that builds its own response; use with `response_class=Response`."""
     return {
         status: {
             "content": {kind: {"schema": schema}},
@@ -90,11 +90,11 @@ ANSWERED: dict[str, Any] = {
     "responses": gives(201, "application/sdp", TEXT, "Location", "ETag", "Link"),
     "status_code": 201,
 }
-"""Of a route that takes an SDP offer."""
+"""Arguments of a route that accepts an SDP offer."""
 
 
 def describe(app: FastAPI) -> None:
-    """Has the application's OpenAPI text tell of problems and of the token."""
+    """Adds problem documents and the token to the application's OpenAPI description."""
 
     def text() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -102,7 +102,7 @@ def describe(app: FastAPI) -> None:
                 title=app.title,
                 version=app.version,
                 routes=app.routes,
-                servers=[{"url": "."}],  # beside this text, whatever path a proxy puts before both
+                servers=[{"url": "."}],  # relative to this document, whatever path prefix a proxy adds
             )
             components = schema.setdefault("components", {})
             components.setdefault("schemas", {})["Problem"] = _PROBLEM
@@ -111,4 +111,4 @@ def describe(app: FastAPI) -> None:
             app.openapi_schema = schema
         return app.openapi_schema
 
-    app.openapi = text  # type: ignore[method-assign]  # FastAPI's own way to extend the text
+    app.openapi = text  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema

@@ -1,4 +1,4 @@
-"""A session's recording: start, describe, stop."""
+"""Endpoints for a session's recording: start, query, stop."""
 
 from typing import Any
 

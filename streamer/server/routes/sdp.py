@@ -1,4 +1,4 @@
-"""WebRTC over HTTP in WHIP's shape (RFC 9725): what every resource that is a peer answers alike."""
+"""WebRTC signalling over HTTP, following WHIP (RFC 9725): shared by all endpoints that create a peer."""
 
 import secrets
 import time
@@ -20,18 +20,18 @@ from streamer.session.fanout import ReceiverFeedback
 
 
 def check_exchange(request: Request) -> None:
-    """That an SDP offer is sent and its answer can be taken. Raises `RequestError` (415, 406)."""
+    """Checks that the request sends SDP (else `RequestError` 415) and accepts SDP (else 406)."""
     if content_type(request) != "application/sdp":
-        raise RequestError(415, "unsupported_type", f"want application/sdp, got {content_type(request)[:60]!r}")
+        raise RequestError(415, "unsupported_type", f"expected application/sdp, got {content_type(request)[:60]!r}")
     taken = {part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "*/*").split(",")}
     if not taken & {"application/sdp", "application/*", "*/*"}:
         raise RequestError(
-            406, "not_acceptable", f"the answer is application/sdp, which Accept leaves out: {taken}"[:200]
+            406, "not_acceptable", f"the answer is application/sdp, which Accept excludes: {taken}"[:200]
         )
 
 
 async def read_offer(request: Request, role: Role) -> Offer:
-    """The body, parsed and checked. Raises `RequestError`."""
+    """Reads, parses and checks the offer in the body. Raises `RequestError`."""
     try:
         text = (await read_body(request, MAX_SDP_BYTES)).decode()
     except UnicodeDecodeError as error:
@@ -45,9 +45,9 @@ async def accept(
     feedback: ReceiverFeedback | None = None,
     on_audio: Callable[[int, int, bytes, float], None] = lambda *packet: None,
 ) -> Peer:
-    """Answers an offer, on this server's addresses and ports. Raises `RequestError`.
+    """Answers an offer, using this server's addresses and ports. Raises `RequestError`.
 
-    `feedback` is told what a receiver of video reports, `on_audio` gets the packets of a peer that sends its voice.
+    `feedback` receives the reports of a video receiver, `on_audio` the audio packets that the peer sends.
     """
     reported: dict[str, Any] = {}
     if feedback is not None:
@@ -63,10 +63,10 @@ async def accept(
 
 
 def answer(config: ServerConfig, location: str, peer: Peer, links: Sequence[str] = ()) -> Response:
-    """201 with the SDP answer; `links` are further Link headers' values.
+    """Builds the 201 with the SDP answer; `links` are additional Link header values.
 
-    `location` is relative to the request's own address, so that it holds behind a proxy that puts the server under a
-    path, of which the server knows nothing. To a TURN server the client is known by the last part of `location`.
+    `location` is relative to the request's URL, so that it stays valid behind a proxy with a path prefix that the
+    server does not know. The last segment of `location` names the client towards the TURN server.
     """
     headers = {"Location": location, "ETag": peer.etag}
     if links := [*filter(None, [ice_links(config.ice_servers_for(location.rpartition("/")[2], time.time()))]), *links]:
@@ -75,7 +75,7 @@ def answer(config: ServerConfig, location: str, peer: Peer, links: Sequence[str]
 
 
 def describe(config: ServerConfig) -> Response:
-    """What OPTIONS of an endpoint answers: what may be posted, and the ICE servers, which some clients want before."""
+    """Response to OPTIONS of an endpoint: accepted types, and ICE servers for clients that need them early."""
     headers = {"Accept-Post": "application/sdp", "Allow": "GET, HEAD, OPTIONS, POST"}
     if links := ice_links(config.ice_servers_for(secrets.token_hex(8), time.time())):
         headers["Link"] = links
@@ -83,25 +83,25 @@ def describe(config: ServerConfig) -> Response:
 
 
 def discover() -> Response:
-    """What HEAD of an endpoint answers: by the type a player knows that it may post an offer."""
+    """Response to HEAD of an endpoint: its type tells a player that the URL accepts an offer."""
     return Response(None, 200, {"Content-Type": "application/sdp"})
 
 
 CANDIDATES = takes(header("If-Match", "the ETag of the answer"), body={"application/trickle-ice-sdpfrag": TEXT})
-"""What `take_candidates` reads."""
+"""OpenAPI description of the input of `take_candidates`."""
 
 
 async def take_candidates(request: Request, peer: Peer | None) -> Response:
-    """204 once the candidates of a PATCH are with the peer. Raises `RequestError`."""
+    """Adds the candidates of a PATCH to the peer; returns 204. Raises `RequestError`."""
     if content_type(request) != "application/trickle-ice-sdpfrag":
         raise RequestError(
-            415, "unsupported_type", f"want application/trickle-ice-sdpfrag, got {content_type(request)[:60]!r}"
+            415, "unsupported_type", f"expected application/trickle-ice-sdpfrag, got {content_type(request)[:60]!r}"
         )
     match = request.headers.get("if-match")
     if match is None:
         raise RequestError(428, "precondition_required", "send If-Match with the ETag of the session")
     if peer is None or (match != "*" and match != peer.etag):
-        raise RequestError(412, "precondition_failed", "If-Match is not this session's ETag")
+        raise RequestError(412, "precondition_failed", "If-Match does not match this session's ETag")
     try:
         fragment = (await read_body(request, MAX_SDP_BYTES)).decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Sessions: create, control, describe, delete."""
+"""Endpoints for sessions: open, control, query, close."""
 
 import asyncio
 import contextlib
@@ -37,22 +37,22 @@ router = APIRouter()
 
 @dataclass(frozen=True)
 class SessionRequest:
-    """What a session is asked to be."""
+    """The requested properties of a session."""
 
     entry: CharacterRecord
     size: int
     background: bool
     stamped: bool
     grant: Grant | None
-    """Of the session token that it is asked with."""
+    """Grant of the session token of the request, if any."""
     fed: bool = False
-    """The voice is speech that a bot sends, and a microphone is the user's."""
+    """The voice is a bot's speech; the microphone, if any, is the user's."""
     packed: bool = False
-    """Alpha beside the colour."""
+    """The video has alpha beside the colour."""
 
 
 def asked_session(request: Request) -> SessionRequest:
-    """The parameters of a request for a session. Raises `RequestError`."""
+    """Reads the query parameters of a session request. Raises `RequestError`."""
     packed, entry = asked_alpha(request), _entry(request, request.query_params.get("character"))
     return SessionRequest(
         entry,
@@ -66,13 +66,13 @@ def asked_session(request: Request) -> SessionRequest:
 
 
 def _entry(request: Request, asked: str | None) -> CharacterRecord:
-    """The character that is asked for, or what the token or the server takes without. Raises `RequestError`."""
+    """Returns the requested character, or else the default of the token or the server. Raises `RequestError`."""
     held, grant = state_of(request), grant_of(request)
     bound = grant.character if grant is not None else None
     character = bound or held.characters.default if asked is None else asked
     if bound not in (None, character):
         raise RequestError(
-            403, "token_character", f"this token is for the character {bound!r}, not for {character[:40]!r}"
+            403, "token_character", f"this token is bound to the character {bound!r}, not {character[:40]!r}"
         )
     return held.characters.get(character)
 
@@ -85,11 +85,11 @@ def _asked_voice(request: Request) -> bool:
 
 
 async def session_request_from_json(request: Request) -> SessionRequest:
-    """What the JSON body asks for: a session without a peer. Raises `RequestError`."""
+    """Reads the JSON body that requests a session without a peer. Raises `RequestError`."""
     body = await read_json(request)
     if beside := [str(each["name"]) for each in ASKED if each["name"] in request.query_params]:
         raise RequestError(
-            422, "bad_request", f"{', '.join(beside)} in the address: with a JSON body, all is said there"
+            422, "bad_request", f"{', '.join(beside)} in the query: with a JSON body, put all options in the body"
         )
     character = body.get("character")
     if "character" in body and not isinstance(character, str):
@@ -109,10 +109,10 @@ async def session_request_from_json(request: Request) -> SessionRequest:
 
 @contextlib.asynccontextmanager
 async def opening(held: State, wish: SessionRequest) -> AsyncIterator[Session]:
-    """A session, admitted and made, for the body to attach to what gives it a voice; then it is open.
+    """Admits and creates a session, which the body connects to its voice; the session is open after the body.
 
-    Raises `RequestError` (503 where there is no room, 403 where the token is used up). What the body raises closes the
-    session, and the token keeps what it allows.
+    Raises `RequestError` (503 without capacity, 403 if the token is used up). If the body raises, the session is closed
+    and does not count against the token.
     """
     with held.tokens.opening(wish.grant, clock.now()):
         async with _admitted(held, wish) as session:
@@ -126,7 +126,7 @@ async def _admitted(held: State, wish: SessionRequest) -> AsyncIterator[Session]
     held.openings.append(reserved)
     session = None
     try:
-        rig = await asyncio.get_running_loop().run_in_executor(  # past thumbnails
+        rig = await asyncio.get_running_loop().run_in_executor(  # not in `drawing`: thumbnails may be queued there
             None, held.generator.create_renderer, wish.entry, wish.size, wish.background
         )
         session = Session(
@@ -163,10 +163,14 @@ ASKED = (
     SESSION_SIZE,
     BACKGROUND,
     ALPHA,
-    flag("stamp", False, "with the frame's number in its pixels"),
-    query("voice", {"enum": ["microphone", "speech"], "default": "microphone"}, "speech: a bot's, over its socket"),
+    flag("stamp", False, "draw the frame number into the picture"),
+    query(
+        "voice",
+        {"enum": ["microphone", "speech"], "default": "microphone"},
+        "speech: a bot speaks over the speech socket",
+    ),
 )
-"""What `asked_session` reads."""
+"""OpenAPI description of the input of `asked_session`."""
 
 
 _ALONE = {
@@ -195,7 +199,7 @@ async def open_session(request: Request) -> Response:
     if content_type(request) == "application/json":
         async with opening(held, await session_request_from_json(request)) as session:
             session.start_peerless()
-        path = f"/v1/sessions/{session.id}"  # in JSON: below the server's address, whatever path that has
+        path = f"/v1/sessions/{session.id}"  # paths in JSON are relative to the server's base URL
         body = {
             "id": session.id,
             "speech": f"{path}/speech",
@@ -206,7 +210,7 @@ async def open_session(request: Request) -> Response:
         return JSONResponse(body, 201, {"Location": f"sessions/{session.id}"})
     check_exchange(request)
     wish = asked_session(request)
-    offer = await read_offer(request, Role.CONVERSATION)  # before anything is reserved
+    offer = await read_offer(request, Role.CONVERSATION)  # before capacity is reserved
     async with opening(held, wish) as session:
         peer = await accept(held, offer, session.reports, session.take_packet)
         session.attach(peer, wish.fed)
@@ -243,7 +247,7 @@ async def close_session(session_id: str, request: Request) -> dict[str, Any]:
 
 
 async def delete(request: Request, session: Session) -> dict[str, Any]:
-    """Ends a session on its client's demand."""
+    """Closes a session at its client's request."""
     state_of(request).sessions.pop(session.id, None)  # a second DELETE finds nothing
     await session.close("deleted")
     return {"id": session.id, "state": session.state.value}

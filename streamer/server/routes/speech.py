@@ -1,4 +1,4 @@
-"""The speech socket: a bot's voice comes in, events go out. `streamer/session/bot.py` says what the messages do."""
+"""The speech socket: a bot's speech in, events out. `streamer/session/bot.py` handles the messages."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from streamer.session.bot import FAILED, GOING_AWAY, Bot, Closed
 
 router = APIRouter()
 
-_CLOSING = 5.0  # seconds for a peer to take a last message
+_CLOSING = 5.0  # seconds to deliver the last messages
 
 
 @router.websocket("/v1/sessions/{session_id}/speech")
@@ -22,7 +22,7 @@ async def speech(socket: WebSocket, session_id: str) -> None:
         session = session_of(socket, session_id)
         bot = session.attach_bot()
     except RequestError as refused:
-        # Once it is a WebSocket: of one that is refused before, a page in a browser learns no reason.
+        # Accept first: a page in a browser cannot see the reason of a rejected handshake.
         socket.app.state.lipstream.metrics.refused.labels(refused.reason).inc()
         await socket.accept()
         await _tell_why(socket, Closed(4000 + refused.status, refused.reason, refused.detail))
@@ -35,7 +35,7 @@ async def speech(socket: WebSocket, session_id: str) -> None:
 
 
 async def _serve(socket: WebSocket, bot: Bot) -> None:
-    """Until either side ends it."""
+    """Runs until either side closes the socket."""
     tasks = [asyncio.create_task(work) for work in (_read(socket, bot), _write(socket, bot), bot.report())]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -61,7 +61,7 @@ async def _read(socket: WebSocket, bot: Bot) -> None:
             bot.text(text)
         elif data is not None:
             bot.binary(data)
-        await bot.room()  # what is not read waits with the sender: TCP holds it back
+        await bot.room()  # back-pressure: unread data stays in TCP
 
 
 async def _write(socket: WebSocket, bot: Bot) -> None:
@@ -74,9 +74,9 @@ async def _write(socket: WebSocket, bot: Bot) -> None:
 
 
 async def _close(socket: WebSocket, bot: Bot, why: Closed | None) -> None:
-    """Says why, behind what waits to be told, as far as the peer takes it."""
-    why = why or Closed(FAILED, "internal_error", "the server met an error of its own, and logged it")
-    with contextlib.suppress(Exception):  # a peer that is gone, or that does not read
+    """Sends the queued messages, then the reason, within `_CLOSING` seconds, and closes."""
+    why = why or Closed(FAILED, "internal_error", "internal error: the server log has the details")
+    with contextlib.suppress(Exception):  # the peer may be gone, or may not read
         async with asyncio.timeout(_CLOSING):
             bot.outbox.close(why)
             with contextlib.suppress(Closed):

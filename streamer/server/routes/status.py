@@ -1,4 +1,4 @@
-"""What clients, load balancers and Prometheus want to know of the server."""
+"""Server status for clients, load balancers and Prometheus."""
 
 import secrets
 import time
@@ -71,7 +71,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "It takes no sessions now"}})
+@router.get("/readyz", responses={503: {"description": "The server does not accept sessions at the moment"}})
 async def readyz(request: Request) -> Response:
     held = state_of(request)
     full = len(held.sessions) + held.opening >= held.config.max_sessions

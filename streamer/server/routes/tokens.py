@@ -1,4 +1,4 @@
-"""Session tokens: minted with the server's main token."""
+"""Endpoint that mints session tokens; requires the main token."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -20,15 +20,18 @@ _ASKED = {
         "ttl_s": {"type": "number", "minimum": 1, "maximum": MAX_TTL, "default": DEFAULT_TTL},
         "sessions": {"type": "integer", "minimum": 1, "maximum": MAX_SESSIONS, "default": 1},
         "origin": {"type": ["string", "null"], "description": "scheme://host[:port]"},
-        "character": {"type": ["string", "null"], "description": "a character's id"},
+        "character": {"type": ["string", "null"], "description": "a character id"},
     },
 }
 
 
 @router.post("/v1/tokens", status_code=201, openapi_extra=takes(body={"application/json": _ASKED}))
 async def mint_token(request: Request) -> Response:
-    """The guard lets no session token come here. A server that wants no token mints as well: what is built on it then
-    behaves as it will where one is wanted, since a session token that is sent is judged on either."""
+    """Mints a session token. The guard rejects requests that use a session token themselves.
+
+    A server without a main token also mints, so that clients behave as they will in production: it validates the
+    session tokens that it receives.
+    """
     held = state_of(request)
     text, grant = held.tokens.mint(await read_json(request), clock.now())
     if grant.origin is not None and not allowed(held.config, grant.origin, request.headers.get("host", "")):

@@ -1,4 +1,4 @@
-"""WHEP out (draft-ietf-wish-whep): any number of viewers of one session."""
+"""WHEP out (draft-ietf-wish-whep): the viewers of a session."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ async def head(session_id: str, request: Request) -> Response:
 
 @router.get(_ENDPOINT, status_code=204)
 async def get(session_id: str, request: Request) -> Response:
-    """A 2xx without content, as the draft has it of both resources: neither has a representation."""
+    """204: the draft requires a 2xx, and neither resource has a representation."""
     session_of(request, session_id)
     return Response(status_code=204)
 

@@ -1,4 +1,4 @@
-"""WHIP in (RFC 9725): a session whose voice comes from any WHIP client, and which is viewed over WHEP."""
+"""WHIP in (RFC 9725): a session whose voice comes from a WHIP client and which is viewed over WHEP."""
 
 from typing import Any
 
@@ -24,14 +24,14 @@ from streamer.session.session import Session
 router = APIRouter()
 
 WHEP_RELATION = "urn:x-lipstream:whep"
-"""Relation of a session to the endpoint that it is viewed at."""
+"""Link relation from a session to its WHEP endpoint."""
 
 
 def _source_of(request: Request, session_id: str) -> Session:
     """Raises `RequestError` (404)."""
     session = session_of(request, session_id)
     if session.peer is None or session.peer.role is not Role.SOURCE:
-        raise RequestError(404, "unknown_session", f"session {session_id[:40]!r} does not come over WHIP")
+        raise RequestError(404, "unknown_session", f"session {session_id[:40]!r} was not opened over WHIP")
     return session
 
 
@@ -41,7 +41,7 @@ async def open_source(request: Request) -> Response:
     config = held.config
     check_exchange(request)
     wish = asked_session(request)
-    offer = await read_offer(request, Role.SOURCE)  # before anything is reserved
+    offer = await read_offer(request, Role.SOURCE)  # before capacity is reserved
     async with opening(held, wish) as session:
         peer = await accept(held, offer, on_audio=session.take_packet)
         session.attach(peer, wish.fed)
@@ -61,7 +61,7 @@ async def head() -> Response:
 
 @router.get("/v1/whip", status_code=204)
 async def get() -> Response:
-    """A 2xx without content, as the RFC has it of both resources: neither has a representation."""
+    """204: the RFC requires a 2xx, and neither resource has a representation."""
     return Response(status_code=204)
 
 
