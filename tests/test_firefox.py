@@ -93,7 +93,8 @@ def test_a_session_on_the_page(page: Page, server: Any) -> None:
     )
     # The first stage, the microphone's own delay, is what the browser reports: Firefox reports none.
     assert shown.pop(0) == "not reported by this browser", "the microphone's own delay, which Firefox does not tell"
-    assert len(shown) >= 8 and all(number.replace(".", "").isdigit() for number in shown), " ".join(shown)
+    # Firefox rounds its clocks to whole milliseconds: a short stage may come out just below zero.
+    assert len(shown) >= 8 and all(float(number) > -2 for number in shown), " ".join(shown)
     records = page.evaluate(f"{STREAM}.records.filter((one) => one.captured !== null)")
     assert len(records) >= FRAMES
     assert [one["k"] for one in records] == sorted({one["k"] for one in records}), "each frame once, in order"
