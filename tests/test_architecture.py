@@ -252,7 +252,7 @@ def test_what_is_imported_is_asked_for() -> None:
     }
     assert not unasked, unasked
     optional = {"livekit", "pipecat", "pi_heif"}  # of extras that the tests do without
-    assert used - known.keys() <= optional | {"onnx", "pocketsphinx", "tflite"}, used - known.keys()
+    assert used - known.keys() <= optional | {"numba", "onnx", "pocketsphinx", "tflite"}, used - known.keys()
     names = [_distribution(line) for line in project["dependencies"]]
     assert len(names) == len(set(names)), "one is asked for twice"
 

@@ -150,7 +150,7 @@ class TestTokens:
             for message in ({"type": "character", "id": "2"}, {"type": "away", "away": True, "picture": "2"}):
                 refused = guarded.call(answer_to(message))
                 assert (refused.status, refused.reason) == (403, "token_character")
-                assert refused.detail == "this session's token is for '3' alone"
+                assert refused.detail == "this session's token only allows '3'"
             assert session.entry.id == "3"
             assert answer.status_code == 201
 
