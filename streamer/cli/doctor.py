@@ -201,12 +201,12 @@ def _version_of(path: str) -> str:
 
 
 def _ports(host: str, port: int, udp: tuple[int, int] | None) -> Finding:
+    from streamer.server.startup import bind_for_a_moment
+
     facts: dict[str, Any] = {"host": host, "port": port, "udp_ports": udp}
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind((host, port))
+        bind_for_a_moment(host, port)
     except OSError as error:
         return _problem("ports", f"TCP {host}:{port}: {error.strerror}; choose another port with --port", **facts)
     taken = []

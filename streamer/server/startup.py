@@ -116,10 +116,20 @@ def _no_password() -> bytes:
 def check_address(host: str, port: int) -> None:
     """Raises ValueError if a server cannot listen there; binds to the address for a moment."""
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
+        bind_for_a_moment(host, port)
+    except (socket.gaierror, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ValueError(f"--host {host}: the address cannot be resolved ({why})") from None
+    except OSError as error:
+        raise ValueError(_cannot_listen(host, port, error)) from None
+
+
+def bind_for_a_moment(host: str, port: int) -> None:
+    """
+    Binds to all TCP addresses of `host`, as a server would, and lets go of them. Raises OSError where that fails,
+    gaierror or UnicodeError where the name cannot be resolved.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, protocol, _, address in found:
         try:
             probe = socket.socket(family, kind, protocol)
@@ -130,10 +140,7 @@ def check_address(host: str, port: int) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                probe.bind(address)
-            except OSError as error:
-                raise ValueError(_cannot_listen(host, port, error)) from None
+            probe.bind(address)
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:
