@@ -253,6 +253,22 @@ class TestLive:
         start(page)
         assert len(sessions(server)) == 1
 
+    def test_stopping_deletes_the_session_before_the_connection_closes(self, page: Any, server: Any) -> None:
+        """A DELETE that is slow on its way still finds its session: the peer connection closes after it."""
+        start(page)
+
+        def delay(route: Any) -> None:
+            if route.request.method == "DELETE":
+                time.sleep(0.3)
+            route.continue_()
+
+        page.route("**/v1/sessions/*", delay)
+        with page.expect_response(lambda answer: answer.request.method == "DELETE") as deleted:
+            page.click("#stop")
+        assert deleted.value.status == 200
+        assert no_sessions(server)
+        page.unroute("**/v1/sessions/*")
+
     def test_a_second_start_joins_the_first(self, page: Any, server: Any) -> None:
         """Whoever starts while another start is in progress gets its promise, and its result: one session, live."""
         outcome = page.evaluate(

@@ -10,6 +10,7 @@ const DISCONNECTED_MS = 4000; // ICE recovers from short interruptions by itself
 const PING_BURST = 6;
 const PING_BURST_MS = 40;
 const PING_MS = 1000;
+const DELETE_MS = 1000; // the peer connection closes at the latest then
 const SILENT_MS = 5000; // detects a dead connection sooner than ICE's own timers
 const MAX_UNANSWERED = 4; // pings: after the computer slept, the time alone does not mean a dead connection
 
@@ -119,13 +120,16 @@ export class Connection {
     clearTimeout(this.#disconnected);
     clearTimeout(this.#ping);
     this.#aborted.abort(); // a PATCH in flight would only be refused
-    if (this.#location && !gone) this.#delete();
-    this.#pc.close();
+    this.#control.onmessage = null;
+    // The server ends a session whose peer has gone: the DELETE must reach it first, or finds no session.
+    const deleted = this.#location && !gone ? this.#delete() : null;
+    Promise.race([deleted, new Promise((resolve) => setTimeout(resolve, DELETE_MS))]).then(() => this.#pc.close());
   }
 
   /** With keepalive the request outlives the page. */
-  #delete() {
-    fetch(this.#location, { method: "DELETE", headers: this.options.headers, keepalive: true }).catch(() => {});
+  async #delete() {
+    const { headers } = this.options;
+    await fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {});
   }
 
   /** @param {LipStreamError} error @param {{ gone?: boolean }} [how] */

@@ -14,6 +14,7 @@ const RETRY_MS = [300, 1000, 2000, 4000, 8000, 15000]; // after this many failur
 const CONNECT_MS = 10000;
 const STALLED_MS = 2500; // packets arrive every 40 ms: after this long without one the session is gone
 const STATS_MS = 500;
+const DELETE_MS = 1000; // the peer connection closes at the latest then
 const HIDE_MS = 1500; // how long the last frame stays after the connection was lost
 
 /**
@@ -158,7 +159,7 @@ class View {
     this.#location = new URL(response.headers.get("Location") ?? "", response.url).href;
     this.#etag = response.headers.get("ETag") ?? "";
     const answer = await response.text();
-    if (this.#closed) return this.#delete();
+    if (this.#closed) return void this.#delete();
     await pc.setRemoteDescription({ type: "answer", sdp: answer });
     this.#trickle();
   }
@@ -201,9 +202,9 @@ class View {
   }
 
   /** With keepalive the request outlives the page. */
-  #delete() {
+  async #delete() {
     const { headers } = this.server;
-    fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {});
+    await fetch(this.#location, { method: "DELETE", headers, keepalive: true }).catch(() => {});
   }
 
   /** @param {string} why @param {(why: string) => void} resolve */
@@ -212,8 +213,9 @@ class View {
     this.#closed = true;
     clearInterval(this.#statsTimer);
     this.#pc.onconnectionstatechange = null;
-    this.#pc.close();
-    if (this.#location) this.#delete();
+    // The server ends a viewer whose peer has gone: the DELETE must reach it first, or finds none.
+    const deleted = this.#location ? this.#delete() : null;
+    Promise.race([deleted, new Promise((settle) => setTimeout(settle, DELETE_MS))]).then(() => this.#pc.close());
     resolve(why);
   }
 
