@@ -37,6 +37,9 @@ MAX_REFERENCES = 4
 _LEAST = 4
 """Shares below this many 255ths count as none, so that a network's faint traces do not cost a whole frame's work."""
 
+_STRIP = 64
+"""Pixels across that are copied at a time."""
+
 _FARTHEST = 1.0
 """Longest offset, in frame edges: a longer one leads out of the frame from anywhere in it."""
 
@@ -77,6 +80,8 @@ class Texture:
     """Texture pixels for each output pixel."""
     offset: float
     """Texture coordinate of the output's first pixel; OpenCV's pixel centres are at integers."""
+    seen: np.ndarray
+    """[F, F] uint8: 1 in cells that are not empty, and up to two cells beyond."""
 
     @property
     def opaque(self) -> bool:
@@ -105,7 +110,8 @@ def texture(picture: np.ndarray, size: int) -> Texture:
             way = cv2.INTER_AREA if edge > 2 * size else cv2.INTER_LANCZOS4
             large = cv2.resize(picture, (2 * size, 2 * size), interpolation=way)
     np.minimum(large[..., :3], large[..., 3:], out=large[..., :3])  # interpolation overshoots
-    return Texture(large, 2.0, offset)
+    found = cv2.resize(np.sign(large[..., 3]).astype(np.float32), (CELLS, CELLS), interpolation=cv2.INTER_AREA) > 0
+    return Texture(large, 2.0, offset, cv2.dilate(found.astype(np.uint8), np.ones((5, 5), np.uint8)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,12 +272,33 @@ class Composer:
         at = self._centres * np.float32(source.scale) + np.float32(source.offset)
         sources[..., 0] += at
         sources[..., 1] += at[:, None]
-        known = sources[box.top : box.bottom + 2, box.left : box.right + 2]
-        height, width = known.shape[0] * cell, known.shape[1] * cell
-        places = self._maps[: 2 * height * width].reshape(height, width, 2)
-        cv2.resize(known, (width, height), dst=places)
-        inner = places[cell:-cell, cell:-cell]
-        cv2.remap(source.pixels, inner, None, cv2.INTER_LINEAR, dst=into, borderMode=cv2.BORDER_REPLICATE)
+        active = self._active(source)[box.top : box.bottom, box.left : box.right]
+        if not active.all():
+            into[:] = 0
+        # Strips: where the flow is not level, a row of the frame crosses many rows of the texture, which the processor
+        # does not prefetch; down a narrow strip it does.
+        wide = max(_STRIP // cell, 1)
+        for left in range(0, active.shape[1], wide):
+            rows = np.flatnonzero(active[:, left : left + wide].any(1))
+            if not len(rows):
+                continue
+            part = _Box(int(rows[0]), int(rows[-1]) + 1, left, min(left + wide, active.shape[1]))
+            top, start = box.top + part.top, box.left + part.left
+            known = sources[top : box.top + part.bottom + 2, start : box.left + part.right + 2]
+            height, width = known.shape[0] * cell, known.shape[1] * cell
+            places = self._maps[: 2 * height * width].reshape(height, width, 2)
+            cv2.resize(known, (width, height), dst=places)
+            inner = places[cell:-cell, cell:-cell]
+            strip = into[part.pixels(cell)]
+            cv2.remap(source.pixels, inner, None, cv2.INTER_LINEAR, dst=strip, borderMode=cv2.BORDER_REPLICATE)
+
+    def _active(self, source: Texture) -> np.ndarray:
+        """[F, F] uint8: not 0 where the frame shows something of a texture; for `_sources`, as set by `_copy`."""
+        if source.seen.all():
+            return source.seen
+        at = self._sources * np.float32(CELLS / len(source.pixels))
+        found = cv2.remap(source.seen, at, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.dilate(found, np.ones((3, 3), np.uint8))[1:-1, 1:-1])
 
     def _blend(self, scene: Scene, flow: np.ndarray, weights: np.ndarray, frame: np.ndarray) -> None:
         """Blends the further references into a frame of the first one, where they have a share."""
