@@ -37,8 +37,10 @@ MAX_REFERENCES = 4
 _LEAST = 4
 """Shares below this many 255ths count as none, so that a network's faint traces do not cost a whole frame's work."""
 
-_STRIP = 64
-"""Pixels across that are copied at a time."""
+_STRIP = 32
+"""Pixels across that are copied at a time; wider and narrower strips were slower."""
+
+_AROUND = np.ones((3, 3), np.uint8)
 
 _FARTHEST = 1.0
 """Longest offset, in frame edges: a longer one leads out of the frame from anywhere in it."""
@@ -110,8 +112,7 @@ def texture(picture: np.ndarray, size: int) -> Texture:
             way = cv2.INTER_AREA if edge > 2 * size else cv2.INTER_LANCZOS4
             large = cv2.resize(picture, (2 * size, 2 * size), interpolation=way)
     np.minimum(large[..., :3], large[..., 3:], out=large[..., :3])  # interpolation overshoots
-    found = cv2.resize(np.sign(large[..., 3]).astype(np.float32), (CELLS, CELLS), interpolation=cv2.INTER_AREA) > 0
-    return Texture(large, 2.0, offset, cv2.dilate(found.astype(np.uint8), np.ones((5, 5), np.uint8)))
+    return Texture(large, 2.0, offset, cv2.dilate(_cells(large[..., 3].copy()), _AROUND, iterations=2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,12 +214,12 @@ class Composer:
         if scene.size != self.size:
             raise ValueError(f"a scene of {scene.size} pixels for frames of {self.size}")
         frame = np.empty((self.size, self.size, 4), np.uint8) if out is None else out
-        self._copy(scene.textures[0], flow[0], _WHOLE, frame)
+        self._copy(scene.textures[0], flow[0], np.ones((CELLS, CELLS), bool), _WHOLE, frame)
         if count > 1:
             self._blend(scene, flow, weights, frame)
         if paint is not None:
             share = _share(paint[4])
-            box = _extent(share)
+            box = _extent(_reach(share))
             if box is not None:
                 painted = self._enlarged(_premultiplied(paint, share), box, 0)
                 self._cover(frame[box.pixels(self._cell)], self._enlarged(share, box, 1), painted)
@@ -260,8 +261,11 @@ class Composer:
         straight = self._straight(frame)
         return Yuv(yuv_planes(straight), cv2.extractChannel(straight, 3)) if planes else straight
 
-    def _copy(self, source: Texture, flow: np.ndarray, box: _Box, into: np.ndarray) -> None:
-        """Samples the texture along the flow [2, F, F] for a part of the frame, [h, w, 4] uint8."""
+    def _copy(self, source: Texture, flow: np.ndarray, wanted: np.ndarray, box: _Box, into: np.ndarray) -> None:
+        """
+        Samples the texture along the flow [2, F, F] for a part of the frame, [h, w, 4] uint8: at least in the cells
+        `wanted` [F, F] bool.
+        """
         cell, sources = self._cell, self._sources
         # Enlarging the sources' coordinates bilinearly, not the offsets, saves a pass over the frame. The cells beyond
         # the frame continue the grid, with the offsets of those beside them.
@@ -272,7 +276,7 @@ class Composer:
         at = self._centres * np.float32(source.scale) + np.float32(source.offset)
         sources[..., 0] += at
         sources[..., 1] += at[:, None]
-        active = self._active(source)[box.top : box.bottom, box.left : box.right]
+        active = (self._shown(source) & wanted)[box.top : box.bottom, box.left : box.right]
         if not active.all():
             into[:] = 0
         # Strips: where the flow is not level, a row of the frame crosses many rows of the texture, which the processor
@@ -292,18 +296,19 @@ class Composer:
             strip = into[part.pixels(cell)]
             cv2.remap(source.pixels, inner, None, cv2.INTER_LINEAR, dst=strip, borderMode=cv2.BORDER_REPLICATE)
 
-    def _active(self, source: Texture) -> np.ndarray:
-        """[F, F] uint8: not 0 where the frame shows something of a texture; for `_sources`, as set by `_copy`."""
+    def _shown(self, source: Texture) -> np.ndarray:
+        """[F, F] bool: cells that may show something of a texture, for `_sources` as set by `_copy`."""
         if source.seen.all():
-            return source.seen
-        at = self._sources * np.float32(CELLS / len(source.pixels))
-        found = cv2.remap(source.seen, at, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(cv2.dilate(found, np.ones((3, 3), np.uint8))[1:-1, 1:-1])
+            return source.seen > 0
+        cells = self._sources * np.float32(CELLS / len(source.pixels))
+        found = cv2.remap(source.seen, cells, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.dilate(found, _AROUND)[1:-1, 1:-1] > 0)
 
     def _blend(self, scene: Scene, flow: np.ndarray, weights: np.ndarray, frame: np.ndarray) -> None:
         """Blends the further references into a frame of the first one, where they have a share."""
         grids = {r: _share(weights[r]) for r in range(1, len(weights))}
-        boxes = {r: box for r, grid in grids.items() if (box := _extent(grid)) is not None}
+        reaches = {r: _reach(grid) for r, grid in grids.items()}
+        boxes = {r: box for r, reach in reaches.items() if (box := _extent(reach)) is not None}
         if not boxes:
             return
         tops, bottoms, lefts, rights = zip(*boxes.values(), strict=True)
@@ -319,7 +324,7 @@ class Composer:
         cv2.multiply(part, self._spread(left), dst=part, scale=1 / 255)
         for r, box in boxes.items():
             copied = self._view(1, (*shares[r].shape, 4))
-            self._copy(scene.textures[r], flow[r], box, copied)
+            self._copy(scene.textures[r], flow[r], reaches[r], box, copied)
             cv2.multiply(copied, self._spread(shares[r]), dst=copied, scale=1 / 255)
             its = part[box.pixels(cell, around)]
             cv2.add(its, copied, dst=its)
@@ -450,17 +455,25 @@ def _premultiplied(paint: np.ndarray, share: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.merge([*(cv2.min(plane, alpha) for plane in planes[:3]), alpha]))
 
 
-def _extent(share: np.ndarray) -> _Box | None:
-    """The part of the frame that shares [E, E] uint8 reach when enlarged; None if all are 0."""
-    rows, columns = np.flatnonzero(share.any(1)), np.flatnonzero(share.any(0))
+def _reach(share: np.ndarray) -> np.ndarray:
+    """[F, F] bool: the frame's cells that shares [E, E] uint8 reach when enlarged."""
+    if len(share) < CELLS:  # reaches far beyond a cell
+        return np.full((CELLS, CELLS), bool(share.any()))
+    return np.asarray(cv2.dilate(_cells(share), _AROUND) > 0)
+
+
+def _cells(plane: np.ndarray) -> np.ndarray:
+    """[F, F] uint8: 1 in the cells where a plane [T, T] uint8, T at least F, is not 0 everywhere."""
+    some = (plane > 0).astype(np.float32)
+    return (cv2.resize(some, (CELLS, CELLS), interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
+
+
+def _extent(cells: np.ndarray) -> _Box | None:
+    """The box around the cells that are set in [F, F] bool; None if there are none."""
+    rows, columns = np.flatnonzero(cells.any(1)), np.flatnonzero(cells.any(0))
     if not len(rows):
         return None
-    edge = len(share)
-    (top, bottom), (left, right) = (
-        (max((found[0] - 1) * CELLS // edge, 0), min(-(-(found[-1] + 2) * CELLS // edge), CELLS))
-        for found in (rows, columns)
-    )
-    return _Box(int(top), int(bottom), int(left), int(right))
+    return _Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
 
 
 def _resized(picture: np.ndarray, edge: int) -> np.ndarray:
