@@ -38,7 +38,10 @@ _LEAST = 4
 """Shares below this many 255ths count as none, so that a network's faint traces do not cost a whole frame's work."""
 
 _STRIP = 32
-"""Pixels across that are copied at a time; wider and narrower strips were slower."""
+"""Pixels across that are copied at a time, at least; much wider and narrower strips were slower."""
+
+_LANES = 16
+"""OpenCV copies that many pixels of a row at once, and what remains of the row one by one."""
 
 _AROUND = np.ones((3, 3), np.uint8)
 
@@ -180,6 +183,9 @@ class Composer:
         # Centres of the flow's cells, and of one more on each side, in output pixels.
         self._centres = (np.arange(-1, CELLS + 1, dtype=np.float32) + np.float32(0.5)) * self._cell - np.float32(0.5)
         self._sources = np.empty((CELLS + 2, CELLS + 2, 2), np.float32)
+        # Columns of cells are used in groups that are whole lanes.
+        self._group = math.lcm(_LANES, self._cell) // self._cell
+        self._wide = self._group * max(_STRIP // (self._group * self._cell), 1)
         # Reused: touching a new buffer's pages takes as long as the work on them.
         self._maps = np.empty(2 * (size + 2 * self._cell) ** 2, np.float32)
         self._buffers = [np.empty(4 * size * size, np.uint8) for _ in range(3)]
@@ -219,7 +225,7 @@ class Composer:
             self._blend(scene, flow, weights, frame)
         if paint is not None:
             share = _share(paint[4])
-            box = _extent(_reach(share))
+            box = _extent(_reach(share), self._group)
             if box is not None:
                 painted = self._enlarged(_premultiplied(paint, share), box, 0)
                 self._cover(frame[box.pixels(self._cell)], self._enlarged(share, box, 1), painted)
@@ -281,7 +287,7 @@ class Composer:
             into[:] = 0
         # Strips: where the flow is not level, a row of the frame crosses many rows of the texture, which the processor
         # does not prefetch; down a narrow strip it does.
-        wide = max(_STRIP // cell, 1)
+        wide = self._wide
         for left in range(0, active.shape[1], wide):
             rows = np.flatnonzero(active[:, left : left + wide].any(1))
             if not len(rows):
@@ -308,7 +314,7 @@ class Composer:
         """Blends the further references into a frame of the first one, where they have a share."""
         grids = {r: _share(weights[r]) for r in range(1, len(weights))}
         reaches = {r: _reach(grid) for r, grid in grids.items()}
-        boxes = {r: box for r, reach in reaches.items() if (box := _extent(reach)) is not None}
+        boxes = {r: box for r, reach in reaches.items() if (box := _extent(reach, self._group)) is not None}
         if not boxes:
             return
         tops, bottoms, lefts, rights = zip(*boxes.values(), strict=True)
@@ -468,12 +474,13 @@ def _cells(plane: np.ndarray) -> np.ndarray:
     return (cv2.resize(some, (CELLS, CELLS), interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
 
 
-def _extent(cells: np.ndarray) -> _Box | None:
-    """The box around the cells that are set in [F, F] bool; None if there are none."""
+def _extent(cells: np.ndarray, group: int) -> _Box | None:
+    """The box around the cells that are set in [F, F] bool, in whole groups of columns; None if there are none."""
     rows, columns = np.flatnonzero(cells.any(1)), np.flatnonzero(cells.any(0))
     if not len(rows):
         return None
-    return _Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    left, right = int(columns[0]) // group * group, -(-(int(columns[-1]) + 1) // group) * group
+    return _Box(int(rows[0]), int(rows[-1]) + 1, left, right)
 
 
 def _resized(picture: np.ndarray, edge: int) -> np.ndarray:
