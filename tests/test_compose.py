@@ -25,8 +25,8 @@ from streamer.model.runtime.compose import (
     patch_input,
     patch_place,
     texture,
-    yuv_planes,
 )
+from streamer.model.runtime.yuv import yuv_planes
 
 EDGE = 128
 
@@ -386,7 +386,8 @@ def test_wild_values_stay_pixels() -> None:
 def _wrong_calls() -> dict[str, tuple[str, Callable[[], object]]]:
     scene, composer = Scene.prepare([np.zeros((256, 256, 4), np.uint8)], 256), Composer(256)
     flow, weights = np.zeros((1, 2, CELLS, CELLS), np.float32), np.ones((1, EDGE, EDGE), np.float32)
-    frame, pixels = np.zeros((256, 256, 4), np.uint8), np.zeros((5, 192, 192), np.float32)
+    frame, large = (np.zeros((edge, edge, 4), np.uint8) for edge in (256, 512))
+    pixels = np.zeros((5, 192, 192), np.float32)
     picture = np.zeros((256, 256, 4), np.uint8)
     return {
         "flow": ("32", lambda: composer.compose(scene, flow[..., :32], weights)),
@@ -394,6 +395,8 @@ def _wrong_calls() -> dict[str, tuple[str, Callable[[], object]]]:
         "weights": ("float64", lambda: composer.compose(scene, flow, weights.astype(float))),
         "paint": ("4, 128", lambda: composer.compose(scene, flow, weights, np.zeros((4, EDGE, EDGE), np.float32))),
         "another size's scene": ("256 pixels for frames of 512", lambda: Composer(512).compose(scene, flow, weights)),
+        "a frame of another size": ("512, 512", lambda: composer.compose(scene, flow, weights, out=large)),
+        "finishing another size": ("512, 512", lambda: composer.finish(scene, large)),
         "a size between": ("200", lambda: Composer(200)),
         "a patch off the grid": ("4, 0, 192", lambda: composer.finish(scene, frame, [Patch(Place(4, 0, 192), pixels)])),
         "a patch outside": ("328", lambda: composer.finish(scene, frame, [Patch(Place(328, 0, 192), pixels)])),

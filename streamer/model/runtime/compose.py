@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from streamer.base.image import Picture, Yuv, enlarged
+from streamer.model.runtime.yuv import yuv_planes
 
 CELLS = 64
 """F: edge of the flow. Output sizes are multiples of it."""
@@ -97,10 +98,9 @@ def texture(picture: np.ndarray, size: int) -> Texture:
     """
     Prepares a reference, premultiplied RGBA [T, T, 4] uint8 with T at least `size`, for frames of that size.
 
-    Bilinear samples of a picture at the output's own resolution keep two thirds of its gradient energy after a small
-    move, samples at twice that resolution 92 %, and no less if the picture really has that resolution; cubic
-    interpolation is as sharp but takes six times as long. A picture of the output's size without motion is reproduced
-    exactly. Raises ValueError.
+    After a small move, bilinear samples of a 512² picture have two thirds of its gradient energy, but 92 % if it is
+    first enlarged, and all of it if it really is twice as large; cubic interpolation is as sharp as the second, and
+    takes six times as long. Without motion, a picture of the output's size is reproduced exactly. Raises ValueError.
     """
     edge = picture.shape[0]
     if picture.ndim != 3 or picture.shape != (edge, edge, 4) or picture.dtype != np.uint8:
@@ -180,14 +180,14 @@ class Composer:
             raise ValueError(f"frames of {size} pixels: the size must be a multiple of {CELLS}")
         self.size = size
         self._cell = size // CELLS
-        # Centres of the flow's cells, and of one more on each side, in output pixels.
-        self._centres = (np.arange(-1, CELLS + 1, dtype=np.float32) + np.float32(0.5)) * self._cell - np.float32(0.5)
-        self._sources = np.empty((CELLS + 2, CELLS + 2, 2), np.float32)
+        # [F + 2, F + 2, 2]: x and y of the flow's cells' centres, and of one more on each side, in output pixels.
+        centres = (np.arange(-1, CELLS + 1, dtype=np.float32) + np.float32(0.5)) * self._cell - np.float32(0.5)
+        self._centres = np.stack(np.meshgrid(centres, centres), -1)
         # Columns of cells are used in groups that are whole lanes.
         self._group = math.lcm(_LANES, self._cell) // self._cell
         self._wide = self._group * max(_STRIP // (self._group * self._cell), 1)
         # Reused: touching a new buffer's pages takes as long as the work on them.
-        self._maps = np.empty(2 * (size + 2 * self._cell) ** 2, np.float32)
+        self._maps = np.empty(2 * (CELLS + 2) * (self._wide + 2) * self._cell**2, np.float32)
         self._buffers = [np.empty(4 * size * size, np.uint8) for _ in range(3)]
 
     def compose(
@@ -219,6 +219,8 @@ class Composer:
             _expect("paint", paint, (5, *paint.shape[-1:] * 2))
         if scene.size != self.size:
             raise ValueError(f"a scene of {scene.size} pixels for frames of {self.size}")
+        if out is not None:
+            self._check(out)
         frame = np.empty((self.size, self.size, 4), np.uint8) if out is None else out
         self._copy(scene.textures[0], flow[0], np.ones((CELLS, CELLS), bool), _WHOLE, frame)
         if count > 1:
@@ -241,6 +243,7 @@ class Composer:
         planes for opaque scenes only, since packed alpha is encoded from RGBA. Raises NotFiniteInput before anything is
         written, ValueError for other shapes.
         """
+        self._check(frame)
         for patch in patches:
             _expect("a patch", patch.pixels, (5, *patch.pixels.shape[-1:] * 2))
             x, y, edge = patch.place
@@ -267,22 +270,27 @@ class Composer:
         straight = self._straight(frame)
         return Yuv(yuv_planes(straight), cv2.extractChannel(straight, 3)) if planes else straight
 
+    def _check(self, frame: np.ndarray) -> None:
+        # OpenCV would silently write to a new array instead.
+        if frame.shape != (self.size, self.size, 4) or frame.dtype != np.uint8 or not frame.flags.c_contiguous:
+            raise ValueError(
+                f"a frame of shape {frame.shape} and {frame.dtype}: want uint8 [{self.size}, {self.size}, 4]"
+            )
+
     def _copy(self, source: Texture, flow: np.ndarray, wanted: np.ndarray, box: _Box, into: np.ndarray) -> None:
         """
         Samples the texture along the flow [2, F, F] for a part of the frame, [h, w, 4] uint8: at least in the cells
         `wanted` [F, F] bool.
         """
-        cell, sources = self._cell, self._sources
         # Enlarging the sources' coordinates bilinearly, not the offsets, saves a pass over the frame. The cells beyond
         # the frame continue the grid, with the offsets of those beside them.
-        np.clip(flow.transpose(1, 2, 0), -_FARTHEST, _FARTHEST, out=sources[1:-1, 1:-1])
-        sources[0], sources[-1] = sources[1], sources[-2]
-        sources[:, 0], sources[:, -1] = sources[:, 1], sources[:, -2]
-        sources *= np.float32(self.size * source.scale)
-        at = self._centres * np.float32(source.scale) + np.float32(source.offset)
-        sources[..., 0] += at
-        sources[..., 1] += at[:, None]
-        active = (self._shown(source) & wanted)[box.top : box.bottom, box.left : box.right]
+        cell = self._cell
+        sources = cv2.merge(list(np.clip(flow, -_FARTHEST, _FARTHEST) * np.float32(self.size)))
+        sources = cv2.copyMakeBorder(sources, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+        sources += self._centres
+        sources *= np.float32(source.scale)
+        sources += np.float32(source.offset)
+        active = (_shown(source, sources) & wanted)[box.top : box.bottom, box.left : box.right]
         if not active.all():
             into[:] = 0
         # Strips: where the flow is not level, a row of the frame crosses many rows of the texture, which the processor
@@ -301,14 +309,6 @@ class Composer:
             inner = places[cell:-cell, cell:-cell]
             strip = into[part.pixels(cell)]
             cv2.remap(source.pixels, inner, None, cv2.INTER_LINEAR, dst=strip, borderMode=cv2.BORDER_REPLICATE)
-
-    def _shown(self, source: Texture) -> np.ndarray:
-        """[F, F] bool: cells that may show something of a texture, for `_sources` as set by `_copy`."""
-        if source.seen.all():
-            return source.seen > 0
-        cells = self._sources * np.float32(CELLS / len(source.pixels))
-        found = cv2.remap(source.seen, cells, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(cv2.dilate(found, _AROUND)[1:-1, 1:-1] > 0)
 
     def _blend(self, scene: Scene, flow: np.ndarray, weights: np.ndarray, frame: np.ndarray) -> None:
         """Blends the further references into a frame of the first one, where they have a share."""
@@ -412,33 +412,6 @@ def crop(features: np.ndarray, place: Place) -> np.ndarray:
     return features[..., rows, columns]
 
 
-def yuv_planes(picture: np.ndarray) -> np.ndarray:
-    """
-    The colour of RGBA [S, S, 4] uint8, S divisible by 4, as the planes [3 S / 2, S] uint8 of `Yuv`: within two levels
-    of swscale's, in a third of its time. A chroma sample is the mean of the 2 x 4 pixels around it, the middle two rows
-    with three times the weight of the outer ones.
-    """
-    size = len(picture)
-    half = size // 2
-    planes = np.empty((3 * half, size), np.uint8)
-    cv2.cvtColor(picture, cv2.COLOR_RGBA2YUV_I420, dst=planes)  # its chroma is that of every fourth pixel: replaced
-    pairs = cv2.resize(picture, (half, half), interpolation=cv2.INTER_AREA)
-    between = np.empty((half + 1, half, 4), np.uint8)  # means of 2 x 2, one row higher: rows 2 k - 1 and 2 k
-    cv2.resize(picture[1:-1], (half, half - 1), dst=between[1:-1], interpolation=cv2.INTER_AREA)
-    cv2.resize(picture[[0, 0]], (half, 1), dst=between[:1], interpolation=cv2.INTER_AREA)
-    cv2.resize(picture[[-1, -1]], (half, 1), dst=between[-1:], interpolation=cv2.INTER_AREA)
-    outer = cv2.addWeighted(between[:-1], 0.5, between[1:], 0.5, 0)
-    cv2.addWeighted(outer, 0.5, pairs, 0.5, 0, dst=pairs)
-    chroma = cv2.transform(cv2.cvtColor(pairs, cv2.COLOR_RGBA2RGB), _CHROMA)
-    planes[size:].reshape(2, half, half)[:] = cv2.split(chroma)[:2]
-    return planes
-
-
-_CHROMA = np.array([[-37.797, -74.203, 112.0, 0], [112.0, -93.786, -18.214, 0], [0, 0, 0, 0]], np.float32) / 255
-"""BT.601, limited range: U and V of red, green and blue, and nothing: OpenCV is fast for three channels to three."""
-_CHROMA[:2, 3] = 128
-
-
 def _expect(name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
     """Raises ValueError for another shape or type than float32, NotFiniteInput for NaN and Inf."""
     if values.shape != shape or values.dtype != np.float32:
@@ -472,6 +445,19 @@ def _cells(plane: np.ndarray) -> np.ndarray:
     """[F, F] uint8: 1 in the cells where a plane [T, T] uint8, T at least F, is not 0 everywhere."""
     some = (plane > 0).astype(np.float32)
     return (cv2.resize(some, (CELLS, CELLS), interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
+
+
+def _shown(source: Texture, sources: np.ndarray) -> np.ndarray:
+    """[F, F] bool: cells that may show something of a texture, of which they show coordinates [F + 2, F + 2, 2].
+
+    What is seen extends by two cells, so that nothing is missed unless neighbouring cells show places more than four
+    cells apart.
+    """
+    if source.seen.all():
+        return source.seen > 0
+    cells = sources * np.float32(CELLS / len(source.pixels))
+    found = cv2.remap(source.seen, cells, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.dilate(found, _AROUND)[1:-1, 1:-1] > 0)
 
 
 def _extent(cells: np.ndarray, group: int) -> _Box | None:
