@@ -358,10 +358,9 @@ def test_values_that_are_not_finite_are_refused(bad: float) -> None:
     before = composer.compose(scene, *given)
     frame = np.full_like(before, 9)
     for k in range(3):
+        flow, weights, paint = (_spoilt(each, bad) if i == k else each for i, each in enumerate(given))
         with pytest.raises(NotFiniteInput, match="in 1 places"):
-            composer.compose(
-                scene, *(_spoilt(each, bad) if i == k else each for i, each in enumerate(given)), out=frame
-            )
+            composer.compose(scene, flow, weights, paint, frame)
     good, wrong = (Patch(Place(0, 0, 96), pixels) for pixels in (_paint(rng, 96), _spoilt(_paint(rng, 96), bad)))
     with pytest.raises(NotFiniteInput, match="a patch"):
         composer.finish(scene, frame, [good, wrong])

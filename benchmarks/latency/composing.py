@@ -36,8 +36,8 @@ OTHER_MEMORY = np.ones(8 << 20, np.float32)
 
 
 def drawn(seed: int, size: int) -> np.ndarray:
-    """A character at rest, [size, size, 4] uint8 premultiplied."""
-    with Rig(Character.from_seed(seed), size) as rig:
+    """A character at rest without background, [size, size, 4] uint8 premultiplied."""
+    with Rig(Character.from_seed(seed), size, background=False) as rig:
         return premultiplied(rig.draw(rest()))
 
 
