@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from streamer.training.people.clips import ARRAYS, Clip
+from streamer.training.clip import ARRAYS, Clip
 from streamer.training.people.film import Grain
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
