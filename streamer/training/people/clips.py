@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamer.motion.controls import CONTROLS, INDEX
 from streamer.studio.rig import FINGERS
 from streamer.training.clip import FOLLOWED, LANDMARKS, Clip, Passage, stored_flow, stored_tracks
 from streamer.training.people import setting
@@ -17,7 +16,7 @@ from streamer.training.people.assets import Assets
 from streamer.training.people.figure import Figure, Posed
 from streamer.training.people.film import Grade, Grain
 from streamer.training.people.identity import identity
-from streamer.training.people.motion import REFERENCES, performed
+from streamer.training.people.motion import REFERENCES, performed, reference_pose
 from streamer.training.people.renderer import Frame, Renderer
 from streamer.training.voices import Voices
 
@@ -124,7 +123,7 @@ class Studio:
             return frame, picture, keypoints(posed, frame, renderer, matrix, hands)
 
         roles = tuple(role for role in REFERENCES if hands or role != "hands")
-        poses = np.stack([self._reference(role, rng) for role in roles])
+        poses = np.stack([reference_pose(role, rng) for role in roles])
         references = [shown(pose) for pose in poses]
         tracker = Tracker(references[0][0], FOLLOWED, rng)
         tracks = [tracker.places(references[0][0].posed, references[0][0], renderer, matrix)]
@@ -154,16 +153,6 @@ class Studio:
             heard=heard[at].astype(np.float16), truth=truth[at].astype(np.float16),
             emotion=emotion[at].astype(np.float16), openings=np.array(openings, np.float32),
         )  # fmt: skip
-
-    def _reference(self, role: str, rng: np.random.Generator) -> np.ndarray:
-        """[C]: a picture for a role as people send them, never quite straight."""
-        pose = REFERENCES[role].copy()
-        reach = 0.05 if role == "neutral" else 0.12
-        for name, share in (("yaw", 1.0), ("pitch", 0.5), ("roll", 0.5), ("gaze_x", 0.8), ("gaze_y", 0.5)):
-            pose[INDEX[name]] += reach * share * rng.normal()
-        pose[INDEX["smile"]] += 0.08 * rng.normal()
-        assert pose.shape == (len(CONTROLS),)
-        return pose
 
 
 def _matte(frame: Frame) -> np.ndarray:
