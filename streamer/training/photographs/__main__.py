@@ -1,9 +1,9 @@
 """Makes a data set of photographs: `python -m streamer.training.photographs --out DIR --pictures FOLDER`.
 
 FOLDER holds pictures with faces and a manifest of their licences (see `licences`); pictures whose licence does not
-allow training, and those on which lipstream is measured, are refused by name. `--people` names a set of rendered people, whose
-neutral pictures serve as further portraits. Shards are as those of rendered people: `people.shards.read` returns their
-clips, `people.training_scene.scene_of` converts them. Making a set again continues where it stopped.
+allow training, and those on which lipstream is measured, are refused by name. `--people` names a set of rendered
+people, whose neutral pictures serve as further portraits. Shards are as those of rendered people: `people.shards.read`
+returns their clips, `people.training_scene.scene_of` converts them. Making a set again continues where it stopped.
 """
 
 import argparse

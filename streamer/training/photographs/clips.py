@@ -29,7 +29,7 @@ from streamer.training.voices import Voices
 ROLES = ("neutral", "eyes_shut", "mouth_open")
 _REACH = {"yaw": 0.28, "pitch": 0.16, "roll": 0.24}
 """Radians by which the rig turns heads without flattening or smearing them."""
-_MOST_TORN = 0.004
+_MOST_TORN = 0.002
 """Share of the person's pixels that may be torn in a frame."""
 _LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 _BROWS = ((70, 63, 105, 66, 107, 55, 65, 52, 53, 46), (300, 293, 334, 296, 336, 285, 295, 282, 283, 276))
