@@ -75,7 +75,7 @@ def sources(folder: Path) -> tuple[list[Source], list[Refusal]]:
     refused: list[Refusal] = []
     named: set[str] = set()
     for row in _rows(path):
-        source = Source(*(row.get(name, "").strip() for name in FIELDS), row.get("matte", "").strip())
+        source = Source(**{name: row.get(name, "").strip() for name in (*FIELDS, "matte")})
         named |= {source.file, source.matte}
         reason = _refusal(folder, source)
         if reason:
