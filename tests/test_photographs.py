@@ -1,6 +1,7 @@
 """Photographs as training clips: licences, held-out pictures, mirror images, and the truth of their clips."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -265,14 +266,18 @@ def test_measured_pictures_never_become_portraits() -> None:
 
 
 def people_set(folder: Path, split: str) -> Path:
+    """Two people, of whom one has an eye behind hair."""
     folder.mkdir()
     (folder / "recipe.json").write_text(json.dumps({"split": split}))
     shards.write(folder / "shard_00000.npz", [made_clip(1)])
+    hidden = made_clip(1).reference_points.copy()
+    hidden[0, 473, 2] = 0
+    shards.write(folder / "shard_00001.npz", [replace(made_clip(1), person=7, reference_points=hidden)])
     return folder
 
 
 def test_stills_are_of_training_people_only(tmp_path: Path) -> None:
-    """Held-out people give none; those of the training set come with their mattes, and stay when asked again."""
+    """Held-out people give none; those of the training set come with their mattes, but for eyes behind hair."""
     with pytest.raises(stills.NoStills, match="no set"):
         stills.extract(tmp_path, tmp_path / "out", 3)
     with pytest.raises(stills.NoStills, match="held out"):

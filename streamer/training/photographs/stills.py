@@ -5,9 +5,11 @@ from pathlib import Path
 
 import cv2
 
+from streamer.training.clip import KEYPOINTS
 from streamer.training.people import shards
 from streamer.training.photographs.licences import FIELDS, Source
 
+_IRISES = [KEYPOINTS.index("landmark_468"), KEYPOINTS.index("landmark_473")]
 _CREDIT = ("lipstream", "CC0", "http://www.makehumancommunity.org")
 """Rendered from MakeHuman's assets."""
 
@@ -19,7 +21,7 @@ class NoStills(ValueError):
 def extract(people: Path, out: Path, count: int) -> list[Source]:
     """
     Writes the neutral picture of up to `count` people of the training set in `people` into `out`, each with its matte,
-    and returns them. What was written before stays as it is, so that a set keeps its people while theirs grows.
+    and returns them; people with hair over an eye are left out. What was written before stays as it is, so that a set keeps its people while theirs grows.
     Raises NoStills.
     """
     listing = out / "sources.json"
@@ -42,6 +44,8 @@ def extract(people: Path, out: Path, count: int) -> list[Source]:
         if name in found:
             continue
         clip = next(shards.read(path))
+        if not clip.reference_points[0, _IRISES, 2].all():
+            continue  # hair over an eye would blink with it
         cv2.imwrite(str(out / matte), clip.reference_mattes[0])
         cv2.imwrite(str(out / name), cv2.cvtColor(clip.references[0], cv2.COLOR_RGB2BGR))
         author, licence, url = _CREDIT
