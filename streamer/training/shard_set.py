@@ -3,6 +3,7 @@
 A set is a folder with `recipe.json` and shards (`people.shards`). The same recipe gives the same set.
 """
 
+import argparse
 import json
 import multiprocessing
 import time
@@ -99,6 +100,25 @@ def make(
             pool.terminate()
             pool.join()
     return total
+
+
+def add_arguments(p: argparse.ArgumentParser, scenes: int, limit: float) -> None:
+    """Options that every set has."""
+    p.add_argument("--out", type=Path, required=True, help="folder for the set")
+    p.add_argument("--scenes", type=int, default=scenes, help="clips")
+    p.add_argument("--size", type=int, default=512, help="pixels along a picture's edge")
+    p.add_argument("--frames", type=int, default=16, help="frames a clip, beside the pictures to copy from")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--workers", type=int, default=1, help="processes")
+    p.add_argument("--limit", type=float, default=limit, help="gigabytes at which it stops")
+    p.add_argument("--voices", default="", help="speech as streamer.training.voices.load keeps it; else syllables")
+    p.add_argument("--sheet", type=Path, help="also writes a picture of the first shard")
+
+
+def check_arguments(scenes: int, people: int, workers: int) -> None:
+    """Raises ValueError if there is nothing to make, or nobody to make it of or by."""
+    if scenes < 1 or people < 1 or workers < 1:
+        raise ValueError(f"{scenes} scenes of {people} people by {workers} processes: at least one of each")
 
 
 def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:

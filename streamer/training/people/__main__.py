@@ -54,20 +54,12 @@ class Maker:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m streamer.training.people", description=__doc__)
-    p.add_argument("--out", type=Path, required=True, help="folder for the set")
-    p.add_argument("--scenes", type=int, default=3000, help="clips")
-    p.add_argument("--size", type=int, default=512, help="pixels along a picture's edge")
-    p.add_argument("--frames", type=int, default=16, help="frames a clip, beside the pictures to copy from")
+    shard_set.add_arguments(p, scenes=3000, limit=8.0)
     p.add_argument("--toon", type=float, default=0.0, help="share of the clips lit in flat tones, as cartoons are")
-    p.add_argument("--seed", type=int, default=1)
     p.add_argument("--people", type=int, default=1000, help="how many different ones there are")
     p.add_argument("--split", choices=SPLITS, default="train", help="test: of people that training never shows")
-    p.add_argument("--workers", type=int, default=1, help="processes")
-    p.add_argument("--limit", type=float, default=8.0, help="gigabytes at which it stops")
-    p.add_argument("--voices", default="", help="speech as streamer.training.voices.load keeps it; else syllables")
     p.add_argument("--mesh", type=Path, help=f"people.npz; else {MESH_VARIABLE}")
     p.add_argument("--assets", type=Path, help=f"folder of MakeHuman's assets; else {ASSETS_VARIABLE}")
-    p.add_argument("--sheet", type=Path, help="also writes a picture of the first shard")
     return p
 
 
@@ -75,9 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         shot = Shot(options.size, options.frames, toon=options.toon)
-        if options.scenes < 1 or options.people < 1 or options.workers < 1:
-            raise ValueError(f"{options.scenes} scenes of {options.people} people by {options.workers} processes: "
-                             "at least one of each")  # fmt: skip
+        shard_set.check_arguments(options.scenes, options.people, options.workers)
         mesh, assets = found_files(options.mesh, options.assets)
         recipe = Recipe(shot, options.seed, options.people, options.split, options.voices)
         create = functools.partial(Maker, recipe, mesh, assets)

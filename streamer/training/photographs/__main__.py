@@ -118,19 +118,11 @@ def survey(pictures: Path | None, people: Path | None, out: Path, size: int, mos
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m streamer.training.photographs", description=__doc__)
-    p.add_argument("--out", type=Path, required=True, help="folder for the set")
+    shard_set.add_arguments(p, scenes=900, limit=2.0)
     p.add_argument("--pictures", type=Path, help="folder of pictures with LICENCES.csv or sources.json")
     p.add_argument("--people", type=Path, help="a training set of rendered people")
     p.add_argument("--stills", type=float, default=0.6, help="share of the clips that show rendered people")
     p.add_argument("--most-people", type=int, default=300, help="how many different rendered people at most")
-    p.add_argument("--scenes", type=int, default=900, help="clips")
-    p.add_argument("--size", type=int, default=512, help="pixels along a picture's edge")
-    p.add_argument("--frames", type=int, default=16, help="frames a clip, beside the pictures to copy from")
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--workers", type=int, default=1, help="processes")
-    p.add_argument("--limit", type=float, default=2.0, help="gigabytes at which it stops")
-    p.add_argument("--voices", default="", help="speech as streamer.training.voices.load keeps it; else syllables")
-    p.add_argument("--sheet", type=Path, help="also writes a picture of the first shard")
     return p
 
 
@@ -139,9 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.pictures is None and options.people is None:
             raise ValueError("name a folder of pictures (--pictures), a set of rendered people (--people), or both")
-        if options.scenes < 1 or options.workers < 1 or options.most_people < 1:
-            raise ValueError(f"{options.scenes} scenes of {options.most_people} people by {options.workers} processes: "
-                             "at least one of each")  # fmt: skip
+        shard_set.check_arguments(options.scenes, options.most_people, options.workers)
         recipe = Recipe(Passage(options.size, options.frames), options.seed, options.stills, options.voices)
         material = survey(options.pictures, options.people, options.out, options.size, options.most_people)
         told = {

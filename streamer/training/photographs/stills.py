@@ -21,8 +21,8 @@ class NoStills(ValueError):
 def extract(people: Path, out: Path, count: int) -> list[Source]:
     """
     Writes the neutral picture of up to `count` people of the training set in `people` into `out`, each with its matte,
-    and returns them; people with hair over an eye are left out. What was written before stays as it is, so that a set keeps its people while theirs grows.
-    Raises NoStills.
+    and returns them; people with hair over an eye are left out. What was written before stays as it is, so that a set
+    keeps its people while theirs grows. Raises NoStills.
     """
     listing = out / "sources.json"
     if listing.is_file():
