@@ -43,11 +43,12 @@ def extract(people: Path, out: Path, count: int) -> list[Source]:
         name, matte = f"person_{person:05d}.png", f"person_{person:05d}_matte.png"
         if name in found:
             continue
-        clip = next(shards.read(path))
-        if not clip.reference_points[0, _IRISES, 2].all():
+        [points] = shards.read_arrays(path, 0, ["reference_points"])
+        if not points[0, _IRISES, 2].all():
             continue  # hair over an eye would blink with it
-        cv2.imwrite(str(out / matte), clip.reference_mattes[0])
-        cv2.imwrite(str(out / name), cv2.cvtColor(clip.references[0], cv2.COLOR_RGB2BGR))
+        pictures, mattes = shards.read_arrays(path, 0, ["references", "reference_mattes"])
+        cv2.imwrite(str(out / matte), mattes[0])
+        cv2.imwrite(str(out / name), cv2.cvtColor(pictures[0], cv2.COLOR_RGB2BGR))
         author, licence, url = _CREDIT
         found[name] = Source(name, f"rendered person {person}", author, licence, url, matte)
     rows = [{**{field: getattr(source, field) for field in FIELDS}, "matte": source.matte} for source in found.values()]
