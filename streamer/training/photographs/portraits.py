@@ -4,6 +4,7 @@ Letters used in shapes: H, W the picture's edges.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,7 @@ class Opener:
 
 
 def _person(data: bytes, source: Source) -> int:
-    """A number for whom the picture shows; the same for the same file."""
-    if source.file.startswith("person_"):
-        return int(Path(source.file).stem.removeprefix("person_"))
+    """A number for whom the picture shows; the same for the same file. Stills keep their people's numbers."""
+    if source.matte and (rendered := re.fullmatch(r"person_(\d{4,6})\.png", source.file)):
+        return int(rendered[1])
     return FIRST_PORTRAIT + int(hashlib.sha256(data).hexdigest()[:7], 16)
