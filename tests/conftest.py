@@ -42,9 +42,9 @@ OFFLINE = {
     "bench_session", "characters", "clip", "compiled", "decode", "device", "drawn_eyes",
     "engines", "face", "face_pictures", "finder", "fused", "jitter", "kernels", "kernels_ahead", "kernels_benchmark",
     "kernels_interpreted", "landmarks", "marking", "matte", "model", "model_step", "pack", "people", "people_clips",
-    "people_rendered", "picture_layers", "picture_rig", "picture_rig_parts", "pictures_benchmark", "quality",
-    "render", "slots", "stream", "studio_character", "studio_rig", "teacher", "training", "vectors", "weights",
-    "wheel",
+    "people_rendered", "photographs", "picture_layers", "picture_rig", "picture_rig_parts", "pictures_benchmark",
+    "quality", "render", "slots", "stream", "studio_character", "studio_rig", "teacher", "training", "vectors",
+    "weights", "wheel",
 }  # fmt: skip
 """Tests that compute much and that no clock waits for: half of the time that all take."""
 

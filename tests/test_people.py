@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip("numba", reason="the people studio's renderer needs the extra `train`")
 
 from streamer.motion.controls import controls  # noqa: E402
+from streamer.training.clip import FLOW_UNIT, UNSEEN  # noqa: E402
 from streamer.training.people import proxies, raster, skeleton  # noqa: E402
-from streamer.training.people.clips import FLOW_UNIT, UNSEEN, flow_between  # noqa: E402
+from streamer.training.people.clips import flow_between  # noqa: E402
 from streamer.training.people.cut import closest, read_target  # noqa: E402
 from streamer.training.people.mesh import read_obj, split_seams, subdivided, triangulated  # noqa: E402
 from streamer.training.people.renderer import Renderer  # noqa: E402

@@ -9,9 +9,10 @@ import pytest
 pytest.importorskip("numba", reason="the people studio's renderer needs the extra `train`")
 
 from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST, MOUTH  # noqa: E402
+from streamer.training.clip import ARRAYS, KEYPOINTS, Clip  # noqa: E402
 from streamer.training.people import __main__ as command  # noqa: E402
 from streamer.training.people import motion, shards  # noqa: E402
-from streamer.training.people.clips import ARRAYS, KEYPOINTS, Clip, Shot  # noqa: E402
+from streamer.training.people.clips import Shot  # noqa: E402
 from streamer.training.people.film import Grade, Grain  # noqa: E402
 from streamer.training.people.identity import LONG, SHORT, identity, shape_weights  # noqa: E402
 from streamer.training.people.setting import background  # noqa: E402

@@ -11,10 +11,11 @@ import pytest
 pytest.importorskip("numba", reason="the people studio's renderer needs the extra `train`")
 
 from streamer.motion.controls import controls  # noqa: E402
+from streamer.training.clip import KEYPOINTS, UNSEEN  # noqa: E402
 from streamer.training.people import __main__ as command  # noqa: E402
 from streamer.training.people import motion, setting, shards  # noqa: E402
 from streamer.training.people.assets import Assets  # noqa: E402
-from streamer.training.people.clips import KEYPOINTS, UNSEEN, Shot, Studio  # noqa: E402
+from streamer.training.people.clips import Shot, Studio  # noqa: E402
 from streamer.training.people.figure import Figure  # noqa: E402
 from streamer.training.people.identity import identity  # noqa: E402
 from streamer.training.people.parts import PART  # noqa: E402

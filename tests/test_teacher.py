@@ -185,3 +185,35 @@ def test_no_numbers_are_refused() -> None:
         teacher().show(np.full(len(CONTROLS), np.nan, np.float32))
     again = teacher().show(BUSY)
     assert np.array_equal(again.frame, wanted.frame) and np.array_equal(again.flow, wanted.flow)
+
+
+def test_the_background_is_what_the_frame_shows_beside_the_person() -> None:
+    """
+    It is what the frame shows where the matte is 0, but for the ringing of an outline, also where the head has been. A
+    cut-out has none, nor a picture without a matte.
+    """
+    by, rested = teacher(), teacher().show(rest())
+    behind = by.background()
+    assert behind is not None
+    for pose in ("turns", "all"):
+        of = shown("shut", pose)
+        bare = of.matte == 0
+        same = (of.frame[bare][:, :3] == behind[bare]).all(-1)
+        assert same.mean() > 0.995 and (bare & (rested.matte > 0)).sum() > 500
+        assert (of.matte[of.parts == FACE] > 128).all()
+    assert teacher("cut-out").background() is None and teacher("loose").background() is None
+    assert (shown("loose", "all").matte == 255).all()
+
+
+def test_a_speaking_teacher_closes_the_pictures_own_mouth() -> None:
+    """At rest the lips stay as in the picture, until they speak: then controls at rest close them over the teeth."""
+    by = Teacher(prepared("teeth"), SIZE)
+
+    def gap() -> float:
+        points = by.show(rest()).keypoints
+        return float(points[LOWER_LIP[5], 1] - points[UPPER_LIP[5], 1])
+
+    before = gap()
+    by.speak()
+    assert before > 4 and gap() < before / 4
+    assert by.show(rest()).frame.shape == by.picture.shape

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("bench", "measure latency, fault tolerance and stability on this machine"),
         ("detect", "check whether a video carries the watermark"),
         ("studio", "draw characters: `studio sheet OUT.png`"),
-        ("data", "create the training set"),
+        ("data", "create the training sets: speech, people, photographs"),
         ("train", "train a network: `train articulation`"),
     ):
         commands.add_parser(name, help=text, add_help=False)
@@ -56,7 +56,7 @@ _MODULES = {
     "bench": "streamer.cli.bench",
     "detect": "streamer.provenance.detector",
     "studio": "streamer.cli.sheet",
-    "data": "streamer.training.data.dataset",
+    "data": "streamer.training.data.sets",
     "train": "streamer.training",
 }
 

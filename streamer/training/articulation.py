@@ -1,4 +1,4 @@
-"""Trains the articulation network: `lipstream train articulation SET`, from the set that `lipstream data` built.
+"""Trains the articulation network: `lipstream train articulation SET`, from the set that `lipstream data speech` built.
 
 The network takes log-mel bands at 100 Hz through causal convolutions, reduces four hops to one frame, and has two GRU
 layers at 25 Hz. Its heads predict the mouth, whether the lips are closed (which gates the opening), prosody, and, only
@@ -364,7 +364,7 @@ def train(
         step = saved["step"]
     clips = Clips(folder)
     if clips.refresh() == 0 or not clips.splits["train"]:
-        raise ValueError(f"{folder} contains no shards to train on: build them with `lipstream data {folder}`")
+        raise ValueError(f"{folder} contains no shards to train on: build them with `lipstream data speech {folder}`")
     rng = np.random.default_rng(step)
     began, running = time.monotonic(), dict[str, float]()
     while step < steps:
@@ -453,7 +453,7 @@ def export(network: Network, lookahead: int, path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """`lipstream train articulation SET`: the whole recipe, resumable."""
     parser = argparse.ArgumentParser(prog="lipstream train articulation", description=__doc__)
-    parser.add_argument("set", type=Path, help="folder that `lipstream data` built")
+    parser.add_argument("set", type=Path, help="folder that `lipstream data speech` built")
     parser.add_argument("--work", type=Path, default=Path("articulation"), help="folder for checkpoints")
     parser.add_argument("--out", type=Path, help="where the weights go (default: WORK/articulation.onnx)")
     parser.add_argument("--lookahead", type=int, default=40, choices=LOOKAHEADS, help="ms")

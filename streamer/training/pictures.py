@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from streamer.motion.controls import rest
+from streamer.motion.controls import controls, rest
 from streamer.studio.face_fit import POINTS
 from streamer.studio.picture_rig import PictureRig, PreparedPicture
 from streamer.studio.picture_rig.explained import Explained
 from streamer.studio.picture_rig.field import Grid, cover
+from streamer.studio.picture_rig.layers import split
 from streamer.studio.picture_rig.topology import topology
 
 BACKGROUND, PERSON, FACE, EYES, MOUTH = range(5)
@@ -25,6 +26,8 @@ BACKGROUND, PERSON, FACE, EYES, MOUTH = range(5)
 mouth's inside."""
 
 _HALF = 128
+_SPEAKING = controls(open=1.0)
+_FRAMES_TO_SPEAK = 8  # at least as many as the rig takes to leave the picture's own mouth
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,15 @@ class Shown:
     parts: np.ndarray
     """[S, S] uint8: the part that covers most of each pixel."""
 
+    matte: np.ndarray
+    """[S, S] uint8: coverage by the person rather than the background; 255 where the background is unknown."""
+
+    opening: np.ndarray
+    """[S, S] float32, 0..1: coverage by the opening between the lips, whose inside is repainted."""
+
+    vertices: np.ndarray
+    """[V, 3] float32: the subdivided mesh in the frame, as in `Explained`."""
+
     keypoints: np.ndarray
     """[478, 3] float32: MediaPipe's 468 landmarks, then the left and the right iris (the viewer's): centre and four rim
     points. x, y; and depth in pixels, which increases away from the viewer and is 0 for irises. Lids and irises follow
@@ -55,6 +67,7 @@ class Teacher:
 
     def __init__(self, prepared: PreparedPicture, size: int = 512, background: bool = True) -> None:
         self.size = size
+        self.prepared = prepared
         self._rig = PictureRig(prepared, size, background)
         at_rest = self._rig.explain(rest())
         self.picture = at_rest.frame
@@ -62,6 +75,21 @@ class Teacher:
         self._behind = at_rest.person == 0
         places = np.arange(size, dtype=np.float32) + 0.5
         self._own = np.stack(np.meshgrid(places, places), -1)
+
+    def background(self) -> np.ndarray | None:
+        """[S, S, 3] uint8: what a photograph shows behind its person, partly made up; None if that is not known."""
+        framing, margin = self.prepared.framing, self.size // 10
+        if framing.matte is None or not framing.opaque:
+            return None
+        matte = framing.image(self.size, framing.matte, margin)
+        _, plate = split(framing.image(self.size, margin=margin), matte)
+        inner = slice(margin, margin + self.size)
+        return np.ascontiguousarray(plate[inner, inner, :3])
+
+    def speak(self) -> None:
+        """From now on the lips follow the controls even where these are at rest: they close over the picture's own."""
+        for _ in range(_FRAMES_TO_SPEAK):
+            self._rig.hear(_SPEAKING, None, np.zeros(0))
 
     def show(self, controls: np.ndarray) -> Shown:
         """The frame for controls [C], as from PictureRig.draw. Raises ArithmeticError if they are not finite."""
@@ -77,7 +105,7 @@ class Teacher:
             copied &= parts != MOUTH
         irises = np.pad(told.irises.reshape(-1, 2), ((0, 0), (0, 1)))
         keypoints = np.concatenate([told.vertices[:POINTS], irises])
-        return Shown(told.frame, flow, copied, parts, keypoints)
+        return Shown(told.frame, flow, copied, parts, told.person, told.opening, told.vertices, keypoints)
 
     def _parts(self, told: Explained) -> np.ndarray:
         parts = np.where(told.person < _HALF, BACKGROUND, PERSON).astype(np.uint8)

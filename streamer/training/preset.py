@@ -160,7 +160,7 @@ def train(
 def main(preset: str, argv: list[str] | None = None) -> int:
     """`lipstream train PRESET`."""
     parser = argparse.ArgumentParser(prog=f"lipstream train {preset}", description=__doc__)
-    parser.add_argument("set", type=Path, help="the speech set that `lipstream data` built")
+    parser.add_argument("set", type=Path, help="the speech set that `lipstream data speech` built")
     parser.add_argument("--work", type=Path, default=Path(preset), help="folder for checkpoints and logs")
     parser.add_argument("--out", type=Path, default=weights_path(preset), help="file for the weights")
     parser.add_argument("--minutes", type=float, help="time for all stages together (default: each has its steps)")

@@ -84,7 +84,7 @@ def listen(folder: Path, split: str, hours: float, articulation: Articulation, s
     """
     shards = sorted(folder.glob("shard_*.npz"))
     if not shards:
-        raise FileNotFoundError(f"no speech set in {folder}: build it with `lipstream data {folder}`")
+        raise FileNotFoundError(f"no speech set in {folder}: build it with `lipstream data speech {folder}`")
     order = np.random.default_rng(seed).permutation(len(shards))
     heard, truth, speakers, lengths = [], [], [], []
     frames = 0

@@ -1,4 +1,4 @@
-"""The training set of the articulation network: `lipstream data OUT` builds it on disk.
+"""The training set of the articulation network: `lipstream data speech OUT` builds it on disk.
 
 A clip is speech with timed phones (corpora.py), varied in pitch, rate, room, noise, level and codec, with the targets
 of every frame (coarticulation.py). Clips are stored in shards, `shard_0000.npz` and so on; `manifest.jsonl` has a line
@@ -390,13 +390,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         totals = build(args.out, args.seed, args.synthesized, args.variants, args.processes, args.limit)
     except (FileNotFoundError, ValueError, ModuleNotFoundError) as error:
-        print(f"lipstream data: {error}", file=sys.stderr)
+        print(f"lipstream data speech: {error}", file=sys.stderr)
         return 1
     print("hours: " + ", ".join(f"{split} {hours:.2f}" for split, hours in sorted(totals.items())))
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="lipstream data", description=__doc__)
+    parser = argparse.ArgumentParser(prog="lipstream data speech", description=__doc__)
     add_arguments(parser)
     return run(parser.parse_args(argv))

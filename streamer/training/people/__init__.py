@@ -9,7 +9,7 @@
     raster        triangles ─▶ visible samples;   shading   visible samples ─▶ pictures and truth (numba)
     setting       light, camera and background;   film   grain and JPEG
     motion        what somebody does in a clip;   clips   a seed ─▶ a clip
-    shards        clips on disk;   training_scene   a clip as the scene that the painter trains on
+    shards        clips on disk, photographs' too;   training_scene   a clip as the scene that the painter trains on
 
 `python -m streamer.training.people --help` makes a data set. Beside `people.npz` it needs a folder with MakeHuman's
 community assets (skins, hair, clothes, eyebrows, eyelashes, eyes: CC0), which are not part of this project.

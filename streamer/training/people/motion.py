@@ -26,6 +26,16 @@ REFERENCES = {
 """Role -> controls of the pictures that a painter may copy from."""
 
 
+def reference_pose(role: str, rng: np.random.Generator) -> np.ndarray:
+    """[C]: a picture for a role as people send them, never quite straight."""
+    pose = REFERENCES[role].copy()
+    reach = 0.05 if role == "neutral" else 0.12
+    for name, share in (("yaw", 1.0), ("pitch", 0.5), ("roll", 0.5), ("gaze_x", 0.8), ("gaze_y", 0.5)):
+        pose[INDEX[name]] += reach * share * rng.normal()
+    pose[INDEX["smile"]] += 0.08 * rng.normal()
+    return pose
+
+
 def _syllables(seconds: float, rng: np.random.Generator) -> list[TimedPhone]:
     """Random speech: syllables in words, with pauses between phrases."""
     vowels = [name for name, phone in PHONES.items() if phone.vowel]

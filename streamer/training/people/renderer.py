@@ -3,10 +3,8 @@
 Letters used in shapes: S pixels along an edge, V render vertices, K key points.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from streamer.training.people import raster, shading
@@ -159,11 +157,3 @@ class Renderer:
         distance[hit < 0] = np.inf
         levels = _GAMMA[np.clip(picture * 4096, 0, 4096).astype(np.int32)]
         return Frame((levels * 255 + 0.5).astype(np.uint8), matte, hit, places, distance[..., 0], posed)
-
-
-def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Pictures of one size side by side."""
-    rows = [np.concatenate(pictures[i : i + columns], 1) for i in range(0, len(pictures), columns)]
-    width = rows[0].shape[1]
-    rows = [cv2.copyMakeBorder(row, 0, 0, 0, width - row.shape[1], cv2.BORDER_CONSTANT) for row in rows]
-    return np.concatenate(rows)

@@ -10,14 +10,14 @@ Letters used in shapes as in `clips`.
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from streamer.training.people.clips import ARRAYS, Clip
+from streamer.training.clip import ARRAYS, Clip
 from streamer.training.people.film import Grain
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -90,20 +90,27 @@ def manifest(path: Path) -> list[dict[str, Any]]:
         return json.loads(str(file["manifest"]))
 
 
+def _array(file: Mapping[str, np.ndarray], number: int, name: str) -> np.ndarray:
+    """One array of a clip of a shard, decoded."""
+    key = f"{number}_{name}"
+    if f"{key}_ends" not in file:
+        return file[key]
+    shape, kind = tuple(file[f"{key}_shape"]), np.dtype(str(file[f"{key}_kind"]))
+    chunks = np.split(file[key], file[f"{key}_ends"][:-1])
+    channels = shape[-1] if shape[-1] in (2, 3) else 0
+    return np.stack([_decoded(name, chunk, channels, kind) for chunk in chunks]).reshape(shape)
+
+
+def read_arrays(path: Path, number: int, names: Sequence[str]) -> list[np.ndarray]:
+    """Some of the arrays of one clip of a shard, without decoding the others."""
+    with np.load(path, allow_pickle=False) as file:
+        return [_array(file, number, name) for name in names]
+
+
 def read(path: Path) -> Iterator[Clip]:
     """The clips of a shard, each decoded when it is asked for."""
     with np.load(path, allow_pickle=False) as file:
         for number, line in enumerate(json.loads(str(file["manifest"]))):
-            arrays = {}
-            for name in ARRAYS:
-                key = f"{number}_{name}"
-                if f"{key}_ends" not in file:
-                    arrays[name] = file[key]
-                    continue
-                shape, kind = tuple(file[f"{key}_shape"]), np.dtype(str(file[f"{key}_kind"]))
-                chunks = np.split(file[key], file[f"{key}_ends"][:-1])
-                channels = shape[-1] if shape[-1] in (2, 3) else 0
-                decoded = [_decoded(name, chunk, channels, kind) for chunk in chunks]
-                arrays[name] = np.stack(decoded).reshape(shape)
+            arrays = {name: _array(file, number, name) for name in ARRAYS}
             grain = tuple(Grain(**values) for values in line["grain"])
             yield Clip(line["seed"], line["person"], tuple(line["roles"]), grain, **arrays)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from streamer.model.config import STRIDE
-from streamer.training.people.clips import KEYPOINTS, TRACK_UNIT, Clip
+from streamer.training.clip import KEYPOINTS, TRACK_UNIT, Clip
 from streamer.training.people.parts import PART
 from streamer.training.scenes import WEIGHT_STRIDE, Scene
 
