@@ -3,17 +3,21 @@
 Letters used in shapes: S picture size, C controls, K key points.
 """
 
+import math
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from streamer.base.alpha import straighten
+from streamer.base.constants import FPS
 from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST
 from streamer.motion.emotions import expression
 from streamer.studio.character import Character
 from streamer.studio.draw.background import background as paint_background
 from streamer.studio.draw.portrait import portrait
+from streamer.studio.dynamics import LATCHES
 
 __all__ = ["BODY_KEYPOINTS", "FACE_KEYPOINTS", "HAND_KEYPOINTS", "KEYPOINTS", "Rig", "Truth", "expression"]
 
@@ -77,25 +81,61 @@ class Rig:
         )
 
     def draw(self, controls: np.ndarray, t: float = 0.0) -> np.ndarray:
-        """Draws `controls` [C] at `t` seconds: [S,S,4] uint8 straight RGBA.
+        """Draws `controls` [C] with the loose parts where they are now: [S,S,4] uint8 straight RGBA.
 
-        The next call overwrites the buffer: copy it to keep it. Controls are clamped to their ranges.
+        Time passes in `advance` alone: `t` is accepted, as by all renderers, and changes nothing. The next call
+        overwrites the buffer: copy it to keep it. Controls are clamped to their ranges.
         """
-        controls = np.asarray(controls, np.float32)
-        if controls.shape != (len(CONTROLS),):
-            raise ValueError(f"the control vector has shape ({len(CONTROLS)},), not {controls.shape}")
-        if not np.isfinite(controls).all():
-            bad = [name for name, v in zip(CONTROLS, controls, strict=True) if not np.isfinite(v)]
-            raise ValueError(f"the control vector is not finite at {', '.join(bad)}")
+        controls = _checked(controls)
         with self._lock:
-            if self._closed:
-                raise RuntimeError(f"the rig of {self.character.name} is closed")
-            return self._draw(controls, t)
+            self._check_open()
+            return self._draw(controls)
 
-    def _draw(self, controls: np.ndarray, t: float) -> np.ndarray:
-        controls = np.clip(controls, LOWEST, HIGHEST)
+    def advance(self, controls: np.ndarray, dt: float = 1 / FPS) -> None:
+        """Lets `dt` seconds pass, at whose end the controls are these [C]; moves loose parts, draws nothing.
+
+        Call it for every frame, also for one that is not drawn. The first call sets where the head is; before it, and
+        while nothing moves, the character is at rest. Raises ValueError as `draw` does, and for a `dt` that is not
+        above 0 and at most 1.
+        """
+        controls = _checked(controls)
+        if not (math.isfinite(dt) and 0 < dt <= 1):
+            raise ValueError(f"time advances by more than 0 and at most 1 second, not {dt}")
+        with self._lock:
+            self._check_open()
+            self._sketch.advance(controls, dt)
+
+    def set_emotion(self, emotion: np.ndarray) -> None:
+        """Sets the strengths [E] of controls.EMOTIONS. A strong one fades in the character's mark for it, if it has
+        one, while time advances. Raises ValueError for another shape, NaN or infinity.
+        """
+        with self._lock:
+            self._check_open()
+            self._sketch.feelings.feel(emotion)
+
+    def hear(self, controls: np.ndarray, curves: object, emotion: np.ndarray) -> None:
+        """A frame of a live session, drawn or not: its controls [C] and the strengths [E] of its emotion."""
+        self.set_emotion(emotion)
+        self.advance(controls)
+
+    @property
+    def latches(self) -> Mapping[str, float]:
+        """What may come out of place on this character, by name, from 0 (in place) to 1."""
+        latches = self._sketch.latches
+        return {name: latches.value[name] for name in LATCHES if name in latches.present}
+
+    @property
+    def marks(self) -> Mapping[str, float]:
+        """Marks of emotion by name, from 0 (absent) to 1."""
+        return dict(self._sketch.feelings.value)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"the rig of {self.character.name} is closed")
+
+    def _draw(self, controls: np.ndarray) -> np.ndarray:
         sketch = self._sketch
-        sketch.move(controls, t)
+        sketch.move(controls)
         self._opening = float(np.clip(controls[INDEX["open"]], 0.0, 1.0))
         if self._background is not None:
             np.copyto(sketch.canvas.pixels, self._background)
@@ -111,8 +151,7 @@ class Rig:
         """The picture as from `draw`, with its ground truth."""
         image = self.draw(controls, t)
         with self._lock:
-            if self._closed:
-                raise RuntimeError(f"the rig of {self.character.name} is closed")
+            self._check_open()
             labels = self._sketch.draw_labels()
         if self._factor == 2:
             labels = _halve(labels)
@@ -178,6 +217,18 @@ class Rig:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _checked(controls: np.ndarray) -> np.ndarray:
+    """[C] float32 clamped to its ranges. Raises ValueError for another shape, NaN or infinity."""
+    controls = np.asarray(controls, np.float32)
+    if controls.shape != (len(CONTROLS),):
+        raise ValueError(f"the control vector has shape ({len(CONTROLS)},), not {controls.shape}")
+    if not np.isfinite(controls).all():
+        bad = [name for name, v in zip(CONTROLS, controls, strict=True) if not np.isfinite(v)]
+        raise ValueError(f"the control vector is not finite at {', '.join(bad)}")
+    clamped: np.ndarray = np.clip(controls, LOWEST, HIGHEST)
+    return clamped
 
 
 def _halve(pixels: np.ndarray) -> np.ndarray:

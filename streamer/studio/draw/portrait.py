@@ -48,5 +48,5 @@ def portrait(character: Character, size: int, straight: bool) -> Anatomy:
         accessories.wear(a, accessories.HEADWEAR_BEHIND, "headwear")
     accessories.wear(a, accessories.HEADWEAR, "headwear")
     hands.hands(a, *cut.sleeve_and_cuff(a))
-    s.finish()
+    s.finish(a.rng("dynamics"))
     return a
