@@ -60,7 +60,9 @@ class Part:
     segments: int = 1
     """1, or 2 for a tail, whose lower half lags behind its upper one."""
     shear: bool = False
-    """A broad mass, whose points shift sideways instead of turning about the anchor."""
+    """A broad mass, whose points shift sideways instead of turning about the anchor: as much as the skin sways."""
+    fall: tuple[float, float] | None = None
+    """For a mass: heights between which it begins to shift and shifts fully, in place of the skin's sway."""
     rigid: bool = False
     """Turns as a whole instead of bending."""
 
@@ -176,7 +178,9 @@ class Loose:
         for k, each in enumerate(parts):
             mine = part == k
             along = each.along(rest[mine])
-            if each.shear:
+            if each.fall is not None:
+                self._share[mine] = _ramp(rest[mine, 1], *each.fall)
+            elif each.shear:
                 self._share[mine] = sway[mine]
             elif each.rigid:
                 self._share[mine] = 1.0

@@ -28,9 +28,11 @@ def portrait(character: Character, size: int, straight: bool) -> Anatomy:
     accessories.earrings(a)
     face = head.face(a)
     with s.group(face):
-        shadows = [points3(p) + (0.0, 0.045, 0.0) for st in locks.front if st.casts for p in st.paths]
+        casting = [stroke for stroke in locks.front if stroke.casts]
+        shadows = [points3(path) + (0.0, 0.045, 0.0) for stroke in casting for path in stroke.paths]
         if shadows:
-            shade = s.outline(shadows, hair.flowing())
+            parts = [part for stroke in casting for part in stroke.parts or [None] * len(stroke.paths)]
+            shade = s.outline(shadows, hair.flowing(), parts=parts)
             s.paint(shade, alpha(a.skin.shadow, 0.9))
     head.contour(a, face)
     head.beard(a)
