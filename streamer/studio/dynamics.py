@@ -36,15 +36,15 @@ class Material:
     gravity: float = 0.0  # share of the head's tilt that the part does not follow: 1 hangs straight down
 
 
-EARRING = Material(26.0, 0.07, 1.1, 0.75, 0.2, 0.9)
-EAR = Material(34.0, 0.13, 1.5, 0.22, 0.35)
-TUFT = Material(40.0, 0.16, 1.2, 0.10, 0.25)
-LOCK = Material(38.0, 0.13, 1.5, 0.17, 0.3, 0.1)
-TAIL = Material(46.0, 0.11, 1.7, 0.30, 0.3, 0.25)
-MASS = Material(40.0, 0.16, 1.5, 0.10, 0.3, 0.1)
-SCARF = Material(11.0, 0.2, 2.2, 0.22, 0.4)
-CLOTH = Material(22.0, 0.22, 2.6, 0.06, 0.3)
-CORD = Material(26.0, 0.14, 2.6, 0.30, 0.3)
+EARRING = Material(26.0, 0.07, 3.0, 0.75, 0.1, 0.9)
+EAR = Material(38.0, 0.12, 4.5, 0.26, 0.3)
+TUFT = Material(40.0, 0.16, 3.6, 0.12, 0.25)
+LOCK = Material(38.0, 0.13, 4.0, 0.21, 0.25, 0.1)
+TAIL = Material(44.0, 0.11, 1.9, 0.34, 0.25, 0.25)
+MASS = Material(40.0, 0.15, 4.4, 0.13, 0.25, 0.1)
+SCARF = Material(11.0, 0.18, 5.0, 0.26, 0.3)
+CLOTH = Material(22.0, 0.2, 7.0, 0.045, 0.2)
+CORD = Material(26.0, 0.12, 8.0, 0.26, 0.2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from streamer.studio.draw import latches
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.eyes import EYE_X, EYE_Y
 from streamer.studio.draw.palette import Cloth, Color, alpha, cloth, hair, mix
@@ -317,7 +318,7 @@ def ribbon(a: Anatomy) -> None:
 
 def _frames(a: Anatomy, shape: Callable[[int], list[tuple[float, float]]], color: Color, width: float,
         full: bool = True) -> None:
-    b, z = Bench(a), 0.45
+    b, z = Bench(a, latches.eyewear(a)), 0.45
     for e in (-1, 1):
         lens = [(x, y, z - 0.30 * abs(x) ** 1.7) for x, y in shape(e)]
         b.shape(lens, Linear((e * 0.1, EYE_Y - 0.15, 0.4), (e * 0.35, EYE_Y + 0.17, 0.4), [(0, alpha((255, 255, 255),

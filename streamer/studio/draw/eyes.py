@@ -218,6 +218,7 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
     for key, k in (("inner", 0), ("top", n // 2), ("outer", n - 1), ("bottom", 2 * n - 2 - n // 2)):
         a.keypoints[f"eye_{name}_{key}"] = p + k
     a.keypoints[f"iris_{name}"] = middle.start
+    a.marks[f"opening_{name}"] = opening
     a.marks[f"eye_box_{name}"] = (lash.points, opening.points)
 
 

@@ -34,7 +34,13 @@ class Tailor:
     @contextmanager
     def hanging(self, name: str, top: float, bottom: float, material: Material = CORD) -> Iterator[None]:
         """What is cut inside hangs from height `top` to `bottom` and swings by itself."""
-        before, self.skin = self.skin, _loose(name, top, bottom, material)
+        with self.wearing(_loose(name, top, bottom, material)):
+            yield
+
+    @contextmanager
+    def wearing(self, skin: Skin | None) -> Iterator[None]:
+        """What is cut inside has this skin, if any."""
+        before, self.skin = self.skin, skin or self.skin
         yield
         self.skin = before
 

@@ -5,6 +5,7 @@ belong to the part that they are drawn on.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,15 +16,16 @@ _HANGS = 0.45  # height (down is positive) that a broad mass must reach to swing
 _ROOT = -0.35  # height at which hair begins to sway
 _BROAD = 0.75
 _SHORT = 0.22  # what is shorter than this is stiff
+_SWEEP = 0.5  # length of a lock in front of the face up to which it swings freely
 _LONG = 1.1  # a tail has two segments from this length on
 
 
 def loosen(layers: Sequence[list[Stroke]]) -> None:
-    """Gives the strokes of all layers their parts."""
-    for layer in layers:
+    """Gives the strokes of a kit's four layers, back to front, their parts."""
+    for number, layer in enumerate(layers):
         bases: list[tuple[np.ndarray, Part | None]] = []
         for group in _groups(layer):
-            part = _part(group)
+            part = _part(group, number >= 2)
             for stroke in group:
                 stroke.parts = [part] * len(stroke.paths)
         for stroke in layer:
@@ -54,7 +56,7 @@ def _side(stroke: Stroke) -> int:
     return 0 if abs(middle) < 0.15 else 1 if middle > 0 else -1
 
 
-def _part(group: list[Stroke]) -> Part | None:
+def _part(group: list[Stroke], front: bool) -> Part | None:
     skin = group[0].skin
     assert skin is not None
     every = np.concatenate([points3(path) for stroke in group for path in stroke.paths])
@@ -75,9 +77,11 @@ def _part(group: list[Stroke]) -> Part | None:
         return None
     if tip[1] - root[1] < 0.4 * length:
         return _made("tuft", root, tip, TUFT, skin)
-    if length > _LONG:
+    # In front of the face a long lock must not sweep across the eyes.
+    material = replace(LOCK, limit=LOCK.limit * min(1.0, _SWEEP / length)) if front else LOCK
+    if length > _LONG and not front:
         return _made("tail", root, tip, TAIL, skin, segments=2)
-    return _made("lock", root, tip, LOCK, skin)
+    return _made("lock", root, tip, material, skin)
 
 
 def _made(
