@@ -16,6 +16,7 @@ from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST
 from streamer.motion.emotions import expression
 from streamer.studio.character import Character
 from streamer.studio.draw.background import background as paint_background
+from streamer.studio.draw.occlusion import Occlusion
 from streamer.studio.draw.portrait import portrait
 from streamer.studio.dynamics import LATCHES
 
@@ -73,6 +74,7 @@ class Rig:
         self._anatomy = portrait(character, drawn, straight=not background and self._factor == 1)
         self._sketch = self._anatomy.sketch
         self._background = paint_background(self._anatomy, drawn) if background else None
+        self._occlusion: Occlusion | None = None
         self._averaged = np.zeros((size, size, 4), np.uint8)
         keypoints = self._anatomy.keypoints
         self._keypoints = np.array([keypoints[name] for name in KEYPOINTS])
@@ -176,6 +178,22 @@ class Rig:
                 painted[ink.outline.points] |= ink.visible
             return np.stack([sketch.x / self._factor, sketch.y / self._factor, painted], -1).astype(np.float32)
 
+    def tracked(self) -> np.ndarray:
+        """Points all over the character in the last picture: [Q, 3] float32, x, y in pixels and 1 if seen, else 0.
+
+        The n-th is the same point of the character in every picture of this rig. Denser than `points`, and what hides
+        a point is known from the drawing, not guessed. Raises RuntimeError before the first picture.
+        """
+        with self._lock:
+            self._check_open()
+            if not self._sketch.x.any():
+                raise RuntimeError(f"the rig of {self.character.name} has drawn no picture yet")
+            if self._occlusion is None:
+                self._occlusion = Occlusion(self._sketch, dict([self._anatomy.marks["face_surface"]]))
+            points = self._occlusion.points()
+            points[:, :2] /= self._factor
+            return points
+
     def _locate(self, front: np.ndarray) -> np.ndarray:
         """Key points [K,3] from the moved control points, and whether their part is in front at their pixel."""
         x = self._sketch.x[self._keypoints] / self._factor
@@ -211,6 +229,8 @@ class Rig:
         with self._lock:
             self._closed = True
             self._sketch.close()
+            if self._occlusion is not None:
+                self._occlusion.close()
 
     def __enter__(self) -> "Rig":
         return self

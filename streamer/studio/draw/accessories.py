@@ -12,7 +12,8 @@ from streamer.studio.draw import latches
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.eyes import EYE_X, EYE_Y
 from streamer.studio.draw.palette import Cloth, Color, alpha, cloth, hair, mix
-from streamer.studio.draw.sketch import COVER, Fill, Hanging, Linear, Points, Radial, Skin, body, head, ramp
+from streamer.studio.draw.sketch import COVER, Fill, Linear, Radial
+from streamer.studio.draw.skin import Hanging, Points, Skin, body, head, ramp
 from streamer.studio.dynamics import CORD, EAR, EARRING, SCARF, Material, Part
 
 # Coordinates read as paths: filled lines, not one number a line.

@@ -11,7 +11,8 @@ from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.eyes import EYE_X, EYE_Y, SHAPES
 from streamer.studio.draw.head import ring
 from streamer.studio.draw.palette import Color, alpha
-from streamer.studio.draw.sketch import Linear, Moment, Outline, skull_z
+from streamer.studio.draw.sketch import Linear, Moment, Outline
+from streamer.studio.draw.skin import skull_z
 
 # What a character may show for an emotion; of equal probability.
 _CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -25,7 +26,8 @@ _WATER: Color = (150, 208, 255)
 _WATER_LINE: Color = (74, 140, 210)
 _WHITE: Color = (255, 255, 255)
 # A drop that hangs from its tip at 0: [n, 2], a unit wide and some 1.7 units tall.
-_DROP = np.array([(0, 0), (0.20, 0.50), (0.46, 0.98), (0.42, 1.40), (0, 1.62), (-0.42, 1.40), (-0.46, 0.98), (-0.20, 0.50)])
+_DROP = np.array([(0, 0), (0.20, 0.50), (0.46, 0.98), (0.42, 1.40), (0, 1.62), (-0.42, 1.40), (-0.46, 0.98),
+                  (-0.20, 0.50)])  # fmt: skip
 _HEART = np.array([(0, -0.48), (0.32, -0.86), (0.82, -0.74), (0.94, -0.22), (0.55, 0.36), (0, 0.92), (-0.55, 0.36),
                    (-0.94, -0.22), (-0.82, -0.74), (-0.32, -0.86)])  # fmt: skip
 
@@ -123,9 +125,9 @@ def _tears(a: Anatomy) -> None:
         for side in (-1, 1):
             x = side * (EYE_X + 0.015)
             w = 0.72 * shape.width * size
-            pool = [(x - w, lid - 0.030), (x - 0.5 * w, lid - 0.012), (x, lid - 0.006), (x + 0.5 * w, lid - 0.012),
-                    (x + w, lid - 0.030), (x + 0.55 * w, lid + 0.016), (x, lid + 0.026), (x - 0.55 * w, lid + 0.016)]  # fmt: skip
-            s.paint(s.outline(_on_face(np.array(pool))), alpha(_WATER, 0.85), alpha(_WATER_LINE, 0.8), 0.007)
+            pool = np.array([(-1, -0.030), (-0.5, -0.012), (0, -0.006), (0.5, -0.012), (1, -0.030), (0.55, 0.016),
+                             (0, 0.026), (-0.55, 0.016)]) * (w, 1.0) + (x, lid)  # fmt: skip
+            s.paint(s.outline(_on_face(pool)), alpha(_WATER, 0.85), alpha(_WATER_LINE, 0.8), 0.007)
             end = side * 0.275
             y = np.linspace(lid + 0.012, 0.50, 5)
             middle = x + (end - x) * np.linspace(0, 1, 5) ** 1.5
@@ -144,7 +146,8 @@ def _tears(a: Anatomy) -> None:
                 at = np.array([x + (end - x) * fallen**1.5, lid - 0.01 + (0.47 - lid) * fallen**1.6])
                 wide = 0.058 * min(1.0, 0.3 + 4 * fallen, 6 * (1 - fallen))
                 s.rest[drop.points] = _on_face(at + wide * _DROP, 0.014)
-                s.rest[glint.points] = _on_face(at + ring(-0.14 * wide, 0.95 * wide, 0.12 * wide, 0.2 * wide, 0, 6)[:, :2], 0.016)
+                shine = ring(-0.14 * wide, 0.95 * wide, 0.12 * wide, 0.2 * wide, 0, 6)[:, :2]
+                s.rest[glint.points] = _on_face(at + shine, 0.016)
 
         return move
 

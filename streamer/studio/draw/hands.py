@@ -9,7 +9,8 @@ import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.palette import Cloth, alpha, luminance, mix
-from streamer.studio.draw.sketch import HAND, Ink, Linear, Moment, Outline, ramp
+from streamer.studio.draw.sketch import HAND, Ink, Linear, Moment, Outline
+from streamer.studio.draw.skin import ramp
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 SCALE = 1.08  # of a hand relative to the plane's unit

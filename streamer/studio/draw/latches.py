@@ -5,7 +5,8 @@ import numpy as np
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.hair.kit import LOCK, Kit, flowing, ribbon
 from streamer.studio.draw.palette import alpha
-from streamer.studio.draw.sketch import Hanging, Moment, Outline, Skin, Sliding, body, head, points3, ramp
+from streamer.studio.draw.sketch import Moment, Outline
+from streamer.studio.draw.skin import Hanging, Skin, Sliding, body, head, points3, ramp
 from streamer.studio.dynamics import LOCK as HAIR
 from streamer.studio.dynamics import Part
 
@@ -85,8 +86,10 @@ def lock(a: Anatomy, k: Kit) -> None:
     inks = [s.paint(shape, k.fill(), k.h.line, _LINE), s.paint(edge, alpha(k.h.shadow, 0.6))]
 
     def update(now: Moment) -> None:
+        fallen = now.latches.value["lock"]
         for ink in inks:
-            s.show(ink, now.latches.value["lock"] > 0.0)
+            s.show(ink, fallen > 0.0)
+            s.fade(ink.shape, 6 * fallen)
 
     s.animate(update)
     _flock(a, shape, 0.13, 1.0, 0.0)

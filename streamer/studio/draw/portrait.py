@@ -4,7 +4,8 @@ from streamer.studio.character import Character
 from streamer.studio.draw import accessories, body, emotion_marks, eyes, garments, hair, hands, head, latches, mouth
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.palette import alpha
-from streamer.studio.draw.sketch import Sketch, points3
+from streamer.studio.draw.sketch import Sketch
+from streamer.studio.draw.skin import points3
 
 
 def portrait(character: Character, size: int, straight: bool) -> Anatomy:

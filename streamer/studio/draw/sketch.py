@@ -20,12 +20,11 @@ import numpy as np
 
 from streamer.motion.controls import INDEX
 from streamer.studio import canvas as cv
+from streamer.studio.draw.skin import Hanging, Points, Skin, Sliding, head, points3, ramp
 from streamer.studio.dynamics import Feelings, Latches, Loose, Part, Pendulums
 
 Color = tuple[int, ...]  # (r, g, b) or (r, g, b, a), 0..255
 Stops = list[tuple[float, Color]]
-Points = Any  # [n, 2] or [n, 3] array or list of tuples in rest space; without z, points lie on the skull's surface
-Skin = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # [n,3] -> share of the body's motion [n], sway [n]
 
 UNIT = 0.352  # of the picture's height
 CENTRE = (0.5, 0.425)  # of the picture: position of the head's centre at rest
@@ -35,64 +34,6 @@ FELT_Z = 0.35  # loose parts feel a turn of the head as if they were fixed this 
 
 FACE, EAR, HAND, COVER = "face", "ear", "hand", "cover"
 LABEL_COLORS: dict[str, Color] = {FACE: (255, 0, 0), EAR: (255, 0, 255), HAND: (0, 255, 0), COVER: (0, 0, 255)}
-
-
-def skull_z(x: Any, y: Any) -> Any:
-    """Depth of the head's surface at (x, y): flat enough at the sides that a turned face keeps its far eye."""
-    return 0.45 * np.maximum(0.0, 1.0 - (x / 0.60) ** 2 - 0.45 * y**2)
-
-
-def points3(points: Points) -> np.ndarray:
-    """[n,3] float64 from points with or without depth (mixed lengths allowed)."""
-    if isinstance(points, np.ndarray) and points.shape[1] == 3:
-        return points.astype(np.float64)
-    rows = []
-    for p in points:
-        x, y = float(p[0]), float(p[1])
-        rows.append((x, y, float(p[2]) if len(p) > 2 else float(skull_z(x, y))))
-    return np.array(rows, np.float64).reshape(-1, 3)
-
-
-@dataclass(frozen=True, eq=False)
-class Hanging:
-    """A skin whose points also belong to a loose part."""
-
-    skin: Skin
-    part: Part | None
-    gradient: bool = True
-    """Whether the ends of a gradient move with the part."""
-
-    def __call__(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.skin(p)
-
-
-@dataclass(frozen=True, eq=False)
-class Sliding:
-    """A skin whose points shift while a latch is out of place."""
-
-    skin: Skin
-    latch: str
-    offset: Callable[[np.ndarray], np.ndarray]
-    """[n, 3] -> [n, 3]: how far they are off with the latch at 1."""
-
-    def __call__(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.skin(p)
-
-
-def head(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Skin: moves with the head alone."""
-    return np.zeros(len(p)), np.zeros(len(p))
-
-
-def body(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Skin: moves with the torso alone."""
-    return np.ones(len(p)), np.zeros(len(p))
-
-
-def ramp(values: Any, start: float, end: float) -> Any:
-    """0 before `start`, 1 after `end`, smooth between, for a number or an array; `start` may lie above `end`."""
-    t = np.clip((values - start) / (end - start), 0.0, 1.0)
-    return t * t * (3 - 2 * t)
 
 
 @dataclass(frozen=True)
@@ -138,6 +79,9 @@ class Ink:
     outline: Outline
     gradient: tuple[bool, int, Any, int] | None = None  # radial?, first of two control points, stops, their number
     visible: bool = True
+    filled: bool = False  # with an opaque colour, so that it hides what is behind it
+    line: float = 0.0  # width in pixels of an opaque line
+    clip: Outline | None = None
 
 
 @dataclass
@@ -177,6 +121,7 @@ class Sketch:
         self.canvas, self.truth_canvas = cv.Canvas(size, straight), cv.Canvas(size)
         self._lib = self.canvas.lib
         self._scenes: list[int] = []
+        self._clips: list[Outline | None] = []
         self.inks: list[Ink] = []
         self._labelled: list[tuple[Ink, Ink]] = []  # (label shape, the ink it follows)
         self._callbacks: list[Callable[[Moment], None]] = []
@@ -290,6 +235,8 @@ class Sketch:
             lib.tvg_shape_set_fill_rule(shape, 1)
         if line is not None:
             self._stroke(shape, width, line, least)
+        ink.filled, ink.clip = _opaque(fill), next((clip for clip in reversed(self._clips) if clip), None)
+        ink.line = max(width * self.unit, least) if _opaque(line) else 0.0
         if self._scenes:
             cv.check(lib.tvg_scene_add(self._scenes[-1], shape), "tvg_scene_add")
         else:
@@ -329,8 +276,10 @@ class Sketch:
         if opacity < 1.0:
             lib.tvg_paint_set_opacity(scene, round(255 * opacity))
         self._scenes.append(scene)
+        self._clips.append(clip)
         yield scene
         self._scenes.pop()
+        self._clips.pop()
         if self._scenes:
             cv.check(lib.tvg_scene_add(self._scenes[-1], scene), "tvg_scene_add")
         else:
@@ -349,7 +298,7 @@ class Sketch:
         self._i, self._j, self._m = (np.ascontiguousarray(gather[:, k]).astype(np.intp) for k in range(3))
         self._k = np.ascontiguousarray(gather[:, 3])
         self._flat = np.zeros((self._f, 2), np.float32)
-        self._address = self._flat.ctypes.data
+        self.address = self._flat.ctypes.data  # of the rasteriser's points of the last picture
         self.x, self.y = np.zeros(self._n), np.zeros(self._n)
         # Motion of the torso, from the rest pose: it does not change when callbacks write other points.
         r = self.rest
@@ -452,7 +401,7 @@ class Sketch:
     def draw(self, clear: bool = True) -> None:
         """Rasterises the moved points into `canvas.pixels`."""
         self._bend()
-        lib, flat = self._lib, self._address
+        lib, flat = self._lib, self.address
         reset, append, set_gradient = lib.tvg_shape_reset, lib.tvg_shape_append_path, lib.tvg_shape_set_gradient
         for ink in self.inks:
             if not ink.visible:
@@ -475,7 +424,7 @@ class Sketch:
 
     def draw_labels(self) -> np.ndarray:
         """After `draw`: which part is in front at each pixel, as LABEL_COLORS blended by coverage. [S,S,4] uint8."""
-        lib, flat = self._lib, self._address
+        lib, flat = self._lib, self.address
         for mark, _ in self._labelled:
             if mark.visible:
                 o = mark.outline
@@ -492,6 +441,11 @@ class Sketch:
         """Frees both canvases. Idempotent."""
         self.canvas.close()
         self.truth_canvas.close()
+
+
+def _opaque(fill: Fill | None) -> bool:
+    colors = [color for _, color in fill.stops] if isinstance(fill, (Linear, Radial)) else [fill] if fill else []
+    return bool(colors) and all(len(color) == 3 or color[3] == 255 for color in colors)
 
 
 def _rgba(color: Color) -> tuple[int, int, int, int]:

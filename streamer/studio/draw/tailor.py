@@ -8,7 +8,8 @@ from typing import Any
 from streamer.studio.draw.anatomy import Anatomy, mirror
 from streamer.studio.draw.body import torso_side
 from streamer.studio.draw.palette import Cloth, alpha
-from streamer.studio.draw.sketch import Hanging, Linear, Outline, Points, Skin, body
+from streamer.studio.draw.sketch import Linear, Outline
+from streamer.studio.draw.skin import Hanging, Points, Skin, body
 from streamer.studio.dynamics import CLOTH, CORD, Material, Part
 
 # Coordinates read as paths: filled lines, not one number a line.

@@ -11,7 +11,7 @@ from streamer.studio.draw.anatomy import HATS, Anatomy
 from streamer.studio.draw.hair import gathered, long, short, textured
 from streamer.studio.draw.hair.kit import Kit, flowing
 from streamer.studio.draw.hair.loose import loosen
-from streamer.studio.draw.sketch import points3
+from streamer.studio.draw.skin import points3
 
 __all__ = ["STYLES", "Kit", "dress", "flowing"]
 

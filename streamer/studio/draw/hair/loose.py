@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamer.studio.draw.sketch import Hanging, Linear, Skin, Stroke, points3
+from streamer.studio.draw.sketch import Linear, Stroke
+from streamer.studio.draw.skin import Hanging, Skin, points3
 from streamer.studio.dynamics import LOCK, MASS, TAIL, TUFT, Material, Part
 
 _HANGS = 0.45  # height (down is positive) that a broad mass must reach to swing
