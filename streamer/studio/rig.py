@@ -54,6 +54,7 @@ class Truth:
     face_mask: np.ndarray  # [S,S] bool: the face's skin and features where unoccluded
     mouth_box: Box  # including lips and lines
     eye_boxes: tuple[Box, Box]  # including lashes; the viewer's left eye first
+    hand_boxes: tuple[Box | None, Box | None]  # palm and fingers, the viewer's left first; None if not in the picture
     keypoints: np.ndarray  # [K,3] float32: x, y in pixels and 1 if visible, else 0 (KEYPOINTS names them)
     inner_lip: float  # distance between the midpoints of the inner lips in pixels
     inner_lip_share: float  # the same relative to this character's widest opening, without foreshortening
@@ -161,9 +162,11 @@ class Rig:
         face_mask = front[..., 0] & ~front[..., 1] & ~front[..., 2]
         keypoints = self._locate(front)
         boxes = [self._box(*self._anatomy.marks[name]) for name in ("mouth_box", "eye_box_left", "eye_box_right")]
+        left, right = (self._hand_box(side) for side in _SIDES)
         top, bottom = KEYPOINTS.index("inner_lip_top"), KEYPOINTS.index("inner_lip_bottom")
         inner_lip = float(np.hypot(*(keypoints[bottom, :2] - keypoints[top, :2])))
-        truth = Truth(face_mask, boxes[0], (boxes[1], boxes[2]), keypoints, inner_lip, self._opening)
+        eyes, hands = (boxes[1], boxes[2]), (left, right)
+        truth = Truth(face_mask, boxes[0], eyes, hands, keypoints, inner_lip, self._opening)
         return image, truth
 
     def points(self) -> np.ndarray:
@@ -218,6 +221,13 @@ class Rig:
             if not visible:
                 shown[[name.startswith(prefix) for name in KEYPOINTS]] = False
         return shown
+
+    def _hand_box(self, side: str) -> Box | None:
+        if not self._anatomy.shown.get(f"hand_{side}"):
+            return None
+        box = self._box(*self._anatomy.marks[f"hand_box_{side}"])
+        inside = box[0] < self.size and box[1] < self.size and box[2] > 0 and box[3] > 0
+        return box if inside else None
 
     def _box(self, *parts: slice) -> Box:
         x = np.concatenate([self._sketch.x[p] for p in parts]) / self._factor

@@ -136,6 +136,7 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
     parts = ("wrist", *(f"{finger}_{joint}" for finger in FINGERS for joint in range(1, 5)))
     for k, part in enumerate(parts):
         a.keypoints[f"hand_{name}_{part}"] = start + k
+    a.marks[f"hand_box_{name}"] = (palm.points, *(outline.points for outline in fingers.values()))
     for ink in inks:
         s.show(ink, False)
 
