@@ -37,10 +37,10 @@ class Material:
 
 
 EARRING = Material(26.0, 0.07, 3.0, 0.75, 0.1, 0.9)
-EAR = Material(38.0, 0.12, 4.5, 0.26, 0.3)
+EAR = Material(46.0, 0.12, 4.5, 0.26, 0.3)
 TUFT = Material(40.0, 0.16, 3.6, 0.12, 0.25)
-LOCK = Material(38.0, 0.13, 4.0, 0.21, 0.25, 0.1)
-TAIL = Material(44.0, 0.11, 1.9, 0.34, 0.25, 0.25)
+LOCK = Material(38.0, 0.13, 3.6, 0.21, 0.25, 0.1)
+TAIL = Material(44.0, 0.11, 1.7, 0.34, 0.25, 0.25)
 MASS = Material(40.0, 0.15, 4.4, 0.13, 0.25, 0.1)
 SCARF = Material(11.0, 0.18, 5.0, 0.26, 0.3)
 CLOTH = Material(22.0, 0.2, 7.0, 0.045, 0.2)
@@ -141,9 +141,10 @@ class Pendulums:
             speed = (driven[row] - self._driven[row]) / dt
             at, velocity = self._at[row], self._velocity[row] - (speed - self._speed[row])
             self._speed[row] = speed
-            self._at[row] = np.clip(a[row] * at + b[row] * velocity, -self._bound[row], self._bound[row])
-            most = self._bound[row] * self.omega[row]
-            self._velocity[row] = np.clip(c[row] * at + d[row] * velocity, -most, most)
+            most = self._bound[row]
+            moved, faster = a[row] * at + b[row] * velocity, c[row] * at + d[row] * velocity
+            self._at[row] = np.clip(moved, -most, most)
+            self._velocity[row] = np.clip(faster, -most * self.omega[row], most * self.omega[row])
         self._driven = driven
 
     @property
@@ -221,7 +222,7 @@ class Loose:
 LATCHES = ("lock", "glasses", "hood")
 _SHAKES = 0.8  # rad/s of a head's turn, from which it shakes hair loose
 _LOOSENED = 0.7  # radians beyond that, within about a second, at which a lock falls
-_NODS, _SLIPS = 0.7, 1.7  # rad/s downward from which glasses slip; how far they do for a radian
+_NODS, _SLIPS = 0.7, 2.2  # rad/s downward from which glasses slip; how far they do for a radian
 _LEANS, _SLIDES = 0.8, 0.55  # the same of the torso's lean and a hood
 _TOSS = 1.6  # rad/s of an upward flick that puts everything back
 _EASE = 9.0  # rad/s
@@ -252,7 +253,8 @@ class Latches:
         target = self._target
         if self._shaken > _LOOSENED:
             target["lock"] = 1.0
-        target["glasses"] = min(target["glasses"] + _SLIPS * max(-pitch - _NODS, 0.0) * dt, 1.0)
+        if pose[1] < 0:  # not on the way back from a toss
+            target["glasses"] = min(target["glasses"] + _SLIPS * max(-pitch - _NODS, 0.0) * dt, 1.0)
         slid = max(abs(lean) - _LEANS, 0.0) + max(shrug - _LEANS, 0.0)
         target["hood"] = min(target["hood"] + _SLIDES * slid * dt, 1.0)
         if pitch > _TOSS / 2 and pitch + 0.4 * abs(yaw) > _TOSS and pose[1] > 0.02:

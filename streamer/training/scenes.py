@@ -188,7 +188,7 @@ def passage(
     controls, heard, truth, emotion = _lived(total, voices, silence, wide, rng)
     if rng.random() < 0.5:
         _ask_for_more(controls, rng, float(rng.uniform(1.0, 2.0)))
-    for chance, gesture in ((0.3, _shake), (0.3, _nods), (0.25, _toss)):
+    for chance, gesture in ((0.4, _shake), (0.35, _nods), (0.3, _toss)):
         if rng.random() < chance:
             gesture(controls, int(rng.integers(total)), rng)
     _show_hands(controls, _WARM_UP + drawn, hands, rng)
