@@ -28,7 +28,7 @@ def speech() -> Speech:
 @pytest.fixture(scope="module")
 def scenes(speech: Speech) -> list[Scene]:
     """Scenes with points, some bent."""
-    shot = Shot(192, 4, 2, 6, tracked=900, hands=0.6, styled=0.0)
+    shot = Shot(192, 4, 2, 6, references=4, tracked=900, hands=0.6, styled=0.0)
     return [scene(FIRST_SEED + k, shot, *speech, np.random.default_rng(k)) for k in range(6)]
 
 
@@ -109,7 +109,7 @@ def test_hands_are_seen_in_the_share_that_was_asked_for(speech: Speech) -> None:
         furthest = max(furthest, float(np.abs(controls[:, INDEX["yaw"]]).max()))
     assert furthest > 0.4
     rng = np.random.default_rng(0)
-    shares = [scene(FIRST_SEED + k, Shot(32, 1, references=1), *speech, rng).boxes[:, 3:].any() for k in range(40)]
+    shares = [scene(FIRST_SEED + k, Shot(32, 1), *speech, rng).boxes[:, 3:].any() for k in range(40)]
     assert 0.2 < np.mean(shares) < 0.6
 
 

@@ -249,6 +249,16 @@ def test_a_latch_holds_until_the_head_is_tossed(latch: str) -> None:
         assert (np.abs(rig.draw(rest()).astype(int) - in_place).max(-1) > 8).mean() < 0.002
 
 
+def test_a_fallen_lock_covers_the_face_in_the_truth() -> None:
+    """Where the lock lies over skin, the face's mask ends."""
+    with Rig(with_latch("lock"), 256) as rig:
+        before = rig.draw_with_truth(rest())[1].face_mask
+        for row in LOOSENING["lock"] + [rest()] * 10 * FPS:
+            rig.advance(row)
+        after = rig.draw_with_truth(rest())[1].face_mask
+    assert (before & ~after).sum() > 40 and (after & ~before).sum() < 10
+
+
 def test_ordinary_motion_leaves_latches_alone() -> None:
     """A single turn and a slow nod drop no lock."""
     with Rig(with_latch("lock"), 32) as rig:

@@ -256,7 +256,7 @@ class Shot:
     """Fraction of scenes that are slightly moved, stretched and bent."""
     hands: float = 0.4
     """Fraction of scenes in which hands are seen in at least one drawn frame; in the others they never are."""
-    references: int = 4
+    references: int = 1
     """Reference pictures at most, the neutral one included; each number from 1 on is equally likely."""
     tracked: int = 0
     """Points whose places are told in all references and frames. 0 draws twice as fast."""

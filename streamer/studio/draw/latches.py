@@ -5,7 +5,7 @@ import numpy as np
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.hair.kit import LOCK, Kit, flowing, ribbon
 from streamer.studio.draw.palette import alpha
-from streamer.studio.draw.sketch import Moment, Outline
+from streamer.studio.draw.sketch import COVER, Moment, Outline
 from streamer.studio.draw.skin import Hanging, Skin, Sliding, body, head, points3, ramp
 from streamer.studio.dynamics import LOCK as HAIR
 from streamer.studio.dynamics import Part
@@ -83,7 +83,7 @@ def lock(a: Anatomy, k: Kit) -> None:
     count, skin = 2 * len(LOCK) - 1, _swinging(a)
     shape = s.blank(count, closed=False, corners=(_CORNER,), skin=skin)
     edge = s.blank(count, corners=(_CORNER,), skin=skin)
-    inks = [s.paint(shape, k.fill(), k.h.line, _LINE), s.paint(edge, alpha(k.h.shadow, 0.6))]
+    inks = [s.paint(shape, k.fill(), k.h.line, _LINE, COVER), s.paint(edge, alpha(k.h.shadow, 0.6))]
 
     def update(now: Moment) -> None:
         fallen = now.latches.value["lock"]
