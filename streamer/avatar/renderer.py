@@ -28,7 +28,10 @@ class Renderer(Protocol):
 
 @runtime_checkable
 class ConditionedRenderer(Protocol):
-    """A `Renderer` that also needs each frame's articulation and emotion, whether the frame is drawn or not."""
+    """A `Renderer` with a memory: it needs each frame's controls and emotion, whether the frame is drawn or not.
+
+    The neural generator needs the articulation too. The studio rig moves its loose parts and fades marks of emotion.
+    """
 
     def hear(self, controls: np.ndarray, curves: ArticulationFrame, emotion: np.ndarray) -> None:
         """Takes a frame's controls [C], articulation, and the strength [E] of each of controls.EMOTIONS."""

@@ -49,7 +49,7 @@ def draw_sheet(
     for k, seed in enumerate(seeds):
         with Rig(Character.from_seed(seed), size) as rig:
             y, x = (gap + (k // columns) * (size + gap)), (gap + (k % columns) * (size + gap))
-            sheet[y : y + size, x : x + size] = rig.draw(np.clip(POSES[k % len(POSES)], -1, 1), 0.3 * k)[..., :3]
+            sheet[y : y + size, x : x + size] = rig.draw(np.clip(POSES[k % len(POSES)], -1, 1))[..., :3]
     Image.fromarray(sheet).save(path, quality=88)  # applies to JPEG; PNG ignores it
 
 

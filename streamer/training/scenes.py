@@ -1,44 +1,44 @@
 """Training scenes for the generator: studio characters that speak, look around and gesture, rendered on the fly.
 
-A scene is one character, its neutral picture, and some frames with full ground truth. Characters with seeds below
+A scene is one character, its reference pictures, and some frames with full ground truth. Loose parts and latches
+remember the whole passage, its undrawn frames included. Characters with seeds below
 `FIRST_SEED`, including those that a server offers, are never used here: they are held out for testing.
 
-Letters used in shapes: T frames, S picture edge, s latent edge (S / 16), C controls, A frames of audio per frame, W
-outputs of the articulation network per frame (voices.WIDTH), M mouth channels.
+Letters used in shapes: T frames, N frames of a passage, S picture edge, s latent edge (S / 16), C controls, A frames of
+audio per frame, W outputs of the articulation network per frame (voices.WIDTH), M mouth channels, R references, K key
+points of rig.KEYPOINTS, P followed points, Q tracked points, L latches (dynamics.LATCHES).
 """
 
 import multiprocessing
 import queue
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamer.base.alpha import premultiplied
 from streamer.base.constants import FPS
-from streamer.model.config import STRIDE
 from streamer.motion.articulation import PROSODY
-from streamer.motion.controls import CONTROLS, EMOTIONS, INDEX, MOUTH, rest
+from streamer.motion.controls import CONTROLS, EMOTIONS, HIGHEST, INDEX, LOWEST, MOUTH
 from streamer.motion.idle import IdleMotion
-from streamer.studio.character import Character
-from streamer.studio.rig import KEYPOINTS, Rig, Truth
+from streamer.training.drawn_scene import WEIGHT_STRIDE, Passage, choose_roles, draw
 from streamer.training.variety import Bend, Style
 from streamer.training.voices import Voices
+
+__all__ = ["FIRST_SEED", "SEEDS", "WEIGHT_STRIDE", "Scene", "Scenes", "Shot", "passage", "perform", "scene", "windows"]
 
 FIRST_SEED = 100_000
 SEEDS = 200_000
 """Training characters have the seeds FIRST_SEED to FIRST_SEED + SEEDS - 1."""
 
-WEIGHT_STRIDE = 4
-_MOUTH, _EYES, _FACE, _HANDS = 10.0, 9.0, 1.5, 2.5
-_HAND_POINTS = np.array([i for i, name in enumerate(KEYPOINTS) if name.startswith("hand_")])
-_POINTS = 400
-_ALIKE = 30.0
-"""Mean colour difference, of 255, up to which a point counts as visible in another frame."""
 _LOOK_ROUND = 2.0
 """Seconds after which a waiting worker checks whether it is still needed."""
+_SHOWN = 0.45  # from which a raised hand is well in the picture
 _WARM_UP = 2 * FPS  # frames of idle motion before a scene begins
+
+
+def _nothing() -> np.ndarray:
+    return np.zeros(0, np.float32)
 
 
 @dataclass
@@ -59,34 +59,28 @@ class Scene:
     points: np.ndarray  # [P, 2] float32: points in the picture, in pixels
     followed: np.ndarray  # [T, P, 3] float32: their positions in the frame, and 1 if visible there, else 0
     style: Style | None  # a style to be applied; pictures and frames are stored without it
-
-
-def _weights(truth: Truth, size: int) -> np.ndarray:
-    """[S / 4, S / 4] float16."""
-    edge = size // WEIGHT_STRIDE
-    face = truth.face_mask.reshape(edge, WEIGHT_STRIDE, edge, WEIGHT_STRIDE).mean((1, 3))
-    weights = 1 + (_FACE - 1) * face
-
-    def raise_box(box: tuple[float, float, float, float], value: float, margin: float) -> None:
-        x0, y0 = (int(max(v - margin, 0)) // WEIGHT_STRIDE for v in box[:2])
-        x1, y1 = (-int(-(v + margin) // WEIGHT_STRIDE) for v in box[2:])
-        region = weights[y0:y1, x0:x1]
-        np.maximum(region, value, out=region)
-
-    margin = 0.012 * size
-    hands = truth.keypoints[_HAND_POINTS]
-    hands = hands[hands[:, 2] > 0, :2]
-    if len(hands):
-        raise_box((*hands.min(0), *hands.max(0)), _HANDS, 2 * margin)
-    for box in truth.eye_boxes:
-        raise_box(box, _EYES, margin)
-    raise_box(truth.mouth_box, _MOUTH, margin)
-    return weights.astype(np.float16)
-
-
-def _face(truth: Truth, size: int) -> np.ndarray:
-    edge = size // STRIDE
-    return truth.face_mask.reshape(edge, STRIDE, edge, STRIDE).mean((1, 3)).astype(np.float16)
+    # From here on arrays are empty where a scene's source does not tell.
+    references: np.ndarray = field(default_factory=_nothing)
+    """[R, S, S, 4] uint8: pictures to copy from, the first of which is `picture`"""
+    reference_roles: tuple[str, ...] = ()
+    """[R] of drawn_scene.ROLES"""
+    reference_controls: np.ndarray = field(default_factory=_nothing)
+    """[R, C] float32"""
+    reference_points: np.ndarray = field(default_factory=_nothing)
+    """[R, Q, 3] float32: points of the character in each reference, in pixels, and 1 where seen there, else 0. A point
+    that is seen in reference and frame is exact flow between them."""
+    frame_points: np.ndarray = field(default_factory=_nothing)
+    """[T, Q, 3] float32: the same points in each frame"""
+    keypoints: np.ndarray = field(default_factory=_nothing)
+    """[T, K, 3] float32: x, y in pixels, and 1 where visible, else 0"""
+    reference_keypoints: np.ndarray = field(default_factory=_nothing)
+    """[R, K, 3] float32"""
+    boxes: np.ndarray = field(default_factory=_nothing)
+    """[T, 5, 4] float32: x0, y0, x1, y1 in pixels of drawn_scene.BOXES; 0 for a hand that is not in the picture"""
+    reference_boxes: np.ndarray = field(default_factory=_nothing)
+    """[R, 5, 4] float32"""
+    latches: np.ndarray = field(default_factory=_nothing)
+    """[T, L] float32: 0 in place, to 1 out of place"""
 
 
 def _smooth_noise(frames: int, seconds: float, rng: np.random.Generator) -> np.ndarray:
@@ -104,11 +98,14 @@ _REACH = {
 }  # fmt: skip
 
 
-def _ask_for_more(controls: np.ndarray, rng: np.random.Generator) -> None:
-    """In place: a plan [T, C] as a user gives it, with poses, glances and winks of its own."""
+def _ask_for_more(controls: np.ndarray, rng: np.random.Generator, further: float = 1.0) -> None:
+    """In place: a plan [T, C] as a user gives it, with poses, glances and winks of its own. Heads turn `further` than
+    _REACH.
+    """
     frames = len(controls)
     for name, reach in _REACH.items():
         if rng.random() < 0.5:
+            reach *= further if name in ("yaw", "pitch", "roll") else 1.0
             controls[:, INDEX[name]] += reach * _smooth_noise(frames, float(rng.uniform(0.3, 2.0)), rng)
     for name in ("squint", "eye_wide", "blush", "shrug"):
         if rng.random() < 0.25:
@@ -139,14 +136,10 @@ def _blinking(frames: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([left, left if rng.random() < 0.75 else right], 1).astype(np.float32)
 
 
-def perform(
-    frames: int, voices: Voices, silence: np.ndarray, wide: float, rng: np.random.Generator
+def _lived(
+    total: int, voices: Voices, silence: np.ndarray, wide: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """
-    A passage of a speaking character: controls [T, C], heard [T, W], truth [T, M], emotion [T, E]. In a fraction `wide`
-    of the passages, mouth and lids take all shapes instead.
-    """
-    total = frames + _WARM_UP
+    """Controls [N, C], heard [N, W], truth [N, M] and emotion [N, E] of idle motion and speech."""
     heard, truth = voices.passage(total, silence, rng)
     all_shapes = rng.random() < wide
     if all_shapes:
@@ -166,50 +159,79 @@ def perform(
         controls[k] = life.step(heard[k, : len(MOUTH)], heard[k, len(MOUTH) : len(MOUTH) + len(PROSODY)])
     if all_shapes:
         controls[:, [INDEX["blink_left"], INDEX["blink_right"]]] = _blinking(total, rng)
-    controls, heard, truth, emotion = (x[_WARM_UP:] for x in (controls, heard, truth, emotion))
+    return controls, heard, truth, emotion
+
+
+def perform(
+    frames: int, voices: Voices, silence: np.ndarray, wide: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """
+    A passage of a speaking character: controls [T, C], heard [T, W], truth [T, M], emotion [T, E]. In a fraction `wide`
+    of the passages, mouth and lids take all shapes instead.
+    """
+    lived = _lived(frames + _WARM_UP, voices, silence, wide, rng)
+    controls, heard, truth, emotion = (x[_WARM_UP:] for x in lived)
     if rng.random() < 0.35:
         _ask_for_more(controls, rng)
     return controls, heard, truth, emotion
 
 
-def _patches(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Colours [P, 9, 3] of a premultiplied picture [S, S, 4] at and around points [P, 2]."""
-    edge = len(picture) - 2
-    x, y = np.floor(points).astype(int).clip(1, edge).T
-    return np.stack([picture[y + j, x + i, :3] for j in (-1, 0, 1) for i in (-1, 0, 1)], 1).astype(np.int16)
+def passage(
+    frames: int, drawn: np.ndarray, hands: bool, voices: Voices, silence: np.ndarray, wide: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """
+    As `perform`, of _WARM_UP + `frames` frames, so that loose parts have swung before the first that counts. Heads turn
+    up to twice as far, shake, nod and toss. Hands are seen in some of the frames `drawn` [T], or in none at all.
+    """
+    total = frames + _WARM_UP
+    controls, heard, truth, emotion = _lived(total, voices, silence, wide, rng)
+    if rng.random() < 0.5:
+        _ask_for_more(controls, rng, float(rng.uniform(1.0, 2.0)))
+    for chance, gesture in ((0.4, _shake), (0.35, _nods), (0.3, _toss)):
+        if rng.random() < chance:
+            gesture(controls, int(rng.integers(total)), rng)
+    _show_hands(controls, _WARM_UP + drawn, hands, rng)
+    np.clip(controls, LOWEST, HIGHEST, out=controls)
+    return controls, heard, truth, emotion
 
 
-def follow(picture: np.ndarray, points: np.ndarray, frame: np.ndarray, now: np.ndarray) -> np.ndarray:
-    """[P, 3]: positions `now` [P, 2] in a frame of points [P, 2] of the picture, and 1 if it looks the same there."""
-    inside = ((now >= 0) & (now < len(frame))).all(1)
-    alike = np.abs(_patches(picture, points) - _patches(frame, now)).mean((1, 2)) < _ALIKE
-    return np.concatenate([now, (inside & alike)[:, None]], 1).astype(np.float32)
+def _shake(controls: np.ndarray, start: int, rng: np.random.Generator) -> None:
+    """In place: the head shakes, hard enough that a lock of hair may fall."""
+    t = np.arange(min(int(rng.uniform(0.8, 1.6) * FPS), len(controls) - start)) / FPS
+    swing = rng.uniform(0.2, 0.35) * np.sin(2 * np.pi * rng.uniform(1.6, 2.4) * t) * np.minimum(1, 6 * t)
+    controls[start : start + len(t), INDEX["yaw"]] += swing
 
 
-def draw(
-    seed: int, size: int, controls: np.ndarray, background: bool, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Renders the character of `seed` with controls [T, C]: a Scene's arrays."""
-    with Rig(Character.from_seed(seed), size, background) as rig:
-        image, truth = rig.draw_with_truth(rest())
-        picture, face = premultiplied(image), _face(truth, size)
-        points = rig.points()
-        chosen = rng.choice(np.flatnonzero(points[:, 2]), _POINTS)
-        points = points[chosen, :2]
-        parts: dict[str, list] = {name: [] for name in ("frames", "followed", "weights", "mouths", "openings")}
-        for row in controls:
-            image, truth = rig.draw_with_truth(row)
-            parts["frames"].append(premultiplied(image))
-            parts["followed"].append(follow(picture, points, parts["frames"][-1], rig.points()[chosen, :2]))
-            parts["weights"].append(_weights(truth, size))
-            parts["mouths"].append(np.array(truth.mouth_box, np.float32))
-            parts["openings"].append(np.float32(truth.inner_lip_share))
-    return {
-        "picture": picture,
-        "face": face,
-        "points": points,
-        **{name: np.stack(rows) for name, rows in parts.items()},
-    }
+def _nods(controls: np.ndarray, start: int, rng: np.random.Generator) -> None:
+    """In place: deep nods, at which glasses slip."""
+    t = np.arange(min(int(rng.uniform(1.0, 3.0) * FPS), len(controls) - start)) / FPS
+    swing = rng.uniform(0.12, 0.28) * np.maximum(np.sin(2 * np.pi * rng.uniform(1.0, 1.8) * t), 0)
+    controls[start : start + len(t), INDEX["pitch"]] -= swing
+
+
+def _toss(controls: np.ndarray, start: int, rng: np.random.Generator) -> None:
+    """In place: the head is tossed back, which puts hair, glasses and hoods in place."""
+    shape = np.array([-0.25, -0.3, 0.5, 1.0, 0.9, 0.5, 0.2, 0.05])[: len(controls) - start]
+    controls[start : start + len(shape), INDEX["pitch"]] += rng.uniform(0.22, 0.3) * shape
+    controls[start : start + len(shape), INDEX["yaw"]] += rng.normal(0, 0.08) * shape
+
+
+def _show_hands(controls: np.ndarray, drawn: np.ndarray, hands: bool, rng: np.random.Generator) -> None:
+    """In place: one or both hands are up in some of the frames `drawn`, or both are down throughout."""
+    raises = np.array([INDEX["left_raise"], INDEX["right_raise"]])
+    if not hands:
+        controls[:, raises] = 0
+        return
+    if (controls[np.ix_(drawn, raises)] > _SHOWN).any():
+        return
+    middle = int(rng.choice(drawn))
+    ramp = np.clip(1 - (np.abs(np.arange(len(controls)) - middle) - rng.uniform(4, 40)) / 8, 0, 1)
+    for side in ("left", "right") if rng.random() < 0.5 else (str(rng.choice(("left", "right"))),):
+        controls[:, INDEX[f"{side}_raise"]] = rng.uniform(0.6, 1.0) * ramp
+        for name, middling, reach in (("x", 0.0, 0.2), ("y", 0.05, 0.15), ("turn", 0.1, 0.25), ("curl", 0.2, 0.3),
+                                      ("point", 0.0, 0.4)):  # fmt: skip
+            controls[:, INDEX[f"{side}_{name}"]] = middling + reach * _smooth_noise(len(controls), 1.5, rng)
 
 
 @dataclass(frozen=True)
@@ -232,10 +254,19 @@ class Shot:
     """Fraction of scenes with a style other than the studio's."""
     bent: float = 0.5
     """Fraction of scenes that are slightly moved, stretched and bent."""
+    hands: float = 0.4
+    """Fraction of scenes in which hands are seen in at least one drawn frame; in the others they never are."""
+    references: int = 1
+    """Reference pictures at most, the neutral one included; each number from 1 on is equally likely."""
+    tracked: int = 0
+    """Points whose places are told in all references and frames. 0 draws twice as fast."""
 
     def __post_init__(self) -> None:
         if min(self.frames, self.run, self.window) < 1 or self.frames % self.run or self.spread < self.run:
             raise ValueError(f"{self.frames} frames in runs of {self.run}, one every {self.spread}: do not fit")
+        if self.references < 1 or self.tracked < 0:
+            raise ValueError(f"a scene has at least 1 reference and 0 tracked points, not {self.references} and "
+                             f"{self.tracked}")  # fmt: skip
 
     @property
     def drawn(self) -> np.ndarray:
@@ -253,22 +284,37 @@ def windows(x: np.ndarray, length: int) -> np.ndarray:
 def scene(seed: int, shot: Shot, voices: Voices, silence: np.ndarray, rng: np.random.Generator) -> Scene:
     """One scene of the character with `seed`."""
     at = shot.drawn
-    controls, heard, truth, emotion = perform(int(at[-1]) + 1, voices, silence, shot.wide, rng)
-    drawn = draw(seed, shot.size, controls[at], rng.random() < shot.opaque, rng)
+    frames = int(at[-1]) + 1
+    hands = bool(rng.random() < shot.hands)
+    controls, heard, truth, emotion = passage(frames, at, hands, voices, silence, shot.wide, rng)
+    acted = Passage(controls, emotion, _WARM_UP + at)
+    roles = choose_roles(shot.references, hands, rng)
+    drawn = draw(seed, shot.size, acted, roles, shot.tracked, rng.random() < shot.opaque, rng)
     if rng.random() < shot.bent:
-        bend = Bend.random(rng)
-        for name in ("picture", "face", "frames", "weights"):
-            drawn[name] = bend(drawn[name])
-        drawn["mouths"] = bend.places(drawn["mouths"].reshape(-1, 2), shot.size).reshape(-1, 4)
-        drawn["points"] = bend.places(drawn["points"], shot.size)
-        drawn["followed"][..., :2] = bend.places(drawn["followed"][..., :2].reshape(-1, 2), shot.size).reshape(
-            *drawn["followed"].shape[:2], 2
-        )
+        _bend(drawn, Bend.random(rng), shot.size)
     style = Style.random(rng) if rng.random() < shot.styled else None
+    controls, heard, truth, emotion = (x[_WARM_UP:] for x in (controls, heard, truth, emotion))
     return Scene(
         seed=seed, controls=windows(controls, 2)[at], heard=windows(heard, shot.window)[at], truth=truth[at],
-        emotion=emotion[at], style=style, **drawn,
+        emotion=emotion[at], style=style, reference_roles=roles, **drawn,
     )  # fmt: skip
+
+
+def _bend(drawn: dict[str, np.ndarray], bend: Bend, size: int) -> None:
+    """In place: bends all pictures, maps, points and boxes of a scene alike."""
+    for name in ("picture", "face", "frames", "weights", "references"):
+        drawn[name] = bend(drawn[name])
+    for name in ("mouths", "points", "boxes", "reference_boxes"):
+        places = drawn[name]
+        drawn[name] = bend.places(places.reshape(-1, 2), size).reshape(places.shape)
+        if name.endswith("boxes"):
+            drawn[name][~places.any(-1)] = 0
+    for name in ("followed", "keypoints", "reference_keypoints", "reference_points", "frame_points"):
+        places = drawn[name]
+        if places.size:
+            moved = bend.places(places[..., :2].reshape(-1, 2), size).reshape(*places.shape[:-1], 2)
+            moved[~places.any(-1)] = 0  # a lowered hand's points have no place
+            drawn[name] = np.concatenate([moved, places[..., 2:]], -1)
 
 
 def _work(job: tuple, out: "multiprocessing.Queue[Scene]", number: int) -> None:

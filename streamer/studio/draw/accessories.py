@@ -8,10 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from streamer.studio.draw import latches
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.eyes import EYE_X, EYE_Y
 from streamer.studio.draw.palette import Cloth, Color, alpha, cloth, hair, mix
-from streamer.studio.draw.sketch import COVER, Fill, Linear, Points, Radial, Skin, body, head, ramp
+from streamer.studio.draw.sketch import COVER, Fill, Linear, Radial
+from streamer.studio.draw.skin import Hanging, Points, Skin, body, head, ramp
+from streamer.studio.dynamics import CORD, EAR, EARRING, SCARF, Material, Part
 
 # Coordinates read as paths: filled lines, not one number a line.
 # fmt: off
@@ -44,6 +47,13 @@ class Bench:
         s.paint(s.outline(paths, self.skin, False), None, color, width, self.label if cover else None)
 
 
+def _hung(name: str, anchor: tuple[float, float, float], tip: tuple[float, float, float], material: Material,
+        skin: Skin = head, rigid: bool = False) -> Hanging:
+    """A skin that swings about an anchor."""
+    weight = float(skin(np.array([anchor]))[0][0])
+    return Hanging(skin, Part(name, anchor, tip, material, weight, rigid=rigid))
+
+
 def oval(x: float, y: float, rx: float, ry: float, z: float, n: int = 10) -> np.ndarray:
     """[n,3] an ellipse."""
     t = np.arange(n) * 2 * np.pi / n
@@ -72,6 +82,7 @@ def cat_ears(a: Anatomy) -> None:
     c = Cloth(fur.light, fur.base, fur.shadow, fur.deep, fur.line)
     for e in (-1, 1):
         y = -top
+        b.skin = _hung("ear", (e * 0.38, y + 0.24, 0.0), (e * 0.44, y - 0.31, 0.0), EAR)
         ear = [(e * 0.16, y + 0.06, -0.02), (e * 0.26, y - 0.16, -0.04), (e * 0.44, y - 0.31, -0.06),
             (e * 0.44, y - 0.31, -0.06), (e * 0.56, y - 0.04, -0.05), (e * 0.58, y + 0.30, -0.02),
             (e * 0.35, y + 0.3, -0.02)]
@@ -92,6 +103,7 @@ def fox_ears(a: Anatomy) -> None:
     fur = a.hair if not a.is_("hair", "bald", "hijab", "buzz cut") else hair((214, 126, 60))
     c = Cloth(fur.light, fur.base, fur.shadow, fur.deep, fur.line)
     for e in (-1, 1):
+        b.skin = _hung("ear", (e * 0.38, y + 0.26, 0.0), (e * 0.42, y - 0.38, 0.0), EAR)
         ear = [(e * 0.10, y + 0.08, -0.02), (e * 0.22, y - 0.14, -0.05), (e * 0.42, y - 0.38, -0.08),
         (e * 0.42, y - 0.38, -0.08), (e * 0.56, y - 0.10, -0.06), (e * 0.62, y + 0.32, -0.02),
             (e * 0.3, y + 0.3, -0.02)]
@@ -115,6 +127,7 @@ def bunny_ears(a: Anatomy) -> None:
     c = cloth((248, 242, 240))
     for e in (-1, 1):
         bent = 0.10 if e > 0 else 0.0
+        b.skin = _hung("ear", (e * 0.20, y + 0.11, 0.0), (e * 0.23, y - 0.34, 0.0), EAR, skin)
         ear = [(e * 0.10, y + 0.10, 0.0), (e * 0.10, y - 0.12, -0.02), (e * (0.14 + bent * 0.4), y - 0.30, -0.05),
             (e * (0.23 + bent), y - 0.345 + bent, -0.06), (e * (0.31 + bent), y - 0.26 + bent, -0.05),
             (e * 0.33, y - 0.08, -0.02), (e * 0.29, y + 0.12, 0.0)]
@@ -140,7 +153,8 @@ def horns(a: Anatomy) -> None:
 
 
 def halo_back(a: Anatomy) -> None:
-    b, y = Bench(a, label=None), -a.marks["hair_top"] - 0.20
+    y = -a.marks["hair_top"] - 0.20
+    b = Bench(a, _hung("halo", (0.0, y, 0.0), (0.0, y + 0.7, 0.0), SCARF, rigid=True), None)
     b.shape(oval(0.0, y, 0.40, 0.125, -0.05, 12), None, alpha((255, 236, 160), 0.35), 0.085)
     b.shape(oval(0.0, y, 0.40, 0.125, -0.05, 12), None, (226, 176, 70), 0.052)
     b.shape(oval(0.0, y, 0.40, 0.125, -0.05, 12), None, (255, 238, 168), 0.030)
@@ -201,6 +215,7 @@ def beanie(a: Anatomy) -> None:
     b.lines([[(x, -0.605 + 0.30 * x * x, 0.35 - 0.75 * x * x),
         (x * 1.02, -0.445 + 0.30 * x * x, 0.35 - 0.75 * x * x)] for x in np.linspace(-0.54, 0.54, 13)],
         alpha(c.deep, 0.5), 0.010)
+    b.skin = _hung("bobble", (0.0, -0.97, 0.0), (0.0, -1.14, 0.0), EARRING, rigid=True)
     b.piece(oval(0.0, -1.06, 0.115, 0.10, -0.02, 9), cloth(mix(c.light, (255, 255, 255), 0.5)))
 
 
@@ -227,12 +242,14 @@ def cap(a: Anatomy) -> None:
 def witch_hat(a: Anatomy) -> None:
     b, k = Bench(a), a.accent
     c = cloth(mix(a.cloth.base, (50, 42, 66), 0.6))
+    b.skin = _hung("tip", (0.0, -0.60, 0.0), (0.36, -1.16, 0.0), EAR)
     cone = [(-0.50, -0.50, 0.05), (-0.38, -0.78, 0.0), (-0.20, -1.02, 0.0), (0.10, -1.15, -0.02),
         (0.44, -1.13, -0.05), (0.44, -1.13, -0.05), (0.32, -1.04, 0.0), (0.40, -0.80, 0.0), (0.50, -0.50, 0.05),
         (0.0, -0.46, 0.3)]
     b.piece(cone, c)
     b.lines([[(0.10, -1.10, 0.0), (0.16, -1.0, 0.03), (0.30, -1.02, 0.0)], [(-0.2, -0.98, 0.03),
         (-0.08, -0.92, 0.08)]], alpha(c.line, 0.8), 0.012)
+    b.skin = head
     band = [(-0.485, -0.55, 0.06), (-0.44, -0.68, 0.04), (0.0, -0.72, 0.25), (0.44, -0.68, 0.04),
         (0.485, -0.55, 0.06), (0.0, -0.55, 0.33)]
     b.piece(band, k)
@@ -283,9 +300,11 @@ def ribbon(a: Anatomy) -> None:
     b, c = Bench(a), a.accent
     x, y, z = 0.30, -a.marks["hair_top"] + 0.13, 0.10
     for e in (-1, 1):
+        b.skin = _hung("ribbon", (x, y, z), (x + e * 0.15, y + 0.31, z), CORD)
         b.piece([(x + e * 0.03, y + 0.02, z), (x + e * 0.12, y + 0.12, z), (x + e * 0.19, y + 0.28, z),
         (x + e * 0.19, y + 0.28, z), (x + e * 0.11, y + 0.25, z), (x + e * 0.06, y + 0.31, z),
             (x + e * 0.06, y + 0.31, z)], c)
+    b.skin = head
     for e in (-1, 1):
         b.piece([(x, y, z), (x + e * 0.14, y - 0.15, z), (x + e * 0.31, y - 0.19, z), (x + e * 0.33, y - 0.02, z),
         (x + e * 0.29, y + 0.12, z), (x + e * 0.13, y + 0.08, z)], c)
@@ -300,7 +319,7 @@ def ribbon(a: Anatomy) -> None:
 
 def _frames(a: Anatomy, shape: Callable[[int], list[tuple[float, float]]], color: Color, width: float,
         full: bool = True) -> None:
-    b, z = Bench(a), 0.45
+    b, z = Bench(a, latches.eyewear(a)), 0.45
     for e in (-1, 1):
         lens = [(x, y, z - 0.30 * abs(x) ** 1.7) for x, y in shape(e)]
         b.shape(lens, Linear((e * 0.1, EYE_Y - 0.15, 0.4), (e * 0.35, EYE_Y + 0.17, 0.4), [(0, alpha((255, 255, 255),
@@ -351,12 +370,14 @@ def eyepatch(a: Anatomy) -> None:
 
 
 def scarf(a: Anatomy) -> None:
-    b, c = Bench(a, _loose, None), a.accent
+    hung = _hung("scarf", (0.22, 0.90, 0.14), (0.26, 1.58, 0.14), SCARF, _loose)
+    b, c = Bench(a, hung, None), a.accent
     tail = [(0.12, 0.92, 0.15), (0.30, 0.90, 0.13), (0.36, 1.2, 0.13), (0.37, 1.52, 0.13), (0.16, 1.55, 0.14),
         (0.15, 1.2, 0.14)]
     b.piece(tail, c)
     b.lines([[(x, 1.52 + 0.01, 0.14), (x + 0.005, 1.60, 0.14)] for x in (0.18, 0.22, 0.26, 0.30, 0.345)], c.base, 0.022)
     b.lines([[(0.155, y, 0.14), (0.26, y + 0.012, 0.14), (0.362, y, 0.14)] for y in (1.34, 1.40)], c.light, 0.020)
+    b.skin = _loose
     back = [(-0.30, 0.70, -0.05), (-0.36, 0.82, 0.0), (-0.34, 0.96, 0.06), (-0.12, 1.05, 0.14), (0.14, 1.04, 0.14),
         (0.34, 0.95, 0.06), (0.37, 0.80, 0.0), (0.30, 0.69, -0.05), (0.16, 0.74, 0.08), (0.0, 0.765, 0.12),
         (-0.16, 0.74, 0.08)]
@@ -388,7 +409,8 @@ def choker(a: Anatomy) -> None:
 
 
 def pendant(a: Anatomy) -> None:
-    b = Bench(a, body, None)
+    part = Part("pendant", (0.0, 0.82, 0.1), (0.0, 1.27, 0.1), CORD, 1.0, shear=True, fall=(0.82, 1.24))
+    b = Bench(a, Hanging(body, part), None)
     b.lines([[(-0.19, 0.82, 0.02), (-0.13, 0.99, 0.08), (0.0, 1.13, 0.12), (0.13, 0.99, 0.08), (0.19, 0.82, 0.02)]],
         SILVER.deep, 0.013)
     k = a.accent
@@ -418,9 +440,12 @@ def earrings(a: Anatomy) -> None:
     kind = a.traits["earrings"]
     if kind == "none" or a.is_("hair", "hijab"):
         return
-    b = Bench(a, lambda p: (np.zeros(len(p)), 0.8 * ramp(p[:, 1], 0.2, 0.5)), None)
+    skin: Skin = lambda p: (np.zeros(len(p)), 0.8 * ramp(p[:, 1], 0.2, 0.5))  # noqa: E731
+    b = Bench(a, skin, None)
     for e, name in ((-1, "left"), (1, "right")):
         x, y, z = a.marks[f"lobe_{name}"]
+        if kind != "studs":
+            b.skin = _hung("earring", (x, y, z), (x, y + 0.14, z), EARRING, skin, True)
         if kind == "studs":
             b.shape(oval(x, y, 0.026, 0.026, z, 8), a.accent.light, a.accent.line, 0.009)
         elif kind == "hoops":

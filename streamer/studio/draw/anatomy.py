@@ -8,7 +8,8 @@ import numpy as np
 
 from streamer.studio.character import Character, colour_of
 from streamer.studio.draw import palette
-from streamer.studio.draw.sketch import Points, Sketch
+from streamer.studio.draw.sketch import Sketch
+from streamer.studio.draw.skin import Points
 
 # half width, jaw control (x, y), chin control x, chin y: the lower contour is one cubic from temple to chin
 FACES = {

@@ -4,7 +4,8 @@ import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy, mirror
 from streamer.studio.draw.palette import alpha
-from streamer.studio.draw.sketch import Linear, body, ramp
+from streamer.studio.draw.sketch import Linear
+from streamer.studio.draw.skin import body, ramp
 
 LINE = 0.0135
 

@@ -7,7 +7,8 @@ import numpy as np
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.head import ring
 from streamer.studio.draw.palette import Color, alpha, luminance, mix, tone
-from streamer.studio.draw.sketch import Linear, Moment, Radial, ramp, skull_z
+from streamer.studio.draw.sketch import Linear, Moment, Radial
+from streamer.studio.draw.skin import ramp, skull_z
 
 EYE_X, EYE_Y = 0.228, 0.115
 U = -np.cos(np.linspace(0, np.pi, 9))  # from the inner (-1) to the outer (1) corner, denser at the corners
@@ -218,6 +219,7 @@ def _eye(a: Anatomy, side: int, name: str) -> None:
     for key, k in (("inner", 0), ("top", n // 2), ("outer", n - 1), ("bottom", 2 * n - 2 - n // 2)):
         a.keypoints[f"eye_{name}_{key}"] = p + k
     a.keypoints[f"iris_{name}"] = middle.start
+    a.marks[f"opening_{name}"] = opening
     a.marks[f"eye_box_{name}"] = (lash.points, opening.points)
 
 

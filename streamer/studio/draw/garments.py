@@ -8,7 +8,6 @@ import numpy as np
 from streamer.studio.draw.anatomy import Anatomy, mirror
 from streamer.studio.draw.body import torso_side
 from streamer.studio.draw.palette import Cloth, alpha, cloth, mix
-from streamer.studio.draw.sketch import body
 from streamer.studio.draw.tailor import Tailor, mirrored
 
 # Coordinates read as paths: filled lines, not one number a line.
@@ -30,9 +29,10 @@ def hoodie(t: Tailor) -> None:
             (0.0, 1.13, 0.1), (0.0, 1.0, 0.1), (0.0, 1.0, 0.1), (0.13, 0.96, 0.08), (0.20, 0.87, 0.0)]
     t.both(hood, c)
     t.lines([[(0.30, 0.86, 0.0), (0.26, 0.99, 0.05), (0.12, 1.06, 0.1)]], alpha(c.deep, 0.7))
-    t.lines([[(0.13, 1.01, 0.1), (0.145, 1.15, 0.1), (0.13, 1.38, 0.1)]], k.line, 0.034)
-    t.lines([[(0.13, 1.01, 0.1), (0.145, 1.15, 0.1), (0.13, 1.38, 0.1)]], k.base, 0.022)
-    t.lines([[(0.13, 1.38, 0.1), (0.13, 1.42, 0.1)]], k.deep, 0.030)
+    with t.hanging("cord", 1.01, 1.42):
+        t.lines([[(0.13, 1.01, 0.1), (0.145, 1.15, 0.1), (0.13, 1.38, 0.1)]], k.line, 0.034)
+        t.lines([[(0.13, 1.01, 0.1), (0.145, 1.15, 0.1), (0.13, 1.38, 0.1)]], k.base, 0.022)
+        t.lines([[(0.13, 1.38, 0.1), (0.13, 1.42, 0.1)]], k.deep, 0.030)
     t.lines([[(0.30, 1.63, 0.1), (0.36, 1.50, 0.1), (0.10, 1.46, 0.1), (0.0, 1.46, 0.1)]], alpha(c.line, 0.7))
 
 
@@ -58,11 +58,12 @@ def _shirt_collar(t: Tailor, c: Cloth, spread: float = 0.0) -> None:
 def _tie(t: Tailor, c: Cloth, end: float = 1.75) -> None:
     blade = [(-0.04, 1.0, 0.12), (0.04, 1.0, 0.12), (0.075, 1.35, 0.12), (0.10, end, 0.12), (-0.10, end, 0.12),
     (-0.075, 1.35, 0.12)]
-    t.piece(blade, c)
-    for y in (1.12, 1.27, 1.42, 1.57):
-        t.flat([(-0.052 - (y - 1.12) * 0.09, y + 0.035, 0.12), (0.055 + (y - 1.12) * 0.07, y - 0.05, 0.12),
-        (0.06 + (y - 1.12) * 0.07, y - 0.015, 0.12), (-0.058 - (y - 1.12) * 0.09, y + 0.07, 0.12)],
-            alpha(c.light, 0.55))
+    with t.hanging("tie", 1.0, end):
+        t.piece(blade, c)
+        for y in (1.12, 1.27, 1.42, 1.57):
+            t.flat([(-0.052 - (y - 1.12) * 0.09, y + 0.035, 0.12), (0.055 + (y - 1.12) * 0.07, y - 0.05, 0.12),
+            (0.06 + (y - 1.12) * 0.07, y - 0.015, 0.12), (-0.058 - (y - 1.12) * 0.09, y + 0.07, 0.12)],
+                alpha(c.light, 0.55))
     t.piece([(-0.07, 0.915, 0.13), (0.07, 0.915, 0.13), (0.07, 0.915, 0.13), (0.046, 1.01, 0.13), (0.0, 1.025, 0.13),
             (-0.046, 1.01, 0.13), (-0.07, 0.915, 0.13), (-0.07, 0.915, 0.13)], c)
 
@@ -112,7 +113,7 @@ def _coat(t: Tailor, c: Cloth, v: float, looseness: float, lapel: float) -> None
 
 def _button(t: Tailor, x: float, y: float, r: float, fill: tuple[int, ...], line: tuple[int, ...]) -> None:
     k = np.arange(8) * np.pi / 4
-    o = t.a.sketch.outline(np.c_[x + r * np.cos(k), y + r * np.sin(k), np.full(8, 0.12)], body)
+    o = t.a.sketch.outline(np.c_[x + r * np.cos(k), y + r * np.sin(k), np.full(8, 0.12)], t.skin)
     t.a.sketch.paint(o, fill, line, 0.010)
 
 
@@ -150,8 +151,9 @@ def sailor(t: Tailor) -> None:
         (0.075, 1.235, 0.12)]
     t.lines([stripe], mix(k.light, (255, 255, 255), 0.85), 0.014)
     red = cloth((205, 58, 70)) if not (k.base[0] > 150 and k.base[1] < 110) else cloth((44, 58, 99))
-    t.both([(0.0, 1.29, 0.14), (0.10, 1.27, 0.13), (0.20, 1.40, 0.12), (0.16, 1.63, 0.12), (0.16, 1.63, 0.12),
-        (0.07, 1.52, 0.13)], red)
+    with t.hanging("scarf", 1.27, 1.63):
+        t.both([(0.0, 1.29, 0.14), (0.10, 1.27, 0.13), (0.20, 1.40, 0.12), (0.16, 1.63, 0.12), (0.16, 1.63, 0.12),
+            (0.07, 1.52, 0.13)], red)
     t.piece([(-0.055, 1.255, 0.15), (0.055, 1.255, 0.15), (0.062, 1.345, 0.15), (0.0, 1.365, 0.15),
         (-0.062, 1.345, 0.15)], red)
 
@@ -313,11 +315,12 @@ def lab_coat(t: Tailor) -> None:
     t.lines([[(0.49, 1.345, 0.07), (0.49, 1.46, 0.07)]], (60, 64, 84), 0.024, both=False)
     badge = [(-0.50, 1.38, 0.07), (-0.34, 1.38, 0.08), (-0.34, 1.38, 0.08), (-0.34, 1.59, 0.08), (-0.34, 1.59, 0.08),
         (-0.50, 1.59, 0.07), (-0.50, 1.59, 0.07), (-0.50, 1.38, 0.07)]
-    t.piece(badge, cloth((252, 252, 252)))
-    t.flat([(-0.48, 1.40, 0.08), (-0.36, 1.40, 0.08), (-0.36, 1.435, 0.08), (-0.48, 1.435, 0.08)], t.a.accent.base)
-    t.flat([(-0.475, 1.45, 0.08), (-0.42, 1.45, 0.08), (-0.42, 1.52, 0.08), (-0.475, 1.52, 0.08)], t.a.skin.base)
-    t.lines([[(-0.405, 1.47, 0.08), (-0.36, 1.47, 0.08)], [(-0.405, 1.50, 0.08), (-0.37, 1.50, 0.08)]],
-        (150, 152, 164), 0.010, both=False)
+    with t.hanging("badge", 1.34, 1.59):
+        t.piece(badge, cloth((252, 252, 252)))
+        t.flat([(-0.48, 1.40, 0.08), (-0.36, 1.40, 0.08), (-0.36, 1.435, 0.08), (-0.48, 1.435, 0.08)], t.a.accent.base)
+        t.flat([(-0.475, 1.45, 0.08), (-0.42, 1.45, 0.08), (-0.42, 1.52, 0.08), (-0.475, 1.52, 0.08)], t.a.skin.base)
+        t.lines([[(-0.405, 1.47, 0.08), (-0.36, 1.47, 0.08)], [(-0.405, 1.50, 0.08), (-0.37, 1.50, 0.08)]],
+            (150, 152, 164), 0.010, both=False)
 
 
 def track_jacket(t: Tailor) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.palette import Cloth, alpha, luminance, mix
-from streamer.studio.draw.sketch import HAND, Ink, Linear, Moment, Outline, ramp
+from streamer.studio.draw.sketch import HAND, Ink, Linear, Moment, Outline
+from streamer.studio.draw.skin import ramp
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 SCALE = 1.08  # of a hand relative to the plane's unit
@@ -135,6 +136,7 @@ def _hand(a: Anatomy, side: int, name: str, sleeve: Cloth | None, cuff: Cloth | 
     parts = ("wrist", *(f"{finger}_{joint}" for finger in FINGERS for joint in range(1, 5)))
     for k, part in enumerate(parts):
         a.keypoints[f"hand_{name}_{part}"] = start + k
+    a.marks[f"hand_box_{name}"] = (palm.points, *(outline.points for outline in fingers.values()))
     for ink in inks:
         s.show(ink, False)
 

@@ -6,12 +6,14 @@ import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy, jaw_line, mirror
 from streamer.studio.draw.palette import Color, alpha, mix
-from streamer.studio.draw.sketch import EAR, FACE, Linear, Moment, Outline, Points, Radial, points3, ramp
+from streamer.studio.draw.sketch import EAR, FACE, Linear, Moment, Outline, Radial
+from streamer.studio.draw.skin import Points, points3, ramp, skull_z
 
 # Coordinates read as paths: filled lines, not one number a line.
 # fmt: off
 
 LINE = 0.0135  # the contour's width
+_GRID = 0.06
 
 
 def ears(a: Anatomy) -> None:
@@ -44,7 +46,12 @@ def face(a: Anatomy) -> Outline:
     top = np.array([(0.0, -0.74, 0.10), (0.28, -0.68, 0.08), (0.44, -0.48, 0.06), (a.half_width + 0.005, -0.2, 0.06)])
     points = np.concatenate([top, right, [(0.0, a.chin_y, 0.345)], mirror3(right[::-1]), mirror3(top[:0:-1])])
     o = s.outline(points)
-    follow_jaw(a, o, points)
+    follow_jaw(a, o.points, points)
+    across, down = np.meshgrid(np.arange(-0.48, 0.49, _GRID), np.arange(-0.60, a.chin_y, _GRID))
+    grid = np.c_[across.ravel(), down.ravel(), skull_z(across.ravel(), down.ravel())]
+    surface = s.place(grid)  # drawn nowhere: to follow the skin by
+    follow_jaw(a, surface, grid)
+    a.marks["face_surface"] = (o.start, surface)
     s.paint(o, Linear((-0.2, -0.5), (0.25, 0.6), [(0, skin.light), (0.55, skin.base), (1, skin.base)]), label=FACE)
     with s.group(o):
         # cheek away from the light, and the turn under the jaw
@@ -80,14 +87,14 @@ def face(a: Anatomy) -> Outline:
     return o
 
 
-def follow_jaw(a: Anatomy, o: Outline, points: np.ndarray) -> None:
-    """Moves an outline's points [n,3] down with the chin when the mouth opens."""
+def follow_jaw(a: Anatomy, placed: slice, points: np.ndarray) -> None:
+    """Moves control points [n,3] down with the chin when the mouth opens."""
     drop = 0.050 * ramp(points[:, 1], 0.28, a.chin_y)
 
     def jaw(now: Moment) -> None:
         moved = points.copy()
         moved[:, 1] += drop * now["open"] * (1 - 0.3 * now["round"])
-        a.sketch.rest[o.points] = moved
+        a.sketch.rest[placed] = moved
 
     a.sketch.animate(jaw)
 
@@ -206,7 +213,7 @@ def beard(a: Anatomy) -> None:
         for path in paths:
             p = points3(path)
             kept.append(p[np.r_[True, np.any(p[1:] != p[:-1], axis=1)]])
-        follow_jaw(a, o, np.concatenate(kept))
+        follow_jaw(a, o.points, np.concatenate(kept))
         s.paint(o, fill, line, width)
 
     def patch(right: list[Any], fill: Color, line: bool = False) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.palette import alpha, mix
-from streamer.studio.draw.sketch import Linear, Moment, ramp, skull_z
+from streamer.studio.draw.sketch import Linear, Moment
+from streamer.studio.draw.skin import ramp, skull_z
 
 MOUTH_Y = 0.405
 WIDTH = 0.128  # half, at rest

@@ -20,51 +20,20 @@ import numpy as np
 
 from streamer.motion.controls import INDEX
 from streamer.studio import canvas as cv
+from streamer.studio.draw.skin import Hanging, Points, Skin, Sliding, head, points3, ramp
+from streamer.studio.dynamics import Feelings, Latches, Loose, Part, Pendulums
 
 Color = tuple[int, ...]  # (r, g, b) or (r, g, b, a), 0..255
 Stops = list[tuple[float, Color]]
-Points = Any  # [n, 2] or [n, 3] array or list of tuples in rest space; without z, points lie on the skull's surface
-Skin = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # [n,3] -> share of the body's motion [n], sway [n]
 
 UNIT = 0.352  # of the picture's height
 CENTRE = (0.5, 0.425)  # of the picture: position of the head's centre at rest
 PIVOT_Y, PIVOT_Z = 0.52, -0.12  # the joint the head turns about
 PERSPECTIVE = 0.11
+FELT_Z = 0.35  # loose parts feel a turn of the head as if they were fixed this far in front of where they are
 
 FACE, EAR, HAND, COVER = "face", "ear", "hand", "cover"
 LABEL_COLORS: dict[str, Color] = {FACE: (255, 0, 0), EAR: (255, 0, 255), HAND: (0, 255, 0), COVER: (0, 0, 255)}
-
-
-def skull_z(x: Any, y: Any) -> Any:
-    """Depth of the head's surface at (x, y): flat enough at the sides that a turned face keeps its far eye."""
-    return 0.45 * np.maximum(0.0, 1.0 - (x / 0.60) ** 2 - 0.45 * y**2)
-
-
-def points3(points: Points) -> np.ndarray:
-    """[n,3] float64 from points with or without depth (mixed lengths allowed)."""
-    if isinstance(points, np.ndarray) and points.shape[1] == 3:
-        return points.astype(np.float64)
-    rows = []
-    for p in points:
-        x, y = float(p[0]), float(p[1])
-        rows.append((x, y, float(p[2]) if len(p) > 2 else float(skull_z(x, y))))
-    return np.array(rows, np.float64).reshape(-1, 3)
-
-
-def head(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Skin: moves with the head alone."""
-    return np.zeros(len(p)), np.zeros(len(p))
-
-
-def body(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Skin: moves with the torso alone."""
-    return np.ones(len(p)), np.zeros(len(p))
-
-
-def ramp(values: Any, start: float, end: float) -> Any:
-    """0 before `start`, 1 after `end`, smooth between, for a number or an array; `start` may lie above `end`."""
-    t = np.clip((values - start) / (end - start), 0.0, 1.0)
-    return t * t * (3 - 2 * t)
 
 
 @dataclass(frozen=True)
@@ -110,6 +79,9 @@ class Ink:
     outline: Outline
     gradient: tuple[bool, int, Any, int] | None = None  # radial?, first of two control points, stops, their number
     visible: bool = True
+    filled: bool = False  # with an opaque colour, so that it hides what is behind it
+    line: float = 0.0  # width in pixels of an opaque line
+    clip: Outline | None = None
 
 
 @dataclass
@@ -124,15 +96,18 @@ class Stroke:
     skin: Skin | None = None
     label: str | None = None
     casts: bool = False
+    parts: Sequence[Part | None] = ()
+    """The loose part of each path, if they differ; without it all paths follow the skin."""
     more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Moment:
-    """A frame as seen by an `animate` callback: controls by name, seconds, and the picture's unit in pixels."""
+    """A frame as seen by an `animate` callback: controls by name, latches, and marks of emotion."""
 
     controls: np.ndarray
-    t: float
+    latches: Latches
+    feelings: Feelings
 
     def __getitem__(self, name: str) -> float:
         return float(self.controls[INDEX[name]])
@@ -146,12 +121,17 @@ class Sketch:
         self.canvas, self.truth_canvas = cv.Canvas(size, straight), cv.Canvas(size)
         self._lib = self.canvas.lib
         self._scenes: list[int] = []
+        self._clips: list[Outline | None] = []
         self.inks: list[Ink] = []
         self._labelled: list[tuple[Ink, Ink]] = []  # (label shape, the ink it follows)
         self._callbacks: list[Callable[[Moment], None]] = []
         self._rest: list[np.ndarray] = []
         self._weight: list[np.ndarray] = []
         self._sway: list[np.ndarray] = []
+        self._parts: dict[Part, int] = {}
+        self._loose: list[tuple[slice, int]] = []
+        self._sliding: list[tuple[slice, Sliding]] = []
+        self.latches, self.feelings = Latches(), Feelings()
         self._n = self._f = 0
         self._gather: list[tuple[int, int, int, float]] = []
         self._finished = False
@@ -166,20 +146,32 @@ class Sketch:
         self._weight.append(np.broadcast_to(weight, len(p)))
         self._sway.append(np.broadcast_to(sway, len(p)))
         self._n += len(p)
-        return slice(self._n - len(p), self._n)
+        placed = slice(self._n - len(p), self._n)
+        if isinstance(skin, Hanging) and skin.part is not None:
+            self._loose.append((placed, self._parts.setdefault(skin.part, len(self._parts))))
+        elif isinstance(skin, Sliding):
+            self._sliding.append((placed, skin))
+        return placed
 
-    def outline(self, paths: Sequence[Points] | Points, skin: Skin = head, closed: bool = True) -> Outline:
-        """An outline of one path (a list of points) or several (a list of such lists)."""
+    def outline(
+        self,
+        paths: Sequence[Points] | Points,
+        skin: Skin = head,
+        closed: bool = True,
+        parts: Sequence[Part | None] = (),
+    ) -> Outline:
+        """An outline of one path (a list of points) or several (a list of such lists, each perhaps of a loose part)."""
         several = [paths] if np.isscalar(paths[0][0]) else list(paths)
         first, start, commands = self._n, self._f, []
-        for path in several:
+        for number, path in enumerate(several):
             p = points3(path)
             corner, keep = np.zeros(len(p), bool), np.ones(len(p), bool)
             for i in range(1, len(p)):
                 if np.array_equal(p[i], p[i - 1]):
                     keep[i], corner[i - 1] = False, True
             p, corner = p[keep], corner[keep]
-            base = self.place(p, skin).start
+            own = Hanging(skin, parts[number]) if parts else skin
+            base = self.place(p, own).start
             commands += self._curves(base, len(p), corner, closed)
         return Outline(slice(first, self._n), start, self._f - start, np.array(commands, np.uint8), skin)
 
@@ -228,9 +220,12 @@ class Sketch:
         if isinstance(fill, (Linear, Radial)):
             radial = isinstance(fill, Radial)
             ends = (fill.centre, fill.edge) if isinstance(fill, Radial) else (fill.start, fill.end)
+            skin = outline.skin
+            if isinstance(skin, Hanging) and not skin.gradient:
+                skin = skin.skin
             ink.gradient = (
                 radial,
-                self.place(list(ends), outline.skin).start,
+                self.place(list(ends), skin).start,
                 cv.color_stops(fill.stops),
                 len(fill.stops),
             )
@@ -240,6 +235,8 @@ class Sketch:
             lib.tvg_shape_set_fill_rule(shape, 1)
         if line is not None:
             self._stroke(shape, width, line, least)
+        ink.filled, ink.clip = _opaque(fill), next((clip for clip in reversed(self._clips) if clip), None)
+        ink.line = max(width * self.unit, least) if _opaque(line) else 0.0
         if self._scenes:
             cv.check(lib.tvg_scene_add(self._scenes[-1], shape), "tvg_scene_add")
         else:
@@ -264,7 +261,7 @@ class Sketch:
 
     def draw_stroke(self, stroke: Stroke, skin: Skin = head) -> Ink:
         """Paints a deferred stroke."""
-        outline = self.outline(stroke.paths, stroke.skin or skin, stroke.closed)
+        outline = self.outline(stroke.paths, stroke.skin or skin, stroke.closed, stroke.parts)
         return self.paint(outline, stroke.fill, stroke.line, stroke.width, stroke.label, **stroke.more)
 
     @contextmanager
@@ -279,8 +276,10 @@ class Sketch:
         if opacity < 1.0:
             lib.tvg_paint_set_opacity(scene, round(255 * opacity))
         self._scenes.append(scene)
+        self._clips.append(clip)
         yield scene
         self._scenes.pop()
+        self._clips.pop()
         if self._scenes:
             cv.check(lib.tvg_scene_add(self._scenes[-1], scene), "tvg_scene_add")
         else:
@@ -290,8 +289,8 @@ class Sketch:
         """Registers a callback that runs before each frame; it may write `rest` and call `show` and `fade`."""
         self._callbacks.append(callback)
 
-    def finish(self) -> None:
-        """Ends building: from now on callbacks may write `rest` [N,3]."""
+    def finish(self, rng: np.random.Generator) -> None:
+        """Ends building: from now on callbacks may write `rest` [N,3]. `rng` varies how the loose parts swing."""
         self.rest = np.concatenate(self._rest)
         self.weight = np.concatenate(self._weight)
         self.sway = np.concatenate(self._sway)
@@ -299,13 +298,43 @@ class Sketch:
         self._i, self._j, self._m = (np.ascontiguousarray(gather[:, k]).astype(np.intp) for k in range(3))
         self._k = np.ascontiguousarray(gather[:, 3])
         self._flat = np.zeros((self._f, 2), np.float32)
-        self._address = self._flat.ctypes.data
+        self.address = self._flat.ctypes.data  # of the rasteriser's points of the last picture
         self.x, self.y = np.zeros(self._n), np.zeros(self._n)
         # Motion of the torso, from the rest pose: it does not change when callbacks write other points.
         r = self.rest
         self._shoulder = ramp(np.abs(r[:, 0]), 0.25, 0.55) * ramp(r[:, 1], 2.2, 1.1)
         self._chest = ramp(r[:, 1], 1.9, 1.0) * (r[:, 1] != 0)
+        self._build_dynamics(rng)
         self._finished = True
+
+    def _build_dynamics(self, rng: np.random.Generator) -> None:
+        parts = list(self._parts)
+        index = [np.arange(placed.start, placed.stop) for placed, _ in self._loose]
+        owner = [np.full(placed.stop - placed.start, part) for placed, part in self._loose]
+        points = np.concatenate(index) if index else np.zeros(0, int)
+        part = np.concatenate(owner) if owner else np.zeros(0, int)
+        self.pendulums = Pendulums(parts, rng)
+        self._swung = Loose(parts, points, part, self.rest[points], self.sway[points])
+        self._slides = [(placed, skin.latch, skin.offset(self.rest[placed])) for placed, skin in self._sliding]
+        p = self._anchors = np.array([each.anchor for each in parts], float).reshape(-1, 3)
+        p[:, 2] = np.maximum(p[:, 2], 0.0) + FELT_Z
+        self._anchor_skin = (
+            np.array([each.weight for each in parts], float),
+            np.zeros(len(parts)),
+            ramp(np.abs(p[:, 0]), 0.25, 0.55) * ramp(p[:, 1], 2.2, 1.1),
+            ramp(p[:, 1], 1.9, 1.0),
+        )
+
+    # Time -----------------------------------------------------------------------------------------------------------
+
+    def advance(self, controls: np.ndarray, dt: float) -> None:
+        """Lets `dt` seconds pass, at whose end the controls are these [C]. Draws nothing."""
+        now = Moment(controls, self.latches, self.feelings)
+        self.latches.step(controls, dt)
+        self.feelings.step(dt)
+        if len(self._anchors):
+            x, y = self.project(self._anchors, *self._anchor_skin, now)
+            self.pendulums.step(x / self.unit, y / self.unit, now["roll"], dt)
 
     # Drawing --------------------------------------------------------------------------------------------------------
 
@@ -323,12 +352,18 @@ class Sketch:
         """Opacity 0..1 of a shape or group."""
         self._lib.tvg_paint_set_opacity(handle, round(255 * min(1.0, max(0.0, opacity))))
 
-    def move(self, controls: np.ndarray, t: float) -> None:
+    def move(self, controls: np.ndarray) -> None:
         """Poses all control points: fills `x`, `y` [N] in pixels."""
-        now = Moment(controls, t)
+        now = Moment(controls, self.latches, self.feelings)
         for callback in self._callbacks:
             callback(now)
-        self.x, self.y = self.project(self.rest, self.weight, self.sway, self._shoulder, self._chest, now)
+        p = self.rest if self.pendulums.still else self._swung.displaced(self.rest, self.pendulums)
+        out_of_place = [(placed, self.latches.value[latch] * by) for placed, latch, by in self._slides]
+        if any(by.any() for _, by in out_of_place):
+            p = p.copy()
+            for placed, by in out_of_place:
+                p[placed] += by
+        self.x, self.y = self.project(p, self.weight, self.sway, self._shoulder, self._chest, now)
 
     def project(
         self, p: np.ndarray, weight: np.ndarray, sway: np.ndarray, shoulder: np.ndarray, chest: np.ndarray, now: Moment
@@ -336,8 +371,7 @@ class Sketch:
         """Rest space [n,3] to pixels x [n], y [n]: the head's and the torso's motion, by each point's weight."""
         yaw, pitch, roll = now["yaw"], now["pitch"], now["roll"]
         lean, breath, shrug = now["lean"], now["breath"], now["shrug"]
-        idle = 0.02 * math.sin(1.7 * now.t)
-        x = p[:, 0] + sway * (0.16 * now["sway_x"] + idle)
+        x = p[:, 0] + sway * (0.16 * now["sway_x"])
         y = p[:, 1] + sway * (0.10 * now["sway_y"])
         z = p[:, 2]
         # torso: a third of the head's turn, a shear for the lean, shoulders that rise
@@ -367,7 +401,7 @@ class Sketch:
     def draw(self, clear: bool = True) -> None:
         """Rasterises the moved points into `canvas.pixels`."""
         self._bend()
-        lib, flat = self._lib, self._address
+        lib, flat = self._lib, self.address
         reset, append, set_gradient = lib.tvg_shape_reset, lib.tvg_shape_append_path, lib.tvg_shape_set_gradient
         for ink in self.inks:
             if not ink.visible:
@@ -390,7 +424,7 @@ class Sketch:
 
     def draw_labels(self) -> np.ndarray:
         """After `draw`: which part is in front at each pixel, as LABEL_COLORS blended by coverage. [S,S,4] uint8."""
-        lib, flat = self._lib, self._address
+        lib, flat = self._lib, self.address
         for mark, _ in self._labelled:
             if mark.visible:
                 o = mark.outline
@@ -407,6 +441,11 @@ class Sketch:
         """Frees both canvases. Idempotent."""
         self.canvas.close()
         self.truth_canvas.close()
+
+
+def _opaque(fill: Fill | None) -> bool:
+    colors = [color for _, color in fill.stops] if isinstance(fill, (Linear, Radial)) else [fill] if fill else []
+    return bool(colors) and all(len(color) == 3 or color[3] == 255 for color in colors)
 
 
 def _rgba(color: Color) -> tuple[int, int, int, int]:

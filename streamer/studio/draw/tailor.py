@@ -1,12 +1,16 @@
 """Cuts cloth: the shapes that garments are made of, in a cloth's tones on the torso."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from streamer.studio.draw.anatomy import Anatomy, mirror
 from streamer.studio.draw.body import torso_side
 from streamer.studio.draw.palette import Cloth, alpha
-from streamer.studio.draw.sketch import Linear, Outline, Points, body
+from streamer.studio.draw.sketch import Linear, Outline
+from streamer.studio.draw.skin import Hanging, Points, Skin, body
+from streamer.studio.dynamics import CLOTH, CORD, Material, Part
 
 # Coordinates read as paths: filled lines, not one number a line.
 # fmt: off
@@ -14,16 +18,37 @@ from streamer.studio.draw.sketch import Linear, Outline, Points, body
 LINE = 0.0145
 
 
+def _loose(name: str, top: float, bottom: float, material: Material) -> Hanging:
+    """The torso's skin, for cloth that shifts sideways below `top`, and fully at `bottom`."""
+    part = Part(name, (0.0, top, 0.1), (0.0, bottom, 0.1), material, 1.0, shear=True, fall=(top, bottom))
+    return Hanging(body, part)
+
+
 @dataclass
 class Tailor:
     """Cuts cloth: shapes in a cloth's tones on the torso."""
 
     a: Anatomy
+    skin: Skin = field(default_factory=lambda: _loose("cloth", 1.05, 1.95, CLOTH))
+    """Of what is cut next. The whole garment lags behind the torso a little, the lower the more."""
+
+    @contextmanager
+    def hanging(self, name: str, top: float, bottom: float, material: Material = CORD) -> Iterator[None]:
+        """What is cut inside hangs from height `top` to `bottom` and swings by itself."""
+        with self.wearing(_loose(name, top, bottom, material)):
+            yield
+
+    @contextmanager
+    def wearing(self, skin: Skin | None) -> Iterator[None]:
+        """What is cut inside has this skin, if any."""
+        before, self.skin = self.skin, skin or self.skin
+        yield
+        self.skin = before
 
     def piece(self, points: Points, c: Cloth, fold: float = 1.0, line: bool = True,
             label: str | None = None) -> Outline:
         """A closed piece with its light from above."""
-        o = self.a.sketch.outline(points, body)
+        o = self.a.sketch.outline(points, self.skin)
         ys = [p[1] for p in points]
         top, bottom = min(ys), max(ys)
         fill = Linear((-0.1, top, 0.0), (0.1, bottom, 0.0), [(0, c.light), (0.4, c.base),
@@ -39,12 +64,12 @@ class Tailor:
     def lines(self, paths: list[Points], color: tuple[int, ...], width: float = 0.011, both: bool = True) -> None:
         """Seams and creases."""
         paths = paths + [mirror(list(p)) for p in paths] if both else paths
-        self.a.sketch.paint(self.a.sketch.outline(paths, body, closed=False), line=color, width=width)
+        self.a.sketch.paint(self.a.sketch.outline(paths, self.skin, closed=False), line=color, width=width)
 
     def flat(self, points: Points, color: tuple[int, ...], both: bool = False) -> None:
         """A patch of plain colour."""
         paths = [points, mirror(list(points))] if both else [points]
-        self.a.sketch.paint(self.a.sketch.outline(paths, body), color)
+        self.a.sketch.paint(self.a.sketch.outline(paths, self.skin), color)
 
     def torso(self, c: Cloth, neckline: Points, looseness: float = 0.03) -> Outline:
         """The garment's body: shoulders down to the frame, open at `neckline` (the viewer's right half, from the

@@ -10,7 +10,8 @@ import numpy as np
 from streamer.studio.draw.anatomy import HATS, Anatomy
 from streamer.studio.draw.hair import gathered, long, short, textured
 from streamer.studio.draw.hair.kit import Kit, flowing
-from streamer.studio.draw.sketch import points3
+from streamer.studio.draw.hair.loose import loosen
+from streamer.studio.draw.skin import points3
 
 __all__ = ["STYLES", "Kit", "dress", "flowing"]
 
@@ -52,6 +53,7 @@ def dress(a: Anatomy) -> Kit:
     if a.is_("headwear", *HATS):
         for stroke in (*kit.back, *kit.behind, *kit.front, *kit.top):
             stroke.paths = [_pressed(points3(path)) for path in stroke.paths]
+    loosen((kit.back, kit.behind, kit.front, kit.top))
     a.marks["hair_top"], a.marks["hair_side"] = kit.height, kit.side
     return kit
 

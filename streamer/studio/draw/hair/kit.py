@@ -11,7 +11,8 @@ import numpy as np
 
 from streamer.studio.draw.anatomy import Anatomy
 from streamer.studio.draw.palette import Color, alpha, mix
-from streamer.studio.draw.sketch import COVER, Linear, Points, Skin, Stroke, points3, ramp
+from streamer.studio.draw.sketch import COVER, Linear, Stroke
+from streamer.studio.draw.skin import Points, Skin, points3, ramp
 
 LINE = 0.0125
 Profile = Sequence[float]

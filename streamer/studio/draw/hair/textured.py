@@ -6,7 +6,8 @@ import numpy as np
 
 from streamer.studio.draw.hair.kit import Kit, flowing, resample, ring3, symmetric
 from streamer.studio.draw.palette import alpha
-from streamer.studio.draw.sketch import COVER, Points, Radial, Stroke
+from streamer.studio.draw.sketch import COVER, Radial, Stroke
+from streamer.studio.draw.skin import Points
 
 # Coordinates read as paths: filled lines, not one number a line.
 # fmt: off
