@@ -4,11 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from streamer.base.image import enlarged
 from streamer.studio.face_fit import POINTS, FaceFit
 from streamer.studio.picture_rig.colours import read_colours
 from streamer.studio.picture_rig.drawn_eyes import DrawnEyes, prepare_drawn_eyes
 from streamer.studio.picture_rig.drawn_lids import DrawnEyePainter
-from streamer.studio.picture_rig.framing import FRAME, enlarged
+from streamer.studio.picture_rig.framing import FRAME
 
 SKIN, PUPIL, OUTLINE = (240, 190, 150), (30, 90, 40), (40, 20, 20)
 CENTRES = ((196, 240), (316, 240))

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from meshed_faces import HAIR, INSIDE, SKIN, TEETH, Meshed
 
+from streamer.base.image import enlarged
 from streamer.motion.controls import CONTROLS, controls
 from streamer.studio.picture_rig.colours import read_colours
 from streamer.studio.picture_rig.expression import NAMES, OPENING, strengths
 from streamer.studio.picture_rig.field import Grid, cover
-from streamer.studio.picture_rig.framing import FRAME, enlarged, frame, premultiplied, rotation
+from streamer.studio.picture_rig.framing import FRAME, frame, premultiplied, rotation
 from streamer.studio.picture_rig.geometry import Geometry, fit_geometry, similarity
 from streamer.studio.picture_rig.layers import joined, split
 from streamer.studio.picture_rig.lent import lent, mouth_of

@@ -103,26 +103,6 @@ def premultiplied(picture: np.ndarray) -> np.ndarray:
     return out
 
 
-def enlarged(image: np.ndarray) -> np.ndarray:
-    """[S, S, C] uint8 to [2 S - 1, 2 S - 1, C]: inserts a position between each two.
-
-    Bilinear samples between a picture's pixels blur edges; between these positions they do not. Even rows and columns
-    are the picture's own pixels, so that whatever does not move is bit-identical to the picture.
-    """
-    return _between(np.swapaxes(_between(np.swapaxes(image, 0, 1)), 0, 1))
-
-
-def _between(image: np.ndarray) -> np.ndarray:
-    """[R, C, N] uint8 to [2 R - 1, C, N]: six taps, slightly sharper than cubic, since bilinear samples follow."""
-    padded = np.pad(image, ((2, 2), (0, 0), (0, 0)), "edge").astype(np.int16)
-    count = len(image) - 1
-    near, far, farthest = (padded[2 - k :][:count] + padded[3 + k :][:count] for k in range(3))
-    out = np.empty((2 * len(image) - 1, *image.shape[1:]), np.uint8)
-    out[::2] = image
-    out[1::2] = np.clip((20 * near - 5 * far + farthest + 16) >> 5, 0, 255)
-    return out
-
-
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """[3, 3]: rotates points (x right, y down, z away from the viewer) by the controls' angles (radians)."""
     cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (math.cos, math.sin))

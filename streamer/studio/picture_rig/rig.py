@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from streamer.base.image import backdrop
+from streamer.base.image import backdrop, enlarged
 from streamer.motion.controls import INDEX, limited
 from streamer.studio.face_fit import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 from streamer.studio.picture_rig.curves import smoothstep
@@ -13,7 +13,7 @@ from streamer.studio.picture_rig.drawn_lids import DrawnEyePainter
 from streamer.studio.picture_rig.explained import Explained, Stages, explained
 from streamer.studio.picture_rig.expression import MOUTH_CONTROLS, SMILE, strengths
 from streamer.studio.picture_rig.eyes import EyePainter, Eyes
-from streamer.studio.picture_rig.framing import FRAME, enlarged
+from streamer.studio.picture_rig.framing import FRAME
 from streamer.studio.picture_rig.layers import joined, split
 from streamer.studio.picture_rig.lent import mouth_of
 from streamer.studio.picture_rig.motion import Flow, Pose
