@@ -7,7 +7,7 @@ from streamer.motion.controls import controls
 from streamer.motion.pose_map import CHANNELS, DRAWN, LANDMARKS, layout, pose_map
 from streamer.studio.character import Character
 from streamer.studio.rig import KEYPOINTS, Rig
-from streamer.training.people.clips import KEYPOINTS as PEOPLE_KEYPOINTS
+from streamer.training.clip import KEYPOINTS as PEOPLE_KEYPOINTS
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="training needs the extra `train`")
+for package in ("torch", "numba"):
+    pytest.importorskip(package, reason="training needs the extra `train`")
 
 from streamer.cli import main as cli  # noqa: E402
 from streamer.training.data import corpora, dataset, sets  # noqa: E402
