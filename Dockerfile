@@ -1,5 +1,6 @@
 # This file has never been built; hadolint checks it. It targets the CPU by default. `docker build --build-arg DEVICE=cuda .`
-# replaces onnxruntime with onnxruntime-gpu, and adds the C compiler that Triton needs to launch the project's kernels.
+# installs the extra `gpu`, replaces onnxruntime with onnxruntime-gpu, and adds the C compiler that Triton needs to launch the
+# project's kernels.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
@@ -9,21 +10,22 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}-slim
 ARG DEVICE=cpu
-# PyTorch's default wheels for Linux include CUDA. Set TORCH_INDEX to an index of CPU wheels, a tenth of the size.
+# With DEVICE=cuda: another index of PyTorch's wheels, if the card's driver needs another CUDA than that of the default ones.
 ARG TORCH_INDEX=""
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 RUN useradd --create-home --uid 10001 lipstream \
     && install -d -o lipstream -g lipstream /home/lipstream/.cache /recordings
 
-# hadolint ignore=DL3013
-RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
 # hadolint ignore=DL3008,DL3013
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install /wheels/lipstream-*.whl \
+    wheel=$(echo /wheels/lipstream-*.whl) \
     && if [ "$DEVICE" = cuda ]; then \
         apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/* && \
-        pip uninstall -y onnxruntime && pip install onnxruntime-gpu; \
+        { [ -z "$TORCH_INDEX" ] || pip install --index-url "$TORCH_INDEX" torch==2.13.0; } && \
+        pip install "$wheel[gpu]" && pip uninstall -y onnxruntime && pip install onnxruntime-gpu; \
+    else \
+        pip install "$wheel"; \
     fi
 
 USER 10001

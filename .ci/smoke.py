@@ -1,14 +1,18 @@
 """
 Proves an installed lipstream from outside the checkout, with the Python of its environment:
 
-    cd /anywhere && ENVIRONMENT/bin/python .ci/smoke.py
+    cd /anywhere && ENVIRONMENT/bin/python .ci/smoke.py [--with-torch]
 
-Starts the command, fetches the page, the element and the OBS page with everything that they load, makes a character of
-a picture, and speaks with it: one session drawn by the rig, its frames received. Needs only what lipstream depends on.
+The environment must not contain PyTorch, unless `--with-torch` allows it. Starts the command, fetches the page, the
+element and the OBS page with everything that they load, makes a character of a picture, and speaks with it: one session
+drawn by the rig, its frames received; then renders a video. Needs only what lipstream depends on.
 """
 
+import argparse
 import asyncio
 import contextlib
+import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -17,6 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -32,6 +37,16 @@ REFERENCES = {
     "text/css": r"""url\(["']?([^"')#]+)""",
 }
 FRAMES = 50
+RENDERED_BY = ("rig",)
+"""Generators that a default installation draws with."""
+
+
+def check_no_torch() -> None:
+    """A default installation contains neither PyTorch nor Triton nor CUDA's libraries."""
+    names = {name.lower() for each in importlib.metadata.distributions() if (name := each.metadata["Name"])}
+    found = sorted(name for name in names if re.fullmatch(r"torch|triton|(nvidia|cuda)[-_].*", name))
+    assert not found, f"the environment contains {', '.join(found)}"
+    assert importlib.util.find_spec("torch") is None, "torch can be imported"
 
 
 def command() -> list[str]:
@@ -131,7 +146,25 @@ async def speak(url: str, sample: Path, character: str) -> float:
         await peer.close()
 
 
+def render(folder: str, generator: str) -> None:
+    """A second of speech as a video, without a server."""
+    with wave.open(f"{folder}/sample.wav") as source, wave.open(f"{folder}/second.wav", "wb") as out:
+        out.setparams(source.getparams())
+        source.setpos(source.getframerate())
+        out.writeframes(source.readframes(source.getframerate()))
+    options = ["render", "second.wav", f"{generator}.mp4", "--generator", generator]
+    done = subprocess.run([*command(), *options], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    size = os.path.getsize(f"{folder}/{generator}.mp4")
+    assert size > 10_000, f"{generator}.mp4 has {size} bytes"
+    print(f"{size} bytes of video by --generator {generator}")
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--with-torch", action="store_true", help="accept an environment that contains PyTorch")
+    if not parser.parse_args().with_torch:
+        check_no_torch()
     import streamer
 
     place = Path(streamer.__file__).resolve()
@@ -148,6 +181,8 @@ def main() -> None:
             rate = asyncio.run(speak(url, sample, character["id"]))
             print(f"{FRAMES} frames of a picture that talks, {rate:.1f} a second")
         assert os.listdir(folder) == ["sample.wav"], f"lipstream left {os.listdir(folder)}"
+        for generator in RENDERED_BY:
+            render(folder, generator)
 
 
 if __name__ == "__main__":

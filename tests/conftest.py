@@ -39,12 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 OFFLINE = {
     "anatomy", "animate", "articulation_training", "bench_alignment", "bench_layout", "bench_network", "bench_report",
-    "bench_session", "characters", "clip", "compiled", "decode", "device", "drawn_eyes",
-    "engines", "face", "face_pictures", "finder", "fused", "jitter", "kernels", "kernels_ahead", "kernels_benchmark",
-    "kernels_interpreted", "landmarks", "marking", "matte", "model", "model_step", "pack", "people", "people_clips",
-    "people_rendered", "photographs", "picture_layers", "picture_rig", "picture_rig_parts", "pictures_benchmark",
-    "quality", "render", "slots", "stream", "studio_character", "studio_rig", "teacher", "training", "vectors",
-    "weights", "wheel",
+    "bench_session", "characters", "clip", "composed", "decode", "device", "device_frame", "device_pipeline",
+    "drawn_eyes", "engines", "face", "face_pictures", "finder", "footage", "fused", "graph_files", "graphs", "jitter",
+    "kernels", "kernels_ahead", "kernels_benchmark", "kernels_interpreted", "landmarks", "marking", "matte", "model",
+    "model_step", "pack", "painter", "people", "people_clips", "people_rendered", "photographs", "picture_layers",
+    "picture_rig", "picture_rig_parts", "pictures_benchmark", "portrait", "quality", "render", "slots", "stream",
+    "studio_character", "studio_rig", "teacher", "training", "vectors", "weights", "wheel",
 }  # fmt: skip
 """Tests that compute much and that no clock waits for: half of the time that all take."""
 

@@ -5,7 +5,7 @@ import torch
 
 from streamer.model.checkpoint import Networks, untrained
 from streamer.model.config import HEARD, ModelConfig
-from streamer.model.runtime.torch_cpu import FrameConditions
+from streamer.model.runtime.stream import FrameConditions
 from streamer.motion.controls import CONTROLS, EMOTIONS
 
 

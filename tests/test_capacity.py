@@ -15,6 +15,7 @@ from streamer.avatar.characters import Characters
 from streamer.avatar.rig_backend import RigBackend
 from streamer.base.constants import SIZES
 from streamer.base.errors import RequestError
+from streamer.base.resources import cache_folder
 from streamer.motion.articulation import Loudness
 from streamer.server.state import State
 
@@ -99,7 +100,8 @@ def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
 def test_the_circumstances_are_those_of_this_machine() -> None:
     """Processor, cores, versions and weights, each of them told, the same at every call."""
     given = capacity.circumstances("auto")
-    assert {"cpu", "cores", "device", "nvidia", "lipstream", "weights", "torch", "openvino"} == given.keys()
+    engines = {"openvino", "onnxruntime", "torch"}
+    assert {"cpu", "cores", "device", "nvidia", "lipstream", "weights"} | engines == given.keys()
     assert all(given.values()) and int(given["cores"]) >= 1
     assert given == capacity.circumstances("auto") != capacity.circumstances("cpu")
 
@@ -218,3 +220,24 @@ def test_a_change_that_would_take_the_others_time_is_refused() -> None:
     del held.sessions["1"]
     held.engine.load = 0.25
     held.check_room("neural", 512, instead=one)
+
+
+@pytest.mark.parametrize(
+    ("platform", "name", "place"),
+    [
+        ("linux", "XDG_CACHE_HOME", ""),
+        ("linux", "", ".cache"),
+        ("darwin", "", "Library/Caches"),
+        ("win32", "LOCALAPPDATA", ""),
+    ],
+)
+def test_the_cache_is_among_the_users(
+    platform: str, name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each system's folder for caches, or the one that the environment names."""
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if name:
+        monkeypatch.setenv(name, str(tmp_path / "named"))
+    assert cache_folder() == (tmp_path / "named" if name else tmp_path / "home" / place) / "lipstream"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from device_frames import SIZE, TINY, TOLERANCES, close, picture
+from device_frames import SIZE, TINY, TOLERANCES, close, seated
 from random_networks import cue, random_networks
 
 from streamer.base.image import Yuv
@@ -34,29 +34,25 @@ def alone(wide: Networks) -> Networks:
     return random_networks(config)
 
 
-def seated(frame_renderer: CudaFrameRenderer, seed: int, size: int = SIZE) -> Seated:
-    return frame_renderer.stream(frame_renderer.still(*picture(seed)), seed, size, opaque=True)
-
-
 @pytest.mark.parametrize("networks", ["wide", "alone"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_a_gpu_draws_what_the_cpu_draws(networks: str, dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
     """Captured steps, sessions that come and go, of two sizes: planes within the table of those of the CPU's float32.
 
-    A session's noise hangs on its seed and its frame's number alone, so both devices draw from the same.
+    A session's noise depends on its seed and its frame's number alone, so that both devices use the same.
     """
     made: Networks = request.getfixturevalue(networks)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        painters = CudaFrameRenderer(made, 4, "cpu", torch.float32), CudaFrameRenderer(made, 4, "cuda", dtype)
-        painters[1].prepare()
-        assert set(painters[1]._graphs) == {1, 2, 4}
+        renderers = CudaFrameRenderer(made, 4, "cpu", torch.float32), CudaFrameRenderer(made, 4, "cuda", dtype)
+        renderers[1].capture()
+        assert set(renderers[1]._graphs) == {1, 2, 4}
         sessions = [
-            [seated(frame_renderer, seed, size) for seed, size in ((1, SIZE), (2, 128), (3, SIZE))]
-            for frame_renderer in painters
+            [seated(frame_renderer, seed, size) for seed, size in ((1, SIZE), (2, 64), (3, SIZE))]
+            for frame_renderer in renderers
         ]
         for frame in range(6):
             drawn = []
-            for frame_renderer, mine in zip(painters, sessions, strict=True):
+            for frame_renderer, mine in zip(renderers, sessions, strict=True):
                 if frame == 4:
                     frame_renderer.leave(mine.pop(0))
                 for number, session in enumerate(mine):
@@ -70,7 +66,7 @@ def test_a_gpu_draws_what_the_cpu_draws(networks: str, dtype: torch.dtype, reque
 def test_a_graph_is_the_step_launched_one_by_one(wide: Networks) -> None:
     """Replayed or launched, a step gives the same planes for each bucket, but for how cuDNN chose to convolve."""
     captured, launched = (CudaFrameRenderer(wide, 4, "cuda") for _ in range(2))
-    captured.prepare()
+    captured.capture()
     assert not launched._graphs
     sessions: list[list[Seated]] = [[], []]
     for frame in range(6):
@@ -94,9 +90,9 @@ def test_the_kernels_are_chosen(wide: Networks) -> None:
 
 
 def test_what_is_no_number_is_told(wide: Networks) -> None:
-    """A session whose picture holds no numbers is told so; its neighbour's planes stay as they were."""
+    """A session whose character contains NaN is reported; its neighbour's planes stay as they were."""
     frame_renderer = CudaFrameRenderer(wide, 2, "cuda")
-    frame_renderer.prepare()
+    frame_renderer.capture()
     whole = seated(frame_renderer, 1)
     frame_renderer.hear(whole, cue(1))
     (alone,) = frame_renderer.draw([whole])
@@ -104,7 +100,7 @@ def test_what_is_no_number_is_told(wide: Networks) -> None:
     wanted = alone.planes.copy()
     frame_renderer.leave(whole)
     whole, spoilt = seated(frame_renderer, 1), seated(frame_renderer, 2)
-    frame_renderer._features[0][spoilt.seat.slot].fill_(float("nan"))
+    frame_renderer._scenes.features.deep[spoilt.seat.slot].fill_(float("nan"))
     for session in (whole, spoilt):
         frame_renderer.hear(session, cue(1))
     found, told = frame_renderer.draw([whole, spoilt])

@@ -1,4 +1,4 @@
-"""The neural generator's parts at the tiny preset: streams, rings, conditions, the anchor."""
+"""The neural generator's parts at the tiny preset: streams, rings, conditions, presets, and the autoencoder."""
 
 import dataclasses
 
@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamer.model.attention import attend, face_audio_attention, rotate, rotation_table
-from streamer.model.autoencoder import Autoencoder, enlarged, warp
+from streamer.model.autoencoder import Autoencoder
 from streamer.model.config import HEARD, PLAN, PRESETS, AutoencoderConfig, ModelConfig, TransformerConfig, preset
 from streamer.model.kv_cache import Cache
-from streamer.model.runtime.torch_cpu import blocks
+from streamer.model.layers import enlarged, to_tensor
+from streamer.model.painter import Painted, compose, sample
+from streamer.model.runtime.stream import blocks
 from streamer.model.sampling import advance, generate, passage, remember, times
 from streamer.model.transformer import Conditions, Transformer, to_latent, to_tokens
 from streamer.motion.controls import EMOTIONS
@@ -248,17 +250,6 @@ class TestParts:
             (rotate(q, frames[2]) * rotate(k, references[2])).sum(-1), aside, atol=1e-5, rtol=1e-5
         )
 
-    @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 6)])
-    def test_fetching_is_sampling(self, shape: tuple[int, int, int]) -> None:
-        """Without gradients features are fetched in another way on a CPU: the same ones, beyond the border too."""
-        rows, height, width = shape
-        features, flow = torch.randn(rows, 8, height, width), 4 * torch.randn(rows, 2, height, width)
-        sampled = warp(features, flow)
-        with torch.no_grad():
-            fetched = warp(features.contiguous(memory_format=torch.channels_last), flow)
-        torch.testing.assert_close(fetched, sampled, atol=1e-5, rtol=1e-5)
-        assert fetched.is_contiguous(memory_format=torch.channels_last)
-
     def test_many_steps_end_at_zero(self) -> None:
         """n steps are n times from 1 downwards."""
         assert times(1) == (1.0,)
@@ -267,14 +258,18 @@ class TestParts:
             times(0)
 
     def test_presets(self) -> None:
-        """nano keeps to 100 tokens and 10M parameters a frame, live to 60M; an unknown name is told the known ones."""
+        """nano keeps to 100 tokens and 10.5M parameters a frame, live to 60M; an unknown name lists them."""
         nano = PRESETS["nano"]
-        transformer, decoder = Transformer(nano), Autoencoder(nano.autoencoder).decoder
-        once = transformer.enter_reference, transformer.add_reference  # for a picture, not for each frame
+        with torch.device("meta"):
+            transformer, painter = Transformer(nano), Autoencoder(nano.autoencoder).painter
+        once = (  # for a picture, not for each frame
+            transformer.enter_reference, transformer.add_reference,
+            painter.pyramid, painter.keep_middle, painter.keep_fine,
+        )  # fmt: skip
         assert 64 <= nano.tokens <= 100
         articulation = 1.32e6
-        total, left_out = (sum(p.numel() for m in ms for p in m.parameters()) for ms in ((transformer, decoder), once))
-        assert total - left_out + articulation <= 10e6
+        total, left_out = (sum(p.numel() for m in ms for p in m.parameters()) for ms in ((transformer, painter), once))
+        assert total - left_out + articulation <= 10.5e6
         with torch.device("meta"):
             live = Transformer(PRESETS["live"])
         assert sum(p.numel() for p in live.parameters()) <= 60e6
@@ -290,6 +285,9 @@ class TestParts:
             (lambda: AutoencoderConfig(channels=(1, 2, 3)), "3"),
             (lambda: AutoencoderConfig(encoder_blocks=(1, 2, 3, 4, 5)), "5"),
             (lambda: AutoencoderConfig(encoder_blocks=(0, 1, 1, -2)), "-2"),
+            (lambda: AutoencoderConfig(coarse=(32, 64, 96)), "128 channels, the painter reads 96"),
+            (lambda: AutoencoderConfig(match=(12, 16)), "match wants 3 numbers, got 2"),
+            (lambda: AutoencoderConfig(patch=(48, 0)), "must be positive"),
             (lambda: dataclasses.replace(PRESETS["nano"], size=250), "250"),
             (lambda: ModelConfig("x", 16), "16"),
         ],
@@ -302,53 +300,60 @@ class TestParts:
 
 class TestAutoencoder:
     @torch.no_grad()
-    def test_shapes_and_causality(self) -> None:
-        """A frame of any size that 16 divides comes back at its size, and no frame knows of another."""
+    def test_frames_do_not_know_each_other(self) -> None:
+        """Each frame of a batch is encoded and decoded as alone; an edge that 16 does not divide is refused with it."""
         torch.manual_seed(0)
         model = Autoencoder(TINY.autoencoder).eval()
-        frames, picture = torch.rand(3, 4, 64, 96), torch.rand(1, 4, 64, 96)
-        anchor = model.anchor(picture)
+        for match in (model.painter.match, *(stage.match for stage in model.painter.stages)):
+            match.say.weight.normal_(0, 0.3)
+        frames, picture = torch.rand(3, 4, 64, 64), torch.rand(1, 4, 64, 64)
+        references = model.painter.references(torch.stack([picture, torch.rand(1, 4, 64, 64)], 1))
         latent = model.encode(frames, picture.expand(3, -1, -1, -1))
-        assert latent.shape == (3, 4, 4, 6)
-        whole = model.decode(latent, anchor.expand(3))
-        assert whole.shape == frames.shape
-        torch.testing.assert_close(model.decode(latent[1:2], anchor), whole[1:2], atol=1e-5, rtol=1e-5)
+        assert latent.shape == (3, 4, 4, 4)
+        torch.testing.assert_close(model.encode(frames[1:2], picture), latent[1:2], atol=1e-5, rtol=1e-5)
+        whole, alone = model.decode(latent, None, references.expand(3)), model.decode(latent[1:2], None, references)
+        assert not torch.allclose(whole.flow[0], whole.flow[1], atol=1e-3)
+        for name in ("flow", "shares", "paint", "painted", "features"):
+            torch.testing.assert_close(getattr(alone, name), getattr(whole, name)[1:2], atol=1e-4, rtol=1e-4)
         with pytest.raises(ValueError, match="65"):
             model.encode(torch.rand(1, 4, 65, 64), torch.rand(1, 4, 65, 64))
 
-    def test_warp(self) -> None:
-        """A flow of one place fetches the neighbour; beyond the border the border goes on."""
+    def test_whitening_is_undone(self) -> None:
+        """A latent is decoded from what the encoder said, whatever the whitening."""
+        torch.manual_seed(0)
+        model = Autoencoder(TINY.autoencoder).eval().requires_grad_(False)
+        for match in (model.painter.match, *(stage.match for stage in model.painter.stages)):
+            match.say.weight.normal_(0, 0.3)
+        frame, picture = torch.rand(1, 4, 64, 64), torch.rand(1, 4, 64, 64)
+        references = model.painter.references(picture[:, None])
+        before = model.decode(model.encode(frame, picture), None, references)
+        model.mean += torch.randn(4)
+        model.whiten += 0.3 * torch.randn(4, 4)
+        latent = model.encode(frame, picture)
+        assert not torch.allclose(model.decode(latent, None, references).flow, before.flow, atol=1e-3)
+        model.colour.copy_(torch.linalg.inv(model.whiten))
+        torch.testing.assert_close(model.decode(latent, None, references).flow, before.flow, atol=1e-3, rtol=1e-3)
+
+    def test_sampling(self) -> None:
+        """Places one pixel further give the neighbour; beyond the border the border goes on."""
         x = torch.arange(16.0).view(1, 1, 4, 4)
-        flow = torch.zeros(1, 2, 4, 4)
-        torch.testing.assert_close(warp(x, flow), x)
-        flow[:, 0] = 1
-        torch.testing.assert_close(warp(x, flow)[..., :3], x[..., 1:])
-        torch.testing.assert_close(warp(x, flow)[..., 3], x[..., 3])
-        flow[:, 0], flow[:, 1] = 0, -1
-        torch.testing.assert_close(warp(x, flow)[:, :, 1:], x[:, :, :3])
+        at = (torch.stack(torch.meshgrid(torch.arange(4), torch.arange(4), indexing="xy"))[None] + 0.5) / 4
+        right, up = torch.tensor([0.25, 0]).view(1, 2, 1, 1), torch.tensor([0, -0.25]).view(1, 2, 1, 1)
+        torch.testing.assert_close(sample(x, at), x)
+        torch.testing.assert_close(sample(x, at + right)[..., :3], x[..., 1:])
+        torch.testing.assert_close(sample(x, at + right)[..., 3], x[..., 3])
+        torch.testing.assert_close(sample(x, at + up)[:, :, 1:], x[:, :, :3])
 
     def test_what_moves_by_half_a_pixel_stays_sharp(self) -> None:
         """An edge copied from between its pixels would lose half of its gradient energy. Not from enlarged ones."""
-        x = torch.from_numpy(blocks(64, np.random.default_rng(0))).permute(2, 0, 1)[None].float() / 127.5 - 1
-        flow = torch.full((1, 2, 64, 64), 0.5)
+        x = to_tensor(blocks(64, np.random.default_rng(0)))[None]
+        none = torch.zeros(1, 1, 32, 32)
+        painted = Painted(torch.full((1, 1, 2, 16, 16), 0.125), none + 1, none, none, none, ())  # half of 1 / 64
 
         def energy(picture: Tensor) -> float:
             return float(picture.diff(dim=2).square().mean() + picture.diff(dim=3).square().mean())
 
-        assert energy(warp(x, flow)) == pytest.approx(0.5 * energy(x), rel=0.1)
-        copied = warp(enlarged(x), flow)
+        assert energy(compose(x[None], painted, 64)) == pytest.approx(0.5 * energy(x), rel=0.1)
+        copied = compose(enlarged(x)[None], painted, 64)
         assert copied.shape == x.shape
         assert energy(copied) > 0.7 * energy(x)
-        torch.testing.assert_close(warp(enlarged(x), 0 * flow), x)
-
-    @torch.no_grad()
-    def test_untrained_decoder_shows_the_picture(self) -> None:
-        """Flows start at zero: what is copied is the picture where it stands."""
-        model = Autoencoder(TINY.autoencoder).eval()
-        picture = torch.rand(1, 4, 64, 64)
-        for stage in model.decoder.stages:
-            torch.testing.assert_close(stage.motion.weight, torch.zeros_like(stage.motion.weight))
-        painted, flows = model.decode_with_flows(torch.randn(1, 4, 4, 4), model.anchor(picture))
-        assert all(flow.abs().max() == 0 for flow in flows)
-        shown = torch.corrcoef(torch.stack([painted.flatten(), picture.flatten()]))[0, 1]
-        assert shown > 0.9

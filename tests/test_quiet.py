@@ -43,11 +43,13 @@ assert server.wait(30) in (0, -15)
 print("one session")
 """
 
-# OpenVINO's converter, which reports each use, on what the neural generator's engine is made with.
+# OpenVINO, whose converter reports each use, with a network.
 CONVERT = """
-import torch
-from streamer.model.runtime.openvino_cpu import openvino
-openvino().convert_model(torch.nn.Linear(2, 2), example_input=torch.zeros(1, 2))
+from streamer.base.resources import WEIGHTS
+from streamer.model.runtime.engines import OpenVino
+OpenVino()._core.compile_model(str(WEIGHTS / "face.onnx"), "CPU")
+import openvino
+openvino.convert_model(str(WEIGHTS / "face.onnx"))
 print("converted")
 """
 

@@ -47,7 +47,7 @@ def auto(server: Any, monkeypatch: pytest.MonkeyPatch) -> AutoBackend:
     """The server chooses for each character; its networks keep up with pictures of 256 pixels."""
     generator = AutoBackend("", Networks(), lambda relative: relative <= 1)
     monkeypatch.setattr(server.state, "generator", generator)
-    monkeypatch.setattr(server.state, "default_sizes", dict(DEFAULT_SIZES))
+    monkeypatch.setattr(server.state, "default_sizes", {**DEFAULT_SIZES, "neural": 256})
     monkeypatch.setattr(server.state, "cost_of", {("neural", 256): 0.02, ("picture_rig", 512): 0.008})
     return generator
 

@@ -433,8 +433,8 @@ async def test_neural_characters_are_computed_once(neural: Any, monkeypatch: pyt
     """What was made ready, or worn before, is not computed again; a rig of its own comes of it all the same."""
     generator, entry = neural.state.generator, neural.state.characters.get("37")
     computed = []
-    still = generator.frame_renderer.still
-    monkeypatch.setattr(generator.frame_renderer, "still", lambda *a: computed.append(1) or still(*a))
+    prepare = generator.frame_renderer.prepare
+    monkeypatch.setattr(generator.frame_renderer, "prepare", lambda *a: computed.append(1) or prepare(*a))
     generator.prepare(entry, 256, True)
     rigs = [generator.create_renderer(entry, 256, True) for _ in range(2)]
     assert len(computed) == 1 and rigs[0] is not rigs[1]

@@ -147,7 +147,12 @@ def test_an_installed_wheel_serves_and_draws(environment: Path, tmp_path: Path) 
     """
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ended = subprocess.run(
-        [str(environment), str(SMOKE)], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=180
+        [str(environment), str(SMOKE), "--with-torch"],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "/element/lip-stream.js" in ended.stdout and "/page/sample.wav" in ended.stdout

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from streamer.base.alpha import premultiplied, straighten
 from streamer.base.constants import SIZES
-from streamer.base.image import Yuv, backdrop
+from streamer.base.image import Yuv
 from streamer.media.frame_stamp import read, stamp
 from streamer.media.video_encoder import VideoEncoder, to_rgba, to_yuv
-from streamer.model.runtime.color import eight_bit, scaled, shown, to_planes
+from streamer.model.runtime.color import eight_bit, over, scaled, straight, to_planes
 
 
 def _noise(size: int, seed: int = 0) -> np.ndarray:
@@ -60,27 +60,31 @@ def test_a_batch_is_its_pictures() -> None:
         assert torch.equal(planes, to_planes(picture[None])[0])
 
 
-@pytest.mark.parametrize(("opaque", "backed"), [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize(("opaque", "plated"), [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("size", [64, 96])
-def test_what_is_shown_is_what_the_cpu_shows(opaque: bool, backed: bool, size: int) -> None:
-    """Opaque, laid over the backdrop, or without one, at its own size or another: as `NeuralRig` finishes it."""
-    frame = premultiplied(_smooth(64))
-    pictures = _tensor(frame) if size == 64 else scaled(_tensor(frame), size)
-    flags = (torch.tensor([flag]) for flag in (opaque, backed))
-    found = shown(pictures, *flags, _tensor(backdrop(size)[..., :3])[0])[0].permute(1, 2, 0).numpy()
+def test_what_is_shown_is_what_pillow_shows(opaque: bool, plated: bool, size: int) -> None:
+    """Opaque, over a plate, or without one, at its own size or another: as Pillow composites and scales it."""
+    frame, plate = premultiplied(_smooth(64)), premultiplied(_smooth(64)[::-1])
+    frame = np.ascontiguousarray(frame[:, ::-1])
+    behind = _tensor(plate if plated else np.zeros_like(plate)).to(torch.uint8)
+    pictures = over(_tensor(frame), torch.tensor([opaque]), behind)
+    if size != 64:
+        pictures = scaled(pictures, size)
+    found = torch.cat([straight(pictures), pictures[:, 3:]], 1)[0].permute(1, 2, 0).numpy()
     if opaque:
         frame[..., 3] = 255
     else:
         straighten(frame)
+    straighten(plate)
     image = Image.fromarray(frame)
-    if size != 64:
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    if backed and not opaque:
-        image = Image.alpha_composite(Image.fromarray(backdrop(size)), image)
-    wanted = np.asarray(image)
-    # Colour without a backdrop is divided by alpha, and what was rounded with it.
-    there = slice(None) if backed or opaque else wanted[..., 3] >= 128
-    assert _apart(found[there], wanted[there][..., :3]) <= (2 if backed or opaque else 5)
+    if plated and not opaque:
+        image = Image.alpha_composite(Image.fromarray(plate), image)
+    wanted = np.asarray(image if size == 64 else image.resize((size, size), Image.Resampling.BICUBIC))
+    assert _apart(found[..., 3], wanted[..., 3]) <= 2
+    # Colour is divided by alpha, and what was rounded with it.
+    there = wanted[..., 3] >= 128
+    assert there.any() and _apart(found[there][..., :3], wanted[there][..., :3]) <= (2 if opaque else 5)
+    assert not found[..., :3][found[..., 3] == 0].any()
 
 
 def test_eight_bits_as_on_the_cpu() -> None:

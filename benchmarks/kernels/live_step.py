@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from streamer.model.autoencoder import Anchor, Autoencoder, enlarged
+from streamer.model.autoencoder import Autoencoder
 from streamer.model.config import HEARD, PLAN, STRIDE, ModelConfig
 from streamer.model.runtime import cuda_step
+from streamer.model.runtime.cuda_frame import REFERENCES, Scenes
 from streamer.model.runtime.slots import Seat, Slots
 from streamer.model.transformer import Conditions, Transformer
 from streamer.motion.controls import EMOTIONS
@@ -69,19 +70,21 @@ def full(slots: Slots) -> None:
     slots.written.copy_(torch.randint(slots.context, 1500, (slots.capacity,)))
 
 
-def anchors(autoencoder: Autoencoder, config: ModelConfig, batch: int, device: str, dtype: torch.dtype) -> Anchor:
-    """A random picture for each session."""
-    picture = torch.rand(1, 4, config.size, config.size, device=device) * 2 - 1
-    features = autoencoder.pyramid(picture.to(dtype).contiguous(memory_format=torch.channels_last))
-    return Anchor(
-        enlarged(picture).repeat(batch, 1, 1, 1),
-        tuple(f.repeat(batch, 1, 1, 1).contiguous(memory_format=torch.channels_last) for f in features),
-    )
+def scenes(autoencoder: Autoencoder, config: ModelConfig, batch: int, device: str, dtype: torch.dtype) -> Scenes:
+    """Random pictures, as many as a slot holds, for each session."""
+    made = Scenes(config, batch, torch.device(device), dtype)
+    pictures = torch.rand(1, REFERENCES, 4, config.size, config.size, device=device) * 2 - 1
+    made.textures.uniform_(-1, 1)
+    for place, level in zip(made.features, autoencoder.painter.references(pictures.to(dtype)), strict=True):
+        place.copy_(level.expand_as(place))
+    made.centre.fill_(0.5)
+    made.place.fill_(-1)
+    return made
 
 
-def eight_bit(painted: Tensor) -> Tensor:
-    """[B, 4, S, S] in -1..1 -> [B, S, S, 4] uint8."""
-    return painted.add(1).mul_(127.5).clamp_(0, 255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+def eight_bit(frames: Tensor) -> Tensor:
+    """[B, 4, D, D] in whole levels 0..255 -> the same, uint8."""
+    return frames.to(torch.uint8)
 
 
 def captured(call: Call) -> Call:

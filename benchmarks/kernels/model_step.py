@@ -4,15 +4,16 @@
     python -m benchmarks.kernels.model_step --device cpu --quick           # a trial without a GPU, proves little
 
 Method. A step remembers each session's last frame and draws the next one (`streamer/model/runtime/cuda_step.py`), for a
-batch of sessions whose rings are full. Stages: the transformer alone; the decoder alone, in half precision, channels
-last; the whole step, which ends with 8-bit pixels in pinned memory of the host; and what the server does with them
-("served"), from inputs to planes of YUV (`streamer/model/runtime/cuda.py`), as it would choose. Ways: with the
-project's Triton kernels or with PyTorch's operators (SDPA), launched one by one (eager) or replayed as one CUDA graph.
-A time is the median over repetitions, from before the first launch until the device is done, so that launch overhead
-counts. Weights are random, which does not change the time. Before a way is timed, its frames are compared with those of
-the plain step in float32, relative to the error of the plain step in the same precision, and the decoder's graph with
-the decoder; no speed-up is reported where the comparison failed. A failure is recorded with its reason in its row, and
-the next row is measured. Rows are ordered by importance; each is printed and written as soon as it is measured.
+batch of sessions whose rings are full. Stages: the transformer alone; the decoder alone, which paints, copies three
+references and repaints the face; the whole step, which ends with 8-bit pixels in pinned memory of the host; and what
+the server does with them ("served"), from inputs to planes of YUV (`streamer/model/runtime/cuda.py`), as it would
+choose. Ways: with the project's Triton kernels or with PyTorch's operators (SDPA), launched one by one (eager) or
+replayed as one CUDA graph. A time is the median over repetitions, from before the first launch until the device is
+done, so that launch overhead counts. Weights are random, which does not change the time. Before a way is timed, its
+frames are compared with those of the plain step in float32, relative to the error of the plain step in the same
+precision, and the decoder's graph with the decoder; no speed-up is reported where the comparison failed. A failure is
+recorded with its reason in its row, and the next row is measured. Rows are ordered by importance; each is printed and
+written as soon as it is measured.
 """
 
 import argparse
@@ -35,7 +36,6 @@ from torch import Tensor
 from benchmarks.kernels.gpu import describe, reason_of, write
 from benchmarks.kernels.live_step import (
     Call,
-    anchors,
     captured,
     eight_bit,
     error,
@@ -44,6 +44,7 @@ from benchmarks.kernels.live_step import (
     levels_apart,
     milliseconds,
     random_features,
+    scenes,
     seated,
     transformer,
     wait,
@@ -55,7 +56,8 @@ from streamer.model.checkpoint import Networks
 from streamer.model.config import PRESETS, STRIDE, ModelConfig
 from streamer.model.runtime import cuda_step
 from streamer.model.runtime.cuda import CudaFrameRenderer
-from streamer.model.runtime.torch_cpu import NotFinite, blocks, random_conditions
+from streamer.model.runtime.cuda_frame import frame_edge
+from streamer.model.runtime.stream import NotFinite, blocks, random_conditions
 
 BATCHES = (1, 4, 16, 64, 256)
 
@@ -190,16 +192,16 @@ class Sessions:
         self._slots, _ = seated(ready.model, batch, device, random_features(config))
         self._slots.take(*inputs(config, batch, self._slots.now.faces))
         full(self._slots)
-        self._anchor = anchors(ready.autoencoder, config, batch, device, dtype)
+        self._scenes = scenes(ready.autoencoder, config, batch, device, dtype)
         self._latents = torch.randn_like(self._slots.noise)
-        size = config.size
-        self._host = torch.empty(batch, size, size, 4, dtype=torch.uint8, pin_memory=device != "cpu")
+        edge = frame_edge(config)
+        self._host = torch.empty(batch, 4, edge, edge, dtype=torch.uint8, pin_memory=device != "cpu")
 
     def drawn(self, how: str) -> Tensor:
         return STEPS[how](self._ready.model, self._slots, self._slots.capacity)
 
     def decoded(self, latents: Tensor) -> Tensor:
-        return eight_bit(self._ready.autoencoder.decode(latents, self._anchor))
+        return eight_bit(self._scenes.draw(self._ready.autoencoder, latents, self._slots.due)[0])
 
     def row(self, row: Row) -> Row:
         """Checked, and timed."""
@@ -235,11 +237,12 @@ def served(ready: Ready, batch: int) -> Callable[[], object]:
         Networks(config, ready.autoencoder, ready.model), batch, ready.device, ready.dtype
     )
     frame_renderer.buckets = (batch,)  # the others' graphs would take seconds each
-    frame_renderer.prepare()
+    frame_renderer.capture()
     edge = config.size // STRIDE
     face = np.zeros((edge, edge))
     face[edge // 4 : -(edge // 4) or None, edge // 4 : -(edge // 4) or None] = 1
-    still = frame_renderer.still(blocks(config.size, rng), face)
+    size = frame_edge(config)
+    still = frame_renderer.prepare([blocks(size, rng)], face, (0.5, 0.5), size)
     sessions = [frame_renderer.stream(still, seed) for seed in range(batch)]
     for session in sessions:
         frame_renderer.hear(session, random_conditions(rng))

@@ -1,8 +1,8 @@
 """Time per frame of the neural generator with each CPU engine: `python -m benchmarks.latency.engines`.
 
-PyTorch and OpenVINO, in float32 and bfloat16, on one and two threads, take turns drawing each frame, so that other load
-on the machine affects them equally. Besides wall time, the CPU time of the whole process is measured: it shows what is
-left for a browser, and depends less on other load.
+OpenVINO in each precision of this CPU and onnxruntime, on one and two threads, take turns drawing each frame, so that
+other load on the machine affects them equally. Besides wall time, the CPU time of the whole process is measured: it
+shows what is left for a browser, and depends less on other load. Times of single networks are measured apart.
 
 Writes JSON with the hardware (default: `benchmarks/results/engines.json`).
 """
@@ -10,73 +10,97 @@ Writes JSON with the hardware (default: `benchmarks/results/engines.json`).
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-import torch
 
 from benchmarks.lib import hardware
 from benchmarks.lib.paths import RESULTS
-from streamer.model.checkpoint import Networks, load
-from streamer.model.runtime.openvino_cpu import OpenVinoFrameRenderer, models
-from streamer.model.runtime.torch_cpu import TIMES, FrameConditions, FrameRenderer, random_conditions, stand_in
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def drawer(frame_renderer: FrameRenderer, threads: int, times: int) -> Callable[[FrameConditions], np.ndarray]:
-    """A function that draws a session's next frame at `times` the networks' size S: [times S, times S, 4] uint8."""
-    session = stand_in(frame_renderer, np.random.default_rng(0), times)
-
-    def draw(conditions: FrameConditions) -> np.ndarray:
-        torch.set_num_threads(threads)  # OpenVINO's threads were set when it compiled
-        frame_renderer.hear(session, conditions)
-        (frame,) = frame_renderer.draw([session])
-        if isinstance(frame, Exception):
-            raise frame
-        return frame
-
-    return draw
+from streamer.base.constants import DEFAULT_SIZES, SIZES
+from streamer.model.runtime.compiled import Compiled
+from streamer.model.runtime.compose import MAX_REFERENCES
+from streamer.model.runtime.engines import Engine, Network, OnnxRuntime, OpenVino
+from streamer.model.runtime.graph_cpu import GraphFrameRenderer, stand_in
+from streamer.model.runtime.graphs import Graphs, find
+from streamer.model.runtime.stream import NotFinite, random_conditions
 
 
-def measure(networks: Networks, frames: int, threads: tuple[int, ...], times: int = 1) -> list[dict[str, Any]]:
-    """A row for each engine, precision and number of threads. Raises Unavailable if OpenVINO cannot draw."""
-    made, rng = models(networks), np.random.default_rng(1)
-    engines: list[tuple[str, str, int, Callable[[FrameConditions], np.ndarray]]] = []
+class Timed(Mapping[str, Network]):
+    """Networks that record how long they take."""
+
+    def __init__(self, networks: Mapping[str, Network]) -> None:
+        self._networks = networks
+        self.seconds: dict[str, list[float]] = {}
+
+    def __getitem__(self, graph: str) -> Network:
+        network = self._networks[graph]
+
+        def run(given: Sequence[np.ndarray]) -> list[np.ndarray]:
+            began = time.perf_counter()
+            found = network(given)
+            self.seconds.setdefault(graph, []).append(time.perf_counter() - began)
+            return found
+
+        return run
+
+    def __iter__(self) -> Any:
+        return iter(self._networks)
+
+    def __len__(self) -> int:
+        return len(self._networks)
+
+
+def _milliseconds(seconds: Sequence[float] | np.ndarray) -> dict[str, float]:
+    return {"least": 1e3 * float(np.min(seconds)), "p50": 1e3 * float(np.median(seconds))}
+
+
+def measure(graphs: Graphs, frames: int, threads: Sequence[int], size: int, references: int) -> list[dict[str, Any]]:
+    """A row for each engine, precision and number of threads. Raises Unavailable if an engine cannot draw."""
+    rows: list[dict[str, Any]] = []
+    draws: list[Callable[[np.random.Generator], np.ndarray]] = []
+    watches: list[Timed] = []
+
+    def add(engine: Engine, precision: str, used: int) -> None:
+        watch = Timed(Compiled(graphs, engine, precision, used, OnnxRuntime()))
+        renderer = GraphFrameRenderer(graphs.config, watch, graphs.config.transformer.context)
+        session = stand_in(renderer, size, np.random.default_rng(0), references)
+
+        def draw(rng: np.random.Generator) -> np.ndarray:
+            renderer.hear(session, random_conditions(rng))
+            (frame,) = renderer.draw([session], planes=False)
+            if isinstance(frame, NotFinite):
+                raise frame
+            return np.asarray(frame)
+
+        rows.append({"engine": engine.name, "precision": precision, "threads": used, "n": frames})
+        draws.append(draw)
+        watches.append(watch)
+
     for used in threads:
-        for name, dtype in DTYPES.items():
-            engines.append(("PyTorch", name, used, drawer(FrameRenderer(networks, dtype), used, times)))
-            if dtype in made.precisions():
-                frame_renderer = OpenVinoFrameRenderer(networks, dtype, made, used)
-                engines.append((made.name, name, used, drawer(frame_renderer, used, times)))
-    wall = np.zeros((frames, len(engines)))
+        for engine in (OnnxRuntime(), OpenVino()):
+            for precision in engine.precisions():
+                add(engine, precision, used)
+    wall = np.zeros((len(rows), frames))
     spent, apart = np.zeros_like(wall), np.zeros_like(wall)
     for k in range(-3, frames):  # the first three warm up
-        conditions = random_conditions(rng)
         plain: np.ndarray | None = None
-        for i in range(len(engines)):
+        for i, draw in enumerate(draws):
+            if k == 0:
+                watches[i].seconds.clear()
             began, cpu = time.perf_counter(), time.process_time()
-            frame = engines[i][3](conditions).astype(np.float32)
+            frame = draw(np.random.default_rng(k + 3))
             took = time.perf_counter() - began, time.process_time() - cpu
-            plain = frame if plain is None else plain
+            plain = frame.astype(np.float32) if plain is None else plain
             if k >= 0:
-                wall[k, i], spent[k, i] = took
-                apart[k, i] = np.abs(frame - plain).mean()
-    rows = []
-    for i, (engine, precision, used, _) in enumerate(engines):
-        base = next(j for j, other in enumerate(engines) if other[:3] == ("PyTorch", precision, used))
-        rows.append({
-            "engine": engine, "dtype": precision, "threads": used, "n": frames,
-            "wall_ms": {"least": 1e3 * wall[:, i].min(), "p50": 1e3 * np.median(wall[:, i])},
-            "processor_ms": {"least": 1e3 * spent[:, i].min(), "p50": 1e3 * np.median(spent[:, i])},
-            "of_pytorch": {
-                "wall": float(np.median(wall[:, i] / wall[:, base])),
-                "processor": float(np.median(spent[:, i] / spent[:, base])),
-            },
-            "levels_from_pytorch_float32": float(apart[:, i].mean()),
-        })  # fmt: skip
+                wall[i, k], spent[i, k] = took
+                apart[i, k] = np.abs(frame - plain).mean()
+    for i, row in enumerate(rows):
+        row["wall_ms"], row["processor_ms"] = _milliseconds(wall[i]), _milliseconds(spent[i])
+        row["networks_ms"] = {graph: _milliseconds(each) for graph, each in watches[i].seconds.items()}
+        row["levels_from_onnxruntime"] = float(apart[i].mean())
     return rows
 
 
@@ -84,7 +108,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--frames", type=int, default=60, help="frames that each engine draws (default: %(default)s)")
-    parser.add_argument("--times", type=int, choices=TIMES, default=1, help="frame size relative to the networks' size")
+    parser.add_argument("--size", type=int, choices=SIZES, default=DEFAULT_SIZES["neural"])
+    parser.add_argument("--references", type=int, choices=range(1, MAX_REFERENCES + 1), default=1)
     parser.add_argument("--threads", default="1,2", help="comma-separated (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "engines.json")
     args = parser.parse_args(argv)
@@ -95,18 +120,15 @@ def main(argv: list[str] | None = None) -> int:
     if min(threads) < 1 or args.frames < 2:
         parser.error(f"--threads is {args.threads} and --frames is {args.frames}: at least 1 and 2 are needed")
     load_before = hardware.load()
-    torch.set_flush_denormal(True)
-    rows = measure(load(args.preset), args.frames, threads, args.times)
+    cv2.setNumThreads(1)
+    rows = measure(find(args.preset), args.frames, threads, args.size, args.references)
     for row in rows:
-        for name in ("wall_ms", "processor_ms", "of_pytorch"):
-            row[name] = {key: round(value, 2) for key, value in row[name].items()}
-        row["levels_from_pytorch_float32"] = round(row["levels_from_pytorch_float32"], 4)
-        print(f"{row['engine']:20} {row['dtype']:9} {row['threads']} threads: {row['wall_ms']['p50']:6.1f} ms, CPU "
-              f"{row['processor_ms']['p50']:6.1f} ms; relative to PyTorch {row['of_pytorch']}")  # fmt: skip
+        print(f"{row['engine']:20} {row['precision']:5} {row['threads']} threads: {row['wall_ms']['p50']:6.1f} ms, CPU "
+              f"{row['processor_ms']['p50']:6.1f} ms")  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"hardware": hardware.describe(), "load_before": load_before, "preset": args.preset, "times": args.times,
-              "rows": rows}  # fmt: skip
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    result = {"hardware": hardware.describe(), "load_before": load_before, "preset": args.preset, "size": args.size,
+              "references": args.references, "rows": rows}  # fmt: skip
+    args.out.write_text(json.dumps(result, indent=1, default=float) + "\n")
     print(f"wrote {args.out}")
     return 0
 

@@ -63,7 +63,7 @@ RENDERERS: dict[str, RendererTargets] = {
     "studio_rig": _RIG,
     "picture_rig": _RIG,
     "still": _RIG,
-    "neural": RendererTargets({"p50": 140.0, "p95": 170.0, "p99": 220.0}, 24.75, 256),
+    "neural": RendererTargets({"p50": 105.0, "p95": 130.0, "p99": 165.0}, 24.8, 512),
 }
 
 SKEW_MS = 40.0
@@ -111,10 +111,16 @@ ARTICULATION = {
 
 
 QUALITY = {
-    "lips_to_truth": Target(at_least=0.75),
-    "lips_to_curves": Target(at_least=0.93),
-    "closures": Target(at_least=0.85, unit="%"),
-    "lag": Target(at_most=15, unit="ms", either_side=True),
+    "lips_to_truth": Target(at_least=0.85),
+    "lips_to_curves": Target(at_least=0.97),
+    "closures": Target(at_least=0.90, unit="%"),
+    "lag": Target(at_most=12, unit="ms", either_side=True),
+    "mouth": Target(at_least=27, unit="dB"),
+    "shut_lids": Target(at_least=27, unit="dB"),
+    "sharpness": Target(at_least=0.92, unit="%"),
+    "sharpness_mouth": Target(at_least=0.90, unit="%"),
+    "people_to_curves": Target(at_least=0.94),
+    "pack": Target(at_least=2, unit="dB"),
     "teacher_lips": Target(at_least=-0.03),
     "teacher_sharpness": Target(at_least=0.95, unit="%"),
     "drift": Target(at_most=0.3, unit="dB", either_side=True),
@@ -126,9 +132,9 @@ QUALITY = {
     "identity": Target(at_least=0.99, unit="%"),
     "idle_mouth_open": Target(at_most=0.05, unit="%"),
     "autoencoder": Target(at_least=31, unit="dB"),
-    "autoencoder_mouth": Target(at_least=26, unit="dB"),
-    "step_mean": Target(at_most=28, unit="ms"),
-    "step_p99": Target(at_most=40, unit="ms"),
+    "frame": Target(at_most=20, unit="ms"),
+    "frame_of_three": Target(at_most=27, unit="ms"),
+    "small_frame": Target(at_most=11, unit="ms"),
 }
 """Of the neural generator's frames, on characters and speakers held out."""
 

@@ -1,157 +1,139 @@
-"""Ablations: the shipped weights with one part changed, fine-tuned for the same number of steps and measured alike.
+"""Ablations of the painter: one checkpoint, tuned with one part changed, for the same processor time each.
 
-A small generator of 128², trained from scratch for ten minutes on a CPU, had not learned to speak yet, so its results
-were meaningless. Every variant therefore starts from the shipped weights, at their size, and is fine-tuned for the same
-number of steps of the recipe's last stage; steps rather than minutes, so that other load on the machine does not affect
-the comparison. One variant changes nothing and another only the seed: their difference shows the effect of chance. All
-variants train on one pool of scenes. The anchored decoder is compared by small autoencoders of 128², trained from
-scratch, because a generator cannot be better than its decoder.
+Variants: one or three references only; latents that are not degraded; studio characters only, people only. Each is
+tuned with two seeds, so that the difference between seeds shows the effect of chance. Judged on held-out studio
+characters and, for the mixes of data, on photographs that no variant is tuned on. The encoder stays as it is.
+
+Processor minutes are those of the training process on one thread; footage is rendered by another one.
 """
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.lib.hardware import describe
-from benchmarks.quality.clips import Passage, cut, draw
-from benchmarks.quality.drift import drift, idle
-from benchmarks.quality.lip_reader import Reader
-from benchmarks.quality.lips import Sides, given_back
-from benchmarks.quality.lips import measure as measure_lips
-from benchmarks.quality.measures import psnr
+from benchmarks.quality import footage
+from benchmarks.quality.fidelity import autoencoder
+from benchmarks.quality.reconstruction import Reconstruction
 from streamer.model.autoencoder import Autoencoder
 from streamer.model.checkpoint import Networks
-from streamer.model.config import AutoencoderConfig, ModelConfig
-from streamer.model.runtime.torch_cpu import FrameRenderer
-from streamer.model.transformer import Reference, Transformer
-from streamer.training import autoencoder as ae
-from streamer.training import generator as gen
-from streamer.training.common import Progress
-from streamer.training.scenes import Scenes, Shot
+from streamer.training.clip import Clip
+from streamer.training.common import Kept, Progress, Training
+from streamer.training.footage import Footage, Made, Mix, make_footage
+from streamer.training.painter import NOISE, Crops, crops, losses
+from streamer.training.scenes import Shot
 from streamer.training.voices import Voices
 
-SMALL = ModelConfig("small", 128, AutoencoderConfig(latent=32, channels=(24, 40, 80, 112)))
-"""The configuration of the decoders that are compared."""
-_RATE = 2e-4
+SEEDS = (0, 1)
+JUDGED_NOISE = 0.3
+"""Standard deviation of the noise on whitened latents with which variants are judged besides exact ones."""
 
-
-class Sinkless(Transformer):
-    """A generator whose reference is added to its tokens but never attended to."""
-
-    def reference(self, features: Tensor) -> Reference:
-        full = super().reference(features)
-        return Reference(full.added, (full.sinks[0][:, :, :0], full.sinks[1][:, :, :0]))
+_PATCH_EVERY = 3
+_REUSE, _KEPT = 6.0, 120
+_LOG_EVERY = 200
 
 
 @dataclass(frozen=True)
 class Variant:
     name: str
-    context: int = 0
-    sink: bool = True
-    seed: int = 0
-    """Seed of all randomness in training."""
+    references: tuple[float, float, float] = (0.4, 0.2, 0.4)
+    """Shares of steps with one, two and three references."""
+    noise: float = NOISE
+    people: float = 0.6
+    """Share of footage of people; the rest are studio characters."""
 
 
 VARIANTS = (
-    Variant("context 0"),
-    Variant("context 0, another seed", seed=1),
-    Variant("context 1", context=1),
-    Variant("context 3", context=3),
-    Variant("context 5", context=5),
-    Variant("context 0, without the sink", sink=False),
+    Variant("as trained"),
+    Variant("one reference", references=(1.0, 0.0, 0.0)),
+    Variant("three references", references=(0.0, 0.0, 1.0)),
+    Variant("exact latents", noise=0.0),
+    Variant("studio characters only", people=0.0),
+    Variant("people only", people=1.0),
 )
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The training budget of every variant."""
+    """The training budget of every variant and seed."""
 
-    steps: int
-    """Training steps of a generator."""
-    autoencoder_steps: int
-    """Training steps of an autoencoder."""
-    batch: int = 4
-    frames: int = 6
-    """Frames of a training passage: more than the longest context, so that the rings fill."""
-    takes: int = 400
-    """Passages drawn before the first variant, and scenes kept for an autoencoder."""
-    processes: int = 1
-
-
-def config_of(base: ModelConfig, variant: Variant) -> ModelConfig:
-    return replace(base, transformer=replace(base.transformer, context=variant.context))
+    minutes: float
+    """Of processor time."""
+    batch: int = 2
+    frames: int = 4
+    crop: int = 160
+    """Edge in pixels at the networks' size."""
+    rate: float = 3e-4
+    steps: int = 1_000_000
+    """Ends earlier than the minutes: for tests."""
 
 
-def decoders(
-    config: ModelConfig, budget: Budget, voices: Voices, silence: np.ndarray, passages: Sequence[Passage]
-) -> list[dict[str, Any]]:
-    """Trains and measures autoencoders with and without an anchored decoder, from scratch and alike."""
-    rows = []
-    for anchored in (True, False):
-        torch.manual_seed(0)
-        network = Autoencoder(replace(config.autoencoder, anchored=anchored))
-        shot, progress = Shot(config.size, 8, spread=12, wide=0.7), Progress(budget.autoencoder_steps, None)
-        with tempfile.TemporaryDirectory() as folder, Scenes(shot, voices, silence, 1, budget.processes) as scenes:
-            network = ae.train(network, "autoencoder", scenes, Path(folder), progress, 2, 4, config.size,
-                               torch.device("cpu"), capacity=budget.takes)  # fmt: skip
-        network.eval().requires_grad_(False)
-        whole, mouth = [], []
-        for said in passages:
-            drawn = draw(said.seed, config.size, said.controls[::5])
-            for got, wanted, box in zip(given_back(network, drawn), drawn.frames, drawn.mouths, strict=True):
-                whole.append(psnr(got[..., :3], wanted[..., :3]))
-                mouth.append(psnr(cut(got, box), cut(wanted, box)))
-        rows.append({
-            "variant": "anchored" if anchored else "not anchored", "steps": progress.step, "n": len(whole),
-            "psnr": float(np.mean(whole)), "psnr_mouth": float(np.mean(mouth)),
-        })  # fmt: skip
-        print(f"ablation: decoder {rows[-1]['variant']}: {progress.step} steps", flush=True)
-    return rows
+class ProcessorTime(Progress):
+    """Progress by this process's processor time instead of the clock."""
+
+    def resume(self, step: int, spent: float) -> None:
+        self.step, self._began = step, time.process_time() - 60 * spent
+
+    @property
+    def spent(self) -> float:
+        return (time.process_time() - self._began) / 60
 
 
-CONTEXTS = (0, 1, 2, 3)
-"""Context lengths, in frames, with which the shipped weights are measured."""
+def tuned(
+    start: Autoencoder, variant: Variant, budget: Budget, take: Callable[[], Footage], seed: int, folder: Path
+) -> tuple[Autoencoder, int]:
+    """`start` with its painter tuned on footage from `take`, and the number of steps. `start` stays as it is."""
+    model = Autoencoder(start.config)
+    model.load_state_dict(start.state_dict())
+    model.train()
+    model.encoder.requires_grad_(False)
+    progress = ProcessorTime(budget.steps, budget.minutes)
+    training = Training(model, folder / "painter.pt", progress, budget.rate, seed)
+    pool = Kept(lambda: [take()], _KEPT, _REUSE)
+    rng = np.random.default_rng([seed, 1])
+    for step in training:
+        count = int(rng.choice((1, 2, 3), p=variant.references))
+        able = [one for one in pool.sample(4 * budget.batch, rng) if len(one.references) >= count]
+        chosen = able[: budget.batch] or pool.sample(budget.batch, rng)
+        count = min(count, *(len(one.references) for one in chosen))
+        given = Crops(*crops(chosen, budget.frames, count, budget.crop, rng))
+        told = losses(model, given, budget.frames, step % _PATCH_EVERY == 0, variant.noise)
+        told["loss"].backward()
+        if step % _LOG_EVERY == 0:
+            print(f"{variant.name}: step {step}, {progress.spent:.1f} core minutes", flush=True)
+    return training.average.module, progress.step
 
 
-def reconfigured(networks: Networks, variant: Variant) -> Networks:
-    """The shipped weights with another context length or without the sink, without further training."""
-    config = config_of(networks.config, variant)
-    model = (Transformer if variant.sink else Sinkless)(config)
-    model.load_state_dict(networks.transformer.state_dict())
-    return Networks(config, networks.autoencoder, model.eval().requires_grad_(False))
+def mix_of(variant: Variant, people: Path | None) -> Mix:
+    """Raises ValueError for a share of people without a folder of them."""
+    if variant.people and (people is None or not any(people.glob("shard_*.npz"))):
+        raise ValueError(f"the variant {variant.name!r} needs clips of people, and there are none in {people}")
+    clips = {"people": (people, variant.people)} if people is not None and variant.people else {}
+    return Mix(clips, 1 - variant.people)
 
 
-def looking_back(
+def judged(
     networks: Networks,
-    dtype: torch.dtype,
-    passages: Sequence[Passage],
-    silence: np.ndarray,
-    reader: Reader,
-    seconds: float = 8.0,
+    passages: Sequence[tuple[int, np.ndarray]],
+    photographs: Callable[[], Iterable[Clip]] | None,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Any]:
-    """How the shipped weights depend on context and sink: lips and pictures of `passages`, and motion in silence."""
-    shipped = networks.config.transformer.context
-    others = [Variant(f"context {n}", n) for n in CONTEXTS if n != shipped]
-    variants = [Variant(f"as shipped: context {shipped}", shipped), *others,
-                Variant("without the sink", shipped, sink=False)]  # fmt: skip
-    rows = []
-    for variant in variants:
-        frame_renderer = FrameRenderer(reconfigured(networks, variant), dtype)
-        lips = measure_lips(passages, Sides(frame_renderer, None, networks.autoencoder, 1), reader, None)
-        still = idle(frame_renderer, reader, [passages[0].seed], silence, seconds, np.random.default_rng(3))["sides"]
-        rows.append({
-            "variant": variant.name, "one step": lips["columns"]["one step"],
-            "idle": still["one step"], "idle_rig": still["rig"],
-        })  # fmt: skip
-        print(f"looking back: {variant.name}", flush=True)
-    return {"n": sum(map(len, passages)), "rows": rows}
+    """What the autoencoder reaches with one and three references: on the studio's characters and on photographs."""
+    painter = Reconstruction(networks, dtype)
+    out = {
+        "drawn": autoencoder(painter, passages)["references"],
+        "drawn, noisy latents": autoencoder(painter, passages, noise=JUDGED_NOISE)["references"],
+    }
+    if photographs is not None:
+        columns = footage.measure(None, painter, photographs())["columns"]
+        out["photographs"] = {name.rpartition(" ")[2]: column for name, column in columns.items()}
+    return out
 
 
 def run(
@@ -159,47 +141,43 @@ def run(
     budget: Budget,
     voices: Voices,
     silence: np.ndarray,
-    passages: Sequence[Passage],
-    long: Passage,
-    reader: Reader,
+    people: Path | None,
+    passages: Sequence[tuple[int, np.ndarray]],
+    photographs: Callable[[], Iterable[Clip]] | None,
     keep: Callable[[dict[str, Any]], None],
     variants: Sequence[Variant] = VARIANTS,
+    seeds: Sequence[int] = SEEDS,
 ) -> dict[str, Any]:
-    """Fine-tunes and measures every variant.
-
-    `voices` are for training; `passages` and `long` are held out for measuring. `keep` receives the results so far
-    after each variant.
     """
-    autoencoder, device = networks.autoencoder, torch.device("cpu")
+    Tunes and judges every variant with every seed. `voices` are for training; `passages`, (seed, controls [T, C]), and
+    `photographs` are held out. `keep` receives the results so far after each.
+    """
     found: dict[str, Any] = {
         "cpu": describe()["cpu"],
         "size": networks.config.size,
-        "steps_each": budget.steps,
-        "batch": budget.batch,
-        "frames": budget.frames,
-        "autoencoder_steps": budget.autoencoder_steps,
-        "n": sum(map(len, passages)),
-        "variants": [],
+        "core_minutes_each": budget.minutes,
+        "not_run": [each.name for each in VARIANTS if each not in variants],
+        "photographs_missing": photographs is None,
+        "start": judged(networks, passages, photographs),
+        "rows": [],
     }
-    shot = Shot(networks.config.size, 4 * budget.frames, budget.frames, 24, wide=0.2)
-    with tempfile.TemporaryDirectory() as folder, Scenes(shot, voices, silence, 2, budget.processes) as scenes:
-        takes = gen.Takes(scenes, budget.frames, autoencoder, networks.config, max(4 * budget.takes, 64), reuse=8)
-        takes.latest(budget.takes)
-        for number, variant in enumerate(variants):
-            changed = reconfigured(networks, variant)
-            model = changed.transformer.requires_grad_(True).train()
-            progress, began = Progress(budget.steps, None), time.process_time()
-            model = gen.train("rollout", model, takes, autoencoder.shows, Path(folder) / str(number), progress,
-                              budget.batch, budget.frames, _RATE, device, seed=variant.seed)  # fmt: skip
-            minutes = (time.process_time() - began) / 60
-            frame_renderer = FrameRenderer(Networks(changed.config, autoencoder, model.eval().requires_grad_(False)))
-            lips = measure_lips(passages, Sides(frame_renderer, None, autoencoder, 1), reader, None)
-            found["variants"].append({
-                "variant": variant.name, "steps": progress.step, "minutes": minutes,
-                "one step": lips["columns"]["one step"],
-                "drift": drift(frame_renderer, reader, long)["sides"]["one step"],
-            })  # fmt: skip
-            print(f"ablation: {variant.name}: {progress.step} steps, {minutes:.1f} core minutes", flush=True)
-            keep(found)
-    small = networks.config if networks.config.name == "tiny" else SMALL
-    return found | {"decoders": decoders(small, budget, voices, silence, passages)}
+    shot = Shot(2 * networks.config.size, 2 * budget.frames, spread=12, wide=0.6, references=4, tracked=2048)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for variant in variants:
+            mix = mix_of(variant, people)
+            for seed in seeds:
+                with (
+                    tempfile.TemporaryDirectory() as folder,
+                    Made(make_footage, mix, shot, voices, silence, 100 + seed) as made,
+                ):
+                    painter, steps = tuned(networks.autoencoder, variant, budget, made.take, seed, Path(folder))
+                ready = Networks(networks.config, painter.eval().requires_grad_(False), networks.transformer)
+                found["rows"].append({"variant": variant.name, "seed": seed, "steps": steps,
+                                      **judged(ready, passages, photographs)})  # fmt: skip
+                print(f"ablation: {variant.name}, seed {seed}: {steps} steps", flush=True)
+                keep(found)
+    finally:
+        torch.set_num_threads(threads)
+    return found

@@ -3,26 +3,30 @@
 Characters have seeds below scenes.FIRST_SEED, and speakers are those of the speech set's split "test": neither was part
 of the training. Speakers whose ground truth quality/articulation.py does not trust are excluded. Everything is driven
 as in a live session: the articulation network provides the curves, `IdleMotion` the motion plan, and the generator gets
-one picture at rest with the face mask of an uploaded picture.
+the pictures that `avatar.portrait` makes. Time passes for the rig in every frame, so that its loose parts swing.
 
-Letters in shapes: T frames, S picture edge, C controls, M mouth channels, Q outputs of the articulation network,
-N sessions.
+Letters in shapes: T frames, S edge of frames, s edge of the networks' pictures, C controls, M mouth channels, Q outputs
+of the articulation network.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from benchmarks.lib.paths import RESULTS
 from benchmarks.quality.measures import closures
+from streamer.avatar.characters import CharacterRecord
+from streamer.avatar.portrait import MOST_REFERENCES, Portrait, portrait
 from streamer.base.alpha import premultiplied
 from streamer.base.constants import FPS
-from streamer.faces.alignment import PLACES, face_mask
-from streamer.faces.detector import Face
-from streamer.model.runtime.torch_cpu import FrameConditions, FrameRenderer, NotFinite, PreparedCharacter, Stream
+from streamer.model.config import ModelConfig
+from streamer.model.runtime.graph_cpu import GraphFrameRenderer, Stream
+from streamer.model.runtime.stream import FrameConditions, NotFinite
 from streamer.motion.articulation import PROSODY
 from streamer.motion.controls import EMOTIONS, MOUTH, rest
 from streamer.motion.idle import IdleMotion
@@ -116,44 +120,87 @@ def quiet(silence: np.ndarray, frames: int, rng: np.random.Generator) -> tuple[n
     return heard.astype(np.float32), np.zeros((frames, len(MOUTH)), np.float32)
 
 
-@dataclass(frozen=True)
-class Portrait:
-    """The picture of a character that the generator gets, as in a live session."""
-
-    picture: np.ndarray  # [S, S, 4] uint8, premultiplied
-    face: np.ndarray  # [S / 16, S / 16]
+def frame_size(config: ModelConfig) -> int:
+    """The edge of the frames that are measured: twice that of the networks' pictures."""
+    return 2 * config.size
 
 
-def face_of_studio(size: int) -> np.ndarray:
-    """[S / 16, S / 16]: the face mask of all studio characters."""
-    return face_mask(Face(1.0, PLACES[:2] * size, PLACES[2] * size), size)
+def given(seed: int, size: int, background: bool = True, references: int = MOST_REFERENCES) -> Portrait:
+    """The first `references` pictures of a studio character, as a live session with frames of `size` has them."""
+    character = Character.from_seed(seed)
+    whole = portrait(CharacterRecord(str(seed), character.name, character, seed), size, background)
+    return with_references(whole, references)
 
 
-def portrait(rig: Rig) -> Portrait:
-    return Portrait(premultiplied(rig.draw(rest())), face_of_studio(rig.size))
+def with_references(whole: Portrait, count: int) -> Portrait:
+    """A portrait with only its first `count` pictures."""
+    return dataclasses.replace(whole, references=whole.references[:count], roles=whole.roles[:count])
 
 
-@dataclass(frozen=True)
+def over(plate: np.ndarray | None, cut_out: np.ndarray) -> np.ndarray:
+    """A premultiplied cut-out [S, S, 4] over an opaque plate of its size, or alone."""
+    if plate is None:
+        return cut_out
+    behind = cv2.merge([255 - cut_out[..., 3]] * 4)
+    return np.asarray(cv2.add(cut_out, cv2.multiply(plate, behind, scale=1 / 255)))
+
+
+def averaged(picture: np.ndarray, size: int) -> np.ndarray:
+    """[T, T, n] uint8 with T at least `size` -> [size, size, n], the mean over areas."""
+    if len(picture) == size:
+        return picture
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA))
+
+
+@dataclass(frozen=True, eq=False)
 class Drawn:
-    """The rig's frames of a passage: the ground truth of the picture."""
+    """The true frames of a passage."""
 
-    portrait: Portrait
-    frames: np.ndarray  # [T, S, S, 4] uint8, premultiplied
+    given: Portrait
+    still: np.ndarray  # [S, S, 4] uint8 premultiplied: the character at rest
+    frames: np.ndarray  # [T, S, S, 4] uint8 premultiplied, over the plate if there is one
+    seen: np.ndarray  # [T, s, s, 4] uint8 premultiplied: the cut-outs as the encoder sees them; none if s is 0
     mouths: list[Box]
     eyes: list[tuple[Box, Box]]
 
+    def person(self, k: int) -> np.ndarray:
+        """[S, S] bool: where frame k shows anything but the plate."""
+        frame = self.frames[k]
+        if self.given.plate is None:
+            return np.asarray(frame[..., 3] > 0)
+        return np.asarray((frame[..., :3] != self.given.plate[..., :3]).any(-1))
 
-def draw(seed: int, size: int, controls: np.ndarray, background: bool = True) -> Drawn:
-    """Draws the character of `seed` with controls [T, C]."""
-    with Rig(Character.from_seed(seed), size, background) as rig:
-        still = portrait(rig)
-        frames, mouths, eyes = [], [], []
-        for row in controls:
-            frame, truth = rig.draw_with_truth(row)
-            frames.append(premultiplied(frame))
+
+def draw(
+    seed: int,
+    size: int,
+    controls: np.ndarray,
+    background: bool = True,
+    at: Sequence[int] | None = None,
+    seen: int = 0,
+) -> Drawn:
+    """
+    Draws the character of `seed` with controls [T, C], a row for each frame; only the frames `at` if given. `seen`: the
+    edge s of what the encoder sees.
+    """
+    whole = given(seed, size, background)
+    wanted = set(range(len(controls)) if at is None else at)
+    frames, small, mouths, eyes = [], [], [], []
+    with Rig(Character.from_seed(seed), size, background=False) as rig:
+        still = over(whole.plate, premultiplied(rig.draw(rest())))
+        for k, row in enumerate(controls):
+            rig.advance(row)
+            if k not in wanted:
+                continue
+            image, truth = rig.draw_with_truth(row)
+            cut_out = premultiplied(image)
+            frames.append(over(whole.plate, cut_out))
+            if seen:
+                small.append(averaged(cut_out, seen))
             mouths.append(truth.mouth_box)
             eyes.append(truth.eye_boxes)
-    return Drawn(still, np.stack(frames), mouths, eyes)
+    cut_outs = np.stack(small) if small else np.zeros((0, 0, 0, 4), np.uint8)
+    return Drawn(whole, still, np.stack(frames), cut_outs, mouths, eyes)
 
 
 def cue(controls: np.ndarray, heard: np.ndarray) -> FrameConditions:
@@ -161,35 +208,39 @@ def cue(controls: np.ndarray, heard: np.ndarray) -> FrameConditions:
     return FrameConditions(controls, heard.astype(np.float32), np.zeros(len(EMOTIONS), np.float32))
 
 
-def begin(frame_renderer: FrameRenderer, given: Portrait, seed: int, context: int | None = None) -> Stream:
-    still: PreparedCharacter = frame_renderer.still(given.picture, given.face)
-    return frame_renderer.stream(still, seed, context)
+def begin(renderer: GraphFrameRenderer, shown: Portrait, size: int, seed: int) -> Stream:
+    """Opens a session with frames of `size`."""
+    return renderer.stream(renderer.prepare(shown.references, shown.face, shown.centre, size, shown.plate), seed)
 
 
-def paint(
-    frame_renderer: FrameRenderer, streams: Sequence[Stream], cues: Sequence[FrameConditions]
-) -> list[np.ndarray]:
-    """The next frame of each session, [S, S, 4] uint8 premultiplied. Raises NotFinite."""
-    for stream, now in zip(streams, cues, strict=True):
-        frame_renderer.hear(stream, now)
-    frames = []
-    for frame in frame_renderer.draw(streams):
-        if isinstance(frame, NotFinite):
-            raise frame
-        frames.append(frame)
-    return frames
+def paint(renderer: GraphFrameRenderer, stream: Stream, now: FrameConditions) -> np.ndarray:
+    """The session's next frame, [S, S, 4] uint8 premultiplied. Raises NotFinite."""
+    renderer.hear(stream, now)
+    return drawn_frame(renderer, stream)
 
 
-def painted(frame_renderer: FrameRenderer, given: Portrait, said: Passage, seed: int = 0) -> Iterator[np.ndarray]:
+def drawn_frame(renderer: GraphFrameRenderer, stream: Stream) -> np.ndarray:
+    """What was heard last as a frame [S, S, 4] uint8 premultiplied. Raises NotFinite."""
+    (frame,) = renderer.draw([stream], planes=False)
+    if isinstance(frame, NotFinite):
+        raise frame
+    pixels = np.asarray(frame)
+    return pixels if stream.still.scene.opaque else premultiplied(pixels)
+
+
+def painted(
+    renderer: GraphFrameRenderer, shown: Portrait, size: int, said: Passage, seed: int = 0
+) -> Iterator[np.ndarray]:
     """Yields the passage's frames, each [S, S, 4] uint8 premultiplied."""
-    stream = begin(frame_renderer, given, seed)
+    stream = begin(renderer, shown, size, seed)
     for controls, heard in zip(said.controls, said.heard, strict=True):
-        yield paint(frame_renderer, [stream], [cue(controls, heard)])[0]
+        yield paint(renderer, stream, cue(controls, heard))
 
 
 def cut(frame: np.ndarray, box: Box, margin: float = 3.0) -> np.ndarray:
-    """The part [h, w, 3] of a frame [S, S, 4] inside a box with a margin in pixels."""
+    """The part [h, w, 3] of a frame [S, S, 4] inside a box with a margin in pixels of a frame of 256."""
     size = frame.shape[0]
-    x0, y0 = (int(np.clip(v - margin, 0, size - 2)) for v in box[:2])
-    x1, y1 = (int(np.clip(np.ceil(v + margin), 2, size)) for v in box[2:])
+    around = margin * size / 256
+    x0, y0 = (int(np.clip(v - around, 0, size - 2)) for v in box[:2])
+    x1, y1 = (int(np.clip(np.ceil(v + around), 2, size)) for v in box[2:])
     return frame[y0 : max(y1, y0 + 2), x0 : max(x1, x0 + 2), :3]

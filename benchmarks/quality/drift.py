@@ -1,7 +1,8 @@
 """Long sessions: does the picture drift, freeze, or stop blinking? And silence: does the character stay alive?
 
 Static pixels are those that never change in the rig's frames of the whole passage, at least three pixels from any that
-do: mostly background. There, frames should equal the picture. The last minute repeats the speech and motion of the
+do: mostly background, which live sessions copy. There, frames should equal the picture. What the networks draw is
+compared with the rig's frame at the same moment. The last minute repeats the speech and motion of the
 first, because a calmer one would look like an improvement and a livelier one like a loss. Colour is also compared with
 the rig's whole frame at the same moment, so that gestures do not count as colour drift.
 """
@@ -11,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.clips import Passage, begin, cue, cut, paint, passage, portrait, quiet
-from benchmarks.quality.lip_reader import SHUT, Reader, ground_truth
-from benchmarks.quality.lips import Column, Strip, strips
+from benchmarks.quality.clips import Drawn, Passage, begin, cue, frame_size, given, over, paint, passage, quiet
+from benchmarks.quality.lip_reader import SHUT, Reader, canonical, ground_truth
+from benchmarks.quality.lips import Column, Strip, shut_lids, strips
 from benchmarks.quality.measures import (
     PEAK,
     blink_moments,
     freezes,
-    gradient_energy,
     lab,
     matched,
     pcc,
@@ -28,7 +28,8 @@ from benchmarks.quality.measures import (
 )
 from streamer.base.alpha import premultiplied
 from streamer.base.constants import FPS
-from streamer.model.runtime.torch_cpu import FrameRenderer
+from streamer.model.runtime.graph_cpu import GraphFrameRenderer
+from streamer.motion.controls import rest
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 
@@ -36,18 +37,39 @@ _MINUTE = 60 * FPS
 _EVERY = 5
 """Interval, in frames, at which colours and the rig's moving pixels are sampled."""
 _CHUNK = 250
+_NOTHING = np.zeros((0, 0, 0, 4), np.uint8)
 
 
-def static_places(rig: Rig, controls: np.ndarray, every: int = _EVERY) -> np.ndarray:
+class Shown:
+    """The rig's frames as a live session shows them: cut out, over the plate."""
+
+    def __init__(self, rig: Rig, plate: np.ndarray) -> None:
+        """`rig`: without background."""
+        self._rig, self._plate = rig, plate
+
+    def still(self) -> np.ndarray:
+        """[S, S, 4] uint8: the character at rest. Only before anything moved."""
+        return over(self._plate, premultiplied(self._rig.draw(rest())))
+
+    def frame(self, controls: np.ndarray) -> np.ndarray:
+        """[S, S, 4] uint8."""
+        return over(self._plate, premultiplied(self._rig.draw(controls)))
+
+
+def static_places(seed: int, plate: np.ndarray, controls: np.ndarray, every: int = _EVERY) -> np.ndarray:
     """[S, S] bool: pixels that differ from the picture at rest by no more than rounding in all frames of controls [T,
     C].
 
     Raises ValueError if there are none.
     """
-    still = portrait(rig).picture.astype(np.int16)
-    same = np.ones(still.shape[:2], bool)
-    for row in controls[::every]:
-        same &= np.abs(premultiplied(rig.draw(row)).astype(np.int16) - still).max(-1) <= 1
+    with Rig(Character.from_seed(seed), len(plate), background=False) as rig:
+        shown = Shown(rig, plate)
+        still = shown.still().astype(np.int16)
+        same = np.ones(still.shape[:2], bool)
+        for k, row in enumerate(controls):
+            rig.advance(row)
+            if k % every == 0:
+                same &= np.abs(shown.frame(row).astype(np.int16) - still).max(-1) <= 1
     same = settled(same)
     if not same.any():
         raise ValueError(f"no pixel stays still in the rig's {len(controls)} frames: drift cannot be measured")
@@ -74,6 +96,7 @@ class Watched:
     lids: list[np.ndarray]
     static_lab: list[np.ndarray]  # [3], every `_EVERY` frames
     beside_rig: list[np.ndarray]  # [3] mean Lab of the whole frame minus the rig's
+    to_rig: list[float]  # PSNR of the whole frame against the rig's, every `_EVERY` frames
 
 
 def _decibels(errors: np.ndarray) -> float:
@@ -87,6 +110,8 @@ def _numbers(seen: Watched, said: Passage) -> dict[str, Any]:
     minute = min(_MINUTE, frames // 2)
     first, last = _decibels(errors[:minute]), _decibels(errors[-minute:])
     seconds = np.arange(0, frames, _EVERY) / FPS
+    tenth = minute // _EVERY
+    begun, ended = float(np.mean(seen.to_rig[:tenth])), float(np.mean(seen.to_rig[-tenth:]))
     slopes = {}
     for name, values in (("static", np.stack(seen.static_lab)), ("beside_rig", np.stack(seen.beside_rig))):
         for i, channel in enumerate("Lab"):
@@ -99,6 +124,9 @@ def _numbers(seen: Watched, said: Passage) -> dict[str, Any]:
         "static_psnr_first_minute": first,
         "static_psnr_last_minute": last,
         "static_psnr_change": last - first,
+        "psnr_first_minute": begun,
+        "psnr_last_minute": ended,
+        "psnr_change": ended - begun,
         "lab_slopes_per_minute": slopes,
         "lab_slope_worst": max(abs(each["slope"]) for each in slopes.values()),
         "freezes": freezes(np.array(seen.change[1:])),
@@ -110,7 +138,7 @@ def _numbers(seen: Watched, said: Passage) -> dict[str, Any]:
 
 
 def drift(
-    frame_renderer: FrameRenderer, reader: Reader, said: Passage, strip: Strip | None = None, number: int = 1
+    renderer: GraphFrameRenderer, reader: Reader, said: Passage, strip: Strip | None = None, number: int = 1
 ) -> dict[str, Any]:
     """Draws one character through `said`, whose last minute repeats the first, without a break.
 
@@ -120,24 +148,31 @@ def drift(
     if len(said) < 20 * FPS:
         raise ValueError(f"drift needs at least 20 s, got {len(said) / FPS:.1f} s")
     said = ending_as_begun(said)
-    sides = {name: Watched([], [], [], [], [], []) for name in ("rig", "one step")}
+    sides = {name: Watched([], [], [], [], [], [], []) for name in ("rig", "one step")}
     late = max(len(said) - _MINUTE, len(said) // 2)
     columns = {name: Column() for name in sides}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in sides}
-    with Rig(Character.from_seed(said.seed), frame_renderer.config.size) as rig:
-        static = static_places(rig, said.controls)
-        given = portrait(rig)
-        stream = begin(frame_renderer, given, seed=7)
+    size = frame_size(renderer.config)
+    portrait = given(said.seed, size)
+    assert portrait.plate is not None
+    static = static_places(said.seed, portrait.plate, said.controls)
+    shut = shut_lids(said.controls)
+    with Rig(Character.from_seed(said.seed), size, background=False) as rig:
+        shown = Shown(rig, portrait.plate)
+        still = shown.still()
+        stream = begin(renderer, portrait, size, seed=7)
         before: dict[str, np.ndarray] = {}
         chunk: dict[str, list[np.ndarray]] = {name: [] for name in sides}
         for k in range(len(said)):
+            rig.advance(said.controls[k])
             image, truth = rig.draw_with_truth(said.controls[k])
-            drawn = premultiplied(image)
-            now = {"rig": drawn, "one step": paint(frame_renderer, [stream], [cue(said.controls[k], said.heard[k])])[0]}
-            colour = {name: lab(frame[..., :3]) for name, frame in now.items()} if k % _EVERY == 0 else None
+            drawn = over(portrait.plate, premultiplied(image))
+            now = {"rig": drawn, "one step": paint(renderer, stream, cue(said.controls[k], said.heard[k]))}
+            sampled = k % _EVERY == 0
+            colour = {name: lab(frame[..., :3]) for name, frame in now.items()} if sampled else None
             for name, frame in now.items():
                 seen = sides[name]
-                difference = frame[static].astype(np.float32) - given.picture[static]
+                difference = frame[static].astype(np.float32) - still[static]
                 seen.static_error.append(float(np.mean(difference[:, :3] ** 2)))
                 last = before.get(name)
                 seen.change.append(float(np.abs(frame.astype(np.int16) - last).max()) if last is not None else np.inf)
@@ -145,21 +180,16 @@ def drift(
                 if colour is not None:
                     seen.static_lab.append(colour[name][static].mean(0))
                     seen.beside_rig.append((colour[name] - colour["rig"]).mean((0, 1)))
-                chunk[name].append(frame)
+                    seen.to_rig.append(psnr(frame[..., :3], drawn[..., :3]))
+                chunk[name].append(canonical(frame).copy())
                 if k >= late and (k - late) % _EVERY == 0:  # compare the last minute with the rig's frames
-                    column = columns[name]
-                    column.whole.append(psnr(frame[..., :3], drawn[..., :3]))
-                    column.mouth.append(psnr(cut(frame, truth.mouth_box), cut(drawn, truth.mouth_box)))
-                    column.eyes.append(
-                        float(np.mean([psnr(cut(frame, box), cut(drawn, box)) for box in truth.eye_boxes]))
-                    )
-                    column.energy.append(gradient_energy(frame))
-                    column.mouth_energy.append(gradient_energy(cut(frame, truth.mouth_box)))
+                    one = Drawn(portrait, still, drawn[None], _NOTHING, [truth.mouth_box], [truth.eye_boxes])
+                    columns[name].fidelity.add(frame, one, 0, shut[k])
                 if strip and k >= len(said) - 20 * FPS:
                     kept[name].append(frame)
             if len(chunk["rig"]) == _CHUNK or k == len(said) - 1:
                 for name, frames in chunk.items():
-                    read = reader.read(frames, given.picture)
+                    read = reader.read(frames, still)
                     sides[name].lips.append(read["lips"])
                     sides[name].lids.append(read["lids"])
                     frames.clear()
@@ -189,7 +219,7 @@ def drift(
 
 
 def idle(
-    frame_renderer: FrameRenderer,
+    renderer: GraphFrameRenderer,
     reader: Reader,
     seeds: list[int],
     silence: np.ndarray,
@@ -206,26 +236,34 @@ def idle(
     for i, seed in enumerate(seeds):
         heard, truth = quiet(silence, int(seconds * FPS), rng)
         said = passage(seed, "nobody", heard, truth)
-        with Rig(Character.from_seed(seed), frame_renderer.config.size) as rig:
-            static = static_places(rig, said.controls)
-            given = portrait(rig)
-            stream = begin(frame_renderer, given, seed=200 + i)
-            frames: dict[str, list[np.ndarray]] = {"rig": [], "one step": []}
+        size = frame_size(renderer.config)
+        portrait = given(seed, size)
+        assert portrait.plate is not None
+        static = static_places(seed, portrait.plate, said.controls)
+        stream = begin(renderer, portrait, size, seed=200 + i)
+        frames: dict[str, list[np.ndarray]] = {"rig": [], "one step": []}
+        with Rig(Character.from_seed(seed), size, background=False) as rig:
+            shown = Shown(rig, portrait.plate)
+            still = shown.still()
             for controls, now in zip(said.controls, said.heard, strict=True):
-                frames["rig"].append(premultiplied(rig.draw(controls)))
-                frames["one step"].append(paint(frame_renderer, [stream], [cue(controls, now)])[0])
+                rig.advance(controls)
+                frames["rig"].append(shown.frame(controls)[..., :3])
+                frames["one step"].append(paint(renderer, stream, cue(controls, now))[..., :3])
         far = {}
         drawn = blink_moments(ground_truth(said.controls)["lids"], SHUT)
-        for name, shown in frames.items():
-            colours = np.stack(shown)[..., :3].astype(np.int16)
-            steps = np.abs(np.diff(colours, axis=0)).mean(-1)  # [T - 1, S, S]
-            far[name] = np.abs(colours - given.picture[..., :3].astype(np.int16)).mean((1, 2, 3))
-            read = reader.read(shown, given.picture)
+        for name, each in frames.items():
+            # Frame by frame: all of them as int16 would take gigabytes.
+            apart = [np.abs(a.astype(np.int16) - b) for a, b in zip(each[1:], each, strict=False)]
+            moving = np.mean([float(change[~static].mean()) for change in apart])
+            flicker = np.mean([float(change[static].mean()) for change in apart])
+            largest = np.array([change.max() for change in apart])
+            far[name] = np.array([np.abs(frame.astype(np.int16) - still[..., :3]).mean() for frame in each])
+            read = reader.read(each, still)
             found = blink_moments(read["lids"], SHUT)
             rows[name].append({
-                "motion": float(steps[:, ~static].mean()), "flicker": float(steps[:, static].mean()),
+                "motion": float(moving), "flicker": float(flicker),
                 "life": pcc([(far[name], far["rig"])]), "blinks": len(found),
-                "blinks_drawn": len(drawn), "freezes": freezes(np.abs(np.diff(colours, axis=0)).max((1, 2, 3))),
+                "blinks_drawn": len(drawn), "freezes": freezes(largest),
                 "mouth_open": float(np.mean(read["lips"] > 0.2)),
             })  # fmt: skip
     return {
@@ -233,6 +271,6 @@ def idle(
         "characters": len(seeds),
         "seconds": seconds,
         "sides": {
-            name: {key: float(np.mean([row[key] for row in each])) for key in each[0]} for name, each in rows.items()
+            name: {key: float(np.mean([row[key] for row in side])) for key in side[0]} for name, side in rows.items()
         },
     }

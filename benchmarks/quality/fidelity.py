@@ -9,63 +9,51 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.quality.clips import (
     Passage,
-    Portrait,
     begin,
     cue,
-    cut,
     draw,
-    face_of_studio,
+    frame_size,
+    given,
     paint,
     painted,
     passage,
-    portrait,
+    with_references,
 )
-from benchmarks.quality.lips import given_back
-from benchmarks.quality.measures import descriptor, gradient_energy, nearest, psnr
+from benchmarks.quality.lips import Fidelity, shut_lids
+from benchmarks.quality.measures import descriptor, nearest
+from benchmarks.quality.reconstruction import Reconstruction
+from streamer.avatar.portrait import MOST_REFERENCES
 from streamer.base.alpha import premultiplied
-from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
-from streamer.model.checkpoint import Networks
-from streamer.model.runtime.torch_cpu import FrameRenderer
+from streamer.model.layers import to_tensor
+from streamer.model.runtime.graph_cpu import GraphFrameRenderer
+from streamer.motion.controls import rest
 from streamer.studio.character import Character
 from streamer.studio.rig import Rig
 
 GREY = 128
 
-_TRIED = 6
-"""Characters for whose last frame the best latents are searched: it is expensive, and similar for each."""
+OTHER_SIZES = (256, 1024)
+"""Edges of frames that are measured besides `frame_size`, for the networks' pictures of 256."""
+
+_EVERY, _FIRST = 15, 30
+_MOST_SHUT = 4
+"""Frames with shut lids of each passage."""
 
 
-@torch.inference_mode()
-def larger(frame_renderer: FrameRenderer, passages: Sequence[Passage]) -> dict[str, Any]:
-    """Compares frames of twice the networks' size S, drawn from a picture of that size or scaled up from S, with the
-    rig's.
-
-    Returns decibels, and gradient energy as a share of the rig's.
-    """
-    size = frame_renderer.config.size
-    sides: dict[str, list[tuple[float, float]]] = {"drawn": [], "scaled": []}
-    for said in passages:
-        drawn = draw(said.seed, 2 * size, said.controls)
-        large = drawn.portrait.picture
-        small = large.reshape(size, 2, size, 2, 4).mean((1, 3)).round().astype(np.uint8)
-        for name, picture in (("drawn", large), ("scaled", small)):
-            frames = painted(frame_renderer, Portrait(picture, face_of_studio(size)), said)
-            for frame, wanted in zip(frames, drawn.frames, strict=True):
-                got = np.asarray(Image.fromarray(frame).resize((2 * size, 2 * size), Image.Resampling.BICUBIC))
-                sharpness = gradient_energy(got) / gradient_energy(wanted)
-                sides[name].append((psnr(got[..., :3], wanted[..., :3]), sharpness))
-    return {
-        "n": len(sides["drawn"]),
-        "size": 2 * size,
-        **{
-            name: {"psnr": float(np.mean([p for p, _ in found])), "energy": float(np.mean([e for _, e in found]))}
-            for name, found in sides.items()
-        },
-    }
+def other_sizes(renderer: GraphFrameRenderer, passages: Sequence[Passage]) -> dict[str, Any]:
+    """Frames of other sizes from the same flow, compared with the rig's of the same size."""
+    rows = []
+    for times in (size // 256 for size in OTHER_SIZES):
+        size, found = times * renderer.config.size, Fidelity()
+        for said in passages:
+            drawn, shut = draw(said.seed, size, said.controls), shut_lids(said.controls)
+            for k, frame in enumerate(painted(renderer, drawn.given, size, said)):
+                found.add(frame, drawn, k, shut[k])
+        rows.append({"size": size, "n": len(found.whole), **found.numbers()})
+    return {"n": sum(row["n"] for row in rows), "rows": rows}
 
 
 def before_grey(frame: np.ndarray) -> np.ndarray:
@@ -78,21 +66,22 @@ Talk = Callable[[int], tuple[np.ndarray, np.ndarray]]
 """Maps a character's seed to its speech [T, Q] and the phones' truth [T, M]."""
 
 
-def identity(frame_renderer: FrameRenderer, seeds: Sequence[int], talk: Talk, every: int = 3) -> dict[str, Any]:
+def identity(renderer: GraphFrameRenderer, seeds: Sequence[int], talk: Talk, every: int = 3) -> dict[str, Any]:
     """Each character speaks and moves; the nearest of all characters' pictures at rest should be its own.
 
     Characters are cut out on grey, because a background would identify them. Every `every`-th frame is tested.
     """
     known, asked, drawn, own = [], [], [], []
+    size = frame_size(renderer.config)
     for i, seed in enumerate(seeds):
         heard, truth = talk(seed)
         said = passage(seed, "all", heard, truth)
-        with Rig(Character.from_seed(seed), frame_renderer.config.size, background=False) as rig:
-            given = portrait(rig)
-            known.append(descriptor(before_grey(given.picture)))
-            stream = begin(frame_renderer, given, seed=300 + i)
+        stream = begin(renderer, given(seed, size, background=False), size, seed=300 + i)
+        with Rig(Character.from_seed(seed), size, background=False) as rig:
+            known.append(descriptor(before_grey(premultiplied(rig.draw(rest())))))
             for k, (controls, now) in enumerate(zip(said.controls, said.heard, strict=True)):
-                frame = paint(frame_renderer, [stream], [cue(controls, now)])[0]
+                rig.advance(controls)
+                frame = paint(renderer, stream, cue(controls, now))
                 if k % every == every - 1:
                     asked.append(descriptor(before_grey(frame)))
                     drawn.append(descriptor(before_grey(premultiplied(rig.draw(controls)))))
@@ -135,68 +124,58 @@ def _shift_tolerant() -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tens
     return network, ""
 
 
-def best_latents(network: Autoencoder, pictures: np.ndarray, frames: np.ndarray, steps: int = 40) -> np.ndarray:
-    """frames [B, S, S, 4], each with its picture [B, S, S, 4] at rest, decoded from optimised latents.
+def moments(controls: np.ndarray) -> list[int]:
+    """Frames of a passage [T, C] that are measured: a few of it all, and a few with shut lids."""
+    shut = np.flatnonzero(shut_lids(controls).all(1))
+    shut = shut[shut >= _FIRST]
+    picked = shut[np.linspace(0, len(shut) - 1, min(len(shut), _MOST_SHUT)).astype(int)] if len(shut) else shut
+    return sorted({*range(_FIRST, len(controls), _EVERY), *picked.tolist()})
 
-    Gradient descent starts from the encoder's latents; the improvement shows what the encoder loses.
+
+def autoencoder(
+    painter: Reconstruction,
+    passages: Sequence[tuple[int, np.ndarray]],
+    references: Sequence[int] = (1, MOST_REFERENCES),
+    noise: float = 0.0,
+) -> dict[str, Any]:
     """
-    picture, wanted = to_tensor(pictures), to_tensor(frames)
-    with torch.no_grad():
-        anchor, latent = network.anchor(picture), network.encode(wanted, picture)
-    latent = latent.clone().requires_grad_(True)  # tensors created under no_grad need it explicitly
-    optimizer = torch.optim.Adam([latent], 0.03)
-    for _ in range(steps):
-        error = network.decode(latent, anchor) - wanted
-        (error.square().mean() + 0.3 * error.abs().mean()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    with torch.no_grad():
-        return to_pixels(network.decode(latent, anchor))
+    Measures the autoencoder alone on the rig's frames of (seed, controls [T, C]): encoded at the networks' size,
+    painted at twice of it from each number of `references`, with `noise` added to the latents. Characters are cut out,
+    because a background is copied exactly.
 
-
-@torch.inference_mode()
-def autoencoder(networks: Networks, passages: Sequence[tuple[int, np.ndarray]]) -> dict[str, Any]:
-    """Measures the autoencoder alone on the rig's frames of (seed, controls [T, C]).
-
-    Returns decibels of the whole frame, mouth and eyes, and of simply copying the picture. Only colours count, because
-    the alpha of an opaque picture is trivial.
+    Returns a row for each number of references: decibels of the whole frame, mouth, eyes and shut lids, gradient energy
+    as a share of the true frames', and the same decibels for showing the picture at rest.
     """
-    network = networks.autoencoder
     perceived, why_not = _shift_tolerant()
-    found: dict[str, list[float]] = {name: [] for name in ("whole", "mouth", "eyes", "copied", "copied_mouth")}
-    distances: list[float] = []
-    tried: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # for the best latents: picture, frame, reconstruction
+    size = frame_size(painter.config)
+    found = {count: Fidelity() for count in references}
+    still, distances = Fidelity(), dict.fromkeys(references, 0.0)
     for seed, controls in passages:
-        drawn = draw(seed, networks.config.size, controls)
-        back = given_back(network, drawn)
-        still = drawn.portrait.picture
-        for got, wanted, mouth, eyes in zip(back, drawn.frames, drawn.mouths, drawn.eyes, strict=True):
-            found["whole"].append(psnr(got[..., :3], wanted[..., :3]))
-            found["mouth"].append(psnr(cut(got, mouth), cut(wanted, mouth)))
-            found["eyes"].append(float(np.mean([psnr(cut(got, eye), cut(wanted, eye)) for eye in eyes])))
-            found["copied"].append(psnr(still[..., :3], wanted[..., :3]))
-            found["copied_mouth"].append(psnr(cut(still, mouth), cut(wanted, mouth)))
-        if len(tried) < _TRIED:
-            tried.append((still, drawn.frames[-1], back[-1]))
-        if perceived is not None:
-            distances += perceived(to_tensor(back)[:, :3], to_tensor(drawn.frames)[:, :3]).flatten().tolist()
-    pictures, frames, backs = (np.stack(part) for part in zip(*tried, strict=True))
-    with torch.inference_mode(False), torch.enable_grad():
-        best = best_latents(network, pictures, frames)
+        at = moments(controls)
+        drawn, shut = draw(seed, size, controls, False, at, painter.config.size), shut_lids(controls[at])
+        for k in range(len(at)):
+            still.add(drawn.still, drawn, k, shut[k])
+        for count, fidelity in found.items():
+            rebuilt = painter.rebuild(with_references(drawn.given, count), size, drawn.seen, noise, seed)
+            for k, frame in enumerate(rebuilt):
+                fidelity.add(frame, drawn, k, shut[k])
+                if perceived is not None:
+                    with torch.inference_mode():
+                        pair = (to_tensor(each[None])[:, :3] for each in (frame, drawn.frames[k]))
+                        distances[count] += float(perceived(*pair).sum())
+    frames = len(still.whole)
     return {
-        "n": len(found["whole"]),
+        "n": frames,
         "characters": len(passages),
-        **{f"psnr_{name}": float(np.mean(values)) for name, values in found.items()},
-        "st_lpips": float(np.mean(distances)) if distances else None,
-        "st_lpips_missing": why_not or None,
-        "best_latents": {
-            "n": len(tried),
-            "psnr_whole": _mean_psnr(best, frames),
-            "psnr_whole_of_encoder": _mean_psnr(backs, frames),
+        "size": size,
+        "noise": noise,
+        "references": {
+            str(count): {
+                **fidelity.numbers(),
+                "st_lpips": None if perceived is None else distances[count] / frames,
+            }
+            for count, fidelity in found.items()
         },
+        "still": still.numbers(),
+        "st_lpips_missing": why_not or None,
     }
-
-
-def _mean_psnr(got: np.ndarray, wanted: np.ndarray) -> float:
-    """Mean PSNR of the colours over frames [B, S, S, 4]."""
-    return float(np.mean([psnr(a[..., :3], b[..., :3]) for a, b in zip(got, wanted, strict=True)]))

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from benchmarks.quality.clips import Drawn, Passage, cut, draw, painted, passage, quiet
+from benchmarks.quality.clips import Drawn, Passage, cut, draw, frame_size, painted, passage, quiet, with_references
 from benchmarks.quality.lip_reader import CLOSED, SHUT, Reader, ground_truth
 from benchmarks.quality.measures import (
     blink_moments,
@@ -27,13 +26,71 @@ from benchmarks.quality.measures import (
     psnr,
     shut_below,
 )
+from benchmarks.quality.reconstruction import Reconstruction
+from streamer.avatar.portrait import MOST_REFERENCES
 from streamer.base.constants import FPS
-from streamer.model.autoencoder import Autoencoder, to_pixels, to_tensor
-from streamer.model.runtime.torch_cpu import FrameRenderer
+from streamer.model.runtime.graph_cpu import GraphFrameRenderer
+from streamer.motion.controls import INDEX
 from streamer.training.voices import Voices
 
 OPENED = 0.2
 """Opening at which a mouth is visibly open."""
+_WORST = 5
+"""Passages whose worst frames are shown."""
+LIDS_SHUT = 0.8
+"""Blink controls from which an eye counts as shut."""
+
+
+def shut_lids(controls: np.ndarray) -> np.ndarray:
+    """[T, 2] bool: which eyes, the viewer's left first, controls [T, C] shut."""
+    return np.asarray(controls[:, [INDEX["blink_left"], INDEX["blink_right"]]] > LIDS_SHUT)
+
+
+@dataclass
+class Fidelity:
+    """How close frames are to the true ones: a value for each frame."""
+
+    whole: list[float] = field(default_factory=list)  # PSNR in dB
+    mouth: list[float] = field(default_factory=list)
+    eyes: list[float] = field(default_factory=list)
+    shut: list[float] = field(default_factory=list)  # of shut eyes alone
+    energy: list[tuple[float, float]] = field(default_factory=list)  # gradient energy of the person, and the true one
+    mouth_energy: list[tuple[float, float]] = field(default_factory=list)
+
+    def add(self, frame: np.ndarray, drawn: Drawn, k: int, shut: np.ndarray) -> None:
+        """Adds the frame that should equal frame k of `drawn`; `shut` [2]: which eyes are shut there."""
+        wanted, mouth, person = drawn.frames[k], drawn.mouths[k], drawn.person(k)
+        self.whole.append(psnr(frame[..., :3], wanted[..., :3]))
+        self.mouth.append(psnr(cut(frame, mouth), cut(wanted, mouth)))
+        eyes = [psnr(cut(frame, eye), cut(wanted, eye)) for eye in drawn.eyes[k]]
+        self.eyes.append(float(np.mean(eyes)))
+        self.shut += [value for value, closed in zip(eyes, shut, strict=True) if closed]
+        self.energy.append((gradient_energy(frame, person), gradient_energy(wanted, person)))
+        self.mouth_energy.append((gradient_energy(cut(frame, mouth)), gradient_energy(cut(wanted, mouth))))
+
+    def first(self, count: int) -> "Fidelity":
+        """Of the first frames; without shut eyes, which are not counted by frames."""
+        return Fidelity(
+            self.whole[:count], self.mouth[:count], self.eyes[:count], [], self.energy[:count],
+            self.mouth_energy[:count],
+        )  # fmt: skip
+
+    def numbers(self) -> dict[str, Any]:
+        """Means in dB, and gradient energy with its share of the true frames'."""
+        if not self.whole:
+            return {}
+        (own, true), (own_mouth, true_mouth) = (np.mean(each, 0) for each in (self.energy, self.mouth_energy))
+        return {
+            "psnr": float(np.mean(self.whole)),
+            "psnr_mouth": float(np.mean(self.mouth)),
+            "psnr_eyes": float(np.mean(self.eyes)),
+            "psnr_shut_lids": float(np.mean(self.shut)) if self.shut else None,
+            "shut_lids": len(self.shut),
+            "gradient_energy": float(own),
+            "gradient_energy_mouth": float(own_mouth),
+            "energy_share": float(own / true),
+            "energy_share_mouth": float(own_mouth / true_mouth),
+        }
 
 
 @dataclass
@@ -43,24 +100,17 @@ class Column:
     passages: list[Passage] = field(default_factory=list)
     lips: list[np.ndarray] = field(default_factory=list)  # [T] of each passage
     lids: list[np.ndarray] = field(default_factory=list)
-    whole: list[float] = field(default_factory=list)  # PSNR of each frame against the rig's
-    mouth: list[float] = field(default_factory=list)
-    eyes: list[float] = field(default_factory=list)
-    energy: list[float] = field(default_factory=list)  # gradient energy of each frame
-    mouth_energy: list[float] = field(default_factory=list)
+    fidelity: Fidelity = field(default_factory=Fidelity)
 
     def add(self, said: Passage, frames: Sequence[np.ndarray], drawn: Drawn, reader: Reader) -> None:
         """Adds a passage's frames [T][S, S, 4], with the rig's frames."""
-        read = reader.read(frames, drawn.portrait.picture)
+        read = reader.read(frames, drawn.still)
         self.passages.append(said)
         self.lips.append(read["lips"])
         self.lids.append(read["lids"])
-        for frame, wanted, mouth, eyes in zip(frames, drawn.frames, drawn.mouths, drawn.eyes, strict=True):
-            self.whole.append(psnr(frame[..., :3], wanted[..., :3]))
-            self.mouth.append(psnr(cut(frame, mouth), cut(wanted, mouth)))
-            self.eyes.append(float(np.mean([psnr(cut(frame, eye), cut(wanted, eye)) for eye in eyes])))
-            self.energy.append(gradient_energy(frame))
-            self.mouth_energy.append(gradient_energy(cut(frame, mouth)))
+        shut = shut_lids(said.controls)
+        for k, frame in enumerate(frames):
+            self.fidelity.add(frame, drawn, k, shut[k])
 
     def only(self, speaker: str) -> "Column":
         """A column with the lips and lids of one speaker's passages."""
@@ -72,10 +122,7 @@ class Column:
     def first(self, count: int) -> "Column":
         """A column with the first passages, to compare with a column that has fewer."""
         frames = sum(len(said) for said in self.passages[:count])
-        frame_wise = (self.whole, self.mouth, self.eyes, self.energy, self.mouth_energy)
-        return Column(
-            self.passages[:count], self.lips[:count], self.lids[:count], *(side[:frames] for side in frame_wise)
-        )
+        return Column(self.passages[:count], self.lips[:count], self.lids[:count], self.fidelity.first(frames))
 
     def numbers(self) -> dict[str, Any]:
         """The column's numbers for the JSON. n: frames; closures have their own count."""
@@ -109,27 +156,7 @@ class Column:
             "blinks_shown": sum(matched(f, b) for f, b in zip(found, blinks, strict=True)),
             "blinks_invented": sum(len(f) - matched(f, b) for f, b in zip(found, blinks, strict=True)),
         }
-        if self.whole:
-            out |= {
-                "psnr": float(np.mean(self.whole)),
-                "psnr_mouth": float(np.mean(self.mouth)),
-                "psnr_eyes": float(np.mean(self.eyes)),
-                "gradient_energy": float(np.mean(self.energy)),
-                "gradient_energy_mouth": float(np.mean(self.mouth_energy)),
-            }
-        return out
-
-
-@torch.inference_mode()
-def given_back(autoencoder: Autoencoder, drawn: Drawn) -> np.ndarray:
-    """The rig's frames, encoded and decoded: the upper limit for a generator on these latents."""
-    picture = to_tensor(drawn.portrait.picture[None])
-    anchor, out = autoencoder.anchor(picture), []
-    for first in range(0, len(drawn.frames), 10):
-        frames = to_tensor(drawn.frames[first : first + 10])
-        latents = autoencoder.encode(frames, picture.expand_as(frames))
-        out.append(to_pixels(autoencoder.decode(latents, anchor.expand(len(frames)))))
-    return np.concatenate(out)
+        return out | self.fidelity.numbers()
 
 
 def against_teacher(one_step: Column, teacher: Column) -> dict[str, Any]:
@@ -152,11 +179,17 @@ def against_teacher(one_step: Column, teacher: Column) -> dict[str, Any]:
 class Sides:
     """The sources that are compared."""
 
-    one_step: FrameRenderer
-    teacher: FrameRenderer | None
-    autoencoder: Autoencoder | None
+    one_step: GraphFrameRenderer
+    teacher: GraphFrameRenderer | None
+    autoencoder: Reconstruction | None
     few: int
     """Number of passages for the teacher, whose steps are expensive, and for the autoencoder."""
+    references: int = MOST_REFERENCES
+    """Pictures of a character that are drawn from."""
+
+    @property
+    def size(self) -> int:
+        return frame_size(self.one_step.config)
 
 
 Strip = Callable[[str, np.ndarray, np.ndarray], None]
@@ -164,24 +197,39 @@ Strip = Callable[[str, np.ndarray, np.ndarray], None]
 
 
 def measure(passages: Sequence[Passage], sides: Sides, reader: Reader, strip: Strip | None) -> dict[str, Any]:
-    """Measures the columns "rig", "autoencoder", "teacher" and "one step", in total and per speaker."""
+    """
+    Measures the columns "rig", "autoencoder", "teacher" and "one step", in total and per speaker. Strips show the first
+    passages, and the worst mouths of all of them.
+    """
     columns = {"rig": Column(), "autoencoder": Column(), "one step": Column(), "teacher": Column()}
-    shown = 0
+    kept = 0
+    worst: list[tuple[float, np.ndarray, np.ndarray]] = []  # each passage's frame with the worst mouth
     for i, said in enumerate(passages):
-        drawn = draw(said.seed, sides.one_step.config.size, said.controls)
-        frames = np.stack(list(painted(sides.one_step, drawn.portrait, said, seed=i)))
+        seen = sides.one_step.config.size if sides.autoencoder is not None and i < sides.few else 0
+        drawn = draw(said.seed, sides.size, said.controls, seen=seen)
+        shown = with_references(drawn.given, sides.references)
+        frames = np.stack(list(painted(sides.one_step, shown, sides.size, said, seed=i)))
         columns["rig"].add(said, list(drawn.frames), drawn, reader)
         columns["one step"].add(said, list(frames), drawn, reader)
-        if sides.autoencoder is not None and i < sides.few:
-            columns["autoencoder"].add(said, list(given_back(sides.autoencoder, drawn)), drawn, reader)
+        if sides.autoencoder is not None and seen:
+            rebuilt = list(sides.autoencoder.rebuild(shown, sides.size, drawn.seen))
+            columns["autoencoder"].add(said, rebuilt, drawn, reader)
         if sides.teacher is not None and i < sides.few:
-            taught = list(painted(sides.teacher, drawn.portrait, said, seed=i))
+            taught = list(painted(sides.teacher, shown, sides.size, said, seed=i))
             columns["teacher"].add(said, taught, drawn, reader)
-        if strip and shown < 3:
-            shown += strips(said, drawn.frames, frames, strip, shown + 1)
+        if strip:
+            if kept < 3:
+                kept += strips(said, drawn.frames, frames, strip, kept + 1)
+            mouth = columns["one step"].fidelity.mouth[-len(said) :]
+            worst.append((min(mouth), *(side[int(np.argmin(mouth))].copy() for side in (drawn.frames, frames))))
+    if strip:
+        worst = sorted(worst, key=lambda each: each[0])[:_WORST]
+        strip("worst_1", np.stack([frame for _, frame, _ in worst]), np.stack([frame for _, _, frame in worst]))
     whole = {name: column.numbers() for name, column in columns.items() if column.passages}
     out = {
         "n": whole["rig"]["n"],
+        "size": sides.size,
+        "references": sides.references,
         "characters": len({said.seed for said in passages}),
         "columns": whole,
         "closed_threshold": CLOSED,
@@ -220,7 +268,7 @@ def strips(said: Passage, drawn: np.ndarray, frames: np.ndarray, keep: Strip, nu
     return True
 
 
-def enlarged(frames: np.ndarray, times: int = 3) -> np.ndarray:
+def enlarged(frames: np.ndarray, times: int = 2) -> np.ndarray:
     """The mouth's region of frames [K, S, S, 4], enlarged by `times`: [K, h, w, 3]."""
     size = frames.shape[1]
     left, top, right, bottom = (round(share * size) for share in (0.36, 0.47, 0.64, 0.68))
@@ -287,7 +335,7 @@ def _onset_numbers(delays: Sequence[float | None], steady_ms: float) -> dict[str
 
 
 def onsets(
-    frame_renderer: FrameRenderer,
+    frame_renderer: GraphFrameRenderer,
     reader: Reader,
     given: Sequence[tuple[Passage, list[int]]],
     steady: dict[str, dict[str, float]],
@@ -297,10 +345,11 @@ def onsets(
         name: {"curves": [], "truth": []} for name in ("rig", "one step")
     }
     for i, (said, starts) in enumerate(given):
-        drawn = draw(said.seed, frame_renderer.config.size, said.controls)
-        frames = list(painted(frame_renderer, drawn.portrait, said, seed=100 + i))
+        size = frame_size(frame_renderer.config)
+        drawn = draw(said.seed, size, said.controls)
+        frames = list(painted(frame_renderer, drawn.given, size, said, seed=100 + i))
         for name, shown in (("rig", list(drawn.frames)), ("one step", frames)):
-            read = reader.read(shown, drawn.portrait.picture)["lips"]
+            read = reader.read(shown, drawn.still)["lips"]
             delays[name]["curves"] += onset_delays(read, said.driven, starts)
             delays[name]["truth"] += onset_delays(read, said.due, starts)
     return {

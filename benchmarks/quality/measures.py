@@ -88,10 +88,19 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return PEAK if error <= 255**2 / 10 ** (PEAK / 10) else float(10 * np.log10(255**2 / error))
 
 
-def gradient_energy(picture: np.ndarray) -> float:
-    """Mean squared luma difference of neighbouring pixels: the sharpness of a picture [H, W, 3+]."""
+def gradient_energy(picture: np.ndarray, where: np.ndarray | None = None) -> float:
+    """
+    Mean squared luma difference of neighbouring pixels: the sharpness of a picture [H, W, 3+], or of its part `where`
+    [H, W] bool, of which at least one pixel of a pair must be.
+    """
     grey = picture[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    return float(np.mean(np.diff(grey, axis=0) ** 2) + np.mean(np.diff(grey, axis=1) ** 2))
+    down, across = np.diff(grey, axis=0) ** 2, np.diff(grey, axis=1) ** 2
+    if where is None:
+        return float(np.mean(down) + np.mean(across))
+    pairs = where[1:] | where[:-1], where[:, 1:] | where[:, :-1]
+    if not where.any():
+        return 0.0
+    return float(down[pairs[0]].mean() + across[pairs[1]].mean())
 
 
 _TO_XYZ = np.array(

@@ -25,25 +25,29 @@ from benchmarks.lib import hardware
 from benchmarks.lib.paths import RESULTS, ROOT
 from benchmarks.lib.targets import renderer_of
 from benchmarks.quality import ablations as quality_ablations
-from benchmarks.quality import lip_reader
+from benchmarks.quality import footage, lip_reader, people
 from benchmarks.quality import page as quality_page
-from benchmarks.quality.clips import Passage, lived, passage, quiet, spoken, trusted_speakers
+from benchmarks.quality.clips import Passage, frame_size, lived, passage, quiet, spoken, trusted_speakers
+from benchmarks.quality.context import looking_back
 from benchmarks.quality.drift import drift, idle
-from benchmarks.quality.fidelity import autoencoder, identity, larger
+from benchmarks.quality.fidelity import autoencoder, identity, other_sizes
 from benchmarks.quality.lips import Sides, Strip, joined, onset_passage, onsets
 from benchmarks.quality.lips import measure as measure_lips
+from benchmarks.quality.reconstruction import Reconstruction
+from benchmarks.quality.rows import FORMAT
 from benchmarks.quality.speed import DTYPES
 from benchmarks.quality.speed import measure as measure_speed
+from streamer.avatar.portrait import MOST_REFERENCES
 from streamer.base.constants import FPS
 from streamer.model.checkpoint import BadWeights, Networks, load, weights_path
-from streamer.model.runtime.torch_cpu import FrameRenderer, fastest_dtype
+from streamer.model.runtime.torch_cpu import FrameRenderer
 from streamer.motion.articulation import Articulation
 from streamer.training import voices as heard_voices
 from streamer.training.voices import Voices
 
 OUT = RESULTS / "quality.json"
 DOCS = ROOT / "docs" / "quality.md"
-PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "larger", "speed", "context", "drift")
+PARTS = ("lips", "onset", "idle", "identity", "autoencoder", "sizes", "people", "speed", "context", "drift")
 COMPARED = ("context", "ablations")
 """Parts that compare variants with each other; their results stay valid for other weights."""
 SHOWN = 12 * FPS  # frames per passage
@@ -56,8 +60,9 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, networks: Networks, teacher: Networks | None) -> None:
         self.args, self.networks, self.quick = args, networks, args.quick
-        self.dtype = fastest_dtype(networks) if args.dtype == "auto" else DTYPES[args.dtype]
+        self.dtype = DTYPES[args.dtype]
         self.frame_renderer = FrameRenderer(networks, self.dtype)
+        self.reconstruction = Reconstruction(networks, self.dtype)
         self.teacher = None if teacher is None else FrameRenderer(teacher, self.dtype, args.teacher_steps)
         self.reader = lip_reader.ready(args.reader)
         articulation = Articulation.load()
@@ -84,8 +89,8 @@ class Bench:
         return out
 
     def lips(self) -> dict[str, Any]:
-        characters, frames, few = (2, 75, 1) if self.quick else (self.args.characters, SHOWN, 5)
-        sides = Sides(self.frame_renderer, self.teacher, self.networks.autoencoder, few)
+        characters, frames, few = (2, 60, 1) if self.quick else (self.args.characters, SHOWN, 5)
+        sides = Sides(self.frame_renderer, self.teacher, self.reconstruction, few, self.args.references)
         found = measure_lips(self.passages(characters, frames, 1), sides, self.reader, self.strip)
         about = {"steps": self.args.teacher_steps, "sha256": digest(self.args.teacher)} if self.teacher else None
         return {**found, "reader": self.reader.error, "teacher": about}
@@ -105,12 +110,12 @@ class Bench:
     def idle(self) -> dict[str, Any]:
         seeds = lip_reader.held_out(1 if self.quick else 2)
         return idle(
-            self.frame_renderer, self.reader, seeds, self.silence, 4 if self.quick else 20, np.random.default_rng(3)
+            self.frame_renderer, self.reader, seeds, self.silence, 2 if self.quick else 20, np.random.default_rng(3)
         )
 
     def identity(self) -> dict[str, Any]:
         rng = np.random.default_rng(4)
-        seeds = list(range(4 if self.quick else 100))
+        seeds = list(range(2 if self.quick else 100))
 
         def talk(seed: int) -> tuple[np.ndarray, np.ndarray]:
             return spoken(self.voices, self.silence, None, 9 if self.quick else 15, rng)
@@ -118,19 +123,31 @@ class Bench:
         return identity(self.frame_renderer, seeds, talk)
 
     def autoencoder(self) -> dict[str, Any]:
-        seeds = lip_reader.held_out(2 if self.quick else 24)
-        rng = np.random.default_rng(5)
-        given = []
-        for seed in seeds:
-            heard, _ = spoken(self.voices, self.silence, None, 150, rng)
-            given.append((seed, lived(heard, seed)[30::15]))  # 8 moments of 6 s
-        return autoencoder(self.networks, given)
+        return autoencoder(self.reconstruction, self.moving(1 if self.quick else 24, 45 if self.quick else 150))
 
-    def larger(self) -> dict[str, Any]:
-        return larger(self.frame_renderer, self.passages(1 if self.quick else 10, 4 if self.quick else 50, 8))
+    def moving(self, characters: int, frames: int) -> list[tuple[int, np.ndarray]]:
+        """Characters and their controls [frames, C]."""
+        rng, given = np.random.default_rng(5), []
+        for seed in lip_reader.held_out(characters):
+            heard, _ = spoken(self.voices, self.silence, None, frames, rng)
+            given.append((seed, lived(heard, seed)))
+        return given
+
+    def sizes(self) -> dict[str, Any]:
+        return other_sizes(self.frame_renderer, self.passages(1 if self.quick else 6, 2 if self.quick else 25, 8))
+
+    def people(self) -> dict[str, Any]:
+        args, size = self.args, frame_size(self.networks.config)
+        count, frames, size = (1, 8, size) if self.quick else (args.people, 48, 2 * size)
+        found = people.measure(self.frame_renderer, self.reconstruction, args.mesh, args.assets, count, frames, size,
+                               self.voices, self.silence)  # fmt: skip
+        if "skipped" in found:
+            print(f"people are not measured: {found['skipped']}", flush=True)
+        return found
 
     def speed(self) -> dict[str, Any]:
-        return measure_speed(self.networks, 6 if self.quick else 60, self.args.threads)
+        (said,) = self.passages(1, 8 if self.quick else 60, 9)
+        return measure_speed(self.networks, self.args.weights, said)
 
     def long_passage(self, minutes: float, index: int) -> Passage:
         """A long passage of one character, with the voices of random speakers."""
@@ -157,26 +174,24 @@ class Bench:
         return {"runs": runs}
 
     def context(self) -> dict[str, Any]:
-        passages = self.passages(1 if self.quick else 5, 50 if self.quick else 6 * FPS, 7)
-        seconds = 2.0 if self.quick else 8.0
-        return quality_ablations.looking_back(self.networks, self.dtype, passages, self.silence, self.reader, seconds)
+        passages = self.passages(1 if self.quick else 5, 12 if self.quick else 6 * FPS, 7)
+        seconds = 0.6 if self.quick else 8.0
+        return looking_back(self.networks, self.dtype, passages, self.silence, self.reader, seconds)
 
     def ablations(self) -> dict[str, Any]:
         args = self.args
         train = heard_voices.load(args.train_voices, args.set, "train", 1.0, Articulation.load())
-        short = args.ablation_steps < 100
-        budget = quality_ablations.Budget(
-            args.ablation_steps, args.ablation_autoencoder_steps, takes=32 if short else 400
-        )
-        frames, seconds = (50, 20) if short else (6 * FPS, 60)
+        frames, characters = (40, 1) if self.quick else (150, 8)
+        budget = quality_ablations.Budget(args.ablation_minutes, steps=2 if self.quick else 1_000_000)
+        photographs = args.photographs
 
         def keep(found: dict[str, Any]) -> None:
             write(args.out, args.measured | {"ablations": rounded(found)})
 
         return quality_ablations.run(
-            self.networks, budget, train, self.silence, self.passages(2 if short else 5, frames, 7),
-            self.long_passage(seconds / 60, 0), self.reader, keep,
-            [quality_ablations.VARIANTS[i] for i in args.variants],
+            self.networks, budget, train, self.silence, args.people_clips, self.moving(characters, frames),
+            None if photographs is None else lambda: footage.read(photographs, 1 if self.quick else 20), keep,
+            [quality_ablations.VARIANTS[i] for i in args.variants], (0,) if self.quick else quality_ablations.SEEDS,
         )  # fmt: skip
 
 
@@ -211,13 +226,17 @@ def live(path: Path) -> dict[str, Any]:
 
 
 def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
-    """Earlier results of these weights; those of other weights are dropped, so that no table mixes them.
+    """
+    Earlier results of these weights; those of other weights, or of another format, are dropped, so that no table mixes
+    them.
 
     Only the parts in COMPARED are kept for other weights, with the digest of the weights that they were measured with.
     """
     if not out.is_file():
         return {}
     before: dict[str, Any] = json.loads(out.read_text())
+    if before.get("format") != FORMAT:
+        return {}
     if (had := before.get("weights")) == weights:
         return before
     return {name: {"of": had["sha256"], **before[name]} for name in COMPARED if had and name in before}
@@ -225,7 +244,7 @@ def kept(out: Path, weights: dict[str, Any]) -> dict[str, Any]:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the chosen parts and writes the JSON after each. Raises what `load` raises."""
-    path = args.weights or weights_path(args.preset)
+    args.weights = path = args.weights or weights_path(args.preset)
     networks = load(args.preset, path)
     teacher = None if args.teacher is None else load(args.preset, args.teacher)
     weights = {
@@ -237,7 +256,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     result = kept(args.out, weights)
     args.measured = result
     bench = Bench(args, networks, teacher)
-    result |= {"hardware": hardware.describe(), "weights": weights, "speakers": bench.speakers}
+    result |= {"format": FORMAT, "hardware": hardware.describe(), "weights": weights, "speakers": bench.speakers}
     chosen = [name for name in PARTS if name in args.only] + (["ablations"] if args.ablations else [])
     for name in chosen:
         began, load_before = time.perf_counter(), hardware.load()
@@ -270,13 +289,19 @@ def parser() -> argparse.ArgumentParser:
     add("--characters", type=int, default=12, help="characters in the part lips (default: %(default)s)")
     add("--minutes", type=float, default=10.0, help="minutes in the part drift (default: %(default)s)")
     add("--drift-characters", type=int, default=1)
-    add("--dtype", choices=("auto", *DTYPES), default="auto", help="(default: the faster one on this machine)")
-    add("--threads", type=int, help="torch threads, also for the part speed (default: torch's own; 1 and 2)")
-    add("--ablations", action="store_true", help="also fine-tune and measure the variants (two hours)")
-    add("--ablation-steps", type=int, default=240, help="fine-tuning steps per generator (default: %(default)s)")
-    add("--ablation-autoencoder-steps", type=int, default=500, help="training steps per autoencoder (default: "
+    add("--dtype", choices=DTYPES, default="fp32", help="precision of torch (default: %(default)s)")
+    add("--threads", type=int, help="torch threads; the part speed always takes one (default: torch's own)")
+    add("--references", type=int, choices=range(1, MOST_REFERENCES + 1), default=MOST_REFERENCES, help="pictures of a "
+        "character in the part lips (default: %(default)s)")  # fmt: skip
+    add("--people", type=int, default=6, help="rendered people in the part people (default: %(default)s)")
+    add("--mesh", type=Path, help="people.npz of the part people, as for streamer.training.people")
+    add("--assets", type=Path, help="MakeHuman's assets of the part people, as for streamer.training.people")
+    add("--ablations", action="store_true", help="also tune and measure the painter's variants (six hours of a core)")
+    add("--ablation-minutes", type=float, default=30.0, help="core minutes of each variant and seed (default: "
         "%(default)s)")  # fmt: skip
     add("--ablation-variants", help="indices of variants, from 0, comma-separated (default: all)")
+    add("--people-clips", type=Path, help="folder of training clips of people, for the ablations")
+    add("--photographs", type=Path, help="folder of clips of photographs that judge the ablations")
     add("--train-voices", type=Path, default=Path("voices_train.npz"), help="speech to train the variants on")
     add("--quick", action="store_true", help="a smoke test of everything")
     add("--strips", type=Path, help="folder for strips of frames (the page shows docs/quality)")
@@ -294,9 +319,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.docs:
         if not args.out.is_file():
             options.error(f"{args.out} does not exist: measure first")
+        result = json.loads(args.out.read_text())
+        if result.get("format") != FORMAT:
+            options.error(f"{args.out} has the format {result.get('format', 1)}, not {FORMAT}: measure again")
         folder = args.page.parent / args.page.stem
         strips = [f"{folder.name}/{path.name}" for path in sorted(folder.glob("*.jpg"), key=quality_page.order)]
-        args.page.write_text(quality_page.page(json.loads(args.out.read_text()) | live(args.live), strips))
+        args.page.write_text(quality_page.page(result | live(args.live), strips))
         print(f"wrote {args.page}")
         return 0
     args.only = [name for name in args.only.split(",") if name]
@@ -304,10 +332,11 @@ def main(argv: list[str] | None = None) -> int:
         options.error(f"unknown parts {', '.join(unknown)}: choose from {', '.join(PARTS)}")
     if args.minutes < 20 / 60:
         options.error(f"--minutes is {args.minutes:g}: drift needs at least a third of a minute")
-    if args.characters < 1 or args.drift_characters < 1 or args.teacher_steps < 1 or args.ablation_steps < 20:
-        options.error(
-            "--characters, --drift-characters and --teacher-steps must be positive, --ablation-steps at least 20"
-        )
+    positive = ("characters", "drift_characters", "teacher_steps", "people", "ablation_minutes")
+    if bad := [
+        f"--{name.replace('_', '-')} is {getattr(args, name):g}" for name in positive if getattr(args, name) <= 0
+    ]:
+        options.error(f"{', '.join(bad)}: must be positive")
     count = len(quality_ablations.VARIANTS)
     chosen = args.ablation_variants.split(",") if args.ablation_variants else range(count)
     try:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.lib import hardware
-from benchmarks.quality.rows import Result, Row, engine, rows, share
+from benchmarks.quality.rows import FORMAT, Result, Row, rows, share
+
+__all__ = ["COLUMNS", "FORMAT", "Row", "columns", "order", "page", "plain", "rows", "side_by_side", "table"]
 
 COLUMNS = ("rig", "autoencoder", "teacher", "one step", "all minutes", "one step after minutes")
 
@@ -39,8 +41,9 @@ _SIDE_BY_SIDE = (
     ("PSNR to the rig, dB", "psnr", "{:.2f}"),
     ("of the mouth", "psnr_mouth", "{:.2f}"),
     ("of the eyes", "psnr_eyes", "{:.2f}"),
-    ("gradient energy", "gradient_energy", "{:.1f}"),
-    ("of the mouth", "gradient_energy_mouth", "{:.1f}"),
+    ("of shut lids", "psnr_shut_lids", "{:.2f}"),
+    ("gradient energy, share of the rig's", "energy_share", "{:.1%}"),
+    ("of the mouth", "energy_share_mouth", "{:.1%}"),
 )
 
 
@@ -92,10 +95,11 @@ def _markdown(lines: Sequence[Sequence[str]], numbers: bool = True) -> str:
 
 _CAPTIONS = {
     "plosive": "A plosive between open vowels, frame by frame.",
-    "mouth": "The mouth in these frames, enlarged three times.",
+    "mouth": "The mouth in these frames, enlarged twice.",
     "blink": "A blink.",
+    "worst": "The worst cases: the frame with the lowest PSNR of the mouth in each of five passages.",
     "after_plosive": "A plosive in the last 20 seconds of the long run.",
-    "after_mouth": "The mouth in these frames, enlarged three times.",
+    "after_mouth": "The mouth in these frames, enlarged twice.",
     "after_blink": "A blink in the last 20 seconds of the long run.",
 }
 
@@ -114,6 +118,27 @@ def _variant(row: Result) -> list[str]:
     drawn = row["one step"]
     return [row["variant"], f"{drawn['pcc_truth']:.3f}", f"{drawn['pcc_curves']:.3f}", share(drawn["closures_held"]),
             f"{drawn['psnr']:.2f}", f"{drawn['psnr_mouth']:.2f}"]  # fmt: skip
+
+
+_FIDELITY = (
+    ("PSNR, dB", "psnr", "{:.2f}"),
+    ("of the mouth", "psnr_mouth", "{:.2f}"),
+    ("of the eyes", "psnr_eyes", "{:.2f}"),
+    ("of shut lids", "psnr_shut_lids", "{:.2f}"),
+    ("gradient energy, share of the true frames'", "energy_share", "{:.1%}"),
+    ("of the mouth", "energy_share_mouth", "{:.1%}"),
+)
+_LIPS = (("lips to the curves, PCC", "pcc_curves", "{:.3f}"), ("lag to the curves, ms", "lag_curves_ms", "{:+.1f}"))
+
+
+def _line(what: str, key: str, form: str, sides: Sequence[Result]) -> list[str]:
+    """A line of a table, with a cell for each side; empty where a side has no such number."""
+    return [what, *("" if side.get(key) is None else form.format(side[key]) for side in sides)]
+
+
+def _pair(columns: Result, key: str) -> str:
+    """A number with each number of references."""
+    return " / ".join("–" if each.get(key) is None else f"{each[key]:.2f}" for each in columns.values())
 
 
 def _of(part: Result) -> str:
@@ -136,11 +161,12 @@ def page(result: Result, strips: Sequence[str]) -> str:
         "**All measured targets are met.**" if not missed else f"**Missed: {'; '.join(missed)}.**",
         _markdown([["", "target", "result", "measured over", ""],
                    *([line.what, line.aim, line.reached, line.n, line.verdict] for line in lines)], numbers=False),
-        "The live rows come from `benchmarks/results/mic_to_photon.json`, measured by "
-        "`benchmarks/latency/mic_to_photon.py`. The model card describes how the teacher was trained. The frames of "
-        "all other rows were drawn by PyTorch, in the precision given below. A server uses OpenVINO where it is "
-        "faster; its frames differ from float32's by at most 0.1 of 255 levels, as PyTorch's do "
-        "(`benchmarks/results/engines.json`).",
+        "All frames are measured at twice the networks' size (512² for `nano`), against the rig's of that size, whose "
+        "loose parts swing, and drawn from the pictures that live sessions have: at rest, with shut eyes, with an "
+        "open mouth. The live rows come from `benchmarks/results/mic_to_photon.json`, measured by "
+        "`benchmarks/latency/mic_to_photon.py`. The frames of all rows but those of speed were drawn by PyTorch, in "
+        "the precision given below. A server uses OpenVINO; how far its frames differ is in "
+        "`benchmarks/results/engines.json`.",
     ]  # fmt: skip
     if columns(result):
         parts += [
@@ -161,17 +187,36 @@ def page(result: Result, strips: Sequence[str]) -> str:
                 f"{share(error['open_called_closed'])} of the open ones as closed. Blinks: {error['blinks_found']} of "
                 f"{error['blinks']} found, {error['blinks_invented']} invented."
             )
-    if larger := result.get("larger"):
-        each = [
-            [f"{name} at {larger['size']}²", f"{side['psnr']:.2f}", share(side["energy"])]
-            for name, side in ((name, larger[name]) for name in ("drawn", "scaled"))
-        ]
+    if found := result.get("autoencoder"):
+        cells = [["", *(f"{count} reference{'s' * (count != '1')}" for count in found["references"]), "at rest"]]
+        sides = [*found["references"].values(), found["still"]]
+        cells += [_line(what, key, form, sides) for what, key, form in _FIDELITY]
         parts += [
-            "## Larger sessions",
-            f"On the CPU, frames of {larger['size']}² are drawn from a picture of that size instead of being scaled up "
-            f"from half the size; {larger['n']} frames, compared with the rig's at {larger['size']}².",
-            _markdown([["one step", "PSNR", "gradient energy, share of the rig's"], *each]),
+            "## Autoencoder alone",
+            f"Frames of {found['characters']} held-out characters at {found['size']}², encoded at half the size and "
+            f"painted again; {found['n']} frames. Characters are cut out. *At rest*: the picture at rest is shown "
+            "instead.",
+            _markdown(cells),
         ]
+    if sizes := result.get("sizes"):
+        cells = [["", *(f"{row['size']}²" for row in sizes["rows"])]]
+        cells += [_line(what, key, form, sizes["rows"]) for what, key, form in _FIDELITY]
+        parts += ["## Other sizes", f"The same networks; {sizes['n']} frames, against the rig's of the same size.",
+                  _markdown(cells)]  # fmt: skip
+    if people := result.get("people"):
+        parts.append("## Rendered people")
+        if "skipped" in people:
+            parts.append(f"Not measured: {people['skipped']}.")
+        else:
+            measured = people["columns"]
+            cells = [["", *measured]]
+            cells += [_line(what, key, form, list(measured.values()))
+                      for what, key, form in (*_LIPS, *_FIDELITY)]  # fmt: skip
+            parts += [
+                f"{people['clips']} people on whom nothing was trained, {people['n']} frames at {people['size']}². "
+                "Lips are read by the project's landmark network, also from the true frames.",
+                _markdown(cells),
+            ]
     if speakers := result.get("lips", {}).get("speakers"):
         keys = {
             "frames": ("n", "{:.0f}"),
@@ -189,18 +234,21 @@ def page(result: Result, strips: Sequence[str]) -> str:
         ]
         parts += ["## Each speaker, one step", _markdown([["speaker", *keys], *each])]
     if speed := result.get("speed"):
-        stages = ("transformer", "decoder", "rest")
-        each = []
-        for c in speed["configurations"]:
-            took, split = c["whole_ms"], c["parts_p50_ms"]
-            numbers = [took["p50"], took["p99"], *(split.get(name, float("nan")) for name in stages)]
-            each.append(
-                [engine(c), str(c["threads"]), c["dtype"], str(c["batch"]), *(f"{number:.1f}" for number in numbers)]
-            )
-        head = ["engine", "threads", "precision", "sessions", "p50, ms", "p99, ms", *stages]
-        held = ", ".join(f"{name} {value:.1f} MB" for name, value in speed["memory_mb"].items())
-        engines = f"Compiled: {speed['compiled']}, sessions drawn sequentially. " if "compiled" in speed else ""
-        parts += ["## Cost of a step", _markdown([head, *each]), f"{engines}Memory: {held}."]
+        stages = ("step", "paint", "compose", "patch", "finish", "rest")
+        each = [
+            [c["engine"], c["precision"], f"{c['size']}²", str(c["references"]),
+             *(f"{number:.1f}" for number in (c["processor_ms"]["p50"], c["wall_ms"]["p50"])),
+             *(f"{c['stages_ms'][name]:.1f}" for name in stages)]
+            for c in speed["configurations"]
+        ]  # fmt: skip
+        head = ["engine", "precision", "frame", "references", "processor, ms", "clock, ms", *stages]
+        missing = f" Not measured: {speed['missing']}." if speed.get("missing") else ""
+        parts += [
+            "## Cost of a frame",
+            "Medians on one thread, with planes for the encoder; stages in milliseconds of processor time."
+            f"{missing} Memory of the process: {speed['memory_mb']['process']:.0f} MB.",
+            _markdown([head, *each]),
+        ]
     if context := result.get("context"):
         each = [[*_variant(row), f"{row['idle']['motion'] / row['idle_rig']['motion']:.2f}"] for row in context["rows"]]
         parts += [
@@ -211,29 +259,27 @@ def page(result: Result, strips: Sequence[str]) -> str:
             _markdown([[*_VARIANT, "motion in silence"], *each]),
         ]
     if ablations := result.get("ablations"):
+        kinds = [kind for kind in ("drawn", "drawn, noisy latents", "photographs") if kind in ablations["start"]]
+        begun = {"variant": "before", "seed": "", **ablations["start"]}
         each = [
-            [*_variant(row), f"{row['drift']['static_psnr_change']:+.2f}", f"{row['minutes']:.1f}"]
-            for row in ablations["variants"]
-        ]
+            [row["variant"], str(row["seed"]), *(_pair(row[kind], key) for kind in kinds
+                                                 for key in ("psnr_mouth", "psnr_shut_lids"))]
+            for row in (begun, *ablations["rows"])
+        ]  # fmt: skip
+        head = ["variant", "seed", *(f"{kind}: {what}" for kind in kinds for what in ("mouth", "shut lids"))]
+        left = f" Not run: {', '.join(ablations['not_run'])}." if ablations["not_run"] else ""
+        left += " No photographs were given." if ablations["photographs_missing"] else ""
         parts += [
-            "## Ablations",
-            f"The shipped weights with one part changed, each fine-tuned for {ablations['steps_each']} steps of "
-            f"{ablations['batch']}×{ablations['frames']} frames at {ablations['size']}² with the recipe's last stage "
-            f"({ablations['cpu']}); {ablations['n']} frames. The first two rows differ only by chance."
-            f"{_of(ablations)}",
-            _markdown([[*_VARIANT, "static, end − start, dB", "core minutes"], *each]),
+            "## Ablations of the painter",
+            f"The same checkpoint, tuned for {ablations['core_minutes_each']:g} core minutes each at "
+            f"{ablations['size']}² with one part changed ({ablations['cpu']}). PSNR in dB of the autoencoder alone, "
+            f"with one and with three references.{left}{_of(ablations)}",
+            _markdown([head, *each]),
         ]
-        if decoders := ablations.get("decoders"):
-            each = [[row["variant"], f"{row['psnr']:.2f}", f"{row['psnr_mouth']:.2f}"] for row in decoders]
-            parts += [
-                f"Decoders: small autoencoders of 128², {ablations['autoencoder_steps']} steps from scratch, "
-                f"{decoders[0]['n']} frames.",
-                _markdown([["decoder", "PSNR", "of the mouth"], *each]),
-            ]
     if strips:
         parts += [
             "## Frames",
-            "Top: the rig, the ground truth. Bottom: one step, from one picture at rest. Full size, 40 ms apart.",
+            "Top: the rig, the ground truth. Bottom: one step. Full size, 40 ms apart.",
         ]
         for path in strips:
             name = Path(path).stem.rsplit("_", 1)[0]

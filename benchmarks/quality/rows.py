@@ -7,6 +7,9 @@ from benchmarks.lib.targets import QUALITY, RENDERERS
 
 Result = dict[str, Any]
 
+FORMAT = 2
+"""Of the JSON: results of another format were measured in another way and count as not measured."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -29,6 +32,8 @@ def share(value: float) -> str:
 
 def rows(result: Result) -> list[Row]:
     """A row for every target, measured or not."""
+    if result.get("format") != FORMAT:
+        result = {name: part for name, part in result.items() if name == "live"}
     return [
         *_lips_rows(result),
         *_drift_rows(result.get("drift")),
@@ -36,9 +41,15 @@ def rows(result: Result) -> list[Row]:
         *_identity_rows(result.get("identity")),
         *_idle_rows(result.get("idle")),
         *_autoencoder_rows(result.get("autoencoder")),
+        *_people_rows(result.get("people")),
         *_speed_rows(result.get("speed")),
         *_live_rows(result.get("live")),
     ]
+
+
+def _decibels(value: float | None, target: str, n: str) -> tuple[str, bool | None, str]:
+    """Result, verdict and count of a value that may be missing because no frame shows it."""
+    return ("none", None, n) if value is None else (f"{value:.2f} dB", QUALITY[target].met(value), n)
 
 
 def _missing(*pairs: tuple[str, str]) -> list[Row]:
@@ -51,6 +62,10 @@ def _lips_rows(result: Result) -> list[Row]:
         ("lips against the curves that drove them (correlation)", QUALITY["lips_to_curves"].text),
         ("p, b, m closed", QUALITY["closures"].text),
         ("lag to the ground truth", QUALITY["lag"].text),
+        ("mouth, against the rig", QUALITY["mouth"].text),
+        ("shut lids, against the rig", QUALITY["shut_lids"].text),
+        ("gradient energy as a share of the rig's, whole character", QUALITY["sharpness"].text),
+        ("gradient energy as a share of the rig's, mouth", QUALITY["sharpness_mouth"].text),
     )
     taught = (
         ("lip correlation, one step minus the teacher, same noise", QUALITY["teacher_lips"].text),
@@ -79,6 +94,14 @@ def _lips_rows(result: Result) -> list[Row]:
             QUALITY["lag"].met(one["lag_truth_ms"]),
             frames,
         ),
+        (
+            f"{one['psnr_mouth']:.2f} dB (whole frame {one['psnr']:.1f}, eyes {one['psnr_eyes']:.1f})",
+            QUALITY["mouth"].met(one["psnr_mouth"]),
+            frames,
+        ),
+        _decibels(one["psnr_shut_lids"], "shut_lids", f"{one['shut_lids']} eyes"),
+        (share(one["energy_share"]), QUALITY["sharpness"].met(one["energy_share"]), frames),
+        (share(one["energy_share_mouth"]), QUALITY["sharpness_mouth"].met(one["energy_share_mouth"]), frames),
     )
     out = [Row(what, aim, *value) for (what, aim), value in zip(aims, values, strict=True)]
     loss = lips.get("one step against teacher")
@@ -104,6 +127,7 @@ def _lips_rows(result: Result) -> list[Row]:
 def _drift_rows(drift: Result | None) -> list[Row]:
     aims = (
         ("10 minutes: PSNR of still parts, last minute minus the first", QUALITY["drift"].text),
+        ("10 minutes: PSNR against the rig, last minute minus the first", QUALITY["drift"].text),
         ("10 minutes: slope of colour (Lab), the worst of six", QUALITY["colour_slope"].text),
         ("10 minutes: freezes", QUALITY["freezes"].text),
         ("10 minutes: blinks", QUALITY["blinks"].text),
@@ -115,6 +139,7 @@ def _drift_rows(drift: Result | None) -> list[Row]:
     long = min(run["minutes"] for run in runs)
     n = f"{len(runs)} × {long:g} min"
     side = max(sides, key=lambda each: abs(each["static_psnr_change"]))
+    apart = max(sides, key=lambda each: abs(each["psnr_change"]))
     worst, error = max(
         (abs(slope["slope"]), slope["standard_error"])
         for each in sides
@@ -127,6 +152,10 @@ def _drift_rows(drift: Result | None) -> list[Row]:
         (
             f"{change:+.2f} dB ({side['static_psnr_first_minute']:.1f} → {side['static_psnr_last_minute']:.1f} dB)",
             QUALITY["drift"].met(change),
+        ),
+        (
+            f"{apart['psnr_change']:+.2f} dB ({apart['psnr_first_minute']:.1f} → {apart['psnr_last_minute']:.1f} dB)",
+            QUALITY["drift"].met(apart["psnr_change"]),
         ),
         (f"{worst:.4f} ± {error:.4f}", QUALITY["colour_slope"].met(worst)),
         (f"{frozen}", QUALITY["freezes"].met(frozen)),
@@ -201,45 +230,81 @@ def _idle_rows(idle: Result | None) -> list[Row]:
 
 def _autoencoder_rows(found: Result | None) -> list[Row]:
     aims = (
-        ("autoencoder alone, whole frame", QUALITY["autoencoder"].text),
-        ("autoencoder alone, mouth", QUALITY["autoencoder_mouth"].text),
+        ("autoencoder alone, whole frame, one reference", QUALITY["autoencoder"].text),
+        ("autoencoder alone, mouth, three references", QUALITY["mouth"].text),
+        ("autoencoder alone, shut lids, three references", QUALITY["shut_lids"].text),
+        ("autoencoder alone, gradient energy, three references", QUALITY["sharpness"].text),
+        ("autoencoder alone, gradient energy of the mouth, three references", QUALITY["sharpness_mouth"].text),
+        ("three references instead of one: mouth and shut lids, the lesser gain", QUALITY["pack"].text),
         ("autoencoder alone, ST-LPIPS", "reported"),
     )
     if found is None:
         return _missing(*aims)
-    n, distance = f"{found['n']} frames", found["st_lpips"]
-    best = found["best_latents"]
-    copied = (
-        f"(copying the picture: {found['psnr_copied']:.1f}; {best['n']} frames with latents optimised by "
-        f"gradient descent: {best['psnr_whole']:.1f}, with the encoder's: {best['psnr_whole_of_encoder']:.1f})"
-    )
+    columns = [found["references"][count] for count in sorted(found["references"], key=int)]
+    one, most, still, n = columns[0], columns[-1], found["still"], f"{found['n']} frames"
+
+    def both(name: str) -> str:
+        return f"{one[name]:.2f} with one"
+
+    shut, verdict, eyes = _decibels(most["psnr_shut_lids"], "shut_lids", f"{most['shut_lids']} eyes")
+    gains = [most["psnr_mouth"] - one["psnr_mouth"]]
+    if most["psnr_shut_lids"] is not None:
+        shut += f" ({both('psnr_shut_lids')}; the picture at rest {still['psnr_shut_lids']:.1f})"
+        gains.append(most["psnr_shut_lids"] - one["psnr_shut_lids"])
+    energy, energy_mouth = most["energy_share"], most["energy_share_mouth"]
+    distance = one["st_lpips"]
     return [
-        Row(*aims[0], f"{found['psnr_whole']:.2f} dB {copied}", QUALITY["autoencoder"].met(found["psnr_whole"]), n),
-        Row(
-            *aims[1],
-            f"{found['psnr_mouth']:.2f} dB (copied: {found['psnr_copied_mouth']:.1f}); eyes {found['psnr_eyes']:.2f}",
-            QUALITY["autoencoder_mouth"].met(found["psnr_mouth"]),
-            n,
-        ),
-        Row(*aims[2], "" if distance is None else f"{distance:.4f}", None if distance is None else True, n),
-    ]
+        Row(*aims[0], f"{one['psnr']:.2f} dB (the picture at rest: {still['psnr']:.1f}; with three references "
+            f"{most['psnr']:.2f})", QUALITY["autoencoder"].met(one["psnr"]), n),
+        Row(*aims[1], f"{most['psnr_mouth']:.2f} dB ({both('psnr_mouth')}; the picture at rest "
+            f"{still['psnr_mouth']:.1f})", QUALITY["mouth"].met(most["psnr_mouth"]), n),
+        Row(*aims[2], shut, verdict, eyes),
+        Row(*aims[3], f"{share(energy)} ({share(one['energy_share'])} with one)", QUALITY["sharpness"].met(energy), n),
+        Row(*aims[4], f"{share(energy_mouth)} ({share(one['energy_share_mouth'])} with one)",
+            QUALITY["sharpness_mouth"].met(energy_mouth), n),
+        Row(*aims[5], f"{min(gains):+.2f} dB", QUALITY["pack"].met(min(gains)), n),
+        Row(*aims[6], "" if distance is None else f"{distance:.4f}", None if distance is None else True, n),
+    ]  # fmt: skip
+
+
+def _people_rows(found: Result | None) -> list[Row]:
+    aims = (
+        ("rendered people held out: lips against the curves (correlation)", QUALITY["people_to_curves"].text),
+        ("rendered people held out: mouth", "reported"),
+    )
+    if found is None or "skipped" in found:
+        return _missing(*aims)
+    one, true, n = found["columns"]["one step"], found["columns"].get("true frames", {}), f"{found['n']} frames"
+    rows = []
+    if "pcc_curves" in one:
+        text = f"{one['pcc_curves']:.3f} (the true frames: {true['pcc_curves']:.3f})"
+        rows.append(Row(*aims[0], text, QUALITY["people_to_curves"].met(one["pcc_curves"]), n))
+    else:
+        rows += _missing(aims[0])
+    mouth = (f"{one['psnr_mouth']:.2f} dB, gradient energy {share(one['energy_share_mouth'])}; whole frame "
+             f"{one['psnr']:.2f} dB, {share(one['energy_share'])}")  # fmt: skip
+    return [*rows, Row(*aims[1], mouth, True, n)]
 
 
 def _speed_rows(speed: Result | None) -> list[Row]:
-    aims = (
-        ("a step of one session, mean (30 % headroom)", QUALITY["step_mean"].text),
-        ("a step of one session, p99", QUALITY["step_p99"].text),
-    )
-    if speed is None:
-        return _missing(*aims)
-    single = [c for c in speed["configurations"] if c["batch"] == 1]
-    best = min(single, key=lambda c: c["whole_ms"]["p50"])
-    how = f"{engine(best)}, {best['dtype']}, {best['threads']} thread{'s' * (best['threads'] > 1)}"
-    took, n = best["whole_ms"], f"{best['n']} steps"
-    return [
-        Row(*aims[0], f"{took['mean']:.1f} ms ({how})", QUALITY["step_mean"].met(took["mean"]), n),
-        Row(*aims[1], f"{took['p99']:.1f} ms", QUALITY["step_p99"].met(took["p99"]), n),
-    ]
+    cases = (("frame", 512, 1), ("frame_of_three", 512, 3), ("small_frame", 256, 1))
+    aims = [
+        (f"processor time of a frame of {size}², {count} reference{'s' * (count > 1)}, one thread, median",
+         QUALITY[name].text)
+        for name, size, count in cases
+    ]  # fmt: skip
+    rows = []
+    for (name, size, count), aim in zip(cases, aims, strict=True):
+        found = [each for each in (speed or {}).get("configurations", ())
+                 if (each["size"], each["references"]) == (size, count)]  # fmt: skip
+        if not found:
+            rows += _missing(aim)
+            continue
+        best = min(found, key=lambda each: each["processor_ms"]["p50"])
+        took = best["processor_ms"]["p50"]
+        text = f"{took:.1f} ms ({best['engine']}, {best['precision']})"
+        rows.append(Row(*aim, text, QUALITY[name].met(took), f"{best['n']} frames"))
+    return rows
 
 
 def _live_rows(live: Result | None) -> list[Row]:
@@ -260,7 +325,3 @@ def _live_rows(live: Result | None) -> list[Row]:
         ),
         Row(*whole, f"{fps:.1f}", rate.met(fps), n),
     ]
-
-
-def engine(configuration: Result) -> str:
-    return configuration.get("engine", "torch")  # older results do not name the engine

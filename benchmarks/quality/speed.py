@@ -1,92 +1,135 @@
-"""Time per frame: the whole step and its parts, by engine, batch size, precision and threads."""
+"""Processor time of a frame and of its stages, on one thread, by engine, precision, size and number of references.
 
+A held-out character speaks, so that networks return what they return in live sessions: how long pixels take to copy
+depends on it. All configurations take turns frame by frame, so that other load on the machine affects them alike.
+Processor time is that of the whole process; networks and composing run on one thread.
+"""
+
+import contextlib
+import tempfile
 import time
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 import torch
-from torch import nn
 
-from benchmarks.lib.hardware import usable_cores
-from benchmarks.quality.clips import Portrait as Given
-from benchmarks.quality.clips import begin, cue, paint
-from streamer.model.autoencoder import Decoder
-from streamer.model.checkpoint import Networks
-from streamer.model.config import HEARD
-from streamer.model.runtime.openvino_cpu import Models, OpenVinoFrameRenderer, Unavailable, models
-from streamer.model.runtime.torch_cpu import FrameRenderer
-from streamer.model.transformer import Transformer
-from streamer.motion.controls import CONTROLS
+from benchmarks.quality.clips import Passage, begin, cue, frame_size, given, with_references
+from streamer.avatar.portrait import MOST_REFERENCES
+from streamer.base.image import Picture
+from streamer.model.checkpoint import Networks, save, weights_path
+from streamer.model.runtime.compiled import Compiled
+from streamer.model.runtime.compose import Composer, Scene
+from streamer.model.runtime.engines import Engine, Network, OnnxRuntime, OpenVino, Unavailable
+from streamer.model.runtime.graph_cpu import GraphFrameRenderer, Stream
+from streamer.model.runtime.graphs import ADVANCE, PAINT, PATCH, STEP, Graphs, find
+from streamer.model.runtime.stream import NotFinite
+from streamer.model.runtime.torch_cpu import in_torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+STAGES = ("step", "paint", "compose", "patch", "finish", "rest")
+_STAGE = {STEP: "step", ADVANCE: "step", **dict.fromkeys(PAINT, "paint"), PATCH: "patch"}
+_WARM = 3
 
-class Timed:
-    """An OpenVINO request that records its duration."""
-
-    def __init__(self, request: Any, kind: type[nn.Module], spans: list[tuple[type[nn.Module], float]]) -> None:
-        self._request, self._kind, self._spans = request, kind, spans
-
-    def infer(self, *given: Any, **settings: Any) -> Any:
-        began = time.perf_counter()
-        found = self._request.infer(*given, **settings)
-        self._spans.append((self._kind, time.perf_counter() - began))
-        return found
+Spans = dict[str, float]
+"""Processor seconds of the current frame by stage."""
 
 
-class Stopwatch:
-    """Measures the seconds in the transformer and the decoder, by torch's hooks or around OpenVINO's requests.
+@contextlib.contextmanager
+def _timed(spans: Spans, stage: str) -> Iterator[None]:
+    began = time.process_time()
+    yield
+    spans[stage] = spans.get(stage, 0.0) + time.process_time() - began
 
-    The code under test is unchanged.
-    """
 
-    def __init__(self, frame_renderer: FrameRenderer) -> None:
-        self._frame_renderer = frame_renderer
-        self.spans: list[tuple[type[nn.Module], float]] = []
-        self._began: dict[int, float] = {}
+class TimedNetworks(Mapping[str, Network]):
+    """Networks that record how long they take."""
 
-    def __enter__(self) -> "Stopwatch":
-        self._handles = [
-            nn.modules.module.register_module_forward_pre_hook(self._before),
-            nn.modules.module.register_module_forward_hook(self._after),
-        ]
-        if isinstance(self._frame_renderer, OpenVinoFrameRenderer):
-            self._requests = self._frame_renderer._step, self._frame_renderer._pictures
-            self._frame_renderer._step = Timed(self._requests[0], Transformer, self.spans)
-            self._frame_renderer._pictures = {
-                times: Timed(request, Decoder, self.spans) for times, request in self._requests[1].items()
-            }
-        return self
+    def __init__(self, networks: Mapping[str, Network], spans: Spans) -> None:
+        self._networks, self._spans = networks, spans
 
-    def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        if isinstance(self._frame_renderer, OpenVinoFrameRenderer):
-            self._frame_renderer._step, self._frame_renderer._pictures = self._requests
+    def __getitem__(self, graph: str) -> Network:
+        network, stage = self._networks[graph], _STAGE.get(graph)
+        if stage is None:  # once for each character
+            return network
 
-    def _before(self, module: nn.Module, inputs: object) -> None:
-        if isinstance(module, (Transformer, Decoder)):
-            self._began[id(module)] = time.perf_counter()
+        def run(values: Sequence[np.ndarray]) -> list[np.ndarray]:
+            with _timed(self._spans, stage):
+                return network(values)
 
-    def _after(self, module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(module, (Transformer, Decoder)):
-            kind = Transformer if isinstance(module, Transformer) else Decoder
-            self.spans.append((kind, time.perf_counter() - self._began.pop(id(module))))
+        return run
 
-    def split(self) -> dict[str, float]:
-        """A frame's seconds in the transformer and in the decoder, and the number of transformer passes."""
-        took = {"transformer": 0.0, "decoder": 0.0, "passes": 0.0}
-        for kind, seconds in self.spans:
-            if kind is Decoder:
-                took["decoder"] += seconds
-            else:
-                took["transformer"] += seconds
-                took["passes"] += 1
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._networks)
+
+    def __len__(self) -> int:
+        return len(self._networks)
+
+
+class TimedComposer(Composer):
+    """A composer that records how long it takes."""
+
+    def __init__(self, size: int, spans: Spans) -> None:
+        super().__init__(size)
+        self._spans = spans
+
+    def compose(self, *values: Any, **settings: Any) -> np.ndarray:
+        with _timed(self._spans, "compose"):
+            return super().compose(*values, **settings)
+
+    def finish(self, scene: Scene, *values: Any, **settings: Any) -> Picture:
+        with _timed(self._spans, "finish"):
+            return super().finish(scene, *values, **settings)
+
+
+@dataclass
+class Configuration:
+    """One way to draw a frame, and what was measured of it."""
+
+    engine: str
+    precision: str
+    size: int
+    references: int
+    renderer: GraphFrameRenderer
+    stream: Stream
+    spans: Spans
+    wall: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    stages: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in STAGES})
+
+    def draw(self, said: Passage, k: int) -> None:
+        """Draws frame k as planes for the encoder. Raises NotFinite."""
         self.spans.clear()
-        return took
+        wall, processor = time.perf_counter(), time.process_time()
+        self.renderer.hear(self.stream, cue(said.controls[k], said.heard[k]))
+        (frame,) = self.renderer.draw([self.stream], planes=True)
+        processor, wall = time.process_time() - processor, time.perf_counter() - wall
+        if isinstance(frame, NotFinite):
+            raise frame
+        if k >= _WARM:
+            self.wall.append(wall)
+            self.processor.append(processor)
+            rest = processor - sum(self.spans.values())
+            for name, values in self.stages.items():
+                values.append(rest if name == "rest" else self.spans.get(name, 0.0))
+
+    def numbers(self) -> dict[str, Any]:
+        return {
+            "engine": self.engine,
+            "precision": self.precision,
+            "size": self.size,
+            "references": self.references,
+            "threads": 1,
+            "n": len(self.wall),
+            "processor_ms": _milliseconds(self.processor),
+            "wall_ms": _milliseconds(self.wall),
+            "stages_ms": {name: 1000 * float(np.median(each)) for name, each in self.stages.items()},
+        }
 
 
 def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
@@ -94,98 +137,81 @@ def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
     return {"mean": float(values.mean()), **{f"p{p}": float(np.percentile(values, p)) for p in (50, 95, 99)}}
 
 
-def _frames(frame_renderer: FrameRenderer, batch: int, count: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Milliseconds of a step for `batch` sessions, and of its parts in a second run, which hooks slow down slightly."""
-    size = frame_renderer.config.size
-    picture = rng.integers(0, 256, (size, size, 4)).astype(np.uint8)
-    given = Given(picture, np.ones((size // 16, size // 16), np.float32))
-    streams = [begin(frame_renderer, given, seed) for seed in range(batch)]
+def exported(networks: Networks, weights: Path, folder: Path) -> Graphs:
+    """The graphs of these weights: the packaged ones, or newly exported to `folder`. Raises Unavailable."""
+    name = networks.config.name
+    if weights == weights_path(name):
+        return find(name)
+    try:
+        from streamer.training import export
 
-    def step() -> float:
-        cues = [
-            cue(rng.normal(0, 0.2, len(CONTROLS)).astype(np.float32), rng.normal(0, 0.5, HEARD)) for _ in range(batch)
-        ]
-        began = time.perf_counter()
-        paint(frame_renderer, streams, cues)
-        return time.perf_counter() - began
-
-    for _ in range(5):
-        step()
-    whole = [step() for _ in range(count)]
-    parts: dict[str, list[float]] = {"transformer": [], "decoder": [], "rest": []}
-    passes = []
-    with Stopwatch(frame_renderer) as watch:
-        for _ in range(max(count // 3, 3)):
-            took = step()
-            split = watch.split()
-            passes.append(split["passes"])
-            for name in ("transformer", "decoder"):
-                parts[name].append(split[name])
-            parts["rest"].append(took - split["transformer"] - split["decoder"])
-    return {
-        "n": count,
-        "whole_ms": _milliseconds(whole),
-        "parts_p50_ms": {name: float(np.median(each)) * 1000 for name, each in parts.items()},
-        "transformer_passes": float(np.mean(passes)),
-    }
+        copied = folder / f"{name}.safetensors"
+        save(copied, networks.config, networks.autoencoder, networks.transformer)
+        export.export(networks, copied)
+        return find(name, folder, networks.config)
+    except ImportError as error:
+        raise Unavailable(f"the weights cannot be exported: {error}") from None
 
 
-def _bytes(parts: Sequence[torch.Tensor]) -> int:
-    return sum(part.numel() * part.element_size() for part in parts)
+def _engines(
+    networks: Networks, weights: Path, folder: Path
+) -> tuple[list[tuple[str, str, Mapping[str, Network]]], str]:
+    """Name, precision and networks of every engine on one thread, and what is missing."""
+    found: list[tuple[str, str, Mapping[str, Network]]] = [
+        ("torch", name, in_torch(networks, dtype)) for name, dtype in DTYPES.items()
+    ]
+    missing = []
+    try:
+        graphs = exported(networks, weights, folder)
+        for kind in (OpenVino, OnnxRuntime):
+            try:
+                engine: Engine = kind()
+                found += [(engine.name, each, Compiled(graphs, engine, each)) for each in engine.precisions()]
+            except Unavailable as error:
+                missing.append(str(error))
+    except (Unavailable, FileNotFoundError, ValueError) as error:
+        missing.append(str(error))
+    return found, "; ".join(missing)
 
 
-def measure(
-    networks: Networks, count: int, threads: int | None = None, batches: Sequence[int] = (1, 2, 4)
-) -> dict[str, Any]:
-    """Measures each combination of engine, batch, precision and threads (`threads`, or 1 and 2), and a session's
-    memory.
-
-    The compiled engine draws a batch's sessions sequentially. If it is unavailable, `compiled` gives the reason.
+def measure(networks: Networks, weights: Path, said: Passage, only: str = "") -> dict[str, Any]:
     """
-    rng = np.random.default_rng(0)
-    before = torch.get_num_threads()
-    configurations = []
-    made: Models | None = None
+    Measures each engine and precision on frames of the default size with one and most references, and on the networks'
+    own size with one. `weights`: the file of these networks. `only`: a part of the engines' names.
+    """
+    size, before = frame_size(networks.config), torch.get_num_threads()
+    cases = ((size, 1), (size, MOST_REFERENCES), (networks.config.size, 1))
+    portraits = {edge: given(said.seed, edge) for edge, _ in cases}
+    configurations: list[Configuration] = []
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     try:
-        made = models(networks)
-        compiled = made.name
-    except Unavailable as error:
-        compiled = str(error)
-    try:
-        for used in [threads] if threads else sorted({1, min(2, usable_cores())}):
-            torch.set_num_threads(used)
-            for engine, name in product(("torch", "compiled"), DTYPES):
-                if engine == "torch":
-                    frame_renderer = FrameRenderer(networks, DTYPES[name])
-                elif made is not None and DTYPES[name] in made.precisions():
-                    frame_renderer = OpenVinoFrameRenderer(networks, DTYPES[name], made, used)
-                else:
+        with tempfile.TemporaryDirectory() as folder:
+            engines, missing = _engines(networks, weights, Path(folder))
+            for engine, precision, compiled in engines:
+                if only not in engine:
                     continue
-                for batch in batches:
-                    steps = 5 * count if batch == 1 else count  # a 99th percentile needs hundreds
-                    found = _frames(frame_renderer, batch, steps, rng)
-                    configurations.append({"engine": engine, "threads": used, "dtype": name, "batch": batch, **found})
+                for edge, references in cases:
+                    spans: Spans = {}
+                    timed = TimedNetworks(compiled, spans)
+                    renderer = GraphFrameRenderer(networks.config, timed, networks.config.transformer.context)
+                    renderer._composers[edge] = TimedComposer(edge, spans)
+                    stream = begin(renderer, with_references(portraits[edge], references), edge, 0)
+                    configurations.append(Configuration(engine, precision, edge, references, renderer, stream, spans))
+            for k in range(len(said)):
+                for configuration in configurations:
+                    configuration.draw(said, k)
     finally:
         torch.set_num_threads(before)
-    size = networks.config.size
-    frame_renderer = FrameRenderer(networks)
-    blank = Given(np.zeros((size, size, 4), np.uint8), np.ones((size // 16, size // 16), np.float32))
-    stream = begin(frame_renderer, blank, 0)
-    cache = stream.cache
+        cv2.setNumThreads(-1)
+    painter = networks.autoencoder.painter
     return {
-        "configurations": configurations,
-        "compiled": compiled,
+        "configurations": [configuration.numbers() for configuration in configurations],
+        "missing": missing or None,
         "parameters": {
             "transformer": sum(p.numel() for p in networks.transformer.parameters()),
-            "decoder": sum(p.numel() for p in networks.autoencoder.decoder.parameters()),
-            "once a character": sum(p.numel() for p in networks.autoencoder.pyramid.parameters()),
+            "painter": sum(p.numel() for p in painter.parameters()),
+            "of it once a character": sum(p.numel() for p in painter.pyramid.parameters()),
         },
-        "memory_mb": {
-            "process": psutil.Process().memory_info().rss / 1e6,
-            "ring and sink of a session, fp32": _bytes(
-                [cache.ring_keys, cache.ring_values, cache.sink_keys, cache.sink_values]
-            )
-            / 1e6,
-            "anchor of a character, fp32": _bytes([stream.still.anchor.picture, *stream.still.anchor.features]) / 1e6,
-        },
+        "memory_mb": {"process": psutil.Process().memory_info().rss / 1e6},
     }

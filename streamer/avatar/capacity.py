@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +29,7 @@ from streamer import __version__
 from streamer.audio.vad import Vad
 from streamer.avatar.avatar import Avatar
 from streamer.avatar.characters import Characters
+from streamer.avatar.machine import busy_core, cores
 from streamer.avatar.renderer import Renderer, RendererBackend
 from streamer.base import clock, resources
 from streamer.base.constants import DEFAULT_SIZES, FPS, SAMPLES_PER_FRAME, SIZES
@@ -48,7 +49,6 @@ _ROUNDS = 2  # at most; a second round keeps short-lived load, such as an instal
 _FEWEST = 20  # times that a stored measurement must contain
 _TRIED = 6  # frames by which a renderer's cost is estimated at start
 _TIMEOUT = 300.0  # seconds that measuring may take, including compiling the networks
-_LONGEST_LOAD = 30.0  # seconds after which the busy process exits by itself
 
 
 class NotMeasured(RuntimeError):
@@ -155,11 +155,6 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -171,12 +166,12 @@ def circumstances(device: str) -> dict[str, str]:
     """Everything the times depend on, found without importing it. Raises FileNotFoundError if weights are missing."""
     return {
         "cpu": _cpu(),
-        "cores": str(_cores()),
+        "cores": str(cores()),
         "device": device,
         "nvidia": str(os.path.exists("/dev/nvidiactl") or shutil.which("nvidia-smi") is not None),
         "lipstream": __version__,
         "weights": hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()[:16],
-        **{package: _version(package) for package in ("torch", "openvino")},
+        **{package: _version(package) for package in ("openvino", "onnxruntime", "torch")},
     }
 
 
@@ -226,7 +221,7 @@ def known_or_measured(given: dict[str, str], path: Path, tell: Callable[[str], N
 
 def crowded() -> bool:
     """Whether the load average exceeds the number of cores. False if the system does not report it."""
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] > _cores()
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > cores()
 
 
 # Measuring ----------------------------------------------------------------------------------------------------------
@@ -252,28 +247,6 @@ def measure(device: str, timeout: float = _TIMEOUT) -> Measured:
     except (ValueError, LookupError, TypeError):
         reason = next(reversed(ended.stderr.splitlines()), "it printed no error")
         raise NotMeasured(f"measuring the neural generator ended with status {ended.returncode}: {reason}") from None
-
-
-_BUSY = """
-import os, sys, time
-parent, end = os.getppid(), time.monotonic() + float(sys.argv[1])
-print(flush=True)
-while time.monotonic() < end and os.getppid() == parent:
-    pass
-"""
-
-
-@contextlib.contextmanager
-def busy_core() -> Iterator[None]:
-    """Keeps one core busy from another process, which ends with this one, or by itself after 30 s."""
-    command = [sys.executable, "-S", "-c", _BUSY, str(_LONGEST_LOAD)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()  # wait until it runs
-            yield
-        finally:
-            process.kill()
 
 
 def main(arguments: Sequence[str]) -> int:

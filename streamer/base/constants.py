@@ -18,7 +18,7 @@ Renderers by name: `studio_rig` draws the studio's characters; `picture_rig` war
 picture as a whole; `neural` is the neural generator.
 """
 
-DEFAULT_SIZES = {"studio_rig": 512, "picture_rig": 512, "still": 512, "neural": 256}
+DEFAULT_SIZES = {"studio_rig": 512, "picture_rig": 512, "still": 512, "neural": 512}
 """Default edge length (pixels) of a session, by the renderer of its first character."""
 
 THUMBNAIL_SIZE = 256

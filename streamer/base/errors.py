@@ -32,4 +32,4 @@ class RequestError(Exception):
 
 
 class NotInstalled(RuntimeError):
-    """The requested generator is not available on this machine. The message says what is missing."""
+    """Something that was asked for is not available on this machine. The message says what is missing."""

@@ -27,7 +27,7 @@ number in benchmarks/lib/errors.py, which a wheel does not contain.
 
 
 NEEDED = ("httpx", "playwright", "psutil")
-"""Modules that the benchmarks import and `pip install lipstream` does not bring: the extra `test` does."""
+"""Modules that the benchmarks import and the package does not depend on; the extra `test` installs them."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Benchmark:
     """Option for the path of the JSON file; empty: a positional argument."""
     data_option: str | None = None
     """Option for the path of the speech set; empty: a positional argument; None: the benchmark needs no set."""
+    modules: tuple[str, ...] = ()
+    """Modules that it imports in addition to NEEDED."""
 
     def file(self, checkout: Path) -> Path:
         return checkout.joinpath("benchmarks", *self.module.split(".")).with_suffix(".py")
@@ -91,8 +93,16 @@ ALL = (
         minutes=10,
         quick_minutes=10,
         data_option="",
+        modules=("torch",),
     ),
-    Benchmark("quality", "quality.neural", "neural frames, on held-out data", minutes=25, data_option="--set"),
+    Benchmark(
+        "quality",
+        "quality.neural",
+        "neural frames at 512 pixels, on held-out data",
+        minutes=25,
+        data_option="--set",
+        modules=("torch",),
+    ),
 )
 
 
@@ -109,8 +119,7 @@ def chosen(only: Sequence[str], data: Path | None, checkout: Path | None = None)
         raise ValueError(
             "the installed package contains no benchmarks: run this in a checkout, installed with pip install -e ."
         )
-    if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"{', '.join(absent)} missing: run pip install -e '.[test]' in {checkout}")
+    _refuse_without(NEEDED, checkout)
     picked = []
     for benchmark in [known[name] for name in only] or ALL:
         there = benchmark.file(checkout).is_file()
@@ -120,7 +129,14 @@ def chosen(only: Sequence[str], data: Path | None, checkout: Path | None = None)
         elif only:
             lacks = "needs --data, the folder that `lipstream data` created" if there else f"is not in {checkout}"
             raise ValueError(f"{benchmark.name} {lacks}")
+    _refuse_without([name for benchmark in picked for name in benchmark.modules], checkout)
     return picked
+
+
+def _refuse_without(modules: Sequence[str], checkout: Path) -> None:
+    """Raises ValueError if a module is not installed."""
+    if absent := [name for name in dict.fromkeys(modules) if importlib.util.find_spec(name) is None]:
+        raise ValueError(f"{', '.join(absent)} missing: run pip install -e '.[test]' in {checkout}")
 
 
 def _run(command: Sequence[str]) -> int:

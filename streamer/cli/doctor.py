@@ -20,14 +20,19 @@ from typing import Any, Literal
 
 from streamer import __version__
 from streamer.base.constants import DEFAULT_SIZES, FPS
+from streamer.base.errors import NotInstalled
+from streamer.base.extras import import_extra
 from streamer.base.resources import PACKAGE, WEIGHTS, cache_folder, clients
 
 LIBRARIES = (
     "aiortc", "av", "fastapi", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pydantic-settings",
     "thorvg-python", "torch", "uvicorn",
 )  # fmt: skip
+OPTIONAL = ("openvino", "torch")
+"""Not installed by default, or not on every system."""
 EXTRAS = {
     "c2pa": ("c2pa", "content credentials on recordings"),
+    "gpu": ("torch", "the neural generator on CUDA"),
     "heic": ("pi_heif", "HEIC pictures"),
     "livekit": ("livekit.agents", "LiveKit Agents"),
     "pipecat": ("pipecat", "Pipecat"),
@@ -71,11 +76,12 @@ def _versions() -> Finding:
             found[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
             found[library] = None
-    missing = [name for name, version in found.items() if version is None and name != "openvino"]
+    missing = [name for name, version in found.items() if version is None and name not in OPTIONAL]
     facts = {"lipstream": __version__, "python": platform.python_version(), "libraries": found}
     if missing:
         return _problem("versions", f"missing: {', '.join(missing)}; run `pip install lipstream`", **facts)
-    shown = ", ".join(f"{name} {found[name]}" for name in ("torch", "onnxruntime", "openvino", "aiortc", "av"))
+    told = ("onnxruntime", "openvino", "torch", "aiortc", "av")
+    shown = ", ".join(f"{name} {found[name]}" for name in told if found[name])
     return _ok("versions", f"lipstream {__version__}, Python {platform.python_version()}, {shown}", **facts)
 
 
@@ -158,12 +164,9 @@ def _neural(measure: bool) -> Finding:
 
 
 def _engines() -> Finding:
-    from streamer.model.runtime.cuda import card, why_no_cuda
-
-    openvino = find_spec("openvino") is not None
-    reason = why_no_cuda()
-    triton = find_spec("triton") is not None
+    openvino, triton = (find_spec(name) is not None for name in ("openvino", "triton"))
     compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+    card, reason = _card()
     facts = {
         "cuda": reason is None,
         "cuda_reason": reason,
@@ -171,11 +174,23 @@ def _engines() -> Finding:
         "triton": triton,
         "c_compiler": compiler,
     }
-    cpu = "OpenVINO and PyTorch" if openvino else "PyTorch (slower than OpenVINO, which is not installed)"
+    cpu = "OpenVINO" if openvino else "onnxruntime (slower than OpenVINO, which is not installed)"
     if reason is None:
         kernels = "Triton kernels" if triton and compiler else "PyTorch's attention (Triton needs a C compiler)"
-        return _ok("engines", f"CUDA on {card()} with {kernels}; on the CPU {cpu}", card=card(), **facts)
+        return _ok("engines", f"CUDA on {card} with {kernels}; on the CPU {cpu}", card=card, **facts)
     return _ok("engines", f"on the CPU {cpu}; no CUDA: {reason}", **facts)
+
+
+def _card() -> tuple[str | None, str | None]:
+    """The name of the card that CUDA uses, or why it cannot be used."""
+    try:
+        import_extra("torch", "gpu", "CUDA")
+    except NotInstalled as error:
+        return None, str(error)
+    from streamer.model.runtime.cuda import card, why_no_cuda
+
+    reason = why_no_cuda()
+    return (card() if reason is None else None), reason
 
 
 def _browser() -> Finding:

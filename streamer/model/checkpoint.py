@@ -13,13 +13,10 @@ from streamer.base.resources import WEIGHTS
 from streamer.model.autoencoder import Autoencoder
 from streamer.model.config import ModelConfig, preset
 from streamer.model.transformer import Transformer
+from streamer.model.weights_file import BadWeights
 
 VERSION = "2"
 """Version of the networks' layout: weights of another version are incompatible."""
-
-
-class BadWeights(ValueError):
-    """Weights that cannot be used; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)

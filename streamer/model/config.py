@@ -9,6 +9,12 @@ from streamer.motion.controls import CONTROLS, MOUTH
 STRIDE = 16
 """Pixels of the picture per edge of a latent cell."""
 
+POSE = 8
+"""Channels of a pose map."""
+
+CELL = 8
+"""Pixels along a place of the painter's flow, in a frame of twice the networks' size: where patches are painted."""
+
 HEARD = len(MOUTH) + len(PROSODY) + EMBEDDING
 """Size of the articulation network's output for a frame: mouth, prosody, embedding, in this order."""
 
@@ -18,24 +24,33 @@ PLAN = len(CONTROLS) - len(MOUTH)
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The anchored autoencoder's size."""
+    """The size of encoder and painter."""
 
     latent: int = 32
     """Channels of a latent."""
-    channels: tuple[int, ...] = (32, 48, 96, 128)
-    """Channels of the features at strides 2, 4, 8 and 16."""
-    encoder_blocks: tuple[int, ...] = (0, 1, 1, 2)
+    channels: tuple[int, int, int, int] = (32, 48, 96, 128)
+    """Channels of a picture's features at strides 2, 4, 8 and 16, in the encoder and of the references."""
+    encoder_blocks: tuple[int, int, int, int] = (1, 3, 4, 6)
     """Blocks of the encoder at the same strides. It runs only in training: its depth costs nothing in live use."""
-    anchored: bool = True
-    """Whether the decoder warps and copies from the picture; without it, it only sees its features (an ablation)."""
+    coarse: tuple[int, int, int] = (32, 64, 128)
+    """Channels of the painter's coarse network at strides 4, 8 and 16."""
+    match: tuple[int, int, int] = (12, 16, 32)
+    """Channels in which the painter compares places with a reference, at the same strides."""
+    patch: tuple[int, int] = (48, 64)
+    """Channels of the patch network at a quarter and an eighth of the patch."""
 
     def __post_init__(self) -> None:
-        if len(self.channels) != 4 or len(self.encoder_blocks) != 4:
+        sizes = {"channels": 4, "encoder_blocks": 4, "coarse": 3, "match": 3, "patch": 2}
+        for name, wanted in sizes.items():
+            if len(getattr(self, name)) != wanted:
+                raise ValueError(f"{name} wants {wanted} numbers, got {len(getattr(self, name))}")
+        if min(self.latent, *self.channels, *self.coarse, *self.match, *self.patch) < 1:
+            raise ValueError(f"channels must be positive, got {self}")
+        if self.channels[-1] != self.coarse[-1]:
             raise ValueError(
-                f"want channels and blocks at 4 strides, got {len(self.channels)} and {len(self.encoder_blocks)}"
+                f"the references' coarsest features have {self.channels[-1]} channels, the painter reads "
+                f"{self.coarse[-1]} at that stride"
             )
-        if self.latent < 1 or min(self.channels) < 1:
-            raise ValueError(f"channels must be positive, got latent {self.latent}, channels {self.channels}")
         if min(self.encoder_blocks) < 0:
             raise ValueError(f"blocks must not be negative, got {self.encoder_blocks}")
 
@@ -127,13 +142,18 @@ class ModelConfig:
         return self.autoencoder.channels[-1] * self.transformer.patch**2
 
 
+def patch_edge(size: int) -> int:
+    """Edge of a patch in pixels, for networks whose pictures have `size`: 192 of a frame of 512 with `nano`."""
+    return CELL * (3 * size // (4 * CELL))
+
+
 PRESETS: Mapping[str, ModelConfig] = {
     # Context would cost a second pass to store the previous frame, and frames are closer to the truth without it.
-    "nano": ModelConfig("nano", 256, AutoencoderConfig(encoder_blocks=(1, 3, 4, 6)), TransformerConfig(context=0)),
+    "nano": ModelConfig("nano", 256, transformer=TransformerConfig(context=0)),
     "tiny": ModelConfig(
         "tiny",
         64,
-        AutoencoderConfig(latent=4, channels=(4, 4, 8, 8)),
+        AutoencoderConfig(4, (4, 4, 8, 8), (0, 1, 1, 2), (4, 8, 8), (4, 4, 8), (8, 8)),
         TransformerConfig(
             width=32, depth=2, heads=2, hidden=64, modulation=16, emotion_width=16, context=2, rope_time=4
         ),
@@ -141,7 +161,7 @@ PRESETS: Mapping[str, ModelConfig] = {
     "live": ModelConfig(
         "live",
         512,
-        AutoencoderConfig(latent=32, channels=(48, 96, 192, 256), encoder_blocks=(1, 3, 4, 6)),
+        AutoencoderConfig(32, (48, 96, 192, 256), (1, 3, 4, 6), (64, 128, 256), (16, 24, 48), (64, 96)),
         TransformerConfig(
             width=640, depth=8, heads=10, hidden=1728, modulation=192, emotion_width=128, context=5, window=5
         ),

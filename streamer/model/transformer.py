@@ -101,6 +101,8 @@ class HeadNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] -> the same shape."""
+        if torch.jit.is_tracing():  # ONNX has this operator from opset 23 on only
+            return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-6) * self.weight
         return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)
 
 
@@ -224,8 +226,8 @@ class Transformer(nn.Module):
 
     def reference(self, features: Tensor) -> Reference:
         """
-        From the autoencoder's anchor, the picture's coarsest features [B, C, s, s]: their tokens pass through all
-        blocks alone, at t = 0. Latents are relative to the picture, so its features carry the identity.
+        From the picture's coarsest features [B, C, s, s]: their tokens pass through all blocks alone, at t = 0. Latents
+        are relative to the picture, so its features carry the identity.
         """
         tokens = to_tokens(features, self.config.transformer.patch)
         x = self.enter_reference(functional.layer_norm(tokens, tokens.shape[-1:]))

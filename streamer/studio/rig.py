@@ -169,6 +169,12 @@ class Rig:
         truth = Truth(face_mask, boxes[0], eyes, hands, keypoints, inner_lip, self._opening)
         return image, truth
 
+    def plate(self) -> np.ndarray:
+        """The painted background alone, [S, S, 4] uint8 opaque. Raises ValueError for a rig without one."""
+        if self._background is None:
+            raise ValueError(f"the rig of {self.character.name} has no background")
+        return _halve(self._background) if self._factor == 2 else self._background.copy()
+
     def points(self) -> np.ndarray:
         """
         All control points of the last picture: [N, 3] float32, x, y in pixels and 1 if their shape is painted, else 0.

@@ -84,16 +84,17 @@ class Log:
 
     def __init__(self, path: Path, every: int = 100) -> None:
         self._path, self._every = path, every
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, tuple[float, int]] = {}
         self._count = 0
 
     def add(self, progress: Progress, **values: float | Tensor) -> None:
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = total + float(value), count + 1
         self._count += 1
         if self._count >= self._every:
             self.write(step=progress.step, minutes=round(progress.spent, 2),
-                       **{name: round(total / self._count, 5) for name, total in self._sums.items()})  # fmt: skip
+                       **{name: round(total / count, 5) for name, (total, count) in self._sums.items()})  # fmt: skip
             self._sums, self._count = {}, 0
 
     def write(self, **line: Any) -> None:

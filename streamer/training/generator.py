@@ -28,13 +28,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from streamer.model.autoencoder import Autoencoder, to_tensor
+from streamer.model.autoencoder import Autoencoder
 from streamer.model.config import ModelConfig
 from streamer.model.kv_cache import Cache
+from streamer.model.layers import to_tensor
 from streamer.model.sampling import generate, passage, remember, solve, times
 from streamer.model.transformer import Conditions, Transformer, face_tokens
 from streamer.motion.controls import MOUTH
 from streamer.training.common import Kept, Log, Progress, Training
+from streamer.training.footage import Made
 from streamer.training.scenes import WEIGHT_STRIDE, Scene, Scenes
 
 DROP = 0.1
@@ -81,7 +83,7 @@ def takes_of(
         shown = to_tensor(scene.style(source[None])).to(device) if scene.style else picture
         with torch.autocast(device.type, torch.bfloat16):
             latents = autoencoder.encode(frames, picture.expand_as(frames))
-            features = autoencoder.pyramid(shown)[-1][0]
+            features = autoencoder.painter.pyramid(shown)[-1][0]
         shrink = config.size // WEIGHT_STRIDE // latents.shape[-1]
         takes.append(
             Take(
@@ -102,7 +104,7 @@ class Takes(Kept[Take]):
 
     def __init__(
         self,
-        scenes: Scenes,
+        scenes: "Scenes | Made[Scene]",
         run: int,
         autoencoder: Autoencoder,
         config: ModelConfig,

@@ -1,6 +1,7 @@
 """A preset's whole recipe in one command: `lipstream train nano SET`.
 
-    speech set ─▶ voices ─▶ autoencoder ─▶ teacher ─▶ one step ─▶ rollout ─▶ weights
+    speech set ─▶ voices ─┐
+    clips of people ──────┴▶ autoencoder ─▶ painter ─▶ teacher ─▶ one step ─▶ rollout ─▶ weights
 
 Each stage logs JSON lines and keeps a checkpoint in the working folder: the same command resumes where it was
 interrupted. `--minutes` divides the available time; without it each stage has its number of steps.
@@ -21,11 +22,11 @@ from streamer.model.checkpoint import save, weights_path
 from streamer.model.config import PRESETS, ModelConfig
 from streamer.model.transformer import Transformer
 from streamer.motion.articulation import Articulation
-from streamer.training import autoencoder as ae
 from streamer.training import generator as gen
-from streamer.training import voices
+from streamer.training import painter, voices
 from streamer.training.common import Progress, best_device
-from streamer.training.scenes import Scenes, Shot
+from streamer.training.footage import Made, Mix, make_footage, make_scene
+from streamer.training.scenes import Shot
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class Recipe:
     """The training parameters of a preset."""
 
     autoencoder: Stage
-    decoder: Stage
+    painter: Stage
     """The same, with the encoder frozen."""
     crop: int
-    """Edge in pixels of the autoencoder's crops."""
+    """Edge in pixels of the autoencoder's crops, at the networks' size."""
     teacher: Stage
     one_step: Stage
     rollout: Stage
@@ -67,7 +68,7 @@ class Recipe:
 RECIPES = {
     "tiny": Recipe(
         autoencoder=Stage(200, 2, 2, 2e-3, 0.3),
-        decoder=Stage(40, 2, 2, 1e-3, 0.1),
+        painter=Stage(40, 2, 2, 1e-3, 0.1),
         crop=64,
         teacher=Stage(100, 4, 4, 3e-3, 0.3),
         one_step=Stage(20, 4, 4, 1e-3, 0.1),
@@ -80,7 +81,7 @@ RECIPES = {
     ),
     "nano": Recipe(
         autoencoder=Stage(40_000, 2, 4, 1e-3, 0.4),
-        decoder=Stage(10_000, 2, 4, 7e-4, 0.1),
+        painter=Stage(10_000, 2, 4, 7e-4, 0.1),
         crop=160,
         teacher=Stage(12_000, 6, 4, 1e-3, 0.27),
         one_step=Stage(1_000, 6, 4, 3e-4, 0.05),
@@ -93,7 +94,7 @@ RECIPES = {
     ),
     "live": Recipe(
         autoencoder=Stage(50_000, 8, 4, 7e-4, 0.37),
-        decoder=Stage(10_000, 8, 4, 5e-4, 0.08),
+        painter=Stage(10_000, 8, 4, 5e-4, 0.08),
         crop=256,
         teacher=Stage(30_000, 16, 8, 4e-4, 0.3),
         one_step=Stage(5_000, 16, 8, 1e-4, 0.1),
@@ -112,6 +113,7 @@ def train(
     recipe: Recipe,
     heard: voices.Voices,
     silence: np.ndarray,
+    mix: Mix,
     work: Path,
     out: Path,
     minutes: float | None,
@@ -126,15 +128,18 @@ def train(
 
     torch.manual_seed(seed)
     autoencoder = Autoencoder(config.autoencoder)
-    for name in ("autoencoder", "decoder"):
+    for name in ("autoencoder", "painter"):
         finished = work / f"{name}_finished.pt"
         if not finished.exists():
             stage: Stage = getattr(recipe, name)
-            shot = Shot(config.size, 2 * stage.frames, spread=12, wide=0.7)
-            with Scenes(shot, heard, silence, seed, processes) as scenes:
-                autoencoder = ae.train(autoencoder, name, scenes, work, Progress(stage.steps, time_for(stage)),
-                                       stage.batch, stage.frames, recipe.crop, device, reuse=recipe.reuse,
-                                       rate=stage.rate, seed=seed)  # fmt: skip
+            shot = Shot(
+                2 * config.size, 2 * stage.frames, spread=12, wide=0.6, opaque=mix.opaque, references=4, tracked=2048
+            )
+            with Made(make_footage, mix, shot, heard, silence, seed, processes) as footages:
+                autoencoder = painter.train(autoencoder, footages, work / f"{name}.pt",
+                                            Progress(stage.steps, time_for(stage)), stage.batch, stage.frames,
+                                            recipe.crop, device, reuse=recipe.reuse, rate=stage.rate,
+                                            frozen=name == "painter", seed=seed)  # fmt: skip
             torch.save(autoencoder.state_dict(), finished)
         autoencoder.load_state_dict(torch.load(finished, map_location=device, weights_only=True))
     autoencoder = autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -145,7 +150,7 @@ def train(
     for number, name in enumerate(("teacher", "one_step", "rollout")):
         stage = getattr(recipe, name)
         shot = Shot(config.size, recipe.runs * stage.frames, stage.frames, max(recipe.spread, stage.frames), wide=0.2)
-        with Scenes(shot, heard, silence, seed + 1 + number, processes) as scenes:
+        with Made(make_scene, mix, shot, heard, silence, seed + 1 + number, processes) as scenes:
             takes = gen.Takes(scenes, stage.frames, autoencoder, config, recipe.kept, recipe.reuse, seed)
             model = copy.deepcopy(model).requires_grad_(True).train()
             model = gen.train(name, model, takes, autoencoder.shows, work, Progress(stage.steps, time_for(stage)),
@@ -160,7 +165,7 @@ def train(
 def main(preset: str, argv: list[str] | None = None) -> int:
     """`lipstream train PRESET`."""
     parser = argparse.ArgumentParser(prog=f"lipstream train {preset}", description=__doc__)
-    parser.add_argument("set", type=Path, help="the speech set that `lipstream data speech` built")
+    parser.add_argument("data", type=Path, help="folder that `lipstream data` made")
     parser.add_argument("--work", type=Path, default=Path(preset), help="folder for checkpoints and logs")
     parser.add_argument("--out", type=Path, default=weights_path(preset), help="file for the weights")
     parser.add_argument("--minutes", type=float, help="time for all stages together (default: each has its steps)")
@@ -173,11 +178,17 @@ def main(preset: str, argv: list[str] | None = None) -> int:
     args.work.mkdir(parents=True, exist_ok=True)
     recipe, articulation = RECIPES[preset], Articulation.load()
     try:
-        heard = voices.load(args.work / "voices.npz", args.set, "train", recipe.hours, articulation)
+        heard = voices.load(args.work / "voices.npz", args.data / "speech", "train", recipe.hours, articulation)
     except FileNotFoundError as error:
         print(f"lipstream train {preset}: {error}", file=sys.stderr)
         return 1
-    train(PRESETS[preset], recipe, heard, voices.silence(articulation), args.work, args.out, args.minutes,
+    shares = {"people": 0.6, "photographs": 0.1}
+    sources = {name: (args.data / name, share) for name, share in shares.items()
+               if any((args.data / name).glob("shard_*.npz"))}  # fmt: skip
+    for name in shares.keys() - sources.keys():
+        print(f"lipstream train {preset}: no clips in {args.data / name}: trains without {name}", file=sys.stderr)
+    mix = Mix(sources, 1 - sum(share for _, share in sources.values()))
+    train(PRESETS[preset], recipe, heard, voices.silence(articulation), mix, args.work, args.out, args.minutes,
           best_device(), args.processes, args.seed)  # fmt: skip
     print(f"wrote {args.out}")
     return 0

@@ -15,7 +15,7 @@ from streamer.motion.controls import EMOTIONS
 SMALL = ModelConfig(
     "small",
     96,
-    AutoencoderConfig(latent=4, channels=(4, 4, 8, 8)),
+    AutoencoderConfig(latent=4, channels=(4, 4, 8, 8), coarse=(4, 8, 8)),
     TransformerConfig(width=64, depth=2, heads=2, hidden=64, modulation=16, emotion_width=16, context=2, rope_time=16),
 )
 """Heads of 32 channels, the least that the kernels take, and 9 tokens per frame."""

@@ -1,7 +1,7 @@
-"""Converts the decoder's output to the video encoder's input on the device: opacity, size, YUV 4:2:0.
+"""Converts composed frames to the video encoder's input on the device: opacity, plate, size, YUV 4:2:0.
 
-The same arithmetic as on the CPU (`neural.NeuralRig`, Pillow's resampling, swscale's conversion), within one or two
-levels of 255. Nothing here reads a value on the host, so that it can be captured in a CUDA graph.
+The same arithmetic as on the CPU (`compose.Composer.finish`, Pillow's resampling, swscale's conversion), within one or
+two levels of 255. Nothing here reads a value on the host, so that it can be captured in a CUDA graph.
 
 Letters used in shapes: B pictures, S picture edge.
 """
@@ -29,18 +29,20 @@ def scaled(pictures: Tensor, size: int) -> Tensor:
     return pictures
 
 
-def shown(pictures: Tensor, opaque: Tensor, backed: Tensor, backdrop: Tensor) -> Tensor:
+def over(pictures: Tensor, opaque: Tensor, plates: Tensor) -> Tensor:
     """
-    The visible colour of premultiplied pictures [B, 4, S, S] in 0..255. `opaque` [B] bool: alpha is ignored; `backed`
-    [B] bool: composited over the backdrop [3, S, 1 or S]; otherwise the picture's own straight colour. Returns
-    [B, 3, S, S] in 0..255.
+    Premultiplied pictures [B, 4, S, S] in 0..255 over plates [B, 4, S, S], premultiplied as well and transparent where
+    there is none: premultiplied [B, 4, S, S] in whole levels. `opaque` [B] bool: the picture's alpha is taken for 255.
     """
-    colour, alpha = pictures[:, :3], pictures[:, 3:]
-    alpha = alpha.masked_fill(opaque.view(-1, 1, 1, 1), 255)
-    colour = torch.minimum(colour, alpha)  # premultiplied colour must not exceed alpha
-    before = colour + (1 - alpha / 255) * backdrop
-    straight = colour * 255 / alpha.clamp(min=1)
-    return torch.where(backed.view(-1, 1, 1, 1), before, straight).clamp(0, 255).round()
+    alpha = pictures[:, 3:].masked_fill(opaque.view(-1, 1, 1, 1), 255)
+    colour = torch.minimum(pictures[:, :3], alpha)  # premultiplied colour must not exceed alpha
+    return (torch.cat([colour, alpha], 1) + (1 - alpha / 255) * plates).clamp(0, 255).round()
+
+
+def straight(pictures: Tensor) -> Tensor:
+    """The colour of premultiplied pictures [B, 4, S, S] in 0..255: [B, 3, S, S], black where they are transparent."""
+    alpha = pictures[:, 3:]
+    return (torch.minimum(pictures[:, :3], alpha) * 255 / alpha.clamp(min=1)).clamp(0, 255).round()
 
 
 def to_planes(pictures: Tensor) -> Tensor:

@@ -1,19 +1,20 @@
-"""Live sessions on a CUDA GPU: the counterpart of `torch_cpu.FrameRenderer`, over `Slots`.
+"""Live sessions on a CUDA GPU, over `Slots` and `Scenes`.
 
-A step is one CUDA graph: it unpacks the host's inputs, makes noise, generates and decodes the next latent of every
-slot, checks for NaN and Inf, composites over the backdrop and converts to YUV. The host writes one pinned tensor that
-is copied in, and receives one that is copied out; it waits only for the event after that copy. There is a graph for
-each of a few batch sizes, and a step uses the smallest that includes the last slot that is due. All graphs are captured
-at start, the largest first: a capture takes seconds during which no session is rendered and no other thread may
-allocate.
+A step is one CUDA graph: it unpacks the host's inputs, makes noise, generates the next latent of every slot, draws its
+frame, checks for NaN and Inf, composites over the plate and converts to YUV. The host writes one pinned tensor that is
+copied in, and receives one that is copied out; it waits only for the event after that copy. There is a graph for each
+of a few batch sizes, and a step uses the smallest that includes the last slot that is due. All graphs are captured at
+start, the largest first: a capture takes seconds during which no session is rendered and no other thread may allocate.
 
-Without CUDA (`device="cpu"`) the same step runs without a graph: this is for tests, and slower than `FrameRenderer`.
+Frames are drawn at twice the edge of the networks' pictures; those of other sizes are scaled from them.
 
-`draw` belongs to one thread. `still`, `stream` and `leave` may be called from others: `still` runs on a CUDA stream of
-its own, and changes of slots are enqueued on the steps' stream under a lock.
+Without CUDA (`device="cpu"`) the same step runs without a graph: this is for tests, and slow.
 
-Letters used in shapes: P slots, S picture edge, s latent edge, Z latent channels, K values that the host passes for a
-session, b slots of a step.
+`draw` belongs to one thread. `prepare`, `stream` and `leave` may be called from others: `prepare` runs on a CUDA stream
+of its own, and changes of slots are enqueued on the steps' stream under a lock.
+
+Letters used in shapes: P slots, S edge of the networks' pictures, D = 2 S edge of frames as drawn, s latent edge,
+Z latent channels, K values that the host passes for a session, b slots of a step, T edge of a given picture.
 """
 
 import contextlib
@@ -27,28 +28,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamer.base.image import Yuv, backdrop
+from streamer.base.errors import NotInstalled
+from streamer.base.image import Yuv
 from streamer.model.attention import choose
-from streamer.model.autoencoder import Anchor, enlarged, to_tensor
 from streamer.model.checkpoint import Networks
 from streamer.model.config import HEARD, PLAN, STRIDE
+from streamer.model.painter import References
 from streamer.model.runtime import cuda_step
-from streamer.model.runtime.color import eight_bit, scaled, shown, to_planes, with_alpha
-from streamer.model.runtime.slots import Seat, Slots
-from streamer.model.runtime.torch_cpu import (
-    FrameConditions,
-    Hearing,
-    NotFinite,
+from streamer.model.runtime.color import scaled, straight, to_planes, with_alpha
+from streamer.model.runtime.cuda_frame import (
     PreparedCharacter,
-    blocks,
-    random_conditions,
+    Scenes,
+    checked,
+    frame_edge,
+    limited,
+    network_input,
+    on_device,
+    plate_of,
 )
+from streamer.model.runtime.slots import Seat, Slots
+from streamer.model.runtime.stream import FrameConditions, Full, Hearing, NotFinite, blocks, random_conditions
 from streamer.model.transformer import face_tokens
 from streamer.motion.controls import EMOTIONS
-
-
-class Full(RuntimeError):
-    """No slot is free."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -57,8 +58,8 @@ class Seated(Hearing):
 
     seat: Seat
     size: int
-    transparent: bool = False
-    """Whether its frames may be transparent: they then come with alpha."""
+    transparent: bool
+    """Whether its frames come with alpha."""
 
 
 def card() -> str:
@@ -124,6 +125,7 @@ class CudaFrameRenderer:
         autoencoder = copy.deepcopy(networks.autoencoder).to(self.device, dtype)
         self._autoencoder = autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._slots = Slots(c, capacity, self.device, dtype)
+        self._scenes = Scenes(c, capacity, self.device, dtype)
         self.buckets = buckets(capacity)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._lock = threading.Lock()
@@ -148,30 +150,20 @@ class CudaFrameRenderer:
 
     def _allocate(self) -> None:
         """Allocates the tensors beside the slots, and a step's inputs and outputs."""
-        c, capacity, size = self.config, self.capacity, self.config.size
+        capacity, edge = self.capacity, frame_edge(self.config)
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
         with torch.inference_mode(False):  # inference tensors cannot be written outside of inference mode
-            self._picture = zeros(capacity, 4, 2 * size - 1, 2 * size - 1)  # its own pixels are copied in float32
-            self._features = tuple(
-                zeros(capacity, channels, size >> i, size >> i, dtype=self.dtype).contiguous(
-                    memory_format=torch.channels_last
-                )
-                for i, channels in enumerate(c.autoencoder.channels, 1)
-            )
-            self._opaque, self._backed = (zeros(capacity, dtype=torch.bool) for _ in range(2))
             self._seed, self._frame = (zeros(capacity, dtype=torch.int64) for _ in range(2))
-            self._backdrops: dict[int, Tensor] = {}
-            self._backdrop(size)
-            self._widths = (2 * PLAN, c.transformer.window * HEARD, len(EMOTIONS), 1)  # the last: whether it is due
+            self._widths = (2 * PLAN, self.config.transformer.window * HEARD, len(EMOTIONS), 1)  # the last: is it due
             self._inputs = zeros(capacity, sum(self._widths))  # [P, K]
             self._pinned_inputs = self._pinned(capacity, sum(self._widths), dtype=torch.float32)
-            self._painted = zeros(capacity, 4, size, size)  # premultiplied, 0..255: for frames of another size
+            self._frames = zeros(capacity, 4, edge, edge, dtype=torch.uint8)  # premultiplied: for frames of other sizes
             # Planes of YUV, alpha, and a row whose first value says whether the frame is finite.
-            self._drawn = zeros(capacity, 5 * size // 2 + 1, size, dtype=torch.uint8)
-            self._out = self._pinned(capacity, 5 * size // 2 + 1, size)
+            self._drawn = zeros(capacity, 5 * edge // 2 + 1, edge, dtype=torch.uint8)
+            self._out = self._pinned(capacity, 5 * edge // 2 + 1, edge)
             self._others: dict[int, Tensor] = {}  # pinned planes of other sizes
 
     def _pinned(self, *shape: int, dtype: torch.dtype = torch.uint8) -> Tensor:
@@ -180,20 +172,13 @@ class CudaFrameRenderer:
 
     def _session_tensors(self) -> list[Tensor]:
         """Tensors that move with a session from slot to slot, in addition to those of `Slots`."""
-        return [self._picture, *self._features, self._opaque, self._backed, self._seed, self._frame]
-
-    def _backdrop(self, size: int) -> Tensor:
-        """The backdrop [3, size, 1], constant along each row."""
-        if size not in self._backdrops:
-            rows = torch.from_numpy(backdrop(size)[:, :1, :3].astype(np.float32))
-            self._backdrops[size] = rows.permute(2, 0, 1).contiguous().to(self.device)
-        return self._backdrops[size]
+        return [*self._scenes.tensors(), self._seed, self._frame]
 
     def _on_steps(self) -> contextlib.AbstractContextManager:
         return torch.cuda.stream(self._steps) if self._steps is not None else contextlib.nullcontext()
 
     @torch.no_grad()
-    def prepare(self) -> None:
+    def capture(self) -> None:
         """Captures the graphs, if on CUDA; takes seconds. Call it before the first session."""
         if not self._cuda:
             return
@@ -218,57 +203,73 @@ class CudaFrameRenderer:
         torch.cuda.synchronize(self.device)
         return graph
 
+    @property
+    def max_batch_size(self) -> int:
+        """A step computes all slots up to the last anyway."""
+        return self.capacity
+
     @torch.no_grad()
-    def still(self, picture: np.ndarray, face: np.ndarray) -> PreparedCharacter:
-        """Like `FrameRenderer.still`; returns when the device has finished."""
-        size = self.config.size
-        if picture.shape != (size, size, 4):
-            raise ValueError(f"a picture of shape {picture.shape}: the preset {self.config.name} wants {size}x{size}x4")
+    def prepare(
+        self,
+        references: Sequence[np.ndarray],
+        face: np.ndarray,
+        centre: tuple[float, float],
+        size: int,
+        plate: np.ndarray | None = None,
+    ) -> PreparedCharacter:
+        """
+        Prepares a character for frames of `size`: pictures [T, T, 4] uint8 premultiplied RGBA, T at least D, the
+        neutral one first; face [s, s], the fraction of each latent cell that shows the face in it, and its `centre`,
+        x and y in edges; `plate`, the background, [T, T, 3] RGB or [T, T, 4] straight RGBA uint8. Without one, frames
+        keep the person's alpha. Returns when the device has finished. Raises ValueError for other shapes and sizes.
+        """
+        c, edge, cells = self.config, frame_edge(self.config), self.config.size // STRIDE
+        given = checked(references, edge)
+        if face.shape != (cells, cells):
+            raise ValueError(f"a face of shape {face.shape}: the preset {c.name} wants {cells}x{cells}")
+        if not all(0 <= value <= 1 for value in centre):
+            raise ValueError(f"a face's centre at {tuple(centre)}: want x and y from 0 to 1")
+        if size % 4 or size < 16:
+            raise ValueError(f"frames of {size} pixels per edge: want a multiple of 4, at least 16")
         with torch.cuda.stream(self._aside) if self._aside is not None else contextlib.nullcontext():
-            pixels = to_tensor(picture[None]).to(self.device)
-            seen = pixels.to(self.dtype).contiguous(memory_format=torch.channels_last)
-            features = tuple(self._autoencoder.pyramid(seen))
-            faces = face_tokens(torch.from_numpy(face.astype(np.float32)), self.config.edge).view(1, 1, -1)
-            anchor = Anchor(enlarged(pixels), features)
-            still = PreparedCharacter(anchor, self._transformer.reference(features[-1]), faces.to(self.device))
+            behind = None if plate is None else plate_of(plate, edge, self.device)
+            pictures = tuple(limited(on_device(picture, self.device), edge) for picture in given)
+            seen = torch.cat([network_input(picture, c.size) for picture in pictures])
+            features = self._autoencoder.painter.references(seen[None].to(self.dtype))
+            faces = face_tokens(torch.from_numpy(face.astype(np.float32)), c.edge).view(1, 1, -1)
+            opaque = all(bool(picture[..., 3].min() == 255) for picture in given)
+            covered = opaque or (plate is not None and (plate.shape[2] == 3 or bool(plate[..., 3].min() == 255)))
+            still = PreparedCharacter(
+                size=size,
+                transparent=not covered,
+                pictures=pictures,
+                features=References(*(level.contiguous() for level in features)),
+                plate=behind,
+                opaque=opaque,
+                centre=centre,
+                reference=self._transformer.reference(features.deep[:, 0]),
+                faces=faces.to(self.device),
+            )
         if self._aside is not None:
             self._aside.synchronize()
         return still
 
     @torch.no_grad()
-    def stream(
-        self,
-        still: PreparedCharacter,
-        seed: int = 0,
-        size: int | None = None,
-        opaque: bool = False,
-        backed: bool = True,
-    ) -> Seated:
-        """
-        Opens a session of that character. Its frames have `size` pixels per edge, by default the preset's. `opaque`:
-        its picture has no transparency. `backed`: otherwise the backdrop is behind it. Raises Full.
-        """
-        size = size or self.config.size
-        if size % 4 or size < 16:
-            raise ValueError(f"frames of {size} pixels per edge: want a multiple of 4, at least 16")
+    def stream(self, still: PreparedCharacter, seed: int = 0) -> Seated:
+        """Opens a session of that character. Raises Full."""
         with self._lock, self._on_steps():
             if len(self._slots) == self.capacity:
                 raise Full(f"all {self.capacity} slots on the device are taken")
             seat = self._slots.seat(still.reference, still.faces)
-            self._picture[seat.slot].copy_(still.anchor.picture[0])
-            for place, level in zip(self._features, still.anchor.features, strict=True):
-                place[seat.slot].copy_(level[0])
-            self._opaque[seat.slot].fill_(opaque)
-            self._backed[seat.slot].fill_(backed)
+            self._scenes.seat(seat.slot, still)
             self._seed[seat.slot].fill_(seed)
             self._frame[seat.slot].zero_()
-            self._backdrop(size)
             seated = torch.cuda.Event() if self._cuda else None
             if seated is not None:
                 seated.record()
         if seated is not None:
             seated.synchronize()  # afterwards nothing reads the still, so it may be freed
-        return Seated(seat=seat, size=size, transparent=not (opaque or backed))
+        return Seated(seat=seat, size=still.size, transparent=still.transparent)
 
     def hear(self, stream: Seated, cue: FrameConditions) -> None:
         """Takes each frame's conditions in order, also of skipped frames. Raises NotFinite, ValueError."""
@@ -321,6 +322,7 @@ class CudaFrameRenderer:
             with self._lock, self._on_steps():
                 if stream.seat.slot >= 0:
                     self._slots.reset(stream.seat)
+                    self._scenes.reset(stream.seat.slot)
             frames.append(NotFinite("the session state contained NaN or Inf and was reset"))
         return frames
 
@@ -338,15 +340,12 @@ class CudaFrameRenderer:
         return slots
 
     def _rescale(self, streams: Sequence[Seated], slots: Sequence[int]) -> dict[int, np.ndarray]:
-        """Planes and alpha, by slot, of frames whose size is not the preset's; starts their copy to the host."""
+        """Planes and alpha, by slot, of frames that are not of D pixels; starts their copy to the host."""
         found: dict[int, np.ndarray] = {}
-        for size in {stream.size for stream in streams} - {self.config.size}:
+        for size in {stream.size for stream in streams} - {frame_edge(self.config)}:
             of_size = [slot for stream, slot in zip(streams, slots, strict=True) if stream.size == size]
-            picked, opaque, backed = (
-                torch.stack([part[slot] for slot in of_size]) for part in (self._painted, self._opaque, self._backed)
-            )
-            pictures = scaled(picked, size)
-            planes = with_alpha(to_planes(shown(pictures, opaque, backed, self._backdrop(size))), pictures)
+            pictures = scaled(torch.stack([self._frames[slot] for slot in of_size]).float(), size)
+            planes = with_alpha(to_planes(straight(pictures)), pictures)
             if len(self._others.get(size, ())) < len(of_size):
                 count = next(count for count in self.buckets if count >= len(of_size))
                 self._others[size] = self._pinned(count, 5 * size // 2, size)
@@ -366,15 +365,9 @@ class CudaFrameRenderer:
         slots.noise[first].copy_(self._noise(count))
         self._frame[first] += slots.due[first]
         latents = self._step(self._transformer, slots, count)
-        painted = self._autoencoder.decode(
-            latents, Anchor(self._picture[first], tuple(level[first] for level in self._features))
-        )
-        finite = (latents.flatten(1).float().sum(1) + painted.flatten(1).float().sum(1)).isfinite()
-        self._painted[first].copy_(eight_bit(painted))
-        pictures = shown(
-            self._painted[first], self._opaque[first], self._backed[first], self._backdrop(self.config.size)
-        )
-        self._drawn[first, :-1].copy_(with_alpha(to_planes(pictures), self._painted[first]))
+        frames, finite = self._scenes.draw(self._autoencoder, latents, slots.due[first])
+        self._frames[first].copy_(frames)
+        self._drawn[first, :-1].copy_(with_alpha(to_planes(straight(frames)), frames))
         self._drawn[first, -1, 0].copy_(finite)
 
     def _noise(self, count: int) -> Tensor:
@@ -387,20 +380,21 @@ class CudaFrameRenderer:
 MOST_APART = (0.02, 0.25)
 """
 Tolerated mean deviations from the CPU: of latents, whose variance is 1, and of frames, in levels of 255. On a CPU,
-`nano` deviates by 0.2 of it in float16, by 0.9 in bfloat16, and by 11 times if its last layer is a tenth too weak.
+an early `nano` deviates by 0.4 of it in float16, by 2.6 in bfloat16, and by 4.0 if its last change of the flow is a
+tenth too weak.
 """
 
 
 def apart(frame_renderer: CudaFrameRenderer, networks: Networks) -> float:
     """
     The deviation from the same step in float32 on the CPU, relative to the tolerance: the worst frame of two sessions,
-    beyond the wrap-around of their rings. Infinite if a frame is not finite. Takes a second.
+    beyond the wrap-around of their rings. Infinite if a frame is not finite. Takes some seconds with `nano`.
     """
     plain = CudaFrameRenderer(networks, 2, "cpu", torch.float32)
     config, rng = networks.config, np.random.default_rng(0)
-    picture = blocks(config.size, rng)
-    face = np.ones((config.size // STRIDE,) * 2)
-    pairs = [[one.stream(one.still(picture, face), seed) for seed in (1, 2)] for one in (plain, frame_renderer)]
+    edge = frame_edge(config)
+    given = [blocks(edge, rng) for _ in range(2)], np.ones((config.size // STRIDE,) * 2), (0.5, 0.5), edge
+    pairs = [[one.stream(one.prepare(*given), seed) for seed in (1, 2)] for one in (plain, frame_renderer)]
     worst = 0.0
     try:
         for _ in range(config.transformer.context + 2):
@@ -423,3 +417,27 @@ def apart(frame_renderer: CudaFrameRenderer, networks: Networks) -> float:
         for stream in pairs[1]:
             frame_renderer.leave(stream)
     return worst
+
+
+_CORES = torch.get_num_threads()
+_MOST_THREADS = 4
+"""More threads were never measured."""
+
+
+def load_verified(networks: Networks, sessions: int) -> CudaFrameRenderer:
+    """Loads a frame renderer on CUDA for so many sessions, and checks its output against the CPU.
+
+    A session may briefly hold three slots: for the current character, for the next one, and for one being created.
+    Leaves one core of the host for packets and encoding. Raises NotInstalled if the step fails or its frames differ
+    from the CPU's.
+    """
+    torch.set_num_threads(min(max(_CORES - 1, 1), _MOST_THREADS))
+    try:
+        frame_renderer = CudaFrameRenderer(networks, 3 * sessions + 1, "cuda")
+        frame_renderer.capture()
+        difference = apart(frame_renderer, networks)
+    except Exception as error:  # out of memory, a kernel that does not compile, a capture that fails
+        raise NotInstalled(f"the CUDA step failed: {(str(error) or repr(error)).splitlines()[0]}") from error
+    if not difference <= 1:
+        raise NotInstalled(f"CUDA frames differ from the CPU's by {difference:.1f} times the tolerance")
+    return frame_renderer

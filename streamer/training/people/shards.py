@@ -111,6 +111,18 @@ def read(path: Path) -> Iterator[Clip]:
     """The clips of a shard, each decoded when it is asked for."""
     with np.load(path, allow_pickle=False) as file:
         for number, line in enumerate(json.loads(str(file["manifest"]))):
-            arrays = {name: _array(file, number, name) for name in ARRAYS}
-            grain = tuple(Grain(**values) for values in line["grain"])
-            yield Clip(line["seed"], line["person"], tuple(line["roles"]), grain, **arrays)
+            yield _clip(file, number, line)
+
+
+def read_random(path: Path, rng: np.random.Generator) -> Clip:
+    """One clip of a shard."""
+    with np.load(path, allow_pickle=False) as file:
+        lines = json.loads(str(file["manifest"]))
+        number = int(rng.integers(len(lines)))
+        return _clip(file, number, lines[number])
+
+
+def _clip(file: Mapping[str, np.ndarray], number: int, line: dict[str, Any]) -> Clip:
+    arrays = {name: _array(file, number, name) for name in ARRAYS}
+    grain = tuple(Grain(**values) for values in line["grain"])
+    return Clip(line["seed"], line["person"], tuple(line["roles"]), grain, **arrays)
