@@ -12,7 +12,7 @@ import numpy as np
 
 from streamer.base.alpha import straighten
 from streamer.base.constants import FPS
-from streamer.motion.controls import CONTROLS, HIGHEST, INDEX, LOWEST
+from streamer.motion.controls import INDEX, limited
 from streamer.motion.emotions import expression
 from streamer.studio.character import Character
 from streamer.studio.draw.background import background as paint_background
@@ -251,14 +251,10 @@ class Rig:
 
 def _checked(controls: np.ndarray) -> np.ndarray:
     """[C] float32 clamped to its ranges. Raises ValueError for another shape, NaN or infinity."""
-    controls = np.asarray(controls, np.float32)
-    if controls.shape != (len(CONTROLS),):
-        raise ValueError(f"the control vector has shape ({len(CONTROLS)},), not {controls.shape}")
-    if not np.isfinite(controls).all():
-        bad = [name for name, v in zip(CONTROLS, controls, strict=True) if not np.isfinite(v)]
-        raise ValueError(f"the control vector is not finite at {', '.join(bad)}")
-    clamped: np.ndarray = np.clip(controls, LOWEST, HIGHEST)
-    return clamped
+    try:
+        return limited(controls)
+    except ArithmeticError as error:
+        raise ValueError(str(error)) from None
 
 
 def _halve(pixels: np.ndarray) -> np.ndarray:
