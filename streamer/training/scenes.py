@@ -1,8 +1,8 @@
 """Training scenes for the generator: studio characters that speak, look around and gesture, rendered on the fly.
 
 A scene is one character, its reference pictures, and some frames with full ground truth. Loose parts and latches
-remember the whole passage, its undrawn frames included. Characters with seeds below
-`FIRST_SEED`, including those that a server offers, are never used here: they are held out for testing.
+remember the whole passage, its undrawn frames included. Characters with seeds below `FIRST_SEED`, including those that
+a server offers, are never used here: they are held out for testing.
 
 Letters used in shapes: T frames, N frames of a passage, S picture edge, s latent edge (S / 16), C controls, A frames of
 audio per frame, W outputs of the articulation network per frame (voices.WIDTH), M mouth channels, R references, K key

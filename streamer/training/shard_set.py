@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from streamer.motion.articulation import Articulation
+from streamer.training import voices
 from streamer.training.clip import Clip
 from streamer.training.people import motion, shards
-from streamer.training.voices import Voices, silence
 
 CLIPS_EACH = 3
 """Clips in a shard."""
@@ -31,14 +31,11 @@ class Maker(Protocol):
         """The first `count` clips of a shard; fewer where some had to be dropped."""
 
 
-def speech(path: str) -> tuple[Voices, np.ndarray]:
+def speech(path: str) -> tuple[voices.Voices, np.ndarray]:
     """Real speech as `voices.load` keeps it, or random syllables; and what the network says of silence."""
     if not path:
         return motion.babble(_BABBLE, 0), motion.quiet()
-    with np.load(path) as packed:
-        speakers = tuple(json.loads(str(packed["speakers"])))
-        spoken = Voices(packed["heard"], packed["truth"], packed["starts"], speakers)
-    return spoken, silence(Articulation.load())
+    return voices.read(Path(path)), voices.silence(Articulation.load())
 
 
 def shard_path(folder: Path, shard: int) -> Path:

@@ -108,12 +108,17 @@ def listen(folder: Path, split: str, hours: float, articulation: Articulation, s
     return Voices(np.concatenate(heard), np.concatenate(truth), starts, tuple(speakers))
 
 
+def read(path: Path) -> Voices:
+    """What `load` has stored."""
+    with np.load(path) as packed:
+        speakers = tuple(json.loads(str(packed["speakers"])))
+        return Voices(packed["heard"], packed["truth"], packed["starts"], speakers)
+
+
 def load(path: Path, folder: Path, split: str, hours: float, articulation: Articulation) -> Voices:
     """`listen`, cached at `path`."""
     if path.exists():
-        with np.load(path) as packed:
-            speakers = tuple(json.loads(str(packed["speakers"])))
-            return Voices(packed["heard"], packed["truth"], packed["starts"], speakers)
+        return read(path)
     voices = listen(folder, split, hours, articulation)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
